@@ -1,0 +1,148 @@
+"""The nouns of cpt: what travels between tasks, rollouts, training, evaluation and the report.
+
+Nothing here imports torch, trl, vllm or ray: the science that rests on these types is tested in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Split = Literal["base", "train", "test"]
+PromptStyle = Literal["direct", "think"]
+TargetStyle = Literal["dataset", "policy", "think"]
+FinishReason = Literal["stop", "length"]
+Status = Literal["ok", "no_answer", "ambiguous", "malformed", "error", "timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question with its pictures and every answer that counts as right.
+
+    Attributes:
+        id: unique and stable, ``task/split/number``.
+        question: the user's words without the instruction that asks for a format.
+        images: RGB pictures in the order the prompt shows them; empty for a text-only question.
+        gold: accepted answers; ``gold[0]`` is the one a supervised target uses.
+        reasoning: a worked solution, the text of `think` targets.
+        meta: what the task's own scoring needs beyond `gold`.
+    """
+
+    id: str
+    task: str
+    question: str
+    images: tuple[Image, ...]
+    gold: tuple[str, ...]
+    reasoning: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled or greedy answer of a policy.
+
+    Attributes:
+        token_ids: generated ids, the end-of-turn token included when it was produced.
+        logprobs: natural-log probability of each id under the engine's sampling distribution; same length.
+        text: decoded without special tokens.
+        finish_reason: `length` when the token limit cut it off.
+    """
+
+    token_ids: list[int]
+    logprobs: list[float]
+    text: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a scorer says of one completion: value in [0, 1], its named parts, and what it read as the answer."""
+
+    value: float
+    parts: Mapping[str, float]
+    extracted: str
+    status: Status = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One evaluated sample: a row of records.parquet, the only input of every matrix and metric.
+
+    `stage` is 0 for the base model and k after the k-th stage; `prompt` is the whole text the model was shown.
+    """
+
+    arm: str
+    seed: int
+    stage: int
+    task: str
+    sample_id: str
+    prompt: str
+    completion: str
+    finish_reason: str
+    extracted: str
+    gold: list[str]
+    strict: int
+    tolerant: int
+    n_tokens: int
+
+    def row(self) -> dict[str, Any]:
+        """The record as one parquet row."""
+        return asdict(self)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Data, scoring and reward of one task, in one object."""
+
+    name: str
+    family: str
+    role: Literal["stage", "general"]
+    about: str
+
+    def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
+        """The first `n` samples of a split; the same arguments give the same samples. ValueError if n exceeds what exists."""
+        ...
+
+    def messages(self, sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
+        """The chat that asks the question: one user turn of image placeholders and text. Never contains a gold answer."""
+        ...
+
+    def target(self, sample: Sample, style: TargetStyle, prompt: PromptStyle) -> str:
+        """The assistant's text that supervised fine-tuning imitates."""
+        ...
+
+    def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
+        """Evaluation. `parts` holds `strict`, `tolerant` and `format`, each 0 or 1; `value` is `strict`."""
+        ...
+
+    def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
+        """Training signal in [0, 1]; `parts` are its components."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample. Training rollouts take the whole distribution: truncated sampling makes log-probabilities wrong."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt for the rollout pool.
+
+    Attributes:
+        prompt_ids: token ids with every image already expanded to its run of placeholders, as the trainer sees them.
+        images: RGB pictures in order.
+        seed: of this request's own random stream; the result does not depend on what else is in the batch.
+    """
+
+    prompt_ids: Sequence[int]
+    images: tuple[Image, ...]
+    seed: int
