@@ -1,0 +1,1 @@
+"""Pure reward functions: text in, a score with its parts out."""

@@ -1,0 +1,109 @@
+"""Make torchvision importable beside a CPU build of torch; part of set-up, never of the product.
+
+torchvision's wheel on a CPU machine can be linked against CUDA. Its native library then fails to load, and importing
+torchvision stops at "operator torchvision::nms does not exist", because it registers fake kernels for two operators
+that the native library would have declared. transformers' Qwen2.5-VL processor needs torchvision (resizing in plain
+torch), not these operators.
+
+The remedy declares the two operators when, and only when, the native library is missing: a marked block at the end of
+torchvision/extension.py in this interpreter's own environment. It has to live there, because vLLM imports torchvision in
+a subprocess of its own before any code of ours could act. Calling either operator still fails, loudly.
+
+Run it with the environment's interpreter; running it again changes nothing. ``--undo`` takes the block out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+BEGIN = "# >>> cpt set-up: operators of the native library that could not be loaded"
+END = "# <<< cpt set-up"
+BLOCK = f'''
+{BEGIN}
+if not _has_ops():
+    _cpt_library = torch.library.Library("torchvision", "FRAGMENT")
+    for _cpt_operator in ("nms", "qnms"):
+        _cpt_library.define(_cpt_operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+{END}
+'''
+
+
+def torchvision_folder() -> Path | None:
+    """Where torchvision is installed for this interpreter, found without importing it; None if it is not."""
+    spec = importlib.util.find_spec("torchvision")
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def importable() -> tuple[bool, str]:
+    """Whether a fresh interpreter can import torchvision, and the last line of its complaint if not."""
+    # Not this process: a failed import leaves half a library registered behind it.
+    result = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
+    lines = result.stderr.strip().splitlines()
+    return result.returncode == 0, lines[-1] if lines else ""
+
+
+def without_block(source: str) -> str:
+    """`source` with our marked block, if any, removed."""
+    before, found, rest = source.partition("\n" + BEGIN)
+    return before + rest.partition(END + "\n")[2] if found else source
+
+
+def write(path: Path, text: str) -> None:
+    """Replace `path` by a new file, so that an installer's cache hard-linked to the old one stays as it was."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(name, path.stat().st_mode)
+    os.replace(name, path)
+
+
+def repair(extension: Path) -> str:
+    """Declare the missing operators in torchvision's `extension.py` if it needs that; says what was done.
+
+    Raises:
+        RuntimeError: torchvision fails to import for another reason, or still does after the repair.
+    """
+    ok, complaint = importable()
+    source = extension.read_text(encoding="utf-8")
+    if ok:
+        return "already repaired, nothing done" if BEGIN in source else "loads as installed, nothing done"
+    if "torchvision::nms" not in complaint:
+        raise RuntimeError(f"torchvision cannot be imported, for a reason this script does not know: {complaint}")
+    write(extension, without_block(source) + BLOCK)
+    ok, complaint = importable()
+    if not ok:
+        raise RuntimeError(f"torchvision still cannot be imported after the repair: {complaint}")
+    return f"its native library does not fit this torch; declared nms and qnms in {extension}"
+
+
+def main() -> int:
+    """Repair (or with ``--undo`` restore) the torchvision of the interpreter that runs this."""
+    parser = argparse.ArgumentParser(description="Make torchvision importable beside a CPU build of torch.")
+    parser.add_argument("--undo", action="store_true", help="take the repair out again")
+    undo = parser.parse_args().undo
+    folder = torchvision_folder()
+    if folder is None:
+        print("torchvision: not installed, nothing done")
+        return 0
+    extension = folder / "extension.py"
+    if undo:
+        source = extension.read_text(encoding="utf-8")
+        write(extension, without_block(source))
+        print("torchvision: repair removed" if BEGIN in source else "torchvision: was not repaired, nothing done")
+        return 0
+    try:
+        print(f"torchvision: {repair(extension)}")
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
