@@ -1,0 +1,73 @@
+"""Chats to token ids, the way TRL's trainers do it: chat template, generation prompt, every image expanded to its run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Conversation = Sequence[dict[str, Any]]
+
+
+def encode_prompts(
+    processor: Any, conversations: Sequence[Conversation], images: Sequence[Sequence[Image]]
+) -> list[list[int]]:
+    """Token ids of every prompt, the generation prompt included and each image expanded to its run of placeholders.
+
+    Args:
+        processor: a Hugging Face processor with a chat template.
+        conversations: B chats, with one `{"type": "image"}` block where each picture goes.
+        images: B sequences of pictures, in the order of the blocks; empty for a text-only prompt.
+
+    Returns:
+        B lists of ids of different lengths, without padding.
+
+    Raises:
+        ValueError: a chat has more or fewer image blocks than pictures.
+    """
+    filled = [fill_images(conversation, pictures) for conversation, pictures in zip(conversations, images, strict=True)]
+    if not filled:
+        return []
+    encoded = processor.apply_chat_template(filled, tokenize=True, return_dict=True, add_generation_prompt=True)
+    return [list(ids) for ids in encoded["input_ids"]]
+
+
+def render_prompts(processor: Any, conversations: Sequence[Conversation]) -> list[str]:
+    """The text of every prompt as the chat template renders it, one placeholder per image."""
+    if not conversations:
+        return []
+    rendered = processor.apply_chat_template(list(conversations), tokenize=False, add_generation_prompt=True)
+    return list(rendered)
+
+
+def fill_images(conversation: Conversation, images: Sequence[Image]) -> list[dict[str, Any]]:
+    """The chat with a picture in every image block. ValueError if their numbers differ."""
+    left = list(images)
+    filled = []
+    for message in conversation:
+        content = message["content"]
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        blocks = []
+        for block in content:
+            if block["type"] == "image":
+                if not left:
+                    raise ValueError(
+                        f"a prompt has more image blocks than pictures ({len(images)}): {_text(conversation)}"
+                    )
+                block = {"type": "image", "image": left.pop(0)}
+            blocks.append(block)
+        filled.append({**message, "content": blocks})
+    if left:
+        raise ValueError(f"a prompt has {len(images)} pictures, {len(left)} without a block: {_text(conversation)}")
+    return filled
+
+
+def _text(conversation: Conversation) -> str:
+    parts = []
+    for message in conversation:
+        content = message["content"]
+        parts += [content] if isinstance(content, str) else [block.get("text", "") for block in content]
+    return " ".join(part for part in parts if part)[:120]
