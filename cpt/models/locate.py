@@ -1,0 +1,179 @@
+"""Where a model is and whether its folder is whole, found out from files alone: no torch, no transformers.
+
+The safetensors layout is that of its specification: 8 bytes of header length (little endian), a JSON header of tensor names with
+dtype, shape and byte offsets, then the data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parent / "tiny"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
+_MAX_HEADER = 100_000_000  # the format's own limit
+_PROBES, _PROBE_BYTES = 64, 4096
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint: shape, and its size in bytes on disk."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+
+
+def locate_model(name_or_path: str) -> Path | str:
+    """The folder of a built-in or local model; the name itself when it is an id on the Hugging Face Hub.
+
+    Raises:
+        ValueError: if it is neither an existing folder, nor a built-in model, nor could be a Hub id.
+    """
+    if name_or_path.startswith("builtin/"):
+        if name_or_path not in BUILTIN:
+            near = difflib.get_close_matches(name_or_path, BUILTIN, n=1, cutoff=0.3)
+            raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or BUILTIN)}")
+        return Path(os.environ.get("CPT_BUILTIN_MODEL") or BUILTIN[name_or_path])
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    # `runs/policy` beside an existing folder `runs` is a local path with a slip, not a model of the user `runs`.
+    if _HUB_ID.fullmatch(name_or_path) and not path.parent.is_dir():
+        return name_or_path
+    raise ValueError(
+        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(BUILTIN)}, or org/name on the Hub"
+    )
+
+
+def check_model_folder(path: str | Path) -> None:
+    """Checks that a folder holds a whole Hugging Face model: config, weights of full length, a processor or tokenizer.
+
+    Raises:
+        ValueError: naming the file that is missing, cut off or inconsistent.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"model folder {folder} does not exist")
+    config = read_config(folder)
+    if "model_type" not in config:
+        raise ValueError(f"{folder / 'config.json'} names no model_type; it is not a Hugging Face model")
+    if not any((folder / name).is_file() for name in _PROCESSOR):
+        raise ValueError(f"model folder {folder} has no processor or tokenizer files ({', '.join(_PROCESSOR)})")
+    tensors = checkpoint_tensors(folder)
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        missing = sorted(set(_read_json(index)["weight_map"]) - tensors.keys())
+        if missing:
+            raise ValueError(f"{index} names {len(missing)} tensors that no file holds, the first is {missing[0]}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json. ValueError if it is missing or broken."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"model folder {folder} has no config.json")
+    config = _read_json(file)
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is not a JSON object")
+    return config
+
+
+def config_dtype(folder: Path) -> str | None:
+    """The dtype that config.json states, such as `float32`; None if it states none."""
+    config = read_config(folder)
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return str(dtype) if dtype else None
+
+
+def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the folder's safetensors files, by name. ValueError if a file is missing or cut off."""
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        tensors |= _file_tensors(file)
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files, sorted. ValueError if there is none or the index names one that is missing."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = _read_json(index).get("weight_map") or {}
+        files = [folder / name for name in sorted(set(weight_map.values()))]
+    else:
+        files = [folder / "model.safetensors"]
+    for file in files or [index]:
+        if not file.is_file() or not files:
+            raise ValueError(f"model folder {folder} has no {file.name}; its weights are incomplete")
+    return files
+
+
+def model_bytes(folder: Path) -> int:
+    """Size of everything directly in the folder, in bytes: what one more copy of the model takes."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def fingerprint(folder: Path) -> str:
+    """Identity of a model's weights and config, from file sizes and 64 pieces of 4 KiB of each weight file.
+
+    Reading every byte of a large model takes longer than planning it may; training moves every piece. 32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=16)
+    for file in weight_files(folder):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as handle:
+            for probe in range(_PROBES):
+                handle.seek(max(size - _PROBE_BYTES, 0) * probe // (_PROBES - 1))
+                digest.update(handle.read(_PROBE_BYTES))
+    return digest.hexdigest()
+
+
+def _file_tensors(file: Path) -> dict[str, Tensor]:
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise ValueError(f"{file} is cut off or no safetensors file: its header is incomplete ({size} bytes)")
+        header = _parse_json(handle.read(length), file)
+    tensors: dict[str, Tensor] = {}
+    end = 0
+    for name, entry in _entries(header, file):
+        start, stop = entry["data_offsets"]
+        if stop < start or math.prod(entry["shape"]) > 0 and stop == start:
+            raise ValueError(f"{file} is damaged: tensor {name} has no data")
+        end = max(end, stop)
+        tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"], stop - start)
+    if size != 8 + length + end:
+        what = "cut off" if size < 8 + length + end else "damaged"
+        raise ValueError(f"{file} is {what}: it has {size} bytes, its header says {8 + length + end}; copy or train it again")
+    return tensors
+
+
+def _entries(header: Any, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, entry in header.items() if isinstance(header, dict) else ():
+        if name == "__metadata__":
+            continue
+        if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+            raise ValueError(f"{file} is damaged: its header does not describe tensor {name}")
+        yield name, entry
+
+
+def _read_json(file: Path) -> Any:
+    return _parse_json(file.read_bytes(), file)
+
+
+def _parse_json(content: bytes, file: Path) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:  # cut off, or not text at all
+        raise ValueError(f"{file} is damaged: not valid JSON") from None

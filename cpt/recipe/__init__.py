@@ -1,0 +1,28 @@
+"""Recipes: one YAML file that says what is compared. `load_recipe` reads one, `expand_arms` lists what runs."""
+
+from __future__ import annotations
+
+from cpt.recipe.arms import ArmSpec, expand_arms
+from cpt.recipe.load import load_recipe
+from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, Method
+from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
+from cpt.recipe.source import RecipeError
+
+__all__ = [
+    "GRPO",
+    "SFT",
+    "ArmSpec",
+    "BaseMethod",
+    "Batch",
+    "Evaluation",
+    "Full",
+    "LoRA",
+    "Method",
+    "Recipe",
+    "RecipeError",
+    "Rollout",
+    "content_hash",
+    "expand_arms",
+    "load_recipe",
+    "without_neutral",
+]

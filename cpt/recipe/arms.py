@@ -1,0 +1,142 @@
+"""From a recipe's arms to the arms that run: what an arm leaves out is filled in, a sweep becomes one arm per value."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from cpt.recipe.errors import explain, nearest
+from cpt.recipe.methods import GRPO, SFT
+from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
+from cpt.recipe.source import KeyPath
+from cpt.types import PromptStyle
+
+Problem = tuple[KeyPath, str]
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One arm that runs.
+
+    Attributes:
+        name: as the recipe has it, or `family@key=value` for a point of a sweep; safe as a folder's name.
+        family: the arm's name in the recipe; the points of one sweep share it.
+        sweep: dotted path in the arm → this point's value; empty without a sweep.
+    """
+
+    name: str
+    family: str
+    sweep: Mapping[str, Scalar]
+    method: SFT | GRPO
+    prompt: PromptStyle
+    tuning: Full | LoRA
+    freeze: tuple[Frozen, ...]
+    trainer_args: Mapping[str, Any]
+
+
+def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
+    """The arms that run, by name, in the recipe's order.
+
+    Raises:
+        ValueError: if a sweep names a key that its arm lacks, or a value that the key refuses.
+    """
+    arms: dict[str, ArmSpec] = {}
+    problems: list[Problem] = []
+    for family in recipe.arms:
+        specs, found = expand_arm(recipe, family)
+        problems += found
+        arms |= {spec.name: spec for spec in specs}
+    if problems:
+        raise ValueError("\n".join(f"{'.'.join(map(str, path))}: {message}" for path, message in problems))
+    return arms
+
+
+def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem]]:
+    """The points of one arm's sweep (one without a sweep), and what is wrong with them."""
+    arm = recipe.arms[family]
+    at: KeyPath = ("arms", family)
+    filled = arm.model_dump()
+    filled["tuning"] = (arm.tuning or recipe.model.tuning).model_dump()
+    filled["trainer_args"] = {**recipe.trainer_args, **arm.trainer_args}
+    keys: dict[str, KeyPath] = {}
+    problems: list[Problem] = []
+    for key, values in arm.sweep.items():
+        path = _sweep_path(key, filled)
+        if path is None:
+            known = sorted(_scalar_paths(filled))
+            problems.append(((*at, "sweep", key), f"is no key of this arm{nearest(key, known)}"))
+        elif path in keys.values():
+            problems.append(((*at, "sweep", key), "is swept twice"))
+        elif len({(type(value), value) for value in values}) < len(values):
+            problems.append(((*at, "sweep", key), "holds a value twice"))
+        else:
+            keys[key] = path
+    if problems:
+        return [], problems
+    specs: list[ArmSpec] = []
+    for values in itertools.product(*(arm.sweep[key] for key in keys)):
+        point = {".".join(map(str, path)): value for path, value in zip(keys.values(), values, strict=True)}
+        changed = filled | {"sweep": {}}
+        for path, value in zip(keys.values(), values, strict=True):
+            changed = _with(changed, path, value)
+        try:
+            specs.append(_spec(recipe, family, point, Arm.model_validate(changed)))
+        except ValidationError as error:
+            problems += _sweep_problems(error, changed, at, keys)
+    return specs, problems
+
+
+def _sweep_problems(error: ValidationError, data: Any, at: KeyPath, keys: Mapping[str, KeyPath]) -> Iterator[Problem]:
+    """A value that the schema refuses is reported where the sweep names it."""
+    written = {path: key for key, path in keys.items()}
+    for path, message in explain(error, data, at):
+        key = written.get(path[len(at) :])
+        yield ((*at, "sweep", key) if key else path), message
+
+
+def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) -> ArmSpec:
+    name = f"{family}@{_label(point)}" if point else family
+    freeze = tuple(recipe.model.freeze if arm.freeze is None else arm.freeze)
+    tuning = arm.tuning or recipe.model.tuning
+    return ArmSpec(name, family, point, arm.method, arm.prompt or recipe.prompt, tuning, freeze, arm.trainer_args)
+
+
+def _label(point: Mapping[str, Scalar]) -> str:
+    """`learning_rate=0.0001,beta=0.01`: last parts of the paths where they differ, and no character a folder can't bear."""
+    last = [path.rsplit(".", 1)[-1] for path in point]
+    short = last if len(set(last)) == len(last) else list(point)
+    text = ",".join(f"{key}={_value(value)}" for key, value in zip(short, point.values(), strict=True))
+    return re.sub(r"[^A-Za-z0-9._=,+-]", "-", text)
+
+
+def _value(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sweep_path(key: str, arm: Mapping[str, Any]) -> KeyPath | None:
+    """Where a sweep's key stands in the arm; a bare name is one of the arm's own or one of its method's."""
+    for path in (tuple(key.split(".")), ("method", *key.split("."))):
+        if ".".join(path) in _scalar_paths(arm) or path[0] == "trainer_args" and len(path) == 2:
+            return path
+    return None
+
+
+def _scalar_paths(arm: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """Dotted paths of everything in an arm that holds one value, but for `type`, which makes another arm."""
+    found: set[str] = set()
+    for key, value in arm.items():
+        if isinstance(value, Mapping):
+            found |= _scalar_paths(value, f"{prefix}{key}.") if key != "sweep" else set()
+        elif not isinstance(value, list) and key != "type":
+            found.add(f"{prefix}{key}")
+    return found
+
+
+def _with(data: Mapping[str, Any], path: KeyPath, value: Scalar) -> dict[str, Any]:
+    head, *rest = path
+    return {**data, str(head): _with(data[str(head)], tuple(rest), value) if rest else value}

@@ -1,0 +1,151 @@
+"""What pydantic found wrong, in the words of someone who writes recipes: the key as written and the nearest valid spelling."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from cpt.recipe.schema import Recipe
+from cpt.recipe.source import Key, KeyPath
+
+TRUNCATED = (
+    "training rollouts sample from the whole distribution: truncated sampling makes the trainer's log-probabilities "
+    "wrong (vllm#42259); remove it"
+)
+# Keys that people expect and that are left out on purpose.
+REFUSED = {
+    "top_p": TRUNCATED,
+    "top_k": TRUNCATED,
+    "min_p": TRUNCATED,
+    "repetition_penalty": TRUNCATED,
+    "max_length": "nothing is truncated, because that drops images without a word; remove it",
+}
+_TYPES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list, as in [a, b]",
+    "dict_type": "must be a mapping of key: value",
+    "model_type": "must be a mapping of key: value",
+    "model_attributes_type": "must be a mapping of key: value",
+    "int_from_float": "must be a whole number",
+}
+
+
+def nearest(word: object, known: Collection[str]) -> str:
+    """`; did you mean 'x'?`, or the list of what there is when nothing is near."""
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}" if known else ""
+
+
+def shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Every problem as (path as written, message). `data` is what was validated; `prefix` is where it stands in a recipe."""
+    schema = Recipe.model_json_schema()
+    for detail in error.errors(include_url=False):
+        path, node = _written_path(detail["loc"], data)
+        whole = (*prefix, *path)
+        yield whole, _message(detail, whole, node, schema)
+
+
+def _written_path(loc: tuple[Key, ...], data: Any) -> tuple[KeyPath, Any]:
+    """pydantic's location without the union tags and markers it adds; and the value there, None where nothing is."""
+    path: KeyPath = ()
+    tag_read = False
+    for position, step in enumerate(loc):
+        last = position == len(loc) - 1
+        if step == "[key]":
+            continue
+        tagged = isinstance(data, Mapping) and data.get("type", None) == step and not tag_read
+        bare = not isinstance(data, Mapping | list)
+        if (tagged or bare) and not (last and bare and data is None):
+            tag_read = True
+            continue
+        path, tag_read = (*path, step), False
+        if isinstance(data, Mapping):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+    return path, data
+
+
+def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    in_arm = path[:1] == ("arms",) and (len(path) == 2 or path[2:] == ("method",))
+    if in_arm and value is None:
+        return "this arm has no method; say how it trains, as in `method: {type: sft}`"
+    if kind == "missing":
+        return "is missing; a recipe has to set it"
+    if kind == "extra_forbidden":
+        return _unknown_key(path, schema)
+    if kind == "union_tag_not_found":
+        return f"has no type; set one of {', '.join(_tags(path, schema))} as in `type: {_tags(path, schema)[0]}`"
+    if kind == "union_tag_invalid":
+        return f"unknown type {context['tag']!r}{nearest(context['tag'], _tags(path, schema))}"
+    if kind == "literal_error":
+        choices = [choice.strip().strip("'") for choice in context["expected"].replace(" or ", ", ").split(",")]
+        return f"unknown value {shown(value)}{nearest(value, choices)}"
+    if kind == "string_pattern_mismatch":
+        return f"{detail['input']!r} is not a valid name; use letters, digits, - and _, a letter or digit first"
+    if kind == "too_short":
+        return "is empty; give at least one"
+    text = _TYPES.get(kind) or detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    return f"{text}, not {shown(value)}"
+
+
+def _unknown_key(path: KeyPath, schema: dict[str, Any]) -> str:
+    *above, key = path
+    if key in REFUSED:
+        return REFUSED[str(key)]
+    options = list(_nodes(tuple(above), schema))
+    known = {name for node in options for name in node.get("properties", {})}
+    # A union's node lists the keys of all its types: the key may be right for another one.
+    owners = [_tag(node) for node in options if key in node.get("properties", {})]
+    if owners:
+        return f"belongs to type: {' or '.join(owners)}"
+    for name in sorted(known):
+        if any(key in node.get("properties", {}) for node in _nodes((*above, name), schema)):
+            return f"unknown key here; it belongs under {name}:"
+    return f"unknown key{nearest(key, sorted(known))}"
+
+
+def _tag(node: Mapping[str, Any]) -> str:
+    return str(node["properties"].get("type", {}).get("const", ""))
+
+
+def _tags(path: KeyPath, schema: dict[str, Any]) -> list[str]:
+    return [tag for node in _nodes(path, schema) if (tag := _tag(node))]
+
+
+def _nodes(path: KeyPath, schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The object schemas that may stand at `path`: several where a union does."""
+    current = list(_objects(schema, schema))
+    for step in path:
+        following: list[dict[str, Any]] = []
+        for node in current:
+            named = node.get("properties", {}).get(step)
+            patterned = list(node.get("patternProperties", {}).values())
+            following += [named] if named else patterned or [x for x in (node.get("items"),) if x]
+        current = [found for node in following for found in _objects(node, schema)]
+    yield from current
+
+
+def _objects(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """`node` with references and unions opened."""
+    if "$ref" in node:
+        yield from _objects(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]], schema)
+        return
+    alternatives = [*node.get("oneOf", []), *node.get("anyOf", [])]
+    for alternative in alternatives:
+        yield from _objects(alternative, schema)
+    if not alternatives:
+        yield node

@@ -1,0 +1,205 @@
+"""The ways of training an arm can name: one class each, every setting explicit, named as in TRL's configs.
+
+A new method is one class here and one line in `Method`. Our own defaults are written below and end up in the resolved plan:
+nothing that influences a comparison is left to a trainer's default.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from cpt.types import TargetStyle
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+LearningRate = PositiveFloat
+
+
+class Strict(BaseModel):
+    """Base of every recipe model: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of data and what is done with it.
+
+    Attributes:
+        samples: training samples (for GRPO: prompts) in it.
+        completions: rows that go through the policy.
+        steps: optimizer steps taken before the next batch is drawn.
+    """
+
+    samples: int
+    completions: int
+    steps: int
+
+
+class BaseMethod(Strict):
+    """What every trainer shares. Names, units and meaning are those of `transformers.TrainingArguments`.
+
+    The schedule is constant without warm-up and there is no weight decay, for every method alike: SFT and RL recipes in the
+    literature differ in these (cosine for SFT, constant for RL), which would mix two causes in one comparison.
+    """
+
+    # Settings of ours that are no argument of TRL's config.
+    own: ClassVar[frozenset[str]] = frozenset({"type", "max_steps", "num_train_epochs"})
+    trl_config: ClassVar[tuple[str, str]]  # module in trl.trainer and class name
+    needs_rollouts: ClassVar[bool]
+
+    max_steps: PositiveInt | None = None
+    num_train_epochs: PositiveFloat | None = None
+    learning_rate: LearningRate
+    per_device_train_batch_size: PositiveInt
+    gradient_accumulation_steps: PositiveInt = 1
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    warmup_steps: NonNegativeFloat = 0.0  # below 1: a share of all steps
+    weight_decay: NonNegativeFloat = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch"
+    adam_beta1: Share = 0.9
+    adam_beta2: Share = 0.999
+    adam_epsilon: PositiveFloat = 1e-8
+    save_steps: PositiveInt | None = None  # checkpoint inside a stage every n steps; null: only the stage's end
+    save_total_limit: PositiveInt = 1  # checkpoints of the running stage that are kept
+    logging_steps: PositiveInt = 1
+
+    @abstractmethod
+    def batch(self) -> Batch:
+        """One batch of data on one training process."""
+
+    def steps(self, samples: int) -> int:
+        """Optimizer steps of a stage with this many unique training samples; an incomplete last batch is filled up."""
+        if self.max_steps is not None:
+            return self.max_steps
+        batch = self.batch()
+        batches = math.ceil((self.num_train_epochs or 1.0) * math.ceil(samples / batch.samples))
+        return batches * batch.steps
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Settings that contradict each other: (key, what to change)."""
+        if self.max_steps is not None and self.num_train_epochs is not None:
+            yield "num_train_epochs", "excludes max_steps; keep one of the two"
+        if self.lr_scheduler_type == "constant" and self.warmup_steps:
+            yield "warmup_steps", "a constant schedule ignores it; use lr_scheduler_type: constant_with_warmup"
+        if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
+            yield "warmup_steps", "a number of steps is whole; below 1 it is a share of all steps"
+
+    def trl_arguments(self) -> dict[str, Any]:
+        """The settings that go to TRL's config under the same names; steps and lengths are the plan's to add."""
+        arguments = self.model_dump(exclude=set(self.own))
+        arguments["save_strategy"] = "no" if self.save_steps is None else "steps"
+        if self.save_steps is None:
+            del arguments["save_steps"]
+        return arguments
+
+
+class SFT(BaseMethod):
+    """Supervised fine-tuning on gold answers; the loss covers the completion only.
+
+    `target_style` is what is imitated: `dataset` the bare answer, `policy` the format that the prompt asks for, `think` the
+    worked solution. The default learning rate is that of arXiv 2507.05386.
+    """
+
+    own: ClassVar[frozenset[str]] = BaseMethod.own | {"target_style"}
+    trl_config: ClassVar[tuple[str, str]] = ("sft_config", "SFTConfig")
+    needs_rollouts: ClassVar[bool] = False
+
+    type: Literal["sft"]
+    target_style: TargetStyle = "policy"
+    learning_rate: LearningRate = 1e-5
+    per_device_train_batch_size: PositiveInt = 64
+    loss_type: Literal["nll", "dft"] = "nll"
+
+    def batch(self) -> Batch:
+        """A batch holds one row per sample."""
+        rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return Batch(samples=rows, completions=rows, steps=1)
+
+
+class GRPO(BaseMethod):
+    """Group relative policy optimisation (arXiv 2402.03300, equation 3).
+
+    Defaults that differ from TRL's: `loss_type` grpo is the paper's mean over each completion's tokens (TRL: dapo, a mean over
+    the batch's tokens); `use_bias_correction_kl` false is the paper's k3 estimator; importance weights between engine and
+    trainer are truncated per token, never masked, so no sample drops out unseen. `beta` is 0: a KL term is a factor to
+    compare, not a default. The learning rate is that of arXiv 2507.05386.
+
+    `per_device_train_batch_size` counts completions. Nothing truncates the sampling distribution (no top-p, top-k, min-p):
+    log-probabilities of the trainer and the engine would no longer belong to the same distribution.
+    """
+
+    own: ClassVar[frozenset[str]] = BaseMethod.own | {"max_completion_length"}
+    trl_config: ClassVar[tuple[str, str]] = ("grpo_config", "GRPOConfig")
+    needs_rollouts: ClassVar[bool] = True
+
+    type: Literal["grpo"]
+    learning_rate: LearningRate = 1e-6
+    per_device_train_batch_size: PositiveInt = 128
+    num_generations: Annotated[int, Field(ge=2)] = 8
+    max_completion_length: PositiveInt | None = None  # null: the prompt style's
+    temperature: PositiveFloat = 1.0
+    steps_per_generation: PositiveInt | None = None  # forward passes served by one generation; null: one optimizer step
+    num_iterations: PositiveInt = 1
+    beta: NonNegativeFloat = 0.0
+    use_bias_correction_kl: bool = False
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "grpo"
+    epsilon: PositiveFloat = 0.2
+    epsilon_high: PositiveFloat | None = None  # null: the same as epsilon
+    delta: PositiveFloat | None = None
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    mask_truncated_completions: bool = False
+    vllm_importance_sampling_correction: bool = True
+    vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
+        "token_truncate"
+    )
+    vllm_importance_sampling_clip_max: PositiveFloat = 3.0
+    vllm_importance_sampling_clip_min: PositiveFloat | None = None
+
+    @property
+    def forward_passes(self) -> int:
+        """Forward passes (`steps_per_generation`) that one generation serves, the default filled in."""
+        return self.steps_per_generation or self.gradient_accumulation_steps
+
+    def batch(self) -> Batch:
+        """A batch holds `num_generations` rows per prompt, and serves `num_iterations` passes of optimizer steps."""
+        rows = self.per_device_train_batch_size * self.forward_passes
+        steps = self.forward_passes // self.gradient_accumulation_steps * self.num_iterations
+        return Batch(samples=rows // self.num_generations, completions=rows, steps=steps)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Also: groups must be whole, and a generation must serve whole optimizer steps."""
+        yield from super().problems()
+        rows = self.per_device_train_batch_size * self.forward_passes
+        if rows % self.num_generations:
+            yield (
+                "per_device_train_batch_size",
+                f"{rows} completions per generation are not divisible by num_generations {self.num_generations}; "
+                "batch size × steps_per_generation must hold whole groups",
+            )
+        if self.forward_passes % self.gradient_accumulation_steps:
+            yield (
+                "steps_per_generation",
+                f"{self.forward_passes} must be a multiple of gradient_accumulation_steps "
+                f"{self.gradient_accumulation_steps}",
+            )
+        low = self.vllm_importance_sampling_clip_min
+        if low is not None and low >= self.vllm_importance_sampling_clip_max:
+            yield "vllm_importance_sampling_clip_min", "must be below vllm_importance_sampling_clip_max"
+
+    def trl_arguments(self) -> dict[str, Any]:
+        """Also fills in `steps_per_generation` and `epsilon_high`, which TRL would derive in silence."""
+        arguments = super().trl_arguments()
+        arguments["steps_per_generation"] = self.forward_passes
+        arguments["epsilon_high"] = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        return arguments
+
+
+Method = Annotated[SFT | GRPO, Field(discriminator="type")]

@@ -1,0 +1,207 @@
+"""What a recipe may say. Loading, overrides and error messages are in `cpt.recipe.load`; sweeps in `cpt.recipe.arms`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from cpt.recipe.methods import Method, Strict
+from cpt.types import PromptStyle
+
+VERSION = 1
+Scalar = bool | int | float | str
+Frozen = Literal["vision_tower", "projector"]
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+
+# What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share the
+# requests, what hardware is asked for, and how often a stage is saved.
+NEUTRAL = frozenset(
+    {
+        ("rollout", "engines"),
+        ("rollout", "gpu_memory_utilization"),
+        ("resources",),
+        ("method", "save_steps"),
+        ("method", "save_total_limit"),
+    }
+)
+
+
+def _named(key: str) -> BeforeValidator:
+    """Lets a bare string stand for a mapping with that one key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class Full(Strict):
+    """Every parameter is trained, but those that `freeze` names."""
+
+    type: Literal["full"]
+
+
+class LoRA(Strict):
+    """Low-rank adapters (arXiv 2106.09685). `between_stages` says what the next stage starts from.
+
+    `merge`: the adapter is merged into the weights and a new one starts. `continue`: one adapter is trained through all stages.
+    """
+
+    type: Literal["lora"]
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Annotated[list[str], Field(min_length=1)] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    between_stages: Literal["merge", "continue"] = "merge"
+
+
+Tuning = Annotated[Full | LoRA, Field(discriminator="type"), _named("type")]
+
+
+class Model(Strict):
+    """The policy every arm starts from: `builtin/…`, a local Hugging Face folder, or `org/name` on the Hub.
+
+    `dtype: auto` is the one in the model's own config.json.
+    """
+
+    name_or_path: Annotated[str, Field(min_length=1)]
+    tuning: Tuning = Full(type="full")
+    freeze: list[Frozen] = []
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    trust_remote_code: bool = False
+
+
+class StageTask(Strict):
+    """A task to train on; `samples` and `evaluation_samples` override `data.samples` and `evaluation.samples`."""
+
+    name: str
+    samples: PositiveInt | None = None
+    evaluation_samples: PositiveInt | None = None
+
+
+class GeneralTask(Strict):
+    """A task that is evaluated after every stage and never trained on."""
+
+    name: str
+    evaluation_samples: PositiveInt | None = None
+
+
+class Data(Strict):
+    """`samples`: unique training samples of each stage, the same ones in the same order for every arm."""
+
+    samples: PositiveInt = 2048
+
+
+class Evaluation(Strict):
+    """Free generation on `samples` test samples of every task, greedy by default.
+
+    `max_tokens: null` is the built-in tasks' limit for the most talkative style that any arm uses, one limit for all arms.
+    """
+
+    samples: PositiveInt = 256
+    max_tokens: PositiveInt | None = None
+    temperature: NonNegativeFloat = 0.0
+
+
+class Rollout(Strict):
+    """The pool of inference engines that serves training rollouts and evaluation.
+
+    `max_logprob_gap` stops the run when engine and trainer disagree by more, in nats per token; null is 1e-4 for float32 and
+    0.5 otherwise. `max_model_len: null` is the model's own limit.
+    """
+
+    engine: Literal["auto", "vllm", "hf"] = "auto"
+    engines: PositiveInt = 1
+    max_logprob_gap: Annotated[float, Field(gt=0)] | None = None
+    max_model_len: PositiveInt | None = None
+    max_num_seqs: PositiveInt = 256
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.4
+
+
+class Resources(Strict):
+    """GPUs that the training process and each engine ask Ray for; `auto` is what the machine has to give."""
+
+    trainer_gpus: NonNegativeInt | Literal["auto"] = "auto"
+    engine_gpus: NonNegativeFloat | Literal["auto"] = "auto"
+
+
+def _dotted(value: Any) -> Any:
+    """Nested sweep keys as dotted paths: {method: {beta: [...]}} is {method.beta: [...]}."""
+    if not isinstance(value, Mapping):
+        return value
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        nested = _dotted(inner)
+        flat |= {f"{key}.{k}": v for k, v in nested.items()} if isinstance(nested, dict) else {key: nested}
+    return flat
+
+
+class Arm(Strict):
+    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (see `cpt.recipe.arms`)."""
+
+    method: Method
+    prompt: PromptStyle | None = None
+    tuning: Tuning | None = None
+    freeze: list[Frozen] | None = None
+    trainer_args: dict[str, Any] = {}
+    sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = {}
+
+
+class Recipe(Strict):
+    """One comparison: every arm, on the same tasks, in the same order, with the same data, prompts and evaluation."""
+
+    version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
+    model: Annotated[Model, _named("name_or_path")]
+    tasks: Annotated[list[Annotated[StageTask, _named("name")]], Field(min_length=1)]
+    general: list[Annotated[GeneralTask, _named("name")]] = []
+    prompt: PromptStyle = "direct"
+    data: Data = Data()
+    evaluation: Evaluation = Evaluation()
+    rollout: Rollout = Rollout()
+    trainer_args: dict[str, Any] = {}
+    resources: Resources = Resources()
+    arms: Annotated[dict[ArmName, Arm], Field(min_length=1)]
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the stages' tasks, in order."""
+        return [task.name for task in self.tasks]
+
+    @property
+    def general_names(self) -> list[str]:
+        """Names of the tasks that are only evaluated."""
+        return [task.name for task in self.general]
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default filled in, as plain data."""
+        return self.model_dump(mode="json")
+
+    def resolved_hash(self) -> str:
+        """Identity of everything in the recipe that can change a number (all but `NEUTRAL`); 32 hexadecimal digits."""
+        return content_hash(without_neutral(self.resolved()))
+
+    def dump_yaml(self) -> str:
+        """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, width=120)
+
+
+def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved recipe, or of one stage of a plan, that can change a number: all but `NEUTRAL`."""
+    kept = {key: value for key, value in content.items() if (key,) not in NEUTRAL}
+    for section in {path[0] for path in NEUTRAL}:
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {k: v for k, v in kept[section].items() if (section, k) not in NEUTRAL}
+    if "arms" in kept:
+        kept["arms"] = {name: without_neutral(arm) for name, arm in kept["arms"].items()}
+    return kept
+
+
+def content_hash(content: Any) -> str:
+    """BLAKE2b over canonical JSON (sorted keys, shortest float form); 32 hexadecimal digits."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
