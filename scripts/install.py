@@ -1,0 +1,137 @@
+"""Create .venv and install cpt in it, with the exact versions of requirements/lock-{cpu,gpu}.txt; `make setup` runs this.
+
+Needs Python and pip, nothing else. Running it again does nothing until the locks, pyproject.toml, these scripts or the
+choice of accelerator change. Where wheels come from is pip's own configuration (index, find-links, cache), as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "cpt-setup.txt"
+
+
+def say(text: str) -> None:
+    """Print a line about what set-up is doing."""
+    print(f"setup: {text}", flush=True)
+
+
+def run(*command: str | Path) -> None:
+    """Run a command, its output shown; CalledProcessError when it fails."""
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
+
+
+def works(*command: str | Path) -> bool:
+    """Whether a command can be run and succeeds; its output is not shown."""
+    try:
+        return subprocess.run([str(part) for part in command], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def detected_accelerator() -> str:
+    """`gpu` if the NVIDIA driver lists a device, else `cpu`."""
+    if shutil.which("nvidia-smi") is None:
+        return "cpu"
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return "gpu" if listing.returncode == 0 and "GPU" in listing.stdout else "cpu"
+
+
+def lock_of(accelerator: str) -> Path:
+    """The lock file of an accelerator."""
+    return ROOT / "requirements" / f"lock-{accelerator}.txt"
+
+
+def fingerprint(accelerator: str) -> str:
+    """Hash of all that decides what is installed."""
+    digest = hashlib.blake2b(f"{accelerator} {ROOT}".encode(), digest_size=16)
+    scripts = ROOT / "scripts"
+    inputs = (lock_of(accelerator), ROOT / "pyproject.toml", scripts / "install.py", scripts / "repair_torchvision.py")
+    for path in inputs:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def ensure_venv() -> None:
+    """Make sure that .venv holds an interpreter with pip; keeps one that does."""
+    if works(PYTHON, "-m", "pip", "--version"):
+        say(f"using {VENV}")
+        return
+    say(f"creating {VENV} with {sys.executable}")
+    if importlib.util.find_spec("ensurepip") is not None:
+        run(sys.executable, "-m", "venv", "--clear", VENV)
+        return
+    # Some distributions package ensurepip apart; the pip outside can then install one inside.
+    run(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV)
+    run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", "pip")
+
+
+def install_cpu() -> None:
+    """Install the CPU set, and make torch and torchvision load."""
+    pip = (PYTHON, "-m", "pip")
+    run(*pip, "install", "--quiet", "--no-deps", "-r", lock_of("cpu"))
+    for name in ("torchaudio", "torchcodec"):
+        if works(*pip, "show", name):
+            say(f"removing {name}, which does not load beside a CPU torch (scripts/lock.py)")
+            run(*pip, "uninstall", "--quiet", "--yes", name)
+    if not works(PYTHON, "-c", "import torch"):
+        pin = next(line for line in lock_of("cpu").read_text("utf-8").splitlines() if line.startswith("torch=="))
+        say("pip found a torch that is built for CUDA, and it does not load without CUDA's libraries: installing these")
+        say("  (several GB; a pip index that has CPU builds of torch avoids it)")
+        run(*pip, "install", "--quiet", pin)
+
+
+def install_gpu() -> None:
+    """Install the CUDA set. Its lock lists every package, so pip has nothing to choose, only to check."""
+    run(PYTHON, "-m", "pip", "install", "--quiet", "-r", lock_of("gpu"))
+
+
+def install(accelerator: str) -> None:
+    """Install everything for `accelerator`, cpt itself in editable mode.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed; its messages have been shown.
+    """
+    started = time.monotonic()
+    ensure_venv()
+    say(f"installing {lock_of(accelerator).relative_to(ROOT)} (a few minutes when nothing is cached)")
+    install_gpu() if accelerator == "gpu" else install_cpu()
+    say("installing cpt, editable")
+    # setuptools warns at length that an editable install reads this folder, which is what we want of it.
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    run(PYTHON, ROOT / "scripts" / "repair_torchvision.py")
+    STAMP.write_text(fingerprint(accelerator) + "\n", encoding="utf-8")
+    say(f"done in {time.monotonic() - started:.0f} s; `{VENV.name}/bin/cpt doctor` shows what works")
+
+
+def main() -> int:
+    """Install for the accelerator asked for or found; exit code 1 when a step fails."""
+    parser = argparse.ArgumentParser(description="Create .venv and install cpt in it.")
+    parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto")
+    choice = parser.parse_args().accelerator
+    accelerator = detected_accelerator() if choice == "auto" else choice
+    if STAMP.exists() and STAMP.read_text(encoding="utf-8").strip() == fingerprint(accelerator) and works(PYTHON, "-V"):
+        return 0
+    say(f"for {'CUDA' if accelerator == 'gpu' else 'CPU'}, {'asked for' if choice != 'auto' else 'as found'}")
+    try:
+        install(accelerator)
+    except subprocess.CalledProcessError as error:
+        print(f"setup: failed at: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
