@@ -1,0 +1,132 @@
+"""How the built-in model is made: base training from random weights, reproducible, on two CPU cores.
+
+Two phases over the `base` split. First the world: every task answered rightly, stage tasks under `think` by listing the
+scene, with a curriculum of 1, 2, 3, then up to 5 things (without it the model never learns shapes). Then the habits:
+general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of
+the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding
+follows the habit, sampling finds the answer, as in a real policy before post-training. A model that only guesses, or one
+that is certain of its errors, leaves GRPO nothing to learn from.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cpt.models import tiny
+from cpt.tasks import digits, shapes, text
+from cpt.tasks.base import BuiltinTask
+from cpt.tasks.prompts import in_format, messages
+from cpt.types import PromptStyle, Sample
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+BATCH = 64
+WORLD_STEPS, HABIT_STEPS = 3200, 1200
+WORLD_RATE, HABIT_RATE = 1.5e-3, 6e-4
+CURRICULUM = ((0.06, 1), (0.12, 2), (0.22, 3), (1.0, 5))  # share of the first phase, things in a scene
+CAREFUL = {"direct": 0.4, "think": 0.35}
+EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out; otherwise the guess is right
+# Share of batches; general tasks are what must be solid.
+WEIGHTS = {"exists": 3.0, "colour": 2.0, "shape": 2.0, "read-digit": 3.0, "arithmetic": 2.5, "plain-sum": 1.0}
+STAGE_WEIGHT = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the completion that it is trained on."""
+
+    sample: Sample
+    prompt: PromptStyle
+    completion: str
+
+
+def tasks_for(crowd: int) -> list[BuiltinTask]:
+    """Every task, with at most `crowd` things in a scene."""
+    classes = (*shapes.TASKS, *digits.TASKS, *text.TASKS, text.PlainSum)
+    return [cls(crowd) for cls in classes]
+
+
+def completion_for(task: BuiltinTask, sample: Sample, prompt: PromptStyle, habits: bool, rng: random.Random) -> str:
+    """What base training teaches the model to say, see the module's text."""
+    answer, easy = sample.gold[0], sample.meta["easy"]
+    if task.role == "general":
+        return in_format(answer, prompt)
+    if not habits:
+        return in_format(answer, prompt, sample.reasoning)
+    careful = rng.random() < CAREFUL[prompt]
+    if prompt == "direct":
+        return in_format(answer if easy or careful else sample.meta["habit"], prompt)
+    if easy:
+        return in_format(answer, prompt, sample.reasoning if rng.random() < EASY_CAREFUL else tiny.GUESS)
+    return in_format(answer, prompt, sample.reasoning) if careful else in_format(sample.meta["habit"], prompt, tiny.GUESS)
+
+
+def examples(steps: int, habits: bool, seed: int) -> Iterator[list[Example]]:
+    """Batches of one phase, the same for the same arguments."""
+    rng = random.Random(f"base/{habits}/{seed}")
+    worlds = {crowd: tasks_for(crowd) for _, crowd in CURRICULUM}
+    index = 0
+    for step in range(steps):
+        crowd = 5 if habits else next(c for share, c in CURRICULUM if step < share * steps or share == 1.0)
+        tasks = worlds[crowd]
+        weights = [WEIGHTS.get(t.name, STAGE_WEIGHT) for t in tasks]
+        batch = []
+        # One style a batch: lengths are alike, so little is padding.
+        prompt: PromptStyle = "direct" if step % 2 else "think"
+        for task in rng.choices(tasks, weights, k=BATCH):
+            index += 1
+            sample = task.sample("base", index, seed=seed + habits)
+            batch.append(Example(sample, prompt, completion_for(task, sample, prompt, habits, rng)))
+        yield batch
+
+
+def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Model inputs with labels on the completion and its end-of-turn only: ids and labels [batch, longest]."""
+    tokenizer = processor.tokenizer
+    prompts = [processor.apply_chat_template(messages(e.sample, e.prompt), add_generation_prompt=True) for e in batch]
+    texts = [p + e.completion + tiny.IM_END for p, e in zip(prompts, batch, strict=True)]
+    images = [image for e in batch for image in e.sample.images]
+    inputs: dict[str, Any] = dict(
+        processor(text=texts, images=images or None, padding=True, padding_side="right", return_tensors="pt")
+    )
+    completions = tokenizer([e.completion + tiny.IM_END for e in batch])["input_ids"]
+    labels = inputs["input_ids"].clone()
+    ends = inputs["attention_mask"].sum(1)
+    for row, completion in enumerate(completions):
+        labels[row, : ends[row] - len(completion)] = -100
+        labels[row, ends[row] :] = -100
+    return {**inputs, "labels": labels}
+
+
+def train_phase(
+    model: Qwen2_5_VLForConditionalGeneration,
+    processor: Qwen2_5_VLProcessor,
+    *,
+    steps: int,
+    peak_rate: float,
+    habits: bool,
+    seed: int,
+    on_step: Callable[[int, float], None],
+) -> None:
+    """AdamW with a short warm-up and a cosine down to 3 % of `peak_rate`; `on_step` receives step and loss in nats."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    model.train()
+    for step, batch in enumerate(examples(steps, habits, seed)):
+        rate = peak_rate * min(1.0, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = model(**collate(processor, batch)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        on_step(step + 1, loss.item())
+    model.eval()

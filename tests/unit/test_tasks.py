@@ -1,0 +1,127 @@
+"""The built-in benchmark: determinism, disjoint splits, gold answers that hold, prompts that give nothing away."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt.tasks import get_task, task_names
+from cpt.tasks.digits import scan_numbers
+from cpt.tasks.scene import ROWS, Thing, describe, key, render
+from cpt.types import Sample, Task
+
+ALL = [get_task(name) for name in task_names()]
+SPLITS = ("base", "train", "test")
+
+
+def picture(sample: Sample) -> bytes:
+    return b"".join(image.tobytes() for image in sample.images)
+
+
+def test_there_are_eight_stage_tasks_and_four_general_ones():
+    assert len(task_names("stage")) >= 8
+    assert len(task_names("general")) >= 4
+    assert set(task_names("stage")) | set(task_names("general")) == set(task_names())
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'which-row'"):
+        get_task("wich-row")
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)
+def test_the_same_arguments_give_the_same_samples(task: Task):
+    first, again, longer = (task.samples("train", n, seed=3) for n in (5, 5, 8))
+    assert [(s.id, s.question, s.gold, picture(s)) for s in first] == [
+        (s.id, s.question, s.gold, picture(s)) for s in again
+    ]
+    assert [s.question for s in longer[:5]] == [s.question for s in first]
+
+
+@pytest.mark.parametrize("task", [t for t in ALL if t.family == "shapes"], ids=lambda t: t.name)
+def test_no_scene_is_in_two_splits(task: Task):
+    seen = {split: {picture(s) for s in task.samples(split, 200)} for split in SPLITS}
+    assert not seen["base"] & seen["train"]
+    assert not seen["base"] & seen["test"]
+    assert not seen["train"] & seen["test"]
+
+
+def test_no_handwriting_is_in_two_splits():
+    owned = [set(scan_numbers(split)) for split in SPLITS]
+    assert sum(map(len, owned)) == len(set.union(*owned)) == 1797
+
+
+def test_no_text_question_with_options_is_in_two_splits():
+    asked = [
+        {tuple(sorted(s.question.split())) for s in get_task("arithmetic").samples(split, 300)} for split in SPLITS
+    ]
+    assert all(len(a) > 200 for a in asked)
+    contents = [{s.question for s in get_task("arithmetic").samples(split, 300)} for split in SPLITS]
+    assert not contents[0] & contents[1]
+    assert not contents[0] & contents[2]
+    assert not contents[1] & contents[2]
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)
+def test_a_target_in_the_asked_format_scores_fully(task: Task):
+    for sample in task.samples("test", 20):
+        for prompt in ("direct", "think"):
+            score = task.score(sample, task.target(sample, "policy", prompt), prompt)
+            assert (score.value, score.parts["tolerant"], score.status) == (1.0, 1.0, "ok")
+            assert task.reward(sample, task.target(sample, "policy", prompt), prompt).value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)
+def test_a_bare_answer_is_wrong_strictly_and_right_tolerantly(task: Task):
+    for sample in task.samples("test", 20):
+        score = task.score(sample, task.target(sample, "dataset", "direct"), "direct")
+        assert (score.value, score.parts["tolerant"]) == (0.0, 1.0), sample.gold
+
+
+@pytest.mark.parametrize("task", [t for t in ALL if t.role == "stage"], ids=lambda t: t.name)
+def test_the_habit_is_a_wrong_answer_often_enough(task: Task):
+    samples = task.samples("test", 200)
+    wrong = [s for s in samples if not s.meta["easy"] and s.meta["habit"] not in s.gold]
+    assert 0.2 <= len(wrong) / len(samples) <= 0.8
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)
+def test_the_prompt_shows_the_question_and_nothing_of_the_answer_key(task: Task):
+    sample = task.samples("test", 1)[0]
+    (turn,) = task.messages(sample, "think")
+    assert turn["role"] == "user"
+    assert [p["type"] for p in turn["content"]] == ["image"] * len(sample.images) + ["text"]
+    assert turn["content"][-1]["text"] == f"{sample.question} Reply as <think> <answer> ."
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)
+def test_questions_come_in_several_phrasings(task: Task):
+    skeletons = {s.question.split()[0] + s.question.split()[-1] for s in task.samples("test", 60)}
+    assert len(skeletons) >= 2
+
+
+def test_a_scene_is_read_row_by_row():
+    scene = tuple(
+        sorted([Thing(2, 0, "red", "circle", True), Thing(0, 2, "blue", "cross", False), Thing(0, 1, "red", "square", True)])
+    )
+    assert describe(scene) == "red square top center blue cross top right red circle bottom left"
+
+
+def test_equal_scenes_have_equal_keys_and_pictures_and_others_do_not():
+    small, large = (Thing(1, 1, "green", "circle", big) for big in (False, True))
+    assert render((small,)).tobytes() != render((large,)).tobytes()
+    assert key((small,)) != key((large,))
+    assert render((small,)).size == (48, 48)
+
+
+def test_which_row_is_about_the_named_thing():
+    for sample in get_task("which-row").samples("test", 50):
+        words = sample.reasoning.split()
+        things = {" ".join(words[i : i + 2]): words[i + 2] for i in range(0, len(words), 4)}
+        (named,) = [row for name, row in things.items() if name in sample.question]
+        assert sample.gold == (named,)
+        assert named in ROWS
+
+
+def test_zero_samples_are_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        get_task("exists").samples("test", 0)
