@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +25,10 @@ LOCK = ".lock"
 class RecipeLike(Protocol):
     """What the run folder needs to know of a recipe."""
 
-    name: str
-    seeds: Any
+    @property
+    def name(self) -> str: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
 
     def resolved_hash(self) -> str:
         """Hash of everything that influences a result."""
@@ -51,6 +54,22 @@ class StageLike(Protocol):
     def steps(self) -> int: ...
     @property
     def key(self) -> str: ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for stage.json."""
+        ...
+
+
+class PlanLike(Protocol):
+    """What the run folder needs to know of a whole plan."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for plan.json, the stages under `stages`."""
+        ...
+
+    def global_batch(self) -> dict[str, int]:
+        """Completions per optimizer step of every arm."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

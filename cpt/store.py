@@ -33,6 +33,7 @@ from cpt.files import (
 from cpt.folder import (
     FORMAT,
     FORMAT_VERSION,
+    PlanLike,
     RecipeLike,
     StageDir,
     StageLike,
@@ -43,6 +44,8 @@ from cpt.folder import (
     safe_name,
 )
 from cpt.types import Record
+
+PLANNED = {"stages": ("arm", "seed", "index"), "bases": ("seed", "prompt")}
 
 
 class RunStore:
@@ -152,10 +155,20 @@ class RunStore:
         """Set top-level entries of manifest.json."""
         write_json_atomic(self.manifest_path, {**read_json(self.manifest_path), **values})
 
-    def write_plan(self, plan: Mapping[str, Any], *, global_batch: Mapping[str, int]) -> None:
-        """Write plan.json, which the report reads, and the global batch per arm into the manifest."""
-        write_json_atomic(self.plan_path, plan)
-        self.update_manifest(global_batch=dict(global_batch))
+    def write_plan(self, plan: PlanLike) -> None:
+        """Write plan.json, which the report reads, and the global batch per arm into the manifest.
+
+        An invocation may run some arms only: the stages and base evaluations that earlier ones planned are kept.
+        """
+        new = plan.as_dict()
+        if self.plan_path.exists():
+            old = read_json(self.plan_path)
+            for part, identity in PLANNED.items():
+                known = {tuple(item[key] for key in identity) for item in new[part]}
+                new[part] += [item for item in old[part] if tuple(item[key] for key in identity) not in known]
+        write_json_atomic(self.plan_path, new)
+        batches = read_json(self.manifest_path).get("global_batch", {})
+        self.update_manifest(global_batch={**batches, **plan.global_batch()})
 
     def finish(self, status: str = "complete") -> None:
         """Close this attempt in the manifest: when it ended, how, and the wall time of every phase so far (seconds)."""
@@ -191,13 +204,13 @@ class RunStore:
 
     # ---- stages
 
-    def begin_stage(self, stage: StageLike, description: Mapping[str, Any]) -> StageDir:
+    def begin_stage(self, stage: StageLike) -> StageDir:
         """Create a stage's folder and its stage.json; what an earlier stage of another key left there is deleted."""
         where = self.stage(stage)
         if where.stage_json.exists() and read_json(where.stage_json).get("key") != stage.key:
             shutil.rmtree(where.root)
         where.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(where.stage_json, {**description, "key": stage.key})
+        write_json_atomic(where.stage_json, stage.as_dict())
         return where
 
     def mark_trained(self, stage: StageLike, *, steps: int, **notes: Any) -> None:

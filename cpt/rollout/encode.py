@@ -1,4 +1,4 @@
-"""Chats to token ids, the way TRL's trainers do it: chat template, generation prompt, every image expanded to its run."""
+"""Chats to token ids as TRL's trainers make them: chat template, generation prompt, each image expanded to its run."""
 
 from __future__ import annotations
 

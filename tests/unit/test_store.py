@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,20 @@ class Stage:
     steps: int = 20
     key: str = "key-1"
 
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass
+class Plan:
+    stages: list[Stage]
+
+    def as_dict(self) -> dict[str, object]:
+        return {"stages": [stage.as_dict() for stage in self.stages], "bases": [{"seed": 0, "prompt": "direct"}]}
+
+    def global_batch(self) -> dict[str, int]:
+        return {stage.arm: 64 for stage in self.stages}
+
 
 RECORD = Record(
     arm="sft",
@@ -62,7 +76,7 @@ def store(tmp_path: Path):
 
 
 def trained(store: RunStore, stage: Stage) -> None:
-    where = store.begin_stage(stage, {"task": stage.task})
+    where = store.begin_stage(stage)
     where.policy.mkdir()
     (where.policy / "config.json").write_text("{}")
     store.mark_trained(stage, steps=stage.steps)
@@ -172,9 +186,9 @@ def test_a_stage_is_done_after_its_evaluation(store: RunStore) -> None:
 def test_what_a_stage_of_another_key_left_is_deleted(store: RunStore) -> None:
     trained(store, Stage())
     (store.stage(Stage()).checkpoints / "checkpoint-10").mkdir()
-    where = store.begin_stage(Stage(), {})
+    where = store.begin_stage(Stage())
     assert (where.checkpoints / "checkpoint-10").exists()
-    store.begin_stage(replace(Stage(), key="key-2"), {})
+    store.begin_stage(replace(Stage(), key="key-2"))
     assert not (where.checkpoints / "checkpoint-10").exists()
     assert not where.trained.exists()
 
@@ -207,13 +221,24 @@ def test_phases_are_timed_also_when_they_fail(store: RunStore) -> None:
 
 
 def test_the_manifest_names_versions_hardware_seeds_and_batch(store: RunStore) -> None:
-    store.write_plan({"arms": []}, global_batch={"sft": 64})
+    store.write_plan(Plan([Stage(arm="sft")]))
     found = read_json(store.manifest_path)
     assert found["versions"]["numpy"]
     assert found["hardware"]["cores"] >= 1
     assert found["seeds"] == [0]
     assert found["global_batch"] == {"sft": 64}
     assert {"working_directory", "cpt"} == set(found["git"])
+
+
+def test_the_plan_of_further_arms_is_added_to_that_of_earlier_ones(store: RunStore) -> None:
+    store.write_plan(Plan([Stage(arm="sft")]))
+    store.write_plan(Plan([Stage(arm="grpo"), Stage(arm="sft", steps=30)]))
+    plan = read_json(store.plan_path)
+    assert [(stage["arm"], stage["steps"]) for stage in plan["stages"]] == [("grpo", 20), ("sft", 30)]
+    assert len(plan["bases"]) == 1
+    store.write_plan(Plan([Stage(arm="sft")]))
+    assert [stage["arm"] for stage in read_json(store.plan_path)["stages"]] == ["sft", "grpo"]
+    assert read_json(store.manifest_path)["global_batch"] == {"sft": 64, "grpo": 64}
 
 
 def test_the_same_recipe_again_continues(tmp_path: Path) -> None:

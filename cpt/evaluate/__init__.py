@@ -1,0 +1,1 @@
+"""Evaluation by generation, and what follows from the records: matrices, metrics, transitions, intervals."""

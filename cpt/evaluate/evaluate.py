@@ -1,0 +1,136 @@
+"""Evaluation by free generation: the same test samples and prompts for every arm and stage, scored by their tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cpt.types import Completion, GenerationRequest, PromptStyle, Record, Sample, SamplingParams, Task
+
+
+class Generator(Protocol):
+    """What evaluation needs of the rollout pool."""
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], params: SamplingParams, *, version: str
+    ) -> list[list[Completion]]:
+        """Completions per request, `params.n` each, made with the weights of `version`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Test samples ready to be asked: tokenised once, asked after every stage.
+
+    Attributes:
+        items: task and sample of each of N prompts, task by task.
+        texts: N prompts as the model is shown them, one placeholder per image.
+        prompt_ids: N lists of token ids, images expanded.
+    """
+
+    prompt: PromptStyle
+    items: list[tuple[Task, Sample]]
+    texts: list[str]
+    prompt_ids: list[list[int]]
+
+
+def prepare_questions(
+    processor: Any, tasks: Sequence[Task], *, samples: int | Mapping[str, int], prompt: PromptStyle
+) -> Questions:
+    """The first test samples of every task, as prompts.
+
+    Args:
+        processor: the policy's Hugging Face processor.
+        samples: number per task; a mapping gives each task its own.
+
+    Raises:
+        ValueError: fewer than one sample, or more than a task has.
+    """
+    from cpt.rollout.encode import encode_prompts, render_prompts
+
+    items: list[tuple[Task, Sample]] = []
+    for task in tasks:
+        n = samples if isinstance(samples, int) else samples[task.name]
+        if n < 1:
+            raise ValueError(f"evaluation of {task.name}: {n} samples; at least 1 is needed")
+        items += [(task, sample) for sample in task.samples("test", n)]
+    chats = [task.messages(sample, prompt) for task, sample in items]
+    ids = encode_prompts(processor, chats, [sample.images for _, sample in items])
+    return Questions(prompt, items, render_prompts(processor, chats), ids)
+
+
+def ask(
+    pool: Generator,
+    version: str,
+    questions: Questions,
+    *,
+    max_tokens: int,
+    arm: str,
+    seed: int,
+    stage: int,
+    temperature: float = 0.0,
+) -> list[Record]:
+    """Generate one completion per question in a single call and score it.
+
+    Args:
+        version: of the weights the pool must hold.
+        max_tokens: limit of a completion; longer ones end with finish_reason `length`.
+        arm, seed, stage: what the records are labelled with; stage 0 is the base model.
+        temperature: 0 is greedy; above, each request samples from its own stream of (seed, stage, sample).
+    """
+    requests = [
+        GenerationRequest(ids, sample.images, _request_seed(seed, stage, sample.id))
+        for ids, (_, sample) in zip(questions.prompt_ids, questions.items, strict=True)
+    ]
+    params = SamplingParams(max_tokens=max_tokens, temperature=temperature)
+    answers = pool.generate(requests, params, version=version)
+    records = []
+    for (task, sample), text, answer in zip(questions.items, questions.texts, answers, strict=True):
+        completion = answer[0]
+        score = task.score(sample, completion.text, questions.prompt)
+        records.append(
+            Record(
+                arm=arm,
+                seed=seed,
+                stage=stage,
+                task=task.name,
+                sample_id=sample.id,
+                prompt=text,
+                completion=completion.text,
+                finish_reason=completion.finish_reason,
+                extracted=score.extracted,
+                gold=list(sample.gold),
+                strict=int(score.parts["strict"]),
+                tolerant=int(score.parts["tolerant"]),
+                n_tokens=len(completion.token_ids),
+            )
+        )
+    return records
+
+
+def evaluate_policy(
+    pool: Generator,
+    version: str,
+    processor: Any,
+    tasks: Sequence[Task],
+    *,
+    samples: int | Mapping[str, int],
+    prompt: PromptStyle,
+    max_tokens: int,
+    arm: str,
+    seed: int,
+    stage: int,
+    temperature: float = 0.0,
+) -> list[Record]:
+    """`prepare_questions`, then `ask`: one record per test sample of every task. See there for arguments and errors."""
+    questions = prepare_questions(processor, tasks, samples=samples, prompt=prompt)
+    return ask(
+        pool, version, questions, max_tokens=max_tokens, arm=arm, seed=seed, stage=stage, temperature=temperature
+    )
+
+
+def _request_seed(seed: int, stage: int, sample_id: str) -> int:
+    digest = hashlib.blake2b(f"evaluation/{seed}/{stage}/{sample_id}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") & 0x7FFFFFFF

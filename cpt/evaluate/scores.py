@@ -1,0 +1,106 @@
+"""Records of one arm as arrays: seed × stage × sample, per task, paired by sample id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cpt.evaluate.stats import Floats
+from cpt.types import Record
+
+Scoring = Literal["strict", "tolerant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Outcomes of one arm.
+
+    Attributes:
+        tasks: the trained tasks in the order of their stages; T of them.
+        general: tasks that are evaluated and never trained.
+        seeds: G seeds.
+        sample_ids: n ids per task, sorted.
+        strict, tolerant: per task (G, T + 1, n) of 0 and 1; row 0 is the base model; NaN where nothing was evaluated.
+    """
+
+    tasks: tuple[str, ...]
+    general: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sample_ids: dict[str, tuple[str, ...]]
+    strict: dict[str, Floats]
+    tolerant: dict[str, Floats]
+
+    @property
+    def stages(self) -> int:
+        """Number T of stages."""
+        return len(self.tasks)
+
+    def of(self, scoring: Scoring) -> dict[str, Floats]:
+        """The outcomes under one scoring."""
+        return self.strict if scoring == "strict" else self.tolerant
+
+
+def collect(
+    records: Iterable[Record], tasks: Sequence[str], general: Sequence[str] = (), *, seeds: Sequence[int] | None = None
+) -> Scores:
+    """Arrange the records of one arm.
+
+    Args:
+        tasks: trained tasks in the order of their stages.
+        general: further tasks that were evaluated.
+        seeds: the planned seeds; those found if None.
+
+    Raises:
+        ValueError: records of several arms, a sample evaluated twice, a stage beyond the tasks, or evaluations of one
+            task on different samples (their difference would not be paired).
+    """
+    found = list(records)
+    arms = sorted({record.arm for record in found})
+    if len(arms) > 1:
+        raise ValueError(f"records of several arms: {', '.join(arms)}; give one arm at a time")
+    seed_list = tuple(sorted({record.seed for record in found}) if seeds is None else seeds)
+    columns = tuple(dict.fromkeys((*tasks, *general)))
+    cells: dict[tuple[str, int, int], dict[str, Record]] = {}
+    for record in found:
+        if record.task not in columns or record.seed not in seed_list:
+            continue
+        if not 0 <= record.stage <= len(tasks):
+            raise ValueError(f"record of stage {record.stage}, but there are {len(tasks)} stages")
+        cell = cells.setdefault((record.task, record.seed, record.stage), {})
+        if record.sample_id in cell:
+            raise ValueError(f"{record.sample_id}: evaluated twice after stage {record.stage}, seed {record.seed}")
+        cell[record.sample_id] = record
+    sample_ids, strict, tolerant = {}, {}, {}
+    for task in columns:
+        own = {key[1:]: cell for key, cell in cells.items() if key[0] == task}
+        sample_ids[task] = _common_ids(task, own)
+        strict[task], tolerant[task] = _arrays(own, sample_ids[task], seed_list, len(tasks) + 1)
+    return Scores(tuple(tasks), tuple(general), seed_list, sample_ids, strict, tolerant)
+
+
+def _common_ids(task: str, cells: dict[tuple[int, int], dict[str, Record]]) -> tuple[str, ...]:
+    ids: tuple[str, ...] | None = None
+    for (seed, stage), cell in sorted(cells.items()):
+        own = tuple(sorted(cell))
+        if ids is not None and own != ids:
+            raise ValueError(
+                f"task {task}: stage {stage}, seed {seed} was evaluated on other samples ({len(own)}) than the rest "
+                f"({len(ids)}); evaluate them on the same samples"
+            )
+        ids = own
+    return ids or ()
+
+
+def _arrays(
+    cells: dict[tuple[int, int], dict[str, Record]], ids: Sequence[str], seeds: Sequence[int], rows: int
+) -> tuple[Floats, Floats]:
+    strict = np.full((len(seeds), rows, len(ids)), np.nan)
+    tolerant = strict.copy()
+    for (seed, stage), cell in cells.items():
+        at = (seeds.index(seed), stage)
+        strict[at] = [cell[name].strict for name in ids]
+        tolerant[at] = [cell[name].tolerant for name in ids]
+    return strict, tolerant

@@ -1,0 +1,117 @@
+"""Evaluation asks every task's test samples in one call and keeps what it takes to score them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cpt.evaluate.evaluate import ask, evaluate_policy, prepare_questions
+from cpt.rollout.encode import encode_prompts
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams, Score
+
+
+class EchoTask:
+    """Says what it shows: gold is the sample's number."""
+
+    family = "test"
+    role = "stage"
+    about = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
+        assert (split, seed) == ("test", 0)
+        picture = (Image.new("RGB", (4, 4)),)
+        return [Sample(f"{self.name}/test/{i}", self.name, f"say {i}", picture, (str(i),)) for i in range(n)]
+
+    def messages(self, sample: Sample, prompt: str) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": f"{sample.question} {prompt}"}]}
+        ]
+
+    def score(self, sample: Sample, completion: str, prompt: str) -> Score:
+        right = float(completion.strip() == sample.gold[0])
+        return Score(right, {"strict": right, "tolerant": float(sample.gold[0] in completion)}, completion.strip())
+
+
+class WordProcessor:
+    """One id per character; an image is three of id 0."""
+
+    def apply_chat_template(self, chats: Sequence[Any], *, tokenize: bool, **_: Any) -> Any:
+        texts = []
+        for chat in chats:
+            blocks = chat[0]["content"]
+            texts.append("".join("#" if block["type"] == "image" else block["text"] for block in blocks))
+        if not tokenize:
+            return texts
+        return {
+            "input_ids": [[0, 0, 0, *map(ord, text[1:])] if text[0] == "#" else list(map(ord, text)) for text in texts]
+        }
+
+
+class Pool:
+    """Answers with the second word of the prompt."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[GenerationRequest], SamplingParams, str]] = []
+
+    def generate(self, requests: Any, params: SamplingParams, *, version: str) -> list[list[Completion]]:
+        self.calls.append((list(requests), params, version))
+        texts = ["".join(chr(i) for i in request.prompt_ids[3:]).split()[1] for request in requests]
+        return [[Completion([7, 7], [0.0, 0.0], f" {text}", "stop")] for text in texts]
+
+
+LABELS = {"arm": "sft", "seed": 3, "stage": 2}
+
+
+def test_all_tasks_are_asked_in_one_call_and_scored() -> None:
+    pool, tasks = Pool(), [EchoTask("one"), EchoTask("two")]
+    records = evaluate_policy(
+        pool, "v1", WordProcessor(), tasks, samples={"one": 2, "two": 3}, prompt="direct", max_tokens=8, **LABELS
+    )
+    assert len(pool.calls) == 1
+    requests, params, version = pool.calls[0]
+    assert (version, params) == ("v1", SamplingParams(max_tokens=8, temperature=0.0, n=1))
+    assert [len(request.images) for request in requests] == [1] * 5
+    assert requests[0].prompt_ids[:3] == [0, 0, 0]
+    assert [record.sample_id for record in records] == [f"one/test/{i}" for i in range(2)] + [
+        f"two/test/{i}" for i in range(3)
+    ]
+    first = records[0]
+    assert (first.arm, first.seed, first.stage, first.task) == ("sft", 3, 2, "one")
+    assert (first.prompt, first.completion, first.extracted, first.gold) == ("#say 0 direct", " 0", "0", ["0"])
+    assert (first.strict, first.tolerant, first.n_tokens, first.finish_reason) == (1, 1, 2, "stop")
+
+
+def test_each_request_has_its_own_repeatable_stream() -> None:
+    pool = Pool()
+    questions = prepare_questions(WordProcessor(), [EchoTask("one")], samples=2, prompt="think")
+    for stage in (1, 1, 2):
+        ask(pool, "v", questions, max_tokens=4, temperature=1.0, arm="a", seed=0, stage=stage)
+    first, again, later = ([request.seed for request in call[0]] for call in pool.calls)
+    assert first == again
+    assert len({*first, *later}) == 4
+
+
+def test_zero_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="evaluation of one: 0 samples"):
+        prepare_questions(WordProcessor(), [EchoTask("one")], samples=0, prompt="direct")
+
+
+PICTURE = Image.new("RGB", (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("content", "images", "message"),
+    [
+        ([{"type": "image"}, {"type": "text", "text": "what ?"}], [], "more image blocks than its 0 pictures: what ?"),
+        ([{"type": "text", "text": "what ?"}], [PICTURE], "1 pictures, 1 without a block: what ?"),
+    ],
+)
+def test_blocks_and_pictures_must_agree(content, images, message) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        encode_prompts(WordProcessor(), [[{"role": "user", "content": content}]], [images])

@@ -1,0 +1,101 @@
+"""Losses and gains sample by sample; superficial against essential forgetting."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import records
+
+from cpt.evaluate.matrix import accuracy_matrix, metrics
+from cpt.evaluate.scores import collect
+from cpt.evaluate.transitions import flipped, general_transitions, trained_transitions
+
+TASKS = ["a", "b"]
+STRICT = {
+    (0, "a"): "00000000",
+    (0, "b"): "00000000",
+    (1, "a"): "11111100",
+    (1, "b"): "00000000",
+    (2, "a"): "11000010",  # lost: samples 2 3 4 5; gained: 6
+    (2, "b"): "11111111",
+}
+TOLERANT = {(2, "a"): "11100011"}  # of the lost, only 2 is right in another style
+
+
+def test_shares_by_hand() -> None:
+    found = trained_transitions(collect(records(STRICT, tolerant=TOLERANT), TASKS))
+    values = {name: metric.value for name, metric in found.items()}
+    assert values == pytest.approx({"lost": 4 / 8, "gained": 1 / 8, "superficial": 1 / 8, "essential": 3 / 8})
+    assert set(found.by_task) == {"a"}  # the last task has had no time to be forgotten
+    for _, metric in found.items():
+        assert metric.low <= metric.value <= metric.high
+        assert "after its own stage" in metric.definition
+
+
+def test_losses_and_gains_explain_backward_transfer() -> None:
+    scores = collect(records(STRICT, tolerant=TOLERANT), TASKS)
+    found = trained_transitions(scores)
+    bwt = metrics(accuracy_matrix(scores, TASKS))["BWT"]
+    assert found.gained.value - found.lost.value == pytest.approx(bwt.value)
+    assert found.superficial.value + found.essential.value == pytest.approx(found.lost.value)
+    assert found.gained.replicates - found.lost.replicates == pytest.approx(bwt.replicates)
+
+
+def test_pairs_are_kept_by_sample_id_whatever_the_order_of_the_records() -> None:
+    rows = records(STRICT, tolerant=TOLERANT)
+    assert trained_transitions(collect(rows[::-1], TASKS)).lost == trained_transitions(collect(rows, TASKS)).lost
+
+
+def test_tasks_are_averaged_with_equal_weight() -> None:
+    cells = {
+        (1, "a"): "1111",
+        (2, "b"): "11",
+        (3, "a"): "0011",
+        (3, "b"): "11",
+        (3, "c"): "1",
+    }
+    found = trained_transitions(collect(records(cells), ["a", "b", "c"]))
+    assert found.lost.value == pytest.approx((0.5 + 0.0) / 2)
+    assert found.by_task["a"]["lost"].value == pytest.approx(0.5)
+
+
+def test_general_tasks_are_compared_with_the_base() -> None:
+    strict = {(0, "x"): "1110", (1, "x"): "0000", (2, "x"): "0101", (0, "y"): "1111", (2, "y"): "1111"}
+    tolerant = {(2, "x"): "1101"}
+    found = general_transitions(collect(records(strict, tolerant=tolerant), TASKS, ["x", "y"]))
+    values = {name: metric.value for name, metric in found.items()}
+    # x: lost 0 and 2, of which 0 is right in another style; gained 3. y: nothing.
+    assert values == pytest.approx({"lost": 2 / 8, "gained": 1 / 8, "superficial": 1 / 8, "essential": 1 / 8})
+    assert "in the base model" in found.lost.definition
+
+
+@pytest.mark.parametrize(
+    ("tasks", "general", "reason"),
+    [(["a"], [], "n/a: one task only"), ([], [], "n/a: no tasks")],
+)
+def test_degenerate_sequences_are_undefined(tasks, general, reason) -> None:
+    found = trained_transitions(collect(records({(0, "a"): "11"}), tasks, general))
+    assert {metric.reason for _, metric in found.items()} == {reason}
+    assert found.lost.value is None
+
+
+def test_no_general_tasks() -> None:
+    assert general_transitions(collect(records(STRICT), TASKS)).lost.reason == "n/a: no general tasks"
+
+
+def test_a_missing_evaluation_is_named() -> None:
+    some = {key: bits for key, bits in STRICT.items() if key != (2, "a")}
+    found = trained_transitions(collect(records(some), TASKS))
+    assert found.essential.value is None
+    assert found.essential.reason == "n/a: missing cell: stage 2 × task a"
+
+
+def test_a_task_without_samples_is_named() -> None:
+    some = {key: bits for key, bits in STRICT.items() if key[1] != "a"}
+    found = trained_transitions(collect(records(some), TASKS))
+    assert found.lost.reason == "n/a: missing cell: stage 1 × task a"
+
+
+def test_flipped_samples_are_listed() -> None:
+    scores = collect(records(STRICT), TASKS)
+    assert flipped(scores, "a", 1, 2, seed=0) == ["a/test/2", "a/test/3", "a/test/4", "a/test/5"]
+    assert flipped(scores, "b", 0, 2, seed=0) == []
