@@ -1,7 +1,7 @@
 """Where a model is and whether its folder is whole, found out from files alone: no torch, no transformers.
 
-The safetensors layout is that of its specification: 8 bytes of header length (little endian), a JSON header of tensor names with
-dtype, shape and byte offsets, then the data.
+The safetensors layout is that of its specification: 8 bytes of header length (little endian), a JSON header of tensor
+names with dtype, shape and byte offsets, then the data.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def locate_model(name_or_path: str) -> Path | str:
     if _HUB_ID.fullmatch(name_or_path) and not path.parent.is_dir():
         return name_or_path
     raise ValueError(
-        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(BUILTIN)}, or org/name on the Hub"
+        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(BUILTIN)}, "
+        "or org/name on the Hub"
     )
 
 
@@ -125,7 +126,8 @@ def model_bytes(folder: Path) -> int:
 def fingerprint(folder: Path) -> str:
     """Identity of a model's weights and config, from file sizes and 64 pieces of 4 KiB of each weight file.
 
-    Reading every byte of a large model takes longer than planning it may; training moves every piece. 32 hexadecimal digits.
+    Reading every byte of a large model takes longer than planning it may; training moves every piece. 32 hexadecimal
+    digits.
     """
     digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=16)
     for file in weight_files(folder):
@@ -149,13 +151,15 @@ def _file_tensors(file: Path) -> dict[str, Tensor]:
     end = 0
     for name, entry in _entries(header, file):
         start, stop = entry["data_offsets"]
-        if stop < start or math.prod(entry["shape"]) > 0 and stop == start:
+        if stop < start or (math.prod(entry["shape"]) > 0 and stop == start):
             raise ValueError(f"{file} is damaged: tensor {name} has no data")
         end = max(end, stop)
         tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"], stop - start)
     if size != 8 + length + end:
         what = "cut off" if size < 8 + length + end else "damaged"
-        raise ValueError(f"{file} is {what}: it has {size} bytes, its header says {8 + length + end}; copy or train it again")
+        raise ValueError(
+            f"{file} is {what}: it has {size} bytes, its header says {8 + length + end}; copy or train it again"
+        )
     return tensors
 
 

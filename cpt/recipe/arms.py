@@ -79,10 +79,11 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
     if problems:
         return [], problems
     specs: list[ArmSpec] = []
-    for values in itertools.product(*(arm.sweep[key] for key in keys)):
-        point = {".".join(map(str, path)): value for path, value in zip(keys.values(), values, strict=True)}
+    for combination in itertools.product(*(arm.sweep[key] for key in keys)):
+        chosen = dict(zip(keys.values(), combination, strict=True))
+        point = {".".join(map(str, path)): value for path, value in chosen.items()}
         changed = filled | {"sweep": {}}
-        for path, value in zip(keys.values(), values, strict=True):
+        for path, value in chosen.items():
             changed = _with(changed, path, value)
         try:
             specs.append(_spec(recipe, family, point, Arm.model_validate(changed)))
@@ -107,7 +108,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
 
 
 def _label(point: Mapping[str, Scalar]) -> str:
-    """`learning_rate=0.0001,beta=0.01`: last parts of the paths where they differ, and no character a folder can't bear."""
+    """`learning_rate=0.0001,beta=0.01`: last parts of the paths where they differ; safe as a folder's name."""
     last = [path.rsplit(".", 1)[-1] for path in point]
     short = last if len(set(last)) == len(last) else list(point)
     text = ",".join(f"{key}={_value(value)}" for key, value in zip(short, point.values(), strict=True))
@@ -121,7 +122,7 @@ def _value(value: Scalar) -> str:
 def _sweep_path(key: str, arm: Mapping[str, Any]) -> KeyPath | None:
     """Where a sweep's key stands in the arm; a bare name is one of the arm's own or one of its method's."""
     for path in (tuple(key.split(".")), ("method", *key.split("."))):
-        if ".".join(path) in _scalar_paths(arm) or path[0] == "trainer_args" and len(path) == 2:
+        if ".".join(path) in _scalar_paths(arm) or (path[0] == "trainer_args" and len(path) == 2):
             return path
     return None
 

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in the words of someone who writes recipes: the key as written and the nearest valid spelling."""
+"""What pydantic found wrong, in a recipe writer's words: the key as written and the nearest valid spelling."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def shown(value: Any) -> str:
 
 
 def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every problem as (path as written, message). `data` is what was validated; `prefix` is where it stands in a recipe."""
+    """Every problem as (path as written, message). `data` is what was validated, `prefix` its place in the recipe."""
     schema = Recipe.model_json_schema()
     for detail in error.errors(include_url=False):
         path, node = _written_path(detail["loc"], data)

@@ -81,7 +81,7 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     at: KeyPath = ("arms", spec.family)
     for key, message in spec.method.problems():
         yield (*at, "method", key), message
-    known = config_fields(*spec.method.trl_config)
+    known = config_fields(*spec.method.trl_config) if spec.trainer_args else frozenset()
     for key in spec.trainer_args:
         where: KeyPath = (*at, "trainer_args", key)
         if key not in recipe.arms[spec.family].trainer_args and key in recipe.trainer_args:
@@ -93,4 +93,7 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
         samples = task.samples or recipe.data.samples
         if samples < batch:
             where = ("tasks", i, "samples") if task.samples else ("data", "samples")
-            yield where, f"{samples} training samples of {task.name} are fewer than one batch of arm {spec.name} ({batch})"
+            yield (
+                where,
+                f"{samples} training samples of {task.name} are fewer than one batch of arm {spec.name} ({batch})",
+            )

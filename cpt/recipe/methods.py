@@ -1,7 +1,7 @@
 """The ways of training an arm can name: one class each, every setting explicit, named as in TRL's configs.
 
-A new method is one class here and one line in `Method`. Our own defaults are written below and end up in the resolved plan:
-nothing that influences a comparison is left to a trainer's default.
+A new method is one class here and one line in `Method`. Our own defaults are written below and end up in the resolved
+plan: nothing that influences a comparison is left to a trainer's default.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Batch:
 class BaseMethod(Strict):
     """What every trainer shares. Names, units and meaning are those of `transformers.TrainingArguments`.
 
-    The schedule is constant without warm-up and there is no weight decay, for every method alike: SFT and RL recipes in the
-    literature differ in these (cosine for SFT, constant for RL), which would mix two causes in one comparison.
+    The schedule is constant without warm-up and there is no weight decay, for every method alike: SFT and RL recipes
+    in the literature differ in these (cosine for SFT, constant for RL), which would mix two causes in one comparison.
     """
 
     # Settings of ours that are no argument of TRL's config.
@@ -103,8 +103,8 @@ class BaseMethod(Strict):
 class SFT(BaseMethod):
     """Supervised fine-tuning on gold answers; the loss covers the completion only.
 
-    `target_style` is what is imitated: `dataset` the bare answer, `policy` the format that the prompt asks for, `think` the
-    worked solution. The default learning rate is that of arXiv 2507.05386.
+    `target_style` is what is imitated: `dataset` the bare answer, `policy` the format that the prompt asks for,
+    `think` the worked solution. The default learning rate is that of arXiv 2507.05386.
     """
 
     own: ClassVar[frozenset[str]] = BaseMethod.own | {"target_style"}
@@ -126,13 +126,13 @@ class SFT(BaseMethod):
 class GRPO(BaseMethod):
     """Group relative policy optimisation (arXiv 2402.03300, equation 3).
 
-    Defaults that differ from TRL's: `loss_type` grpo is the paper's mean over each completion's tokens (TRL: dapo, a mean over
-    the batch's tokens); `use_bias_correction_kl` false is the paper's k3 estimator; importance weights between engine and
-    trainer are truncated per token, never masked, so no sample drops out unseen. `beta` is 0: a KL term is a factor to
-    compare, not a default. The learning rate is that of arXiv 2507.05386.
+    Defaults that differ from TRL's: `loss_type` grpo is the paper's mean over each completion's tokens (TRL: dapo, a
+    mean over the batch's tokens); `use_bias_correction_kl` false is the paper's k3 estimator; importance weights
+    between engine and trainer are truncated per token, never masked, so no sample drops out unseen. `beta` is 0: a KL
+    term is a factor to compare, not a default. The learning rate is that of arXiv 2507.05386.
 
-    `per_device_train_batch_size` counts completions. Nothing truncates the sampling distribution (no top-p, top-k, min-p):
-    log-probabilities of the trainer and the engine would no longer belong to the same distribution.
+    `per_device_train_batch_size` counts completions. Nothing truncates the sampling distribution (no top-p, top-k,
+    min-p): log-probabilities of the trainer and the engine would no longer belong to the same distribution.
     """
 
     own: ClassVar[frozenset[str]] = BaseMethod.own | {"max_completion_length"}

@@ -1,4 +1,4 @@
-"""What a recipe may say. Loading, overrides and error messages are in `cpt.recipe.load`; sweeps in `cpt.recipe.arms`."""
+"""What a recipe may say. Loading, overrides and checks are in `cpt.recipe.load`, sweeps in `cpt.recipe.arms`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Scalar = bool | int | float | str
 Frozen = Literal["vision_tower", "projector"]
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
-# What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share the
+# What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
+# the
 # requests, what hardware is asked for, and how often a stage is saved.
 NEUTRAL = frozenset(
     {
@@ -45,7 +46,8 @@ class Full(Strict):
 class LoRA(Strict):
     """Low-rank adapters (arXiv 2106.09685). `between_stages` says what the next stage starts from.
 
-    `merge`: the adapter is merged into the weights and a new one starts. `continue`: one adapter is trained through all stages.
+    `merge`: the adapter is merged into the weights and a new one starts. `continue`: one adapter is trained through
+    all stages.
     """
 
     type: Literal["lora"]
@@ -69,7 +71,7 @@ class Model(Strict):
 
     name_or_path: Annotated[str, Field(min_length=1)]
     tuning: Tuning = Full(type="full")
-    freeze: list[Frozen] = []
+    freeze: list[Frozen] = Field(default_factory=list)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     trust_remote_code: bool = False
 
@@ -98,7 +100,8 @@ class Data(Strict):
 class Evaluation(Strict):
     """Free generation on `samples` test samples of every task, greedy by default.
 
-    `max_tokens: null` is the built-in tasks' limit for the most talkative style that any arm uses, one limit for all arms.
+    `max_tokens: null` is the built-in tasks' limit for the most talkative style that any arm uses, one limit for all
+    arms.
     """
 
     samples: PositiveInt = 256
@@ -109,8 +112,8 @@ class Evaluation(Strict):
 class Rollout(Strict):
     """The pool of inference engines that serves training rollouts and evaluation.
 
-    `max_logprob_gap` stops the run when engine and trainer disagree by more, in nats per token; null is 1e-4 for float32 and
-    0.5 otherwise. `max_model_len: null` is the model's own limit.
+    `max_logprob_gap` stops the run when engine and trainer disagree by more, in nats per token; null is 1e-4 for
+    float32 and 0.5 otherwise. `max_model_len: null` is the model's own limit.
     """
 
     engine: Literal["auto", "vllm", "hf"] = "auto"
@@ -140,14 +143,16 @@ def _dotted(value: Any) -> Any:
 
 
 class Arm(Strict):
-    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (see `cpt.recipe.arms`)."""
+    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (`cpt.recipe.arms`)."""
 
     method: Method
     prompt: PromptStyle | None = None
     tuning: Tuning | None = None
     freeze: list[Frozen] | None = None
-    trainer_args: dict[str, Any] = {}
-    sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = {}
+    trainer_args: dict[str, Any] = Field(default_factory=dict)
+    sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
+        default_factory=dict
+    )
 
 
 class Recipe(Strict):
@@ -155,15 +160,15 @@ class Recipe(Strict):
 
     version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, default_factory=lambda: [0])]
     model: Annotated[Model, _named("name_or_path")]
     tasks: Annotated[list[Annotated[StageTask, _named("name")]], Field(min_length=1)]
-    general: list[Annotated[GeneralTask, _named("name")]] = []
+    general: list[Annotated[GeneralTask, _named("name")]] = Field(default_factory=list)
     prompt: PromptStyle = "direct"
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
     rollout: Rollout = Rollout()
-    trainer_args: dict[str, Any] = {}
+    trainer_args: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
     arms: Annotated[dict[ArmName, Arm], Field(min_length=1)]
 
@@ -187,7 +192,8 @@ class Recipe(Strict):
 
     def dump_yaml(self) -> str:
         """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
-        return yaml.safe_dump(self.resolved(), sort_keys=False, width=120)
+        text: str = yaml.safe_dump(self.resolved(), sort_keys=False, width=120)
+        return text
 
 
 def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -55,7 +55,7 @@ def dotted(path: KeyPath) -> str:
 class _Loader(yaml.SafeLoader):
     """Composes nodes without PyYAML's ideas of what plain text means; `_scalar` decides."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
 
 def _scalar(text: str) -> Any:
@@ -84,7 +84,9 @@ def _build(node: yaml.Node, path: KeyPath, file: str, places: dict[KeyPath, str]
             raise RecipeError([f"{here}: {dotted(path) or 'recipe'}: a key must be plain text"])
         key = key_node.value
         if key in result:
-            raise RecipeError([f"{here}: {dotted((*path, key))}: stands here twice; the first is at {places[(*path, key)]}"])
+            raise RecipeError(
+                [f"{here}: {dotted((*path, key))}: stands here twice; the first is at {places[(*path, key)]}"]
+            )
         places[(*path, key)] = here
         result[key] = _build(value_node, (*path, key), file, places, above)
     return result
@@ -110,8 +112,8 @@ def parse(text: str, file: str) -> tuple[Any, dict[KeyPath, str]]:
 def read(path: Path) -> Source:
     """A recipe file with `extends: other.yaml` (relative to the file, one level) merged in.
 
-    Mappings merge key by key; lists and single values replace. A mapping whose `type` changes is replaced as a whole, and so is
-    `sweep`; an arm set to null is dropped.
+    Mappings merge key by key; lists and single values replace. A mapping whose `type` changes is replaced as a whole,
+    and so is `sweep`; an arm set to null is dropped.
 
     Raises:
         RecipeError: if a file is missing or not a mapping, or the extended file extends another one.
@@ -210,14 +212,16 @@ def _descend(source: Source, keys: list[str], assignment: str) -> tuple[KeyPath,
         step: Key = key
         if isinstance(target, list):
             if not key.isdecimal() or int(key) >= len(target):
-                raise RecipeError([f"command line: {assignment!r}: {dotted(path)} is a list with items 0 to {len(target) - 1}"])
+                raise RecipeError(
+                    [f"command line: {assignment!r}: {dotted(path)} is a list with items 0 to {len(target) - 1}"]
+                )
             step = int(key)
         elif path == ("arms",) and key not in target:
             raise RecipeError([f"command line: {assignment!r}: there is no arm {key!r}; arms: {', '.join(target)}"])
         path = (*path, step)
         if position == len(keys) - 1:
             return path, target
-        inner = target[step] if isinstance(target, list) else target.setdefault(step, {})
+        inner = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
         if not isinstance(inner, dict | list):  # a bare name that stands for a mapping, such as `tuning: lora`
             raise RecipeError([f"command line: {assignment!r}: {dotted(path)} is {inner!r}; override it as a whole"])
         target = inner
@@ -233,6 +237,5 @@ def _forbid_swept(source: Source, keys: list[str]) -> None:
     sweep = arm.get("sweep") if isinstance(arm, dict) else None
     for swept in sweep if isinstance(sweep, dict) else ():
         if name in (swept, f"method.{swept}"):
-            raise RecipeError(
-                [f"command line: {'.'.join(keys)}: this arm sweeps it; override arms.{keys[1]}.sweep.{swept}=[…] instead"]
-            )
+            instead = f"override arms.{keys[1]}.sweep.{swept}=[…] instead"
+            raise RecipeError([f"command line: {'.'.join(keys)}: this arm sweeps it; {instead}"])

@@ -1,4 +1,4 @@
-"""Which `trainer_args` a recipe may pass through: the fields of TRL's config classes, read without importing TRL (10 s)."""
+"""Which `trainer_args` a recipe may pass through: fields of TRL's config classes, read without importing TRL (10 s)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ OWNED = {
     "full_determinism": "runs are deterministic by their seeds",
     "bf16": "set model.dtype",
     "fp16": "set model.dtype",
+    "use_cpu": "the hardware decides; set resources",
     "model_init_kwargs": "set model.dtype and model.trust_remote_code",
     "trust_remote_code": "set model.trust_remote_code",
     "generation_kwargs": "training rollouts sample from the whole distribution, with method.temperature",
@@ -78,7 +79,9 @@ def _class_fields(path: Path, class_name: str) -> set[str]:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             annotated = (item.target for item in node.body if isinstance(item, ast.AnnAssign))
             return {target.id for target in annotated if isinstance(target, ast.Name)}
-    raise AssertionError(f"{path} has no class {class_name}: another version of TRL or transformers than the tested one")
+    raise AssertionError(
+        f"{path} has no class {class_name}: another version of TRL or transformers than the tested one"
+    )
 
 
 def refusal(key: str, method: type[BaseMethod], known: frozenset[str]) -> str | None:

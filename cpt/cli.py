@@ -1,0 +1,182 @@
+"""The command line. Thin: every command calls one function, and nothing heavy is imported before it has to be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cpt import __version__
+
+app = typer.Typer(
+    name="cpt",
+    help="What each way of post-training a multimodal model, one task after another, costs in what it already knew.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+model_app = typer.Typer(help="The built-in model.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(model_app, name="model")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE…", help="Overrides, such as arms.sft.method.learning_rate=1e-4."),
+]
+Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; can be repeated.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    arm: Arms = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<name of the recipe>.")] = None,
+    address: Annotated[str | None, typer.Option(help="An existing Ray cluster, such as ray://head:10001.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in the folder.")] = False,
+) -> None:
+    """Run a recipe, or go on where the same command stopped."""
+    from cpt.plan import make_plan
+    from cpt.preflight import preflight
+    from cpt.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = out or Path("runs") / loaded.name
+    make_plan(loaded, arm)  # an unknown --arm is an error before the folder is touched
+    preflight(loaded, folder)
+    from cpt.run import run_recipe
+
+    try:
+        code = run_recipe(loaded, recipe_path=recipe, out=folder, arms=arm, address=address, fresh=fresh)
+    except KeyboardInterrupt:
+        typer.echo("cpt: interrupted; the same command again goes on from here (without --fresh)", err=True)
+        raise typer.Exit(130) from None
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    arm: Arms = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the recipe with every default filled in.")
+    ] = False,
+) -> None:
+    """Show arms, stages, samples, steps and disk of a recipe. Starts nothing."""
+    from rich.console import Console
+
+    from cpt.plan import make_plan
+    from cpt.plan_table import print_plan
+    from cpt.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    if resolved:
+        typer.echo(loaded.dump_yaml(), nl=False)
+    else:
+        # Piped output has no width; a narrow default would cut the table.
+        print_plan(make_plan(loaded, arm), Console() if sys.stdout.isatty() else Console(width=160))
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a copy of one.")]) -> None:
+    """Build a run's report.html again, from its files alone."""
+    from cpt.report.build import build_report
+
+    typer.echo(build_report(run_dir))
+
+
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
+    prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
+    samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
+    out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
+) -> None:
+    """Evaluate a model on tasks, by free generation."""
+    from cpt.models.locate import check_model_folder, locate_model
+    from cpt.tasks import get_task, task_names
+
+    names = list(dict.fromkeys(task or task_names()))
+    for name in names:
+        get_task(name)
+    found = locate_model(model)
+    if isinstance(found, Path):
+        check_model_folder(found)
+    from cpt.run import evaluate_folder
+
+    evaluate_folder(model, names, prompt, samples, out)
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cpt.tasks import get_task, task_names
+
+    table = Table("task", "family", "role", "about")
+    for name in task_names():
+        found = get_task(name)
+        table.add_row(found.name, found.family, found.role, found.about)
+    Console().print(table)
+
+
+@app.command()
+def doctor(deep: Annotated[bool, typer.Option("--deep", help="Also start a local Ray.")] = False) -> None:
+    """Show versions and hardware, what works here, and what to do about what doesn't."""
+    from cpt.doctor import diagnose, print_report
+
+    raise typer.Exit(print_report(diagnose(deep)))
+
+
+@model_app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for the new model.")] = Path("runs/tiny-qwen2_5-vl"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
+) -> None:
+    """Make the built-in model from scratch."""
+    from cpt.models.tiny import build_model
+
+    build_model(out, seed=seed)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `cpt`: a ValueError is the user's to mend, said without a traceback, exit code 2.
+
+    CPT_DEBUG=1 shows the traceback.
+    """
+    try:
+        app(args=argv, prog_name="cpt")
+    except ValueError as error:
+        if os.environ.get("CPT_DEBUG"):
+            raise
+        for line in str(error).splitlines() or [repr(error)]:
+            print(f"cpt: error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Room on disk: what a plan will take, and what there is."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpt.models import locate
+from cpt.recipe import Full, LoRA
+
+if TYPE_CHECKING:
+    from cpt.plan import RunPlan, StagePlan
+
+# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat.
+RECORD_BYTES = 200
+_TRAINED_BYTES = 4  # trained weights are float32 whatever the model's own precision
+# Numbers the optimizer keeps per trained number.
+_OPTIMIZER_STATES = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "adafactor": 0.1, "sgd": 0.0}
+
+
+def estimate_bytes(plan: RunPlan) -> int | None:
+    """Policies of all stages, the running stage's checkpoints with optimizer, and records; None if the size is unknown.
+
+    Checkpoints live until their stage ends, and the next one is written before the oldest goes.
+    """
+    if plan.model.nbytes is None:
+        return None
+    checkpoints = max((checkpoint_bytes(stage) for stage in plan.stages), default=0)
+    return len(plan.stages) * plan.model.nbytes + checkpoints + plan.evaluated_samples() * RECORD_BYTES
+
+
+def checkpoint_bytes(stage: StagePlan) -> int:
+    """What a stage's checkpoints take at most while it runs; 0 if it writes none or the model's size is unknown."""
+    every = stage.method.save_steps
+    if every is None or stage.model.nbytes is None:
+        return 0
+    numbers = trained_numbers(Path(stage.model.path), stage.tuning)
+    kept = min(stage.method.save_total_limit + 1, stage.steps // every)
+    return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim]))
+
+
+def trained_numbers(folder: Path, tuning: Full | LoRA) -> int:
+    """Parameters in a checkpoint: all, or for LoRA r × (in + out) for each matrix that `target_modules` names."""
+    tensors = locate.checkpoint_tensors(folder)
+    if isinstance(tuning, Full):
+        return sum(math.prod(tensor.shape) for tensor in tensors.values())
+    numbers = 0
+    for name, tensor in tensors.items():
+        module = name.removesuffix(".weight").rsplit(".", 1)[-1]
+        if module in tuning.target_modules and len(tensor.shape) == 2:
+            numbers += tuning.r * sum(tensor.shape)
+    return numbers
+
+
+def check_room(plan: RunPlan, out: Path) -> None:
+    """ValueError if the plan needs more than is free where `out` is or will be; what lies there already is no loss."""
+    needed = estimate_bytes(plan)
+    if needed is None:
+        return
+    free = shutil.disk_usage(existing(out)).free
+    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if out.is_dir() else 0
+    if needed > free + there:
+        raise ValueError(
+            f"{out}: this run needs about {size(needed)}, and {size(free)} are free; choose another --out, fewer arms "
+            "or stages, or a larger method.save_steps"
+        )
+
+
+def existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    here = path.absolute()
+    return next(folder for folder in (here, *here.parents) if folder.is_dir())
+
+
+def size(nbytes: float) -> str:
+    """A size for people: 4.9 MB, decimal units."""
+    units: Sequence[str] = ("B", "kB", "MB", "GB")
+    for unit in units:
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"

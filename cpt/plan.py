@@ -1,0 +1,298 @@
+"""From a recipe to everything a run will do, as plain data: stages with their keys, evaluations, disk. Starts nothing.
+
+A stage's key is the hash of its resolved content and of its parent's key; the first parent is the base model. Two
+stages with one key are the same work. Arms' names are not part of it, nor is anything in `cpt.recipe.schema.NEUTRAL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cpt.models import locate
+from cpt.recipe import GRPO, SFT, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
+from cpt.recipe.errors import nearest
+from cpt.recipe.schema import GeneralTask, StageTask
+from cpt.types import PromptStyle
+
+_LOGPROB_GAP = {"float32": 1e-4}  # nats per token
+_LOGPROB_GAP_LOW_PRECISION = 0.5
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """The base model.
+
+    Attributes:
+        name: as the recipe has it.
+        path: its folder, or the id on the Hub.
+        fingerprint: of the folder's weights; the id itself for a model on the Hub.
+        dtype: resolved; `auto` only where a Hub model's config is not at hand yet.
+        nbytes: size of one copy on disk; None for a Hub model.
+    """
+
+    name: str
+    path: str
+    fingerprint: str
+    dtype: str
+    trust_remote_code: bool
+    nbytes: int | None = None
+
+    def content(self) -> dict[str, Any]:
+        """What identifies the model wherever it lies."""
+        return {"fingerprint": self.fingerprint, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What every evaluation of a run generates: test samples per task (stage tasks first), tokens at most."""
+
+    samples: Mapping[str, int]
+    max_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class BasePlan:
+    """Evaluation of the base model in one prompt style: row 0 of the matrix. Greedy ones share a key over the seeds."""
+
+    seed: int
+    prompt: PromptStyle
+    model: ModelPlan
+    evaluation: EvaluationPlan
+    rollout: Rollout
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Training on one task and the evaluation after it. Plain data: can be pickled and sent to a worker.
+
+    Attributes:
+        arm, family, sweep: see `cpt.recipe.ArmSpec`.
+        index: 1-based position of the task in the sequence.
+        data_samples: unique training samples; cycled where the steps need more.
+        steps: optimizer steps.
+        batch_samples: training samples (for GRPO: prompts) of one batch.
+        global_batch: completions that one optimizer step learns from.
+        max_completion_length: tokens per training rollout; None where the method has none.
+        max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
+        parent_key: key of the stage before, or the base model's.
+    """
+
+    arm: str
+    family: str
+    sweep: Mapping[str, Any]
+    seed: int
+    index: int
+    task: str
+    model: ModelPlan
+    method: SFT | GRPO
+    prompt: PromptStyle
+    tuning: Full | LoRA
+    freeze: tuple[str, ...]
+    trainer_args: Mapping[str, Any]
+    data_samples: int
+    steps: int
+    batch_samples: int
+    global_batch: int
+    max_completion_length: int | None
+    evaluation: EvaluationPlan
+    rollout: Rollout
+    max_logprob_gap: float
+    parent_key: str
+    key: str = ""
+
+    @property
+    def label(self) -> str:
+        """How logs and errors name the stage."""
+        return f"{self.arm}, seed {self.seed}, stage {self.index} ({self.task})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for stage.json and plan.json."""
+        content: dict[str, Any] = _plain(self)
+        return content
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All work of one run.
+
+    Attributes:
+        arms: (arm, seed) → its stages, in the order they run.
+        bases: evaluations of the base model, one per seed and prompt style in use.
+    """
+
+    recipe: Recipe
+    model: ModelPlan
+    arms: Mapping[tuple[str, int], list[StagePlan]]
+    bases: list[BasePlan] = field(default_factory=list)
+
+    @property
+    def stages(self) -> list[StagePlan]:
+        """Every stage, in the order they run."""
+        return [stage for stages in self.arms.values() for stage in stages]
+
+    def global_batch(self) -> dict[str, int]:
+        """Completions per optimizer step of every arm."""
+        return {stage.arm: stage.global_batch for stage in self.stages}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for plan.json."""
+        return {
+            "recipe_hash": self.recipe.resolved_hash(),
+            "model": _plain(self.model),
+            "tasks": self.recipe.task_names,
+            "general": self.recipe.general_names,
+            "bases": [_plain(base) for base in self.bases],
+            "stages": [stage.as_dict() for stage in self.stages],
+        }
+
+    def evaluated_samples(self) -> int:
+        """Completions that all evaluations generate."""
+        evaluations = [*(base.evaluation for base in self.bases), *(stage.evaluation for stage in self.stages)]
+        return sum(sum(evaluation.samples.values()) for evaluation in evaluations)
+
+    def disk_estimate_bytes(self) -> int | None:
+        """See `cpt.disk.estimate_bytes`."""
+        from cpt.disk import estimate_bytes
+
+        return estimate_bytes(self)
+
+
+def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
+    """The plan of a recipe, or of some of its arms (`sft` also names every point of the arm sft's sweep).
+
+    Raises:
+        ValueError: if there is no such arm, or the model's folder is missing or damaged.
+    """
+    model = plan_model(recipe)
+    everything = expand_arms(recipe)
+    chosen = _choose(everything, arms)
+    # One limit for the whole run, chosen or not, so that a run of one arm can be continued with the others.
+    evaluation = _plan_evaluation(recipe, list(everything.values()))
+    stages = {
+        (spec.name, seed): _plan_arm(recipe, spec, seed, model, evaluation) for spec in chosen for seed in recipe.seeds
+    }
+    prompts = dict.fromkeys(spec.prompt for spec in chosen)
+    bases = [_plan_base(recipe, seed, prompt, model, evaluation) for prompt in prompts for seed in recipe.seeds]
+    return RunPlan(recipe, model, stages, bases)
+
+
+def plan_model(recipe: Recipe) -> ModelPlan:
+    """Where the base model is and what identifies it. ValueError if its folder is missing or damaged."""
+    settings = recipe.model
+    found = locate.locate_model(settings.name_or_path)
+    if isinstance(found, str):
+        return ModelPlan(settings.name_or_path, found, found, settings.dtype, settings.trust_remote_code)
+    locate.check_model_folder(found)
+    dtype = (locate.config_dtype(found) or "float32") if settings.dtype == "auto" else settings.dtype
+    return ModelPlan(
+        name=settings.name_or_path,
+        path=str(found.resolve()),
+        fingerprint=locate.fingerprint(found),
+        dtype=dtype,
+        trust_remote_code=settings.trust_remote_code,
+        nbytes=locate.model_bytes(found),
+    )
+
+
+def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[ArmSpec]:
+    if not arms:
+        return list(specs.values())
+    known = dict.fromkeys([*specs, *(spec.family for spec in specs.values())])
+    for arm in arms:
+        if arm not in known:
+            raise ValueError(f"there is no arm {arm!r}{nearest(arm, list(known))}")
+    return [spec for spec in specs.values() if spec.name in arms or spec.family in arms]
+
+
+def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan:
+    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+
+    settings = recipe.evaluation
+    styles = {spec.prompt for spec in specs}
+    if any(isinstance(spec.method, SFT) and spec.method.target_style == "think" for spec in specs):
+        styles.add("think")  # such a policy reasons whatever the prompt asks; it must not be cut off for that
+    tasks: list[StageTask | GeneralTask] = [*recipe.tasks, *recipe.general]
+    samples = {task.name: task.evaluation_samples or settings.samples for task in tasks}
+    return EvaluationPlan(
+        samples=samples,
+        max_tokens=settings.max_tokens or max(MAX_COMPLETION_TOKENS[style] for style in styles),
+        temperature=settings.temperature,
+    )
+
+
+def _plan_base(
+    recipe: Recipe, seed: int, prompt: PromptStyle, model: ModelPlan, evaluation: EvaluationPlan
+) -> BasePlan:
+    content = {
+        "model": model.content(),
+        "prompt": prompt,
+        "evaluation": _plain(evaluation),
+        "rollout": recipe.rollout.model_dump(mode="json"),
+        "seed": seed if evaluation.temperature else None,
+    }
+    return BasePlan(seed, prompt, model, evaluation, recipe.rollout, content_hash(without_neutral(content)))
+
+
+def _plan_arm(
+    recipe: Recipe, spec: ArmSpec, seed: int, model: ModelPlan, evaluation: EvaluationPlan
+) -> list[StagePlan]:
+    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+
+    limit = None
+    if isinstance(spec.method, GRPO):
+        limit = spec.method.max_completion_length or MAX_COMPLETION_TOKENS[spec.prompt]
+    gap = recipe.rollout.max_logprob_gap or _LOGPROB_GAP.get(model.dtype, _LOGPROB_GAP_LOW_PRECISION)
+    batch = spec.method.batch()
+    parent = content_hash(model.content())
+    stages: list[StagePlan] = []
+    for index, task in enumerate(recipe.tasks, start=1):
+        samples = task.samples or recipe.data.samples
+        stage = StagePlan(
+            arm=spec.name,
+            family=spec.family,
+            sweep=dict(spec.sweep),
+            seed=seed,
+            index=index,
+            task=task.name,
+            model=model,
+            method=spec.method,
+            prompt=spec.prompt,
+            tuning=spec.tuning,
+            freeze=spec.freeze,
+            trainer_args=dict(spec.trainer_args),
+            data_samples=samples,
+            steps=spec.method.steps(samples),
+            batch_samples=batch.samples,
+            global_batch=spec.method.per_device_train_batch_size * spec.method.gradient_accumulation_steps,
+            max_completion_length=limit,
+            evaluation=evaluation,
+            rollout=recipe.rollout,
+            max_logprob_gap=gap,
+            parent_key=parent,
+        )
+        stages.append(replace(stage, key=_stage_key(stage)))
+        parent = stages[-1].key
+    return stages
+
+
+def _stage_key(stage: StagePlan) -> str:
+    content = stage.as_dict()
+    for name in ("arm", "family", "sweep", "key"):
+        del content[name]
+    content["model"] = stage.model.content()
+    return content_hash(without_neutral(content))
+
+
+def _plain(thing: Any) -> Any:
+    """Dataclasses and recipe models as JSON data."""
+    if hasattr(thing, "model_dump"):
+        return thing.model_dump(mode="json")
+    if hasattr(thing, "__dataclass_fields__"):
+        return {name: _plain(getattr(thing, name)) for name in thing.__dataclass_fields__}
+    if isinstance(thing, Mapping):
+        return {key: _plain(value) for key, value in thing.items()}
+    return [_plain(item) for item in thing] if isinstance(thing, list | tuple) else thing

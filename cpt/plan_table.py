@@ -1,0 +1,67 @@
+"""A plan as one reads it in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cpt.disk import size
+from cpt.plan import RunPlan, StagePlan
+from cpt.recipe import GRPO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLUMNS = ("arm", "method", "learning rate", "tuning", "prompt", "steps", "samples a batch", "global batch", "tokens")
+
+
+def row(stages: list[StagePlan]) -> tuple[str, ...]:
+    """The line of one arm, in the order of `COLUMNS`; its stages differ in task and steps only."""
+    first = stages[0]
+    method = first.method
+    same = len({stage.steps for stage in stages}) == 1
+    steps = f"{len(stages)} × {first.steps}" if same else " + ".join(str(stage.steps) for stage in stages)
+    return (
+        first.arm,
+        method.type if isinstance(method, GRPO) else f"{method.type} ({method.target_style})",
+        f"{method.learning_rate:g}",
+        first.tuning.type,
+        first.prompt,
+        steps,
+        f"{first.batch_samples} × {method.num_generations}" if isinstance(method, GRPO) else str(first.batch_samples),
+        str(first.global_batch),
+        "" if first.max_completion_length is None else str(first.max_completion_length),
+    )
+
+
+def print_plan(plan: RunPlan, console: Console) -> None:
+    """Arms, stages, samples, steps, evaluations and disk."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    recipe = plan.recipe
+    arms: dict[str, list[StagePlan]] = {}
+    for (arm, _), stages in plan.arms.items():
+        arms.setdefault(arm, stages)
+    table = Table(box=SIMPLE_HEAD)
+    for title in COLUMNS:
+        table.add_column(title, no_wrap=True)
+    for stages in arms.values():
+        table.add_row(*row(stages))
+    known = plan.model.nbytes
+    samples = {stage.task: stage.data_samples for stage in plan.stages}
+    evaluation = plan.bases[0].evaluation
+    disk = plan.disk_estimate_bytes()
+    console.print(
+        f"{recipe.name}: {len(arms)} arms × {len(recipe.seeds)} seeds × {len(samples)} stages", highlight=False
+    )
+    console.print(
+        f"model       {plan.model.name}, {plan.model.dtype}, {'size unknown' if known is None else size(known)}\n"
+        f"stages      {', '.join(f'{i}. {task} ({n} samples)' for i, (task, n) in enumerate(samples.items(), 1))}\n"
+        f"general     {', '.join(recipe.general_names) or 'none'}\n"
+        f"evaluation  {plan.evaluated_samples()} completions in all, at most {evaluation.max_tokens} tokens each, "
+        f"{'greedy' if not evaluation.temperature else f'temperature {evaluation.temperature:g}'}\n"
+        f"disk        {'unknown until the model is here' if disk is None else 'about ' + size(disk)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(table)

@@ -1,0 +1,59 @@
+"""Everything that can be found wrong with a run before a process starts: model, engine, disk, output folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+from cpt.disk import check_room
+from cpt.plan import make_plan
+from cpt.recipe import LoRA, Recipe, expand_arms
+
+_PACKAGES = {
+    "vllm": "rollout.engine: vllm needs it; install it, or set rollout.engine: hf",
+    "peft": "LoRA needs it; install it",
+}
+
+
+def preflight(recipe: Recipe, out: Path) -> None:
+    """Checks what a valid recipe needs of this machine. Creates `out`, nothing else.
+
+    Raises:
+        ValueError: if the model is missing or damaged, a package is missing, the disk is too small or `out` can't be
+        written.
+    """
+    plan = make_plan(recipe)
+    if plan.model.nbytes is None:
+        _check_hub_model(plan.model.path)
+    if recipe.rollout.engine == "vllm":
+        _check_package("vllm")
+    if any(isinstance(spec.tuning, LoRA) for spec in expand_arms(recipe).values()):
+        _check_package("peft")
+    check_room(plan, out)
+    _check_writable(out)
+
+
+def _check_package(name: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(f"the package {name} is not installed; {_PACKAGES[name]}")
+
+
+def _check_hub_model(name: str) -> None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(name, "config.json")
+    except (OSError, ValueError) as error:  # no such model, no access, no network: the reason is in its first line
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"model {name!r} is no local folder and can't be had from the Hugging Face Hub: {reason}"
+        ) from error
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise ValueError(f"{out}: can't be written ({error.strerror}); choose another --out") from error

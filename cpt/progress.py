@@ -1,0 +1,261 @@
+"""What a run shows while it works: a live table on a terminal, plain lines anywhere else.
+
+The stage loop calls, in this order: `start`, then per stage `stage` once per phase and `step` once per optimizer step,
+`message` at any time, `close`. Values of a step go by name: `reward`, `loss`, `tokens_per_s`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+    from cpt.plan import RunPlan
+
+DONE = "done"
+Clock = Callable[[], float]
+
+
+class Progress(Protocol):
+    """Where a run reports to. Seconds come from a monotonic clock; nothing here raises."""
+
+    def start(self, plan: RunPlan) -> None:
+        """The run begins."""
+
+    def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
+        """A stage enters a phase (`train`, `evaluate`, `done`) of `total_steps`; index 0 is the base model."""
+
+    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, float]) -> None:
+        """One optimizer step (1-based) is done."""
+
+    def message(self, text: str) -> None:
+        """A line that should stay on the screen."""
+
+    def close(self) -> None:
+        """The run ended, in whatever way. Safe to call twice."""
+
+
+@dataclass
+class Row:
+    """One arm and seed: the stage it is in."""
+
+    arm: str
+    seed: int
+    index: int = 0
+    task: str = ""
+    phase: str = "waiting"
+    step: int = 0
+    total: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    clock_start: float = 0.0
+    first_step: int = 0
+
+    def begin(self, index: int, task: str, phase: str, total: int, now: float) -> None:
+        """Enter a phase."""
+        self.index, self.task, self.phase, self.total = index, task, phase, total
+        self.step, self.values, self.clock_start, self.first_step = 0, {}, now, 0
+
+    def advance(self, step: int, values: Mapping[str, float]) -> None:
+        """Finish a step. A resumed stage begins in the middle: what it skipped says nothing of its speed."""
+        if self.step == 0:
+            self.first_step = step - 1
+        self.step, self.values = step, values
+
+    def seconds_left(self, now: float) -> float | None:
+        """Until the last step of the phase, at the speed so far; None before the first step."""
+        made = self.step - self.first_step
+        return (self.total - self.step) * (now - self.clock_start) / made if made > 0 and self.total else None
+
+    def steps(self) -> str:
+        """`12/60`, or nothing outside of training."""
+        return f"{self.step}/{self.total}" if self.total else ""
+
+    def score(self) -> str:
+        """The value that tells how training goes: the reward where there is one, else the loss."""
+        name = next((name for name in ("reward", "loss") if name in self.values), None)
+        return f"{name} {self.values[name]:.3f}" if name else ""
+
+    def speed(self) -> str:
+        """Tokens per second."""
+        return f"{thousands(self.values['tokens_per_s'])} tokens/s" if "tokens_per_s" in self.values else ""
+
+
+class Board:
+    """The state behind both displays: one row per arm and seed, in the order they run."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.began = clock()
+        self.rows: dict[tuple[str, int], Row] = {}
+        self.stages = 0
+        self.finished: set[tuple[str, int, int]] = set()
+        self.current: Row | None = None
+        self.stages_per_arm = 0
+
+    def start(self, plan: RunPlan) -> None:
+        """One row per arm and seed."""
+        self.began = self.clock()
+        self.rows = {(arm, seed): Row(arm, seed) for arm, seed in plan.arms}
+        self.stages = len(plan.stages)
+        self.stages_per_arm = len(plan.recipe.tasks)
+
+    def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int) -> Row:
+        """Enter a phase; the row is made if it is the base model's."""
+        row = self.rows.get((arm, seed))
+        if row is None:
+            row = Row(arm, seed)
+            self.rows = {(arm, seed): row, **self.rows}
+        row.begin(index, task, phase, total_steps, self.clock())
+        if phase == DONE and index > 0:
+            self.finished.add((arm, seed, index))
+        self.current = row
+        return row
+
+    def place(self, row: Row) -> str:
+        """`1/3` within the arm; the base model has none."""
+        return f"{row.index}/{self.stages_per_arm}" if row.index else ""
+
+    def summary(self) -> str:
+        """`4 of 18 stages, 2:10 so far`."""
+        return f"{len(self.finished)} of {self.stages} stages, {duration(self.clock() - self.began)} so far"
+
+
+class PlainProgress:
+    """One line per phase, and one about every tenth step. No escape codes; every line ends."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
+        self._stream = stream or sys.stdout
+        self._board = Board(clock)
+        self._closed = False
+
+    def start(self, plan: RunPlan) -> None:
+        """See `Progress`."""
+        self._board.start(plan)
+        arms = len({arm for arm, _ in plan.arms})
+        self.message(f"{plan.recipe.name}: {arms} arms, {len(plan.recipe.seeds)} seeds, {len(plan.stages)} stages")
+
+    def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
+        """See `Progress`."""
+        row = self._board.stage(arm, seed, index, task, phase, total_steps)
+        steps = f", {total_steps} steps" if total_steps else ""
+        done = f" ({self._board.summary()})" if phase == DONE else ""
+        self.message(f"{self._label(row)}: {phase}{steps}{done}")
+
+    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, float]) -> None:
+        """See `Progress`."""
+        row = self._board.rows[arm, seed]
+        row.advance(step, values)
+        if step % max(10, row.total // 10) and step != row.total:
+            return
+        left = row.seconds_left(self._board.clock())
+        shown = [f"step {row.steps()}", row.score(), row.speed(), f"{duration(left)} left" if left else ""]
+        self.message(f"{self._label(row)}: {', '.join(text for text in shown if text)}")
+
+    def message(self, text: str) -> None:
+        """See `Progress`."""
+        elapsed = duration(self._board.clock() - self._board.began)
+        print(f"[{elapsed}] {text}", file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """See `Progress`."""
+        if not self._closed and self._board.stages:
+            self.message(f"ended: {self._board.summary()}")
+        self._closed = True
+
+    def _label(self, row: Row) -> str:
+        place = f"stage {self._board.place(row)} " if row.index else ""
+        return f"{row.arm} seed {row.seed} {place}{row.task}"
+
+
+class LiveProgress:
+    """A table that is drawn anew four times a second, one row per arm and seed."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=stream)
+        self._board = Board(clock)
+        self._live: Live | None = None
+
+    def start(self, plan: RunPlan) -> None:
+        """See `Progress`."""
+        from rich.live import Live
+
+        self._board.start(plan)
+        self._live = Live(get_renderable=self.table, console=self._console, refresh_per_second=4)
+        self._live.start()
+
+    def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
+        """See `Progress`."""
+        self._board.stage(arm, seed, index, task, phase, total_steps)
+
+    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, float]) -> None:
+        """See `Progress`."""
+        self._board.rows[arm, seed].advance(step, values)
+
+    def message(self, text: str) -> None:
+        """See `Progress`. Stands above the table."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """See `Progress`."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def table(self) -> Table:
+        """The table as it stands now: as many rows as the terminal holds, the one at work among them."""
+        from rich.table import Table
+
+        table = Table(caption=self._board.summary(), caption_justify="left")
+        for title in ("arm", "seed", "stage", "task", "phase", "step", "reward or loss", "tokens/s", "left"):
+            right = title in ("seed", "stage", "step", "reward or loss", "tokens/s", "left")
+            table.add_column(title, justify="right" if right else "left", no_wrap=True)
+        for row in self._visible():
+            left = row.seconds_left(self._board.clock())
+            speed = thousands(row.values["tokens_per_s"]) if "tokens_per_s" in row.values else ""
+            cells = [
+                row.arm,
+                str(row.seed),
+                self._board.place(row),
+                row.task,
+                row.phase,
+                row.steps(),
+                row.score(),
+                speed,
+            ]
+            style = "bold" if row is self._board.current else "dim" if row.phase == "waiting" else ""
+            table.add_row(*cells, "" if left is None else duration(left), style=style)
+        return table
+
+    def _visible(self) -> list[Row]:
+        rows = list(self._board.rows.values())
+        room = max(self._console.height - 8, 3)
+        at = rows.index(self._board.current) if self._board.current else 0
+        first = min(max(at - room // 2, 0), max(len(rows) - room, 0))
+        return rows[first : first + room]
+
+
+def make_progress(stream: TextIO | None = None) -> Progress:
+    """The live table if `stream` (standard output) is a terminal that can draw it, else plain lines."""
+    target = stream or sys.stdout
+    return LiveProgress(target) if target.isatty() and os.environ.get("TERM") != "dumb" else PlainProgress(target)
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def thousands(number: float) -> str:
+    """`850`, `3.2k`."""
+    return f"{number / 1000:.1f}k" if number >= 1000 else f"{number:.0f}"
