@@ -1,4 +1,4 @@
-"""Create .venv and install cpt in it, with the exact versions of requirements/lock-{cpu,gpu}.txt; `make setup` runs this.
+"""Create .venv and install cpt in it, in the exact versions of requirements/lock-{cpu,gpu}.txt (`make setup`).
 
 Needs Python and pip, nothing else. Running it again does nothing until the locks, pyproject.toml, these scripts or the
 choice of accelerator change. Where wheels come from is pip's own configuration (index, find-links, cache), as always.

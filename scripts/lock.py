@@ -1,7 +1,7 @@
 """Write requirements/lock-cpu.txt or requirements/lock-gpu.txt.
 
 ``cpu`` pins what is installed in this environment, so that the lock is what the tests ran with: the closure of
-pyproject.toml's dependencies over the packages' own metadata, without what a developer happens to have installed besides.
+pyproject.toml's dependencies over the packages' own metadata, not what a developer happens to have installed besides.
 
 ``gpu`` asks pip to resolve the CUDA set, with the direct dependencies held at the versions of the CPU lock. It installs
 nothing and needs no GPU, but an index whose torch is built for CUDA.

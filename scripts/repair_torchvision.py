@@ -6,8 +6,8 @@ that the native library would have declared. transformers' Qwen2.5-VL processor 
 torch), not these operators.
 
 The remedy declares the two operators when, and only when, the native library is missing: a marked block at the end of
-torchvision/extension.py in this interpreter's own environment. It has to live there, because vLLM imports torchvision in
-a subprocess of its own before any code of ours could act. Calling either operator still fails, loudly.
+torchvision/extension.py in this interpreter's own environment. It has to live there, because vLLM imports torchvision
+in a subprocess of its own before any code of ours could act. Calling either operator still fails, loudly.
 
 Run it with the environment's interpreter; running it again changes nothing. ``--undo`` takes the block out.
 """
@@ -24,14 +24,14 @@ from pathlib import Path
 
 BEGIN = "# >>> cpt set-up: operators of the native library that could not be loaded"
 END = "# <<< cpt set-up"
-BLOCK = f'''
+BLOCK = f"""
 {BEGIN}
 if not _has_ops():
     _cpt_library = torch.library.Library("torchvision", "FRAGMENT")
     for _cpt_operator in ("nms", "qnms"):
         _cpt_library.define(_cpt_operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 {END}
-'''
+"""
 
 
 def torchvision_folder() -> Path | None:

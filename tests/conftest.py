@@ -1,0 +1,42 @@
+"""What all tests share: an environment without network, and reasons for what is skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import settings
+
+# Before any library reads them. Subprocesses and Ray's workers inherit them.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    VLLM_NO_USAGE_STATS="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    TOKENIZERS_PARALLELISM="false",
+    MPLBACKEND="Agg",
+)
+
+# The same examples every time, and no verdict that depends on how busy the machine is.
+settings.register_profile("cpt", deadline=None, derandomize=True)
+settings.load_profile("cpt")
+
+
+def cuda_device() -> bool:
+    """Whether the NVIDIA driver lists a device; asks it, not torch, whose import takes seconds."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listing.returncode == 0 and "GPU" in listing.stdout
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests before smoke tests; tests that need a CUDA device are skipped where there is none."""
+    items.sort(key=lambda item: item.get_closest_marker("smoke") is not None)
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not cuda_device():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none"))
