@@ -105,7 +105,7 @@ def resolved(roots: list[Requirement], held: dict[str, str]) -> dict[str, str]:
         if subprocess.run(command, check=False).returncode:
             raise LookupError("pip found no set of versions that satisfies pyproject.toml; its messages are above")
         packages = [entry["metadata"] for entry in json.loads(report.read_text(encoding="utf-8"))["install"]]
-    versions = {canonicalize_name(package["name"]): Version(package["version"]) for package in packages}
+    versions = {str(canonicalize_name(package["name"])): Version(package["version"]) for package in packages}
     if versions["torch"].local == "cpu":
         raise LookupError("pip resolved torch to a CPU build; point it at an index whose torch is built for CUDA")
     return {name: version.public for name, version in versions.items()}
