@@ -26,7 +26,7 @@ app.add_typer(model_app, name="model")
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE…", help="Overrides, such as arms.sft.method.learning_rate=1e-4."),
+    typer.Argument(metavar="KEY=VALUE", help="Overrides, such as arms.sft.method.learning_rate=1e-4."),
 ]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; can be repeated.")]
 

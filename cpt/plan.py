@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpt.models import locate
-from cpt.recipe import GRPO, SFT, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
+from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
 from cpt.recipe.schema import GeneralTask, StageTask
 from cpt.types import PromptStyle
@@ -88,7 +88,7 @@ class StagePlan:
     index: int
     task: str
     model: ModelPlan
-    method: SFT | GRPO
+    method: AnyMethod
     prompt: PromptStyle
     tuning: Full | LoRA
     freeze: tuple[str, ...]
@@ -212,9 +212,7 @@ def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
     settings = recipe.evaluation
-    styles = {spec.prompt for spec in specs}
-    if any(isinstance(spec.method, SFT) and spec.method.target_style == "think" for spec in specs):
-        styles.add("think")  # such a policy reasons whatever the prompt asks; it must not be cut off for that
+    styles = {style for spec in specs for style in spec.method.styles(spec.prompt)}
     tasks: list[StageTask | GeneralTask] = [*recipe.tasks, *recipe.general]
     samples = {task.name: task.evaluation_samples or settings.samples for task in tasks}
     return EvaluationPlan(
@@ -242,9 +240,6 @@ def _plan_arm(
 ) -> list[StagePlan]:
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
-    limit = None
-    if isinstance(spec.method, GRPO):
-        limit = spec.method.max_completion_length or MAX_COMPLETION_TOKENS[spec.prompt]
     gap = recipe.rollout.max_logprob_gap or _LOGPROB_GAP.get(model.dtype, _LOGPROB_GAP_LOW_PRECISION)
     batch = spec.method.batch()
     parent = content_hash(model.content())
@@ -268,7 +263,7 @@ def _plan_arm(
             steps=spec.method.steps(samples),
             batch_samples=batch.samples,
             global_batch=spec.method.per_device_train_batch_size * spec.method.gradient_accumulation_steps,
-            max_completion_length=limit,
+            max_completion_length=spec.method.completion_limit(spec.prompt, MAX_COMPLETION_TOKENS),
             evaluation=evaluation,
             rollout=recipe.rollout,
             max_logprob_gap=gap,

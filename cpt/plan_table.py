@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cpt.disk import size
 from cpt.plan import RunPlan, StagePlan
-from cpt.recipe import GRPO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,17 +16,18 @@ COLUMNS = ("arm", "method", "learning rate", "tuning", "prompt", "steps", "sampl
 def row(stages: list[StagePlan]) -> tuple[str, ...]:
     """The line of one arm, in the order of `COLUMNS`; its stages differ in task and steps only."""
     first = stages[0]
-    method = first.method
+    method, batch = first.method, first.method.batch()
+    rollouts = batch.completions // batch.samples
     same = len({stage.steps for stage in stages}) == 1
     steps = f"{len(stages)} × {first.steps}" if same else " + ".join(str(stage.steps) for stage in stages)
     return (
         first.arm,
-        method.type if isinstance(method, GRPO) else f"{method.type} ({method.target_style})",
+        method.title,
         f"{method.learning_rate:g}",
         first.tuning.type,
         first.prompt,
         steps,
-        f"{first.batch_samples} × {method.num_generations}" if isinstance(method, GRPO) else str(first.batch_samples),
+        str(batch.samples) if batch.samples == batch.completions else f"{batch.samples} × {rollouts}",
         str(first.global_batch),
         "" if first.max_completion_length is None else str(first.max_completion_length),
     )

@@ -71,7 +71,7 @@ class Row:
     def seconds_left(self, now: float) -> float | None:
         """Until the last step of the phase, at the speed so far; None before the first step."""
         made = self.step - self.first_step
-        return (self.total - self.step) * (now - self.clock_start) / made if made > 0 and self.total else None
+        return max(self.total - self.step, 0) * (now - self.clock_start) / made if made > 0 and self.total else None
 
     def steps(self) -> str:
         """`12/60`, or nothing outside of training."""

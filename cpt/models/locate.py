@@ -20,6 +20,7 @@ from typing import Any
 BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parent / "tiny"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
+_DESCRIBING = (".json", ".jinja", ".txt", ".model")
 _MAX_HEADER = 100_000_000  # the format's own limit
 _PROBES, _PROBE_BYTES = 64, 4096
 
@@ -124,12 +125,16 @@ def model_bytes(folder: Path) -> int:
 
 
 def fingerprint(folder: Path) -> str:
-    """Identity of a model's weights and config, from file sizes and 64 pieces of 4 KiB of each weight file.
+    """Identity of a model: of its config, tokenizer, processor and template, and of its weights.
 
+    Of each weight file the size and 64 pieces of 4 KiB count.
     Reading every byte of a large model takes longer than planning it may; training moves every piece. 32 hexadecimal
     digits.
     """
-    digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _DESCRIBING:
+            digest.update(file.name.encode() + file.read_bytes())
     for file in weight_files(folder):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())

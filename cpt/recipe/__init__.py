@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from cpt.recipe.arms import ArmSpec, expand_arms
 from cpt.recipe.load import load_recipe
-from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, Method
+from cpt.recipe.methods import GRPO, SFT, AnyMethod, BaseMethod, Batch
 from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
 
 __all__ = [
     "GRPO",
     "SFT",
+    "AnyMethod",
     "ArmSpec",
     "BaseMethod",
     "Batch",
     "Evaluation",
     "Full",
     "LoRA",
-    "Method",
     "Recipe",
     "RecipeError",
     "Rollout",

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cpt.recipe.errors import explain, nearest
-from cpt.recipe.methods import GRPO, SFT
+from cpt.recipe.methods import AnyMethod
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
 from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
@@ -32,7 +32,7 @@ class ArmSpec:
     name: str
     family: str
     sweep: Mapping[str, Scalar]
-    method: SFT | GRPO
+    method: AnyMethod
     prompt: PromptStyle
     tuning: Full | LoRA
     freeze: tuple[Frozen, ...]

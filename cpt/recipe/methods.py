@@ -1,20 +1,20 @@
 """The ways of training an arm can name: one class each, every setting explicit, named as in TRL's configs.
 
-A new method is one class here and one line in `Method`. Our own defaults are written below and end up in the resolved
-plan: nothing that influences a comparison is left to a trainer's default.
+A new method is one class here and one name in `AnyMethod`. Our own defaults are written below and end up in the
+resolved plan: nothing that influences a comparison is left to a trainer's default.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from cpt.types import TargetStyle
+from cpt.types import PromptStyle, TargetStyle
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 LearningRate = PositiveFloat
@@ -70,9 +70,22 @@ class BaseMethod(Strict):
     save_total_limit: PositiveInt = 1  # checkpoints of the running stage that are kept
     logging_steps: PositiveInt = 1
 
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What a table calls the method."""
+
     @abstractmethod
     def batch(self) -> Batch:
         """One batch of data on one training process."""
+
+    def completion_limit(self, prompt: PromptStyle, limits: Mapping[PromptStyle, int]) -> int | None:
+        """Tokens per training rollout under `prompt`, given each style's usual limit; None without rollouts."""
+        return None
+
+    def styles(self, prompt: PromptStyle) -> set[PromptStyle]:
+        """Styles in which the trained policy may answer `prompt`: evaluation must not cut the longest one off."""
+        return {prompt}
 
     def steps(self, samples: int) -> int:
         """Optimizer steps of a stage with this many unique training samples; an incomplete last batch is filled up."""
@@ -116,6 +129,15 @@ class SFT(BaseMethod):
     learning_rate: LearningRate = 1e-5
     per_device_train_batch_size: PositiveInt = 64
     loss_type: Literal["nll", "dft"] = "nll"
+
+    @property
+    def title(self) -> str:
+        """Names the imitated style: it decides as much as the method."""
+        return f"sft ({self.target_style})"
+
+    def styles(self, prompt: PromptStyle) -> set[PromptStyle]:
+        """A policy taught to reason does so whatever the prompt asks for."""
+        return {prompt, "think"} if self.target_style == "think" else {prompt}
 
     def batch(self) -> Batch:
         """A batch holds one row per sample."""
@@ -164,9 +186,18 @@ class GRPO(BaseMethod):
     vllm_importance_sampling_clip_min: PositiveFloat | None = None
 
     @property
+    def title(self) -> str:
+        """Its name."""
+        return self.type
+
+    @property
     def forward_passes(self) -> int:
         """Forward passes (`steps_per_generation`) that one generation serves, the default filled in."""
         return self.steps_per_generation or self.gradient_accumulation_steps
+
+    def completion_limit(self, prompt: PromptStyle, limits: Mapping[PromptStyle, int]) -> int | None:
+        """`max_completion_length`, or the style's usual limit."""
+        return self.max_completion_length or limits[prompt]
 
     def batch(self) -> Batch:
         """A batch holds `num_generations` rows per prompt, and serves `num_iterations` passes of optimizer steps."""
@@ -202,4 +233,5 @@ class GRPO(BaseMethod):
         return arguments
 
 
-Method = Annotated[SFT | GRPO, Field(discriminator="type")]
+AnyMethod = SFT | GRPO
+Method = Annotated[AnyMethod, Field(discriminator="type")]

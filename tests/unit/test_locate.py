@@ -1,0 +1,113 @@
+"""Finding a model and noticing that its folder is not whole, from files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from folders import model_folder
+
+from cpt.models.locate import (
+    BUILTIN,
+    check_model_folder,
+    checkpoint_tensors,
+    config_dtype,
+    fingerprint,
+    locate_model,
+    model_bytes,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return model_folder(tmp_path / "model", {"a.weight": (2, 3), "b": (5,)})
+
+
+def test_where_models_are(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("CPT_BUILTIN_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert locate_model(str(folder)) == folder
+    assert locate_model("model") == Path("model")
+    assert locate_model("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert locate_model("builtin/tiny-qwen2_5-vl") == BUILTIN["builtin/tiny-qwen2_5-vl"]
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "./nowhere", "nowhere", "a/b/c", "model/policy", "../x"])
+def test_a_missing_folder_is_not_taken_for_a_model_on_the_hub(name, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # holds a folder `model`, which has no folder `policy`
+    with pytest.raises(ValueError, match=f"model folder {name} does not exist"):
+        locate_model(name)
+
+
+def test_an_unknown_builtin_model_names_the_known():
+    with pytest.raises(ValueError, match="known: builtin/tiny-qwen2_5-vl"):
+        locate_model("builtin/tiny")
+
+
+def test_a_whole_folder_passes_and_is_described(folder):
+    check_model_folder(folder)
+    tensors = checkpoint_tensors(folder)
+    assert {name: (tensor.shape, tensor.nbytes) for name, tensor in tensors.items()} == {
+        "a.weight": ((2, 3), 24),
+        "b": ((5,), 20),
+    }
+    assert config_dtype(folder) == "float32"
+    assert model_bytes(folder) == sum(file.stat().st_size for file in folder.iterdir())
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=r"has no (processor or tokenizer files|config\.json|model\.safetensors)"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 40, -1])
+def test_truncated_weights_are_noticed(folder, kept):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"model\.safetensors is cut off"):
+        check_model_folder(folder)
+
+
+def test_damage_is_noticed(folder):
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole + b"x")
+    with pytest.raises(ValueError, match="is damaged"):
+        check_model_folder(folder)
+    weights.write_bytes(whole[:8] + b"#" + whole[9:])
+    with pytest.raises(ValueError, match="is damaged: not valid JSON"):
+        check_model_folder(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        check_model_folder(folder)
+
+
+def test_shards_and_their_index(folder):
+    whole = folder / "model.safetensors"
+    whole.rename(folder / "model-00001-of-00002.safetensors")
+    second = model_folder(folder.parent / "second", {"c": (1,)}) / "model.safetensors"
+    weight_map = {"a.weight": "model-00001-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map | {"c": "model-00002-of-00002.safetensors"}}))
+    with pytest.raises(ValueError, match=r"has no model-00002-of-00002\.safetensors"):
+        check_model_folder(folder)
+    second.rename(folder / "model-00002-of-00002.safetensors")
+    check_model_folder(folder)
+    assert set(checkpoint_tensors(folder)) == {"a.weight", "b", "c"}
+    index.write_text(json.dumps({"weight_map": weight_map | {"d": "model-00002-of-00002.safetensors"}}))
+    with pytest.raises(ValueError, match="names 1 tensors that no file holds, the first is d"):
+        check_model_folder(folder)
+
+
+def test_the_fingerprint_is_of_all_that_makes_the_model(folder, tmp_path):
+    shapes = {"a.weight": (2, 3), "b": (5,)}
+    assert fingerprint(model_folder(tmp_path / "same", shapes)) == fingerprint(folder)
+    assert fingerprint(model_folder(tmp_path / "moved", shapes, fill=1)) != fingerprint(folder)
+    before = fingerprint(folder)
+    (folder / "README.md").write_text("a card")
+    assert fingerprint(folder) == before
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert fingerprint(folder) != before

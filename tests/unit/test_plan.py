@@ -1,0 +1,223 @@
+"""The plan: stages, keys, limits and disk, computed by hand for a model of twenty numbers."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from folders import SHAPES, model_folder
+
+from cpt.disk import check_room, size
+from cpt.plan import RunPlan, make_plan
+from cpt.preflight import preflight
+from cpt.recipe import load_recipe
+from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+
+BASE = """\
+version: 1
+name: demo
+seeds: [0, 1]
+model: {name_or_path: MODEL}
+tasks: [count-colour, {name: which-row, samples: 256, evaluation_samples: 10}]
+general: [exists]
+data: {samples: 512}
+evaluation: {samples: 100}
+arms:
+  sft: {method: {type: sft, per_device_train_batch_size: 64}}
+  grpo: {method: {type: grpo, max_steps: 10, per_device_train_batch_size: 32}, sweep: {beta: [0.0, 0.1]}}
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return model_folder(tmp_path / "model")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, model: Path):
+    def load(*overrides: str):
+        path = tmp_path / "demo.yaml"
+        path.write_text(BASE.replace("MODEL", str(model)))
+        return load_recipe(path, overrides)
+
+    return load
+
+
+def keys(plan: RunPlan) -> dict[tuple[str, int, int], str]:
+    return {(stage.arm, stage.seed, stage.index): stage.key for stage in plan.stages}
+
+
+def test_stages_of_every_arm_and_seed(recipe):
+    plan = make_plan(recipe())
+    assert list(plan.arms) == [(arm, seed) for arm in ("sft", "grpo@beta=0.0", "grpo@beta=0.1") for seed in (0, 1)]
+    first, second = plan.arms["sft", 0]
+    assert (first.index, first.task, first.data_samples, first.steps) == (1, "count-colour", 512, 8)
+    assert (second.index, second.task, second.data_samples, second.steps) == (2, "which-row", 256, 4)
+    assert second.parent_key == first.key
+    assert (first.global_batch, first.batch_samples, first.max_completion_length) == (64, 64, None)
+    grpo = plan.arms["grpo@beta=0.1", 1][0]
+    assert (grpo.family, dict(grpo.sweep), grpo.method.beta) == ("grpo", {"method.beta": 0.1}, 0.1)
+    assert (grpo.global_batch, grpo.batch_samples, grpo.steps) == (32, 4, 10)
+    assert grpo.max_completion_length == MAX_COMPLETION_TOKENS["direct"]
+    assert plan.global_batch() == {"sft": 64, "grpo@beta=0.0": 32, "grpo@beta=0.1": 32}
+
+
+def test_every_stage_evaluates_all_tasks(recipe):
+    plan = make_plan(recipe())
+    assert plan.stages[0].evaluation.samples == {"count-colour": 100, "which-row": 10, "exists": 100}
+    assert plan.evaluated_samples() == 210 * (2 + 12)  # two seeds of the base model, 3 arms × 2 seeds × 2 stages
+
+
+def test_one_limit_of_tokens_for_all_arms(recipe):
+    direct, think = MAX_COMPLETION_TOKENS["direct"], MAX_COMPLETION_TOKENS["think"]
+    assert {stage.evaluation.max_tokens for stage in make_plan(recipe()).stages} == {direct}
+    mixed = recipe("arms.grpo.prompt=think")
+    assert {stage.evaluation.max_tokens for stage in make_plan(mixed).stages} == {think}
+    assert {stage.evaluation.max_tokens for stage in make_plan(mixed, ["sft"]).stages} == {think}
+    talkative = recipe("arms.sft.method.target_style=think")
+    assert {stage.evaluation.max_tokens for stage in make_plan(talkative).stages} == {think}
+    assert {stage.evaluation.max_tokens for stage in make_plan(recipe("evaluation.max_tokens=5")).stages} == {5}
+
+
+def test_the_base_model_is_evaluated_once_per_prompt_style(recipe):
+    plan = make_plan(recipe("arms.sft.prompt=think"))
+    assert [(base.prompt, base.seed) for base in plan.bases] == [
+        ("think", 0),
+        ("think", 1),
+        ("direct", 0),
+        ("direct", 1),
+    ]
+    greedy = {(base.prompt, base.key) for base in plan.bases}
+    assert len(greedy) == 2  # the seed makes no difference
+    assert len({base.key for base in make_plan(recipe("evaluation.temperature=1.0")).bases}) == 2
+
+
+def test_dtype_and_gap_are_resolved(recipe):
+    stage = make_plan(recipe()).stages[0]
+    assert (stage.model.dtype, stage.max_logprob_gap) == ("float32", 1e-4)
+    stage = make_plan(recipe("model.dtype=bfloat16")).stages[0]
+    assert (stage.model.dtype, stage.max_logprob_gap) == ("bfloat16", 0.5)
+    assert make_plan(recipe("rollout.max_logprob_gap=0.01")).stages[0].max_logprob_gap == 0.01
+
+
+def test_keys_say_what_is_the_same_work(recipe):
+    plan = make_plan(recipe())
+    found = keys(plan)
+    assert len(set(found.values())) == len(found) == 12
+    assert keys(make_plan(recipe())) == found
+    # Neither names nor what leaves the numbers alone is part of a key.
+    assert keys(make_plan(recipe("name=other", "rollout.engines=3", "arms.sft.method.save_steps=2"))) == found
+    # A point of a sweep is the same work as an arm with that value.
+    alone = keys(make_plan(recipe("arms.grpo.sweep={}", "arms.grpo.method.beta=0.1")))
+    assert alone["grpo", 0, 2] == found["grpo@beta=0.1", 0, 2]
+
+
+def test_a_change_in_one_stage_changes_it_and_its_children(recipe):
+    before = keys(make_plan(recipe()))
+    longer = "tasks=[count-colour, {name: which-row, samples: 320, evaluation_samples: 10}]"
+    after = keys(make_plan(recipe(longer)))
+    changed = {index for (_, _, index), key in before.items() if key not in after.values()}
+    assert changed == {2}
+    hotter = keys(make_plan(recipe("arms.sft.method.learning_rate=0.5")))
+    assert {arm for (arm, seed, index), key in before.items() if key not in hotter.values()} == {"sft"}
+
+
+def test_another_base_model_is_other_work_wherever_it_lies(recipe, model, tmp_path):
+    before = keys(make_plan(recipe()))
+    model.rename(tmp_path / "elsewhere")
+    assert keys(make_plan(recipe(f"model.name_or_path={tmp_path / 'elsewhere'}"))) == before
+    other = model_folder(tmp_path / "other", fill=1)
+    assert not set(keys(make_plan(recipe(f"model.name_or_path={other}"))).values()) & set(before.values())
+
+
+def test_some_arms_by_family_or_name(recipe):
+    assert {arm for arm, _ in make_plan(recipe(), ["grpo"]).arms} == {"grpo@beta=0.0", "grpo@beta=0.1"}
+    assert {arm for arm, _ in make_plan(recipe(), ["grpo@beta=0.1", "sft"]).arms} == {"sft", "grpo@beta=0.1"}
+    some = keys(make_plan(recipe(), ["sft"]))
+    assert some.items() <= keys(make_plan(recipe())).items()
+    with pytest.raises(ValueError, match="there is no arm 'gpro'; did you mean 'grpo'"):
+        make_plan(recipe(), ["gpro"])
+
+
+def test_a_plan_is_plain_data(recipe):
+    plan = make_plan(recipe("arms.sft.tuning=lora", "arms.sft.trainer_args={gradient_checkpointing: true}"))
+    for stage in plan.stages:
+        assert pickle.loads(pickle.dumps(stage)) == stage
+    assert json.loads(json.dumps(plan.as_dict())) == plan.as_dict()
+
+
+def test_disk(recipe, model):
+    copy = sum(file.stat().st_size for file in model.iterdir())
+    plain = make_plan(recipe())
+    records = plain.evaluated_samples() * 200
+    assert plain.disk_estimate_bytes() == 12 * copy + records
+    # 20 numbers of 4 bytes and two Adam states of each; the last checkpoint and the one being written.
+    saving = make_plan(recipe("arms.sft.method.save_steps=2"))
+    assert saving.disk_estimate_bytes() == 12 * copy + records + 2 * 20 * 4 * 3
+    # An adapter of rank 2 on the one 4 × 4 matrix that is named: 2 × (4 + 4) numbers.
+    lora = make_plan(recipe("arms.sft.method.save_steps=2", "model.tuning={type: lora, r: 2}"))
+    assert lora.disk_estimate_bytes() == 12 * copy + records + 2 * 16 * 4 * 3
+    assert SHAPES["model.layers.0.q_proj.weight"] == (4, 4)
+
+
+def test_a_model_on_the_hub_has_no_known_size(recipe):
+    plan = make_plan(recipe("model.name_or_path=org/name"))
+    assert plan.model.path == "org/name"
+    assert plan.disk_estimate_bytes() is None
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (5e12, "5.0 TB")]
+)
+def test_sizes_for_people(nbytes, text):
+    assert size(nbytes) == text
+
+
+def test_too_small_a_disk_is_refused(recipe, tmp_path, monkeypatch):
+    plan = make_plan(recipe())
+    needed = plan.disk_estimate_bytes()
+    assert needed is not None
+    usage = type("Usage", (), {"free": needed - 1})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match=r"this run needs about .* are free; choose another --out"):
+        check_room(plan, tmp_path / "run")
+    # What an interrupted run has written already is not needed again.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "records").write_bytes(b"x")
+    check_room(plan, tmp_path / "run")
+
+
+def test_preflight_creates_the_folder_and_nothing_else(recipe, tmp_path):
+    preflight(recipe("rollout.engine=hf"), tmp_path / "a" / "run")
+    assert list((tmp_path / "a").rglob("*")) == [tmp_path / "a" / "run"]
+
+
+def test_preflight_refuses_what_cannot_run(recipe, tmp_path, model):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match="can't be written"):
+        preflight(recipe("rollout.engine=hf"), file / "run")
+    with pytest.raises(ValueError, match="does not exist"):
+        preflight(recipe("model.name_or_path=/nowhere/model"), tmp_path / "run")
+    with pytest.raises(ValueError, match="can't be had from the Hugging Face Hub"):
+        preflight(recipe("model.name_or_path=nobody/nothing"), tmp_path / "run")
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"model\.safetensors is cut off"):
+        preflight(recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_planning_imports_nothing_heavy(recipe, tmp_path):
+    recipe()
+    code = (
+        "import sys; from cpt.plan import make_plan; from cpt.recipe import load_recipe;"
+        f"make_plan(load_recipe({str(tmp_path / 'demo.yaml')!r}));"
+        "print([name for name in ('torch', 'transformers', 'trl', 'ray', 'vllm', 'pyarrow') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

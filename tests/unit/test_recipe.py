@@ -1,0 +1,413 @@
+"""Recipes: what is accepted and how it resolves, and what a writer is told about everything else."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from cpt.recipe import GRPO, SFT, Recipe, RecipeError, expand_arms, load_recipe
+from cpt.recipe.trl_fields import config_fields
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+BASE = """\
+version: 1
+name: demo
+model: {name_or_path: builtin/tiny-qwen2_5-vl}
+tasks: [count-colour, which-row]
+general: [exists]
+arms:
+  sft:
+    method:
+      type: sft
+      learning_rate: 1e-4
+      max_steps: 10
+  grpo: {method: {type: grpo, max_steps: 10}}
+"""
+
+
+def write(tmp_path: Path, text: str = BASE, name: str = "demo.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def load_text(*overrides: str, text: str = BASE) -> Recipe:
+        return load_recipe(write(tmp_path, text), overrides)
+
+    return load_text
+
+
+def problems(load, *overrides: str, text: str = BASE) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load(*overrides, text=text)
+    return caught.value.problems
+
+
+# ---- what is accepted
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_shipped_recipe_loads(path: Path):
+    assert expand_arms(load_recipe(path))
+
+
+def test_there_are_shipped_recipes():
+    assert list(RECIPES.rglob("*.yaml"))
+
+
+def test_defaults_and_shorthands(load):
+    recipe = load()
+    assert recipe.seeds == [0]
+    assert recipe.task_names == ["count-colour", "which-row"]
+    assert recipe.model.tuning.type == "full"
+    arms = expand_arms(recipe)
+    assert list(arms) == ["sft", "grpo"]
+    assert isinstance(arms["sft"].method, SFT)
+    assert isinstance(arms["grpo"].method, GRPO)
+    assert arms["grpo"].prompt == recipe.prompt == "direct"
+
+
+def test_numbers_are_read_as_yaml_1_2_has_them(load):
+    recipe = load("arms.sft.method.adam_epsilon=1e-6", "seeds=[010]")
+    method = recipe.arms["sft"].method
+    assert method.learning_rate == 1e-4  # YAML 1.1 calls 1e-4 text
+    assert method.adam_epsilon == 1e-6
+    assert recipe.seeds == [10]  # YAML 1.1 calls 010 eight
+
+
+def test_an_arm_overrides_what_the_recipe_says(load):
+    recipe = load(
+        "model.freeze=[vision_tower]",
+        "trainer_args={gradient_checkpointing: true, dataloader_num_workers: 1}",
+        "arms.sft.prompt=think",
+        "arms.sft.tuning={type: lora, r: 8}",
+        "arms.sft.freeze=[]",
+        "arms.sft.trainer_args.dataloader_num_workers=0",
+    )
+    sft, grpo = expand_arms(recipe).values()
+    assert (sft.prompt, sft.tuning.type, sft.tuning.r, sft.freeze) == ("think", "lora", 8, ())
+    assert (grpo.prompt, grpo.tuning.type, grpo.freeze) == ("direct", "full", ("vision_tower",))
+    assert sft.trainer_args == {"gradient_checkpointing": True, "dataloader_num_workers": 0}
+    assert grpo.trainer_args == {"gradient_checkpointing": True, "dataloader_num_workers": 1}
+
+
+def test_the_resolved_recipe_reads_back_as_itself(load, tmp_path):
+    recipe = load(
+        "arms.grpo.sweep={beta: [0.0, 0.01], scale_rewards: [group, none]}", "arms.sft.method.learning_rate=1e-5"
+    )
+    again = load_recipe(write(tmp_path, recipe.dump_yaml(), "again.yaml"))
+    assert again == recipe
+    assert again.resolved_hash() == recipe.resolved_hash()
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_the_hash_knows_what_changes_numbers_and_nothing_else(load):
+    same = [
+        (),
+        ("arms.sft.method.weight_decay=0.0",),  # the default, written out
+        ("rollout.engines=4", "resources.trainer_gpus=2"),
+        ("arms.sft.method.save_steps=5", "arms.grpo.method.save_total_limit=3"),
+    ]
+    assert len({load(*overrides).resolved_hash() for overrides in same}) == 1
+    other = ["arms.sft.method.weight_decay=0.1", "seeds=[1]", "prompt=think", "tasks=[which-row, count-colour]"]
+    assert len({load(override).resolved_hash() for override in other} | {load().resolved_hash()}) == 5
+
+
+# ---- extends and overrides
+
+
+def test_extends_merges_one_level(tmp_path):
+    write(tmp_path, BASE, "base.yaml")
+    child = write(
+        tmp_path,
+        """\
+extends: base.yaml
+name: child
+tasks: [parity]
+arms:
+  grpo: null
+  sft: {method: {max_steps: 20}}
+  rl: {method: {type: grpo}}
+""",
+    )
+    recipe = load_recipe(child)
+    assert recipe.name == "child"
+    assert recipe.task_names == ["parity"]
+    assert list(recipe.arms) == ["sft", "rl"]
+    assert (recipe.arms["sft"].method.learning_rate, recipe.arms["sft"].method.max_steps) == (1e-4, 20)
+
+
+def test_another_type_replaces_the_whole_mapping(tmp_path):
+    write(tmp_path, BASE, "base.yaml")
+    child = write(tmp_path, "extends: base.yaml\narms: {sft: {method: {type: grpo, beta: 0.1}}}\n")
+    assert load_recipe(child).arms["sft"].method == GRPO(type="grpo", beta=0.1)
+
+
+def test_a_problem_is_reported_in_the_file_that_has_it(tmp_path):
+    write(tmp_path, BASE.replace("max_steps: 10\n", "max_step: 10\n"), "base.yaml")
+    child = write(tmp_path, "extends: base.yaml\n\ngenral: []\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(child)
+    assert [line.removeprefix(f"{tmp_path}/") for line in sorted(caught.value.problems)] == [
+        "base.yaml:11: arms.sft.method.max_step: unknown key; did you mean 'max_steps'?",
+        "demo.yaml:3: genral: unknown key; did you mean 'general'?",
+    ]
+
+
+def test_extending_twice_or_nothing_is_refused(tmp_path):
+    write(tmp_path, BASE, "a.yaml")
+    write(tmp_path, "extends: a.yaml\n", "b.yaml")
+    with pytest.raises(RecipeError, match=r"c\.yaml:1: extends: .*b\.yaml extends another file; only one level"):
+        load_recipe(write(tmp_path, "extends: b.yaml\n", "c.yaml"))
+    with pytest.raises(RecipeError, match=r"d\.yaml:1: extends: there is no file .*nowhere\.yaml"):
+        load_recipe(write(tmp_path, "extends: nowhere.yaml\n", "d.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.samples", "'data.samples' is not an override; write key=value, as in data.samples=512"),
+        ("=1", "is not an override"),
+        ("arms.stf.method.max_steps=1", "there is no arm 'stf'; arms: sft, grpo"),
+        ("tasks.7=parity", "tasks is a list with items 0 to 1"),
+        ("tasks.0.samples=1", "tasks.0 is 'count-colour'; override it as a whole"),
+        ("name=[", "not valid YAML"),
+        ("name=!!python/object:os.system x", "tags and self-references are not part of a recipe"),
+    ],
+)
+def test_a_bad_override_says_what_is_wrong(load, override, message):
+    (problem,) = problems(load, override)
+    assert message in problem
+    assert problem.startswith("command line")
+
+
+def test_null_drops_an_arm(load):
+    assert list(load("arms.sft=null").arms) == ["grpo"]
+
+
+# ---- sweeps
+
+
+def test_a_sweep_makes_one_arm_per_value(load):
+    arms = expand_arms(load("arms.sft.sweep.learning_rate=[1e-4, 5e-5]"))
+    assert list(arms) == ["sft@learning_rate=0.0001", "sft@learning_rate=5e-05", "grpo"]
+    point = arms["sft@learning_rate=5e-05"]
+    assert (point.family, dict(point.sweep), point.method.learning_rate) == (
+        "sft",
+        {"method.learning_rate": 5e-05},
+        5e-05,
+    )
+    assert (arms["grpo"].family, dict(arms["grpo"].sweep)) == ("grpo", {})
+
+
+def test_several_keys_are_crossed(load):
+    arms = expand_arms(load("arms.grpo.sweep={method: {beta: [0.0, 0.1]}, prompt: [direct, think]}", "arms.sft=null"))
+    assert [(arm.method.beta, arm.prompt) for arm in arms.values()] == [
+        (0.0, "direct"),
+        (0.0, "think"),
+        (0.1, "direct"),
+        (0.1, "think"),
+    ]
+    assert list(arms)[1] == "grpo@beta=0.0,prompt=think"
+
+
+def test_a_recipe_wide_setting_can_be_swept(load):
+    arms = expand_arms(load("model.tuning=lora", "arms.sft.sweep.tuning.r=[4, 8]", "arms.grpo=null"))
+    assert [arm.tuning.r for arm in arms.values()] == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arms.sft.sweep.learning_rat=[1]", "arms.sft.sweep.learning_rat: is no key of this arm; did you mean"),
+        ("arms.sft.sweep.learning_rate=[0.1, -1]", "arms.sft.sweep.learning_rate: must be greater than 0, not -1"),
+        ("arms.sft.sweep.learning_rate=[]", "is empty; give at least one"),
+        ("arms.sft.sweep.learning_rate=[0.1, 0.1]", "holds a value twice"),
+        ("arms.sft.sweep={learning_rate: [0.1], method.learning_rate: [0.2]}", "is swept twice"),
+        ("arms.sft.sweep.method.type=[sft, grpo]", "is no key of this arm"),
+        ("arms.grpo.sweep.num_generations=[8, 7]", "not divisible by num_generations 7"),
+    ],
+)
+def test_a_bad_sweep_says_what_is_wrong(load, override, message):
+    (problem,) = problems(load, override)
+    assert message in problem
+
+
+def test_an_override_that_a_sweep_would_undo_is_refused(load):
+    (problem,) = problems(load, "arms.sft.sweep.learning_rate=[0.1]", "arms.sft.method.learning_rate=0.2")
+    assert "this arm sweeps it; override arms.sft.sweep.learning_rate=[…] instead" in problem
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "learning_rate",
+            "learnig_rate",
+            "10: arms.sft.method.learnig_rate: unknown key; did you mean 'learning_rate'?",
+        ),
+        ("max_steps: 10\n", "num_generations: 4\n", "11: arms.sft.method.num_generations: belongs to type: grpo"),
+        ("type: sft", "type: stf", "8: arms.sft.method: unknown type 'stf'; did you mean 'sft'?"),
+        ("max_steps: 10\n", "max_steps: 1.5\n", "11: arms.sft.method.max_steps: must be a whole number, not 1.5"),
+        ("max_steps: 10\n", "max_steps: yes\n", "11: arms.sft.method.max_steps: must be a whole number, not 'yes'"),
+        ("which-row", "wich-row", "4: tasks.1: unknown task 'wich-row'; did you mean 'which-row'?"),
+        ("[exists]", "[exist]", "5: general.0: unknown task 'exist'; did you mean 'exists'?"),
+        ("which-row", "exists", "4: tasks.1: 'exists' is a general task, which no stage trains on"),
+        ("which-row", "count-colour", "4: tasks.1: 'count-colour' stands here twice"),
+        ("[exists]", "[which-row]", "5: general.0: 'which-row' is also a stage"),
+        ("version: 1", "version: 2", "1: version: is 2, but this cpt reads version 1"),
+        ("version: 1\n", "", "1: has no version; add `version: 1` as the first line"),
+        ("{name_or_path: builtin/tiny-qwen2_5-vl}", "{}", "3: model.name_or_path: is missing"),
+        ("name: demo", "name: demo\nname: two", "3: name: stands here twice"),
+        ("name: demo", "name: a/b", "2: name: 'a/b' is not a valid name"),
+        ("name: demo", "name: [unclosed", "3: not valid YAML: expected ',' or ']', but got ':'"),
+        ("tasks: [count-colour, which-row]", "tasks: []", "4: tasks: is empty; give at least one"),
+    ],
+)
+def test_a_mistake_is_named_with_line_key_and_remedy(load, old, new, expected):
+    assert old in BASE
+    (problem, *_) = problems(load, text=BASE.replace(old, new, 1))
+    assert f"demo.yaml:{expected}" in problem
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arms.sft={}", "arms.sft.method: this arm has no method; say how it trains"),
+        ("arms.sft.method=null", "arms.sft.method: this arm has no method"),
+        ("arms.sft.method={}", "has no type; set one of sft, grpo"),
+        ("arms={}", "arms: is empty"),
+        ("arms={'a b': {method: {type: sft}}}", "'a b' is not a valid name"),
+        ("seeds=[]", "seeds: is empty"),
+        ("seeds=[1, 1]", "seeds.1: 1 stands here twice"),
+        ("seeds=[-1]", "must be greater than or equal to 0"),
+        ("data.samples=0", "data.samples: must be greater than 0, not 0"),
+        ("evaluation.samples=0", "evaluation.samples: must be greater than 0, not 0"),
+        ("data.samples=true", "must be a whole number, not true"),
+        ("data.samples=63", "63 training samples of count-colour are fewer than one batch of arm sft (64)"),
+        ("tasks.0={name: parity, samples: 15}", "tasks.0.samples: 15 training samples of parity are fewer"),
+        ("general.0={name: exists, samples: 15}", "general.0.samples: unknown key"),
+        ("arms.sft.learning_rate=1", "arms.sft.learning_rate: unknown key here; it belongs under method:"),
+        ("arms.sft.method.num_train_epochs=1", "excludes max_steps; keep one of the two"),
+        ("arms.sft.method.warmup_steps=5", "use lr_scheduler_type: constant_with_warmup"),
+        ("arms.grpo.method.num_generations=7", "128 completions per generation are not divisible by num_generations 7"),
+        ("arms.grpo.method.num_generations=1", "must be greater than or equal to 2"),
+        ("arms.grpo.method.loss_type=dappo", "unknown value 'dappo'; did you mean 'dapo'?"),
+        ("arms.grpo.method.temperature=0", "must be greater than 0"),
+        ("model.tuning={type: full, r: 8}", "model.tuning.r: belongs to type: lora"),
+        ("model.tuning=loar", "model.tuning: unknown type 'loar'; did you mean 'lora'?"),
+        ("rollout.engine=vlm", "rollout.engine: unknown value 'vlm'; did you mean 'vllm'?"),
+        ("evaluation.temperature=.nan", "must be a number"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(load, override, message):
+    (problem, *_) = problems(load, override)
+    assert message in problem
+
+
+@pytest.mark.parametrize("place", ["arms.grpo.method", "rollout", "trainer_args", "arms.grpo.trainer_args"])
+@pytest.mark.parametrize("key", ["top_p", "top_k", "min_p"])
+def test_truncated_sampling_is_refused_with_the_reason(load, place, key):
+    (problem, *_) = problems(load, f"{place}.{key}=0.9")
+    assert f"{place}.{key}: training rollouts sample from the whole distribution" in problem
+
+
+def test_all_problems_are_told_at_once(load):
+    assert len(problems(load, "sedes=[1]", "data.samples=0", "arms.sft.method.max_step=1")) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "a recipe is a mapping"), ("- a\n", "a recipe is a mapping"), ("a: &x {b: *x}\n", "self-references")],
+)
+def test_what_is_no_recipe_is_called_that(tmp_path, content, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, content))
+
+
+def test_a_missing_file_or_a_picture_is_no_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="there is no such recipe file"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(RecipeError, match="not a text file in UTF-8"):
+        load_recipe(tmp_path / "picture.yaml")
+
+
+# ---- trainer_args
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("learning_rate", "set it in the arm's method: learning_rate"),
+        ("output_dir", "cpt sets this; the run folder decides"),
+        ("use_vllm", "cpt sets this; set rollout.engine"),
+        ("vllm_mode", "cpt sets this; set rollout"),
+        ("gradient_chekpointing", "unknown argument of TRL's SFTConfig; did you mean 'gradient_checkpointing'?"),
+        ("max_length", "nothing is truncated"),
+    ],
+)
+def test_trainer_args_are_checked_against_trl(load, key, message):
+    (problem,) = problems(load, f"arms.sft.trainer_args.{key}=1")
+    assert f"arms.sft.trainer_args.{key}: {message}" in problem
+
+
+def test_a_common_argument_must_suit_every_arm(load):
+    (problem,) = problems(load, "trainer_args.entropy_coef=0.1")
+    assert "trainer_args.entropy_coef: unknown argument of TRL's SFTConfig" in problem
+    assert load("arms.grpo.trainer_args.entropy_coef=0.1")
+
+
+@pytest.mark.parametrize("method", [SFT, GRPO])
+def test_every_setting_of_a_method_is_ours_or_an_argument_of_trl(method):
+    known = config_fields(*method.trl_config)
+    assert {"learning_rate", "output_dir", "gradient_checkpointing"} <= known
+    assert set(method(type=method.model_fields["type"].annotation.__args__[0]).trl_arguments()) <= known
+    assert not set(method.own) & known - {"max_steps", "num_train_epochs", "max_completion_length"}
+
+
+# ---- arithmetic of methods
+
+
+@pytest.mark.parametrize(
+    ("settings", "samples", "steps"),
+    [
+        ({"max_steps": 7}, 1000, 7),
+        ({"num_train_epochs": 1.0}, 100, 4),  # batches of 32: 3 whole ones and one filled up
+        ({}, 100, 4),
+        ({"num_train_epochs": 2.5}, 64, 5),
+        ({"gradient_accumulation_steps": 2}, 128, 2),
+    ],
+)
+def test_steps_of_sft(settings, samples, steps):
+    assert SFT(type="sft", per_device_train_batch_size=32, **settings).steps(samples) == steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch", "steps"),
+    [
+        ({}, (4, 32, 1), 16),
+        ({"gradient_accumulation_steps": 2}, (8, 64, 1), 8),
+        ({"steps_per_generation": 4}, (16, 128, 4), 16),  # four optimizer steps on one batch of 16 prompts
+        ({"num_iterations": 2}, (4, 32, 2), 32),
+    ],
+)
+def test_batches_and_steps_of_grpo(settings, batch, steps):
+    method = GRPO(type="grpo", per_device_train_batch_size=32, num_generations=8, **settings)
+    assert (method.batch().samples, method.batch().completions, method.batch().steps) == batch
+    assert method.steps(64) == steps
+
+
+def test_what_trl_would_derive_in_silence_is_filled_in():
+    arguments = GRPO(type="grpo", gradient_accumulation_steps=4, epsilon=0.1).trl_arguments()
+    assert (arguments["steps_per_generation"], arguments["epsilon_high"]) == (4, 0.1)
+    assert (arguments["loss_type"], arguments["beta"]) == ("grpo", 0.0)
+    assert arguments["save_strategy"] == "no"
+    assert SFT(type="sft", save_steps=5).trl_arguments()["save_steps"] == 5
