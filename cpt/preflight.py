@@ -40,11 +40,18 @@ def _check_package(name: str) -> None:
 
 
 def _check_hub_model(name: str) -> None:
-    from huggingface_hub import hf_hub_download
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
     try:
-        hf_hub_download(name, "config.json")
-    except (OSError, ValueError) as error:  # no such model, no access, no network: the reason is in its first line
+        HfApi().model_info(name, timeout=10)  # asks once; a download would try for half a minute
+    except (
+        HTTPError,
+        OSError,
+        ValueError,
+    ) as error:  # no such model, no access, no network: the reason is in its first line
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"model {name!r} is no local folder and can't be had from the Hugging Face Hub: {reason}"

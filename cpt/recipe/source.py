@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -137,7 +138,11 @@ def read(path: Path) -> Source:
 
 def _read_one(path: Path) -> Source:
     if not path.is_file():
-        raise RecipeError([f"{path}: there is no such recipe file"])
+        folder = path if path.is_dir() else path.parent
+        others = [str(file) for file in sorted(folder.glob("*.yaml"))]
+        near = difflib.get_close_matches(str(path), others, n=1) or others[:3]
+        hint = f"; is it {' or '.join(near)}?" if near else ""
+        raise RecipeError([f"{path}: there is no such recipe file{hint}"])
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

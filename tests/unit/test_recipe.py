@@ -335,6 +335,10 @@ def test_what_is_no_recipe_is_called_that(tmp_path, content, message):
 def test_a_missing_file_or_a_picture_is_no_recipe(tmp_path):
     with pytest.raises(RecipeError, match="there is no such recipe file"):
         load_recipe(tmp_path / "none.yaml")
+    write(tmp_path)
+    for asked in (tmp_path, tmp_path / "dmeo.yaml"):
+        with pytest.raises(RecipeError, match=r"is it .*/demo\.yaml\?"):
+            load_recipe(asked)
     (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(RecipeError, match="not a text file in UTF-8"):
         load_recipe(tmp_path / "picture.yaml")
