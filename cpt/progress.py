@@ -1,7 +1,7 @@
 """What a run shows while it works: a live table on a terminal, plain lines anywhere else.
 
 The stage loop calls, in this order: `start`, then per stage `stage` once per phase and `step` once per optimizer step,
-`message` at any time, `close`. Values of a step go by name: `reward`, `loss`, `tokens_per_s`.
+`message` at any time, `close`. Of a step's values those named `reward`, `loss` and `tokens_per_s` are shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -32,7 +32,7 @@ class Progress(Protocol):
     def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
         """A stage enters a phase (`train`, `evaluate`, `done`) of `total_steps`; index 0 is the base model."""
 
-    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, float]) -> None:
+    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """One optimizer step (1-based) is done."""
 
     def message(self, text: str) -> None:
@@ -53,7 +53,7 @@ class Row:
     phase: str = "waiting"
     step: int = 0
     total: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     clock_start: float = 0.0
     first_step: int = 0
 
@@ -62,7 +62,7 @@ class Row:
         self.index, self.task, self.phase, self.total = index, task, phase, total
         self.step, self.values, self.clock_start, self.first_step = 0, {}, now, 0
 
-    def advance(self, step: int, values: Mapping[str, float]) -> None:
+    def advance(self, step: int, values: Mapping[str, Any]) -> None:
         """Finish a step. A resumed stage begins in the middle: what it skipped says nothing of its speed."""
         if self.step == 0:
             self.first_step = step - 1
@@ -79,12 +79,15 @@ class Row:
 
     def score(self) -> str:
         """The value that tells how training goes: the reward where there is one, else the loss."""
-        name = next((name for name in ("reward", "loss") if name in self.values), None)
+        name = next((name for name in ("reward", "loss") if self._has(name)), None)
         return f"{name} {self.values[name]:.3f}" if name else ""
 
+    def _has(self, name: str) -> bool:
+        return isinstance(self.values.get(name), int | float)
+
     def speed(self) -> str:
-        """Tokens per second."""
-        return f"{thousands(self.values['tokens_per_s'])} tokens/s" if "tokens_per_s" in self.values else ""
+        """Tokens per second; empty where unknown."""
+        return thousands(self.values["tokens_per_s"]) if self._has("tokens_per_s") else ""
 
 
 class Board:
@@ -148,14 +151,15 @@ class PlainProgress:
         done = f" ({self._board.summary()})" if phase == DONE else ""
         self.message(f"{self._label(row)}: {phase}{steps}{done}")
 
-    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, float]) -> None:
+    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """See `Progress`."""
         row = self._board.rows[arm, seed]
         row.advance(step, values)
         if step % max(10, row.total // 10) and step != row.total:
             return
         left = row.seconds_left(self._board.clock())
-        shown = [f"step {row.steps()}", row.score(), row.speed(), f"{duration(left)} left" if left else ""]
+        speed = f"{row.speed()} tokens/s" if row.speed() else ""
+        shown = [f"step {row.steps()}", row.score(), speed, f"{duration(left)} left" if left else ""]
         self.message(f"{self._label(row)}: {', '.join(text for text in shown if text)}")
 
     def message(self, text: str) -> None:
@@ -171,7 +175,7 @@ class PlainProgress:
 
     def _label(self, row: Row) -> str:
         place = f"stage {self._board.place(row)} " if row.index else ""
-        return f"{row.arm} seed {row.seed} {place}{row.task}"
+        return f"{row.arm} seed {row.seed} {place}{row.task}".rstrip()
 
 
 class LiveProgress:
@@ -196,7 +200,7 @@ class LiveProgress:
         """See `Progress`."""
         self._board.stage(arm, seed, index, task, phase, total_steps)
 
-    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, float]) -> None:
+    def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """See `Progress`."""
         self._board.rows[arm, seed].advance(step, values)
 
@@ -220,7 +224,6 @@ class LiveProgress:
             table.add_column(title, justify="right" if right else "left", no_wrap=True)
         for row in self._visible():
             left = row.seconds_left(self._board.clock())
-            speed = thousands(row.values["tokens_per_s"]) if "tokens_per_s" in row.values else ""
             cells = [
                 row.arm,
                 str(row.seed),
@@ -229,7 +232,7 @@ class LiveProgress:
                 row.phase,
                 row.steps(),
                 row.score(),
-                speed,
+                row.speed(),
             ]
             style = "bold" if row is self._board.current else "dim" if row.phase == "waiting" else ""
             table.add_row(*cells, "" if left is None else duration(left), style=style)

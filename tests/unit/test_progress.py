@@ -60,7 +60,7 @@ def half_a_run(progress: Progress, clock: Clock, plan: RunPlan) -> None:
     progress.stage("sft", 0, 2, "which-row", "train", 20)
     for step in range(5, 11):
         clock.now += 3
-        progress.step("sft", 0, 2, step, {"loss": 0.25, "reward": 0.5})
+        progress.step("sft", 0, 2, step, {"loss": 0.25, "reward": 0.5, "tokens_per_s": None, "phase": "train"})
 
 
 def test_plain_lines(plan):
