@@ -21,6 +21,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "cpt-setup.txt"
 
+# Errors only, as pip warns of every package that one of several indexes lacks. Compiling all modules of all packages
+# takes longer than the rest of the installation; Python compiles those that it imports, when it does.
+INSTALL = ("install", "--quiet", "--quiet", "--no-compile")
+
 
 def say(text: str) -> None:
     """Print a line about what set-up is doing."""
@@ -74,13 +78,13 @@ def ensure_venv() -> None:
         return
     # Some distributions package ensurepip apart; the pip outside can then install one inside.
     run(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV)
-    run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", "pip")
+    run(sys.executable, "-m", "pip", "--python", PYTHON, *INSTALL, "pip")
 
 
 def install_cpu() -> None:
     """Install the CPU set, and make torch and torchvision load."""
     pip = (PYTHON, "-m", "pip")
-    run(*pip, "install", "--quiet", "--no-deps", "-r", lock_of("cpu"))
+    run(*pip, *INSTALL, "--no-deps", "-r", lock_of("cpu"))
     for name in ("torchaudio", "torchcodec"):
         if works(*pip, "show", name):
             say(f"removing {name}, which does not load beside a CPU torch (scripts/lock.py)")
@@ -89,12 +93,12 @@ def install_cpu() -> None:
         pin = next(line for line in lock_of("cpu").read_text("utf-8").splitlines() if line.startswith("torch=="))
         say("pip found a torch that is built for CUDA, and it does not load without CUDA's libraries: installing these")
         say("  (several GB; a pip index that has CPU builds of torch avoids it)")
-        run(*pip, "install", "--quiet", pin)
+        run(*pip, *INSTALL, pin)
 
 
 def install_gpu() -> None:
     """Install the CUDA set. Its lock lists every package, so pip has nothing to choose, only to check."""
-    run(PYTHON, "-m", "pip", "install", "--quiet", "-r", lock_of("gpu"))
+    run(PYTHON, "-m", "pip", *INSTALL, "-r", lock_of("gpu"))
 
 
 def install(accelerator: str) -> None:
@@ -110,7 +114,7 @@ def install(accelerator: str) -> None:
     say("installing cpt, editable")
     # setuptools warns at length that an editable install reads this folder, which is what we want of it.
     os.environ["PYTHONWARNINGS"] = "ignore"
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    run(PYTHON, "-m", "pip", *INSTALL, "--no-deps", "--no-build-isolation", "--editable", ".")
     run(PYTHON, ROOT / "scripts" / "repair_torchvision.py")
     STAMP.write_text(fingerprint(accelerator) + "\n", encoding="utf-8")
     say(f"done in {time.monotonic() - started:.0f} s; `{VENV.name}/bin/cpt doctor` shows what works")
