@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from cpt.disk import check_room
 from cpt.plan import make_plan
@@ -40,22 +41,21 @@ def _check_package(name: str) -> None:
 
 
 def _check_hub_model(name: str) -> None:
-    from httpx import HTTPError
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    """Asks once, and only for a model that is not in the cache; a download would try for half a minute."""
+    from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import build_hf_headers
 
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
-    try:
-        HfApi().model_info(name, timeout=10)  # asks once; a download would try for half a minute
-    except (
-        HTTPError,
-        OSError,
-        ValueError,
-    ) as error:  # no such model, no access, no network: the reason is in its first line
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"model {name!r} is no local folder and can't be had from the Hugging Face Hub: {reason}"
-        ) from error
+    reason = "offline mode is on (HF_HUB_OFFLINE)"
+    if not constants.HF_HUB_OFFLINE:
+        request = Request(hf_hub_url(name, "config.json"), headers=build_hf_headers(), method="HEAD")
+        try:
+            urlopen(request, timeout=10).close()
+            return
+        except OSError as error:  # no such model, no access, no network
+            reason = str(error)
+    raise ValueError(f"model {name!r} is no local folder and can't be had from the Hugging Face Hub: {reason}")
 
 
 def _check_writable(out: Path) -> None:
