@@ -42,19 +42,20 @@ def _check_package(name: str) -> None:
 
 def _check_hub_model(name: str) -> None:
     """Asks once, and only for a model that is not in the cache; a download would try for half a minute."""
-    from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import constants, get_token, hf_hub_url, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     reason = "offline mode is on (HF_HUB_OFFLINE)"
     if not constants.HF_HUB_OFFLINE:
-        request = Request(hf_hub_url(name, "config.json"), headers=build_hf_headers(), method="HEAD")
+        token = get_token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = Request(hf_hub_url(name, "config.json"), headers=headers, method="HEAD")
         try:
             urlopen(request, timeout=10).close()
             return
         except OSError as error:  # no such model, no access, no network
-            reason = str(error)
+            reason = str(error).strip("<>")
     raise ValueError(f"model {name!r} is no local folder and can't be had from the Hugging Face Hub: {reason}")
 
 
