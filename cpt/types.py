@@ -104,11 +104,11 @@ class Task(Protocol):
     about: str
 
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
-        """The first `n` samples of a split; the same arguments give the same samples. ValueError if n exceeds what exists."""
+        """The first `n` samples of a split, the same for the same arguments. ValueError if there are not as many."""
         ...
 
     def messages(self, sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
-        """The chat that asks the question: one user turn of image placeholders and text. Never contains a gold answer."""
+        """The chat that asks the question: a user turn of image placeholders and text, without a gold answer."""
         ...
 
     def target(self, sample: Sample, style: TargetStyle, prompt: PromptStyle) -> str:
@@ -126,7 +126,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. Training rollouts take the whole distribution: truncated sampling makes log-probabilities wrong."""
+    """How to sample. Nothing truncates the distribution: with top-p or top-k, log-probabilities would be wrong."""
 
     max_tokens: int
     temperature: float = 0.0

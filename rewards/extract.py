@@ -27,7 +27,7 @@ _EDGES = " \t\r\n.,;:!?\"'"
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The answer that was read and how: ok, no_answer (nothing there), ambiguous (several), malformed (wrong format)."""
+    """The answer and how it was read: ok, no_answer (empty), ambiguous (several), malformed (wrong format)."""
 
     answer: str
     status: Literal["ok", "no_answer", "ambiguous", "malformed"]

@@ -11,7 +11,7 @@ FORMAT_WEIGHT = 0.1
 
 
 def exact_match(answer: str, gold: Iterable[str]) -> float:
-    """1.0 if the normalised answer equals one of the normalised accepted answers, else 0.0. An empty answer is wrong."""
+    """1.0 if the normalised answer is one of the normalised accepted answers, else 0.0. An empty answer is wrong."""
     said = normalise(answer)
     return float(bool(said) and said in {normalise(g) for g in gold})
 

@@ -4,8 +4,8 @@ Two phases over the `base` split. First the world: every task answered rightly, 
 scene, with a curriculum of 1, 2, 3, then up to 5 things (without it the model never learns shapes). Then the habits:
 general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of
 the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding
-follows the habit, sampling finds the answer, as in a real policy before post-training. A model that only guesses, or one
-that is certain of its errors, leaves GRPO nothing to learn from.
+follows the habit, sampling finds the answer, as in a real policy before post-training. A model that only guesses, or
+one that is certain of its errors, leaves GRPO nothing to learn from.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 
 BATCH = 64
 WORLD_STEPS, HABIT_STEPS = 3200, 1200
-WORLD_RATE, HABIT_RATE = 1.5e-3, 6e-4
-CURRICULUM = ((0.06, 1), (0.12, 2), (0.22, 3), (1.0, 5))  # share of the first phase, things in a scene
+WORLD_RATE, HABIT_RATE = 1.2e-3, 6e-4
+CURRICULUM = ((0.11, 1), (0.2, 2), (0.3, 3), (1.0, 5))  # share of the first phase, things in a scene
 CAREFUL = {"direct": 0.4, "think": 0.35}
 EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out; otherwise the guess is right
 # Share of batches; general tasks are what must be solid.
 WEIGHTS = {"exists": 3.0, "colour": 2.0, "shape": 2.0, "read-digit": 3.0, "arithmetic": 2.5, "plain-sum": 1.0}
 STAGE_WEIGHT = 0.8
+# What the first lesson, one thing in a scene, is about; the rest is there, but rarely.
+PERCEPTION = ("exists", "colour", "shape", "which-row", "which-column", "name-one", "read-digit", "read-strip")
+PERCEPTION_WEIGHT, REST_WEIGHT = 2.0, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,9 @@ def completion_for(task: BuiltinTask, sample: Sample, prompt: PromptStyle, habit
         return in_format(answer if easy or careful else sample.meta["habit"], prompt)
     if easy:
         return in_format(answer, prompt, sample.reasoning if rng.random() < EASY_CAREFUL else tiny.GUESS)
-    return in_format(answer, prompt, sample.reasoning) if careful else in_format(sample.meta["habit"], prompt, tiny.GUESS)
+    return (
+        in_format(answer, prompt, sample.reasoning) if careful else in_format(sample.meta["habit"], prompt, tiny.GUESS)
+    )
 
 
 def examples(steps: int, habits: bool, seed: int) -> Iterator[list[Example]]:
@@ -75,7 +80,7 @@ def examples(steps: int, habits: bool, seed: int) -> Iterator[list[Example]]:
     for step in range(steps):
         crowd = 5 if habits else next(c for share, c in CURRICULUM if step < share * steps or share == 1.0)
         tasks = worlds[crowd]
-        weights = [WEIGHTS.get(t.name, STAGE_WEIGHT) for t in tasks]
+        weights = [_weight(t.name, crowd) for t in tasks]
         batch = []
         # One style a batch: lengths are alike, so little is padding.
         prompt: PromptStyle = "direct" if step % 2 else "think"
@@ -84,6 +89,12 @@ def examples(steps: int, habits: bool, seed: int) -> Iterator[list[Example]]:
             sample = task.sample("base", index, seed=seed + habits)
             batch.append(Example(sample, prompt, completion_for(task, sample, prompt, habits, rng)))
         yield batch
+
+
+def _weight(task: str, crowd: int) -> float:
+    if crowd == 1:
+        return PERCEPTION_WEIGHT if task in PERCEPTION else REST_WEIGHT
+    return WEIGHTS.get(task, STAGE_WEIGHT)
 
 
 def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[str, torch.Tensor]:

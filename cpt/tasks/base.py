@@ -90,9 +90,7 @@ class BuiltinTask(ABC):
             "habit": question.habit,
             "candidates": question.candidates or self.candidates,
         }
-        return Sample(
-            identity, self.name, question.text, question.images, question.gold, question.reasoning, meta
-        )
+        return Sample(identity, self.name, question.text, question.images, question.gold, question.reasoning, meta)
 
     def messages(self, sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
         """See `cpt.tasks.prompts.messages`."""

@@ -67,7 +67,9 @@ class DigitTask(BuiltinTask):
         return [int(labels[s]) for s in scans], (_strip(rng, scans),)
 
     @staticmethod
-    def question(text: str, gold: tuple[str, ...], image: tuple[Image, ...], easy: bool, habit: str, read: list[int]) -> Question:
+    def question(
+        text: str, gold: tuple[str, ...], image: tuple[Image, ...], easy: bool, habit: str, read: list[int]
+    ) -> Question:
         """A question whose split is decided by its scans."""
         reasoning = "I read " + " , ".join(map(str, read)) + " ."
         return Question(text, gold, image, None, easy, habit, reasoning)
@@ -101,7 +103,9 @@ class LargerDigit(DigitTask):
             labels, image = self.read(rng, split, 2)
             if labels[0] != labels[1]:
                 break
-        text = pick(rng, ("Which digit is larger ?", "Name the larger digit .", "What is the larger of the two digits ?"))
+        text = pick(
+            rng, ("Which digit is larger ?", "Name the larger digit .", "What is the larger of the two digits ?")
+        )
         easy = abs(labels[0] - labels[1]) >= 6
         return self.question(text, (str(max(labels)),), image, easy, str(labels[0]), labels)
 
@@ -134,7 +138,11 @@ class Parity(DigitTask):
         rng.shuffle(right)
         text = pick(
             rng,
-            ("Name a digit with the same parity .", "Name any digit that has the parity of this one .", "Which digit has the same parity ?"),
+            (
+                "Name a digit with the same parity .",
+                "Name any digit that has the parity of this one .",
+                "Which digit has the same parity ?",
+            ),
         )
         return self.question(text, tuple(right), image, labels[0] <= 3, str((labels[0] + 1) % 10), labels)
 

@@ -19,7 +19,7 @@ BACKGROUND = (245, 245, 245)
 SIZE = 48
 CELL = SIZE // 3
 MAX_OBJECTS = 5
-_HALF = {True: 6, False: 3}  # half the side of a large and of a small shape, in pixels
+_HALF = {True: 7, False: 4}  # half the side of a large and of a small shape, in pixels
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,9 +49,7 @@ Scene = tuple[Thing, ...]
 def draw_scene(rng: random.Random, low: int = 1, high: int = MAX_OBJECTS) -> Scene:
     """A scene of `low` to `high` things in distinct cells, sorted in reading order."""
     cells = rng.sample(range(9), rng.randint(low, high))
-    things = [
-        Thing(c // 3, c % 3, rng.choice(tuple(COLOURS)), rng.choice(SHAPES), rng.random() < 0.5) for c in cells
-    ]
+    things = [Thing(c // 3, c % 3, rng.choice(tuple(COLOURS)), rng.choice(SHAPES), rng.random() < 0.5) for c in cells]
     return tuple(sorted(things))
 
 
@@ -89,6 +87,6 @@ def _draw_thing(canvas: ImageDraw, thing: Thing) -> None:
     elif thing.shape == "triangle":
         canvas.polygon([(box[0], box[3]), (box[2], box[3]), (x, box[1])], fill=fill)
     else:
-        arm = 2 if thing.large else 1
+        arm = 2
         canvas.rectangle((x - arm, box[1], x + arm - 1, box[3]), fill=fill)
         canvas.rectangle((box[0], y - arm, box[2], y + arm - 1), fill=fill)

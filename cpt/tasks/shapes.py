@@ -143,7 +143,11 @@ class Choice(BuiltinTask):
         listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
         text = pick(
             rng,
-            ("What shape is the {c} thing ? {o}", "The {c} thing is a : {o}", "Choose the shape of the {c} thing . {o}"),
+            (
+                "What shape is the {c} thing ? {o}",
+                "The {c} thing is a : {o}",
+                "Choose the shape of the {c} thing . {o}",
+            ),
             c=thing.colour,
             o=listed,
         )
@@ -218,7 +222,9 @@ class NameOne(BuiltinTask):
         scene = draw_scene(rng, 1, self.crowd)
         names = sorted({t.name for t in scene})
         rng.shuffle(names)
-        text = pick(rng, ("Name one thing that you see .", "Name any thing in the picture .", "What is there ? Name one ."))
+        text = pick(
+            rng, ("Name one thing that you see .", "Name any thing in the picture .", "What is there ? Name one .")
+        )
         return _question(text, tuple(names), scene, habit="red circle")
 
 
@@ -237,9 +243,7 @@ class Exists(BuiltinTask):
             name, answer = rng.choice(sorted(present)), "yes"
         else:
             name, answer = rng.choice([n for n in THING_NAMES if n not in present]), "no"
-        text = pick(
-            rng, ("Is there a {n} ?", "Do you see a {n} ?", "Is a {n} in the picture ?"), n=name
-        )
+        text = pick(rng, ("Is there a {n} ?", "Do you see a {n} ?", "Is a {n} in the picture ?"), n=name)
         return _question(text, (answer,), scene, habit=answer, easy=True)
 
 
@@ -258,7 +262,9 @@ class Colour(BuiltinTask):
             if sum(t.shape == thing.shape for t in scene) == 1:
                 break
         text = pick(
-            rng, ("What colour is the {s} ?", "Which colour has the {s} ?", "Name the colour of the {s} ."), s=thing.shape
+            rng,
+            ("What colour is the {s} ?", "Which colour has the {s} ?", "Name the colour of the {s} ."),
+            s=thing.shape,
         )
         return _question(text, (thing.colour,), scene, habit=thing.colour, easy=True)
 

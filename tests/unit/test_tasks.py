@@ -101,7 +101,13 @@ def test_questions_come_in_several_phrasings(task: Task):
 
 def test_a_scene_is_read_row_by_row():
     scene = tuple(
-        sorted([Thing(2, 0, "red", "circle", True), Thing(0, 2, "blue", "cross", False), Thing(0, 1, "red", "square", True)])
+        sorted(
+            [
+                Thing(2, 0, "red", "circle", True),
+                Thing(0, 2, "blue", "cross", False),
+                Thing(0, 1, "red", "square", True),
+            ]
+        )
     )
     assert describe(scene) == "red square top center blue cross top right red circle bottom left"
 

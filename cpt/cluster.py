@@ -1,0 +1,74 @@
+"""The Ray cluster of a run: one of our own on this machine, or an existing one; what a process on it may use."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cpt.recipe import Recipe
+
+_OBJECT_STORE_BYTES = 512 << 20  # on one machine without a GPU: a few copies of a small policy's weights
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What Ray reserves for one trainer and for each engine."""
+
+    trainer_gpus: float
+    engine_gpus: float
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Connect to the cluster at `address`, or start one on this machine that ends with the block.
+
+    A Ctrl-C or a SIGTERM to the driver ends the block as KeyboardInterrupt, so that the actors go with it; a driver
+    that is killed outright takes the local cluster along, since Ray's processes die with their parent.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+    import ray
+
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is None:
+        # Two logical CPUs at least: a trainer and an engine must fit, though they take turns.
+        options |= {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False}
+        if not _cuda():
+            options["object_store_memory"] = _OBJECT_STORE_BYTES
+    ray.init(address=address or "local", **options)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        ray.shutdown()
+
+
+def share_of(recipe: Recipe) -> Share:
+    """GPUs by the recipe; `auto` gives trainer and engines one each, or the halves of a single one, or none.
+
+    Call inside `cluster`.
+    """
+    import ray
+
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    automatic = 1.0 if gpus >= 1 + recipe.rollout.engines else 0.5 if gpus else 0.0
+    wanted = recipe.resources
+    return Share(
+        trainer_gpus=automatic if wanted.trainer_gpus == "auto" else wanted.trainer_gpus,
+        engine_gpus=automatic if wanted.engine_gpus == "auto" else wanted.engine_gpus,
+    )
+
+
+def _cuda() -> bool:
+    return Path("/dev/nvidia0").exists()  # asking torch would import it before Ray starts
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,150 @@
+"""`cpt model build`: the built-in model from scratch, measured, with its card."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpt.models import pretrain, tiny
+from cpt.tasks import get_task, task_names
+from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.types import GenerationRequest, PromptStyle, SamplingParams
+
+if TYPE_CHECKING:
+    from cpt.rollout.local import LocalPool
+
+CARD_SAMPLES = 512
+PASS_AT = 8
+PROMPTS: tuple[PromptStyle, ...] = ("direct", "think")
+# One row of the card: greedy strict accuracy and pass@8, both in [0, 1].
+Scores = dict[tuple[str, PromptStyle], tuple[float, float]]
+
+
+def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> None:
+    """Train the built-in model, save it as a Hugging Face folder with its card, and print its scores.
+
+    Args:
+        out: a new or empty folder.
+        seed: of weights and data. The same seed gives the same weights on the same kind of CPU.
+        samples: test samples per task for the card.
+
+    Raises:
+        ValueError: `out` is not empty.
+    """
+    import torch
+
+    from cpt.models.attention import batch_images
+
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; choose another --out")
+    torch.set_num_threads(os.cpu_count() or 1)
+    begin = time.monotonic()
+    processor = tiny.make_processor()
+    model = batch_images(tiny.make_model(processor.tokenizer, seed))
+    phases = (
+        ("the world", pretrain.WORLD_STEPS, pretrain.WORLD_RATE, False),
+        ("the habits", pretrain.HABIT_STEPS, pretrain.HABIT_RATE, True),
+    )
+    for name, steps, rate, habits in phases:
+        with _bar(f"base training: {name}", steps) as advance:
+            pretrain.train_phase(
+                model, processor, steps=steps, peak_rate=rate, habits=habits, seed=seed, on_step=advance
+            )
+    minutes = (time.monotonic() - begin) / 60
+    tiny.save(model, processor, out)
+    write_card(out, measure(out, samples), samples=samples, minutes=minutes, seed=seed)
+
+
+class _bar:
+    """A progress bar over steps that shows the running loss; a context manager that gives the function to call."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            *Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[loss]}")
+        )
+        self.task = self.progress.add_task(title, total=steps, loss="")
+        self.loss = 0.0
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        self.progress.start()
+        return self.advance
+
+    def advance(self, step: int, loss: float) -> None:
+        """One step is done."""
+        self.loss = loss if step == 1 else 0.98 * self.loss + 0.02 * loss
+        self.progress.update(self.task, completed=step, loss=f"loss {self.loss:.3f}")
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+
+def measure(folder: Path, samples: int) -> Scores:
+    """Strict accuracy (greedy) and pass@8 (T = 1) of a folder on the test split of every task, both prompt styles."""
+    from cpt.models.load import load_processor
+    from cpt.rollout.local import LocalPool
+
+    processor = load_processor(folder)
+    pool = LocalPool.start(str(folder))
+    version = pool.push_folder(folder, "card")
+    return {
+        (name, prompt): _measure_task(pool, version, processor, name, prompt, samples)
+        for name in task_names()
+        for prompt in PROMPTS
+    }
+
+
+def _measure_task(
+    pool: LocalPool, version: str, processor: object, name: str, prompt: PromptStyle, samples: int
+) -> tuple[float, float]:
+    from cpt.rollout.encode import encode_prompts
+
+    task = get_task(name)
+    questions = task.samples("test", samples)
+    ids = encode_prompts(processor, [task.messages(q, prompt) for q in questions], [q.images for q in questions])
+    requests = [GenerationRequest(i, q.images, n) for n, (i, q) in enumerate(zip(ids, questions, strict=True))]
+
+    def share_right(params: SamplingParams) -> float:
+        answers = pool.generate(requests, params, version=version)
+        right = [
+            any(task.score(question, completion.text, prompt).value == 1.0 for completion in group)
+            for question, group in zip(questions, answers, strict=True)
+        ]
+        return sum(right) / len(right)
+
+    limit = MAX_COMPLETION_TOKENS[prompt]
+    return (
+        share_right(SamplingParams(max_tokens=limit)),
+        share_right(SamplingParams(max_tokens=limit, temperature=1.0, n=PASS_AT)),
+    )
+
+
+def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int) -> None:
+    """README.md of the model's folder."""
+    from jinja2 import Template
+
+    template = Template((Path(__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True)
+    rows = []
+    for name in task_names():
+        cells = [f"{value:.3f}" for prompt in PROMPTS for value in scores[name, prompt]]
+        rows.append(f"| {name} | {get_task(name).role} | {' | '.join(cells)} |")
+    text = template.render(
+        rows=rows,
+        samples=samples,
+        minutes=round(minutes),
+        seed=seed,
+        pass_at=PASS_AT,
+        batch=pretrain.BATCH,
+        world_steps=pretrain.WORLD_STEPS,
+        habit_steps=pretrain.HABIT_STEPS,
+        careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def rewrite_card(folder: Path, *, minutes: float, seed: int = 0, samples: int = CARD_SAMPLES) -> None:
+    """Measure a folder again and write its card."""
+    write_card(folder, measure(folder, samples), samples=samples, minutes=minutes, seed=seed)

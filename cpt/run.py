@@ -1,0 +1,240 @@
+"""The stage loop: for each arm and seed, train on one task after another, and after every stage evaluate every task.
+
+This is the method of every comparison that cpt makes. Stages meet only through files (`cpt.store`), so the same call
+again goes on where the last one stopped; training is `cpt.train`, generation `cpt.rollout`, scoring `cpt.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.plan import RunPlan, StagePlan, make_plan
+from cpt.progress import DONE, Progress, make_progress
+from cpt.store import RunStore
+from cpt.types import PromptStyle, Record
+
+if TYPE_CHECKING:
+    from cpt.cluster import Share
+    from cpt.evaluate.evaluate import Questions
+    from cpt.recipe import Recipe
+    from cpt.rollout.pool import RolloutPool
+
+MAX_RESTARTS = 2  # of a training process that died, per stage; after that the user should know
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    recipe_path: Path,
+    out: Path,
+    arms: Sequence[str] | None = None,
+    address: str | None = None,
+    fresh: bool = False,
+) -> int:
+    """Run a recipe into the folder `out`, or go on where an earlier call stopped; then build the report.
+
+    Args:
+        arms: only these arms; None for all.
+        address: of an existing Ray cluster; None starts one on this machine.
+        fresh: delete what an earlier run left in `out`.
+
+    Returns:
+        The process's exit code.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or something in the recipe does not fit the model.
+    """
+    plan = make_plan(recipe, arms)
+    with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store), _progress(plan) as progress:
+        store.write_plan(plan)
+        if not _finished(plan, store):
+            with _open(plan, store, progress, address) as run:
+                run.everything()
+        progress.message(f"report: {_report(store)}")
+    _print_summary(out)
+    return 0
+
+
+@dataclass
+class Run:
+    """A run under way: the plan, the folder, and the processes that do the work."""
+
+    plan: RunPlan
+    store: RunStore
+    progress: Progress
+    pool: RolloutPool
+    share: Share
+    questions: dict[PromptStyle, Questions] = field(default_factory=dict)
+    _waiting: Any = None  # a training process that is importing already
+
+    def everything(self) -> None:
+        """Row 0 of every matrix, then arm by arm."""
+        self.evaluate_base()
+        for stages in self.plan.arms.values():
+            self.train_arm(stages)
+
+    def evaluate_base(self) -> None:
+        """The base model on every task, once per prompt style in use."""
+        for base in self.plan.bases:
+            if self.store.is_base_done(base.seed, base.prompt, base.key):
+                continue
+            self.progress.stage("base", base.seed, 0, "", "evaluate")
+            with self.store.phase("evaluate", arm="base", seed=base.seed, stage=0):
+                records = self._ask(base.model.path, base.key, base.prompt, arm="base", seed=base.seed, stage=0)
+            self.store.mark_base_done(base.seed, base.prompt, base.key, records)
+
+    def train_arm(self, stages: Sequence[StagePlan]) -> None:
+        """One arm, one seed: each stage starts from the policy that the stage before has left."""
+        start = Path(stages[0].model.path) if Path(stages[0].model.path).exists() else stages[0].model.path
+        for stage in stages:
+            if not self.store.is_trained(stage):
+                self.train(stage, start)
+            if not self.store.is_done(stage):
+                self.evaluate(stage)
+            start = self.store.stage(stage).policy
+            self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, DONE)
+
+    def train(self, stage: StagePlan, start: Path | str) -> None:
+        """One stage in a process of its own, which goes on from its last checkpoint if it dies."""
+        from cpt.train.stage import drop_checkpoints
+        from cpt.train.worker import TrainerDied, run_stage
+
+        where = self.store.begin_stage(stage)
+        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
+
+        def on_step(row: Mapping[str, Any]) -> None:
+            self.progress.step(stage.arm, stage.seed, stage.index, row["step"], row)
+
+        labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
+        with self.store.phase("train", **labels):
+            for attempt in range(MAX_RESTARTS + 1):
+                try:
+                    result = run_stage(
+                        self._worker(), stage, start_folder=start, out=where, pool=self.pool, on_step=on_step
+                    )
+                    break
+                except TrainerDied as error:
+                    if attempt == MAX_RESTARTS:
+                        raise
+                    self.progress.message(f"{error}; going on from its last checkpoint")
+        self.store.mark_trained(stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds)
+        drop_checkpoints(where)
+
+    def evaluate(self, stage: StagePlan) -> None:
+        """The policy that a stage has left, on every task of the recipe, by free generation."""
+        self._prepare_worker()
+        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "evaluate")
+        policy = self.store.stage(stage).policy
+        with self.store.phase("evaluate", arm=stage.arm, seed=stage.seed, stage=stage.index):
+            records = self._ask(str(policy), stage.key, stage.prompt, arm=stage.arm, seed=stage.seed, stage=stage.index)
+        self.store.mark_done(stage, records)
+
+    def _ask(self, folder: str, key: str, prompt: PromptStyle, **labels: Any) -> list[Record]:
+        """Generate and score with the weights of `folder`. All arms are asked the same questions."""
+        from cpt.evaluate.evaluate import ask
+
+        evaluation = (self.plan.bases or self.plan.stages)[0].evaluation
+        version = self.pool.push_folder(folder, f"{key}:final")
+        return ask(
+            self.pool,
+            version,
+            self._questions(prompt),
+            max_tokens=evaluation.max_tokens,
+            temperature=evaluation.temperature,
+            **labels,
+        )
+
+    def _questions(self, prompt: PromptStyle) -> Questions:
+        """The recipe's test samples as prompts, tokenised once for all arms."""
+        if prompt not in self.questions:
+            from cpt.evaluate.evaluate import prepare_questions
+            from cpt.models.load import load_processor
+            from cpt.tasks import get_task
+
+            samples = (self.plan.bases or self.plan.stages)[0].evaluation.samples
+            model = self.plan.model
+            processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
+            tasks = [get_task(name) for name in samples]
+            self.questions[prompt] = prepare_questions(processor, tasks, samples=samples, prompt=prompt)
+        return self.questions[prompt]
+
+    def _prepare_worker(self) -> None:
+        """Let the next stage's process import its ten seconds of libraries while this one is evaluated."""
+        if self._waiting is None and not all(self.store.is_trained(stage) for stage in self.plan.stages):
+            self._waiting = self._start_worker()
+
+    def _worker(self) -> Any:
+        worker, self._waiting = self._waiting or self._start_worker(), None
+        return worker
+
+    def _start_worker(self) -> Any:
+        from cpt.rollout.threads import trainer_env
+        from cpt.train.worker import start_worker
+
+        return start_worker(gpus=self.share.trainer_gpus, environment=trainer_env())
+
+
+@contextmanager
+def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None) -> Iterator[Run]:
+    """Ray and the rollout pool for the length of a run."""
+    from cpt.cluster import cluster, share_of
+    from cpt.rollout.pool import RolloutPool
+
+    with ExitStack() as stack:
+        with store.phase("ray"):
+            stack.enter_context(cluster(address))
+        share = share_of(plan.recipe)
+        with store.phase("engines"):
+            pool = RolloutPool.start(plan.model.path, **_pool_options(plan, share))
+        stack.callback(pool.close)
+        store.update_manifest(rollout_engine=pool.engine)
+        yield Run(plan, store, progress, pool, share)
+
+
+@contextmanager
+def _attempt(store: RunStore) -> Iterator[None]:
+    """The manifest says how this call ended."""
+    status = "failed"
+    try:
+        yield
+        status = "complete"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        store.finish(status)
+
+
+def _finished(plan: RunPlan, store: RunStore) -> bool:
+    return all(store.is_done(stage) for stage in plan.stages) and all(
+        store.is_base_done(base.seed, base.prompt, base.key) for base in plan.bases
+    )
+
+
+@contextmanager
+def _progress(plan: RunPlan) -> Iterator[Progress]:
+    progress = make_progress()
+    progress.start(plan)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+def _report(store: RunStore) -> Path:
+    from cpt.report.build import build_report
+
+    with store.phase("report"):
+        return build_report(store.root)
+
+
+def _print_summary(out: Path) -> None:
+    from rich.console import Console
+
+    from cpt.report.terminal import print_summary
+
+    print_summary(out, Console())
