@@ -34,6 +34,7 @@ LAYERS = [
     ["cpt.rollout"],
     ["cpt.train", "cpt.evaluate"],
     ["cpt.report", "cpt.progress"],
+    ["cpt.cluster"],
     ["cpt.run"],
     ["cpt.doctor"],
     ["cpt.cli"],
