@@ -126,7 +126,7 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
     """README.md of the model's folder."""
     from jinja2 import Template
 
-    template = Template((Path(__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True)
+    template = Template((Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True)
     rows = []
     for name in task_names():
         cells = [f"{value:.3f}" for prompt in PROMPTS for value in scores[name, prompt]]

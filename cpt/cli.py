@@ -158,7 +158,7 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
 ) -> None:
     """Make the built-in model from scratch."""
-    from cpt.models.build import build_model
+    from cpt.build_model import build_model
 
     build_model(out, seed=seed)
 

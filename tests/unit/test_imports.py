@@ -35,7 +35,7 @@ LAYERS = [
     ["cpt.train", "cpt.evaluate"],
     ["cpt.report", "cpt.progress"],
     ["cpt.cluster"],
-    ["cpt.run"],
+    ["cpt.run", "cpt.build_model"],
     ["cpt.doctor"],
     ["cpt.cli"],
 ]
