@@ -144,7 +144,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "MFT",
         "New-task accuracy",
-        "(1/T) Σᵢ Rᵢᵢ, each task right after its own stage",
+        "(1/T) Σ_{i} R_{ii}: each task right after its own stage",
         "higher",
         _mft,
         lambda t: [(i + 1, i) for i in range(t)],
@@ -152,7 +152,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "AvgAcc",
         "Final accuracy",
-        "(1/T) Σⱼ R_Tj, all trained tasks after the last stage",
+        "(1/T) Σ_{j} R_{Tj}: all trained tasks after the last stage",
         "higher",
         _avg_acc,
         _last_row,
@@ -160,7 +160,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "MAA",
         "Mean average accuracy",
-        "(1/T) Σᵢ (1/i) Σ_{j≤i} Rᵢⱼ, tasks seen so far, averaged over stages",
+        "(1/T) Σ_{i} (1/i) Σ_{j≤i} R_{ij}: the tasks seen so far, averaged over stages",
         "higher",
         _maa,
         lambda t: [(i + 1, j) for i in range(t) for j in range(i + 1)],
@@ -168,7 +168,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "BWT",
         "Backward transfer",
-        "(1/(T−1)) Σ_{j<T} (R_Tj − Rⱼⱼ); negative = forgetting",
+        "1/(T−1) Σ_{j<T} (R_{Tj} − R_{jj}): negative = forgetting",
         "higher",
         _bwt,
         lambda t: [(j + 1, j) for j in range(t - 1)] + _last_row(t)[:-1],
@@ -177,7 +177,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "FWT",
         "Forward transfer",
-        "(1/(T−1)) Σ_{j≥2} (R_{j−1,j} − R₀ⱼ), gain on a task before its own stage",
+        "1/(T−1) Σ_{j≥2} (R_{j−1,j} − R_{0j}): gain on a task before its own stage",
         "higher",
         _fwt,
         lambda t: [cell for j in range(1, t) for cell in ((j, j), (0, j))],
@@ -186,8 +186,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "FM",
         "Forgetting",
-        "(1/(T−1)) Σ_{j<T} (max_{0≤l<T} R_lj − R_Tj), drop from the best ever, the base (row 0) included; "
-        "positive = forgetting",
+        "1/(T−1) Σ_{j<T} (max_{0≤l<T} R_{lj} − R_{Tj}): drop from the best row, the base (l=0) included",
         "lower",
         _fm,
         lambda t: [(i, j) for i in range(t + 1) for j in range(t - 1)],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from cpt.evaluate.matrix import Matrix
 from cpt.evaluate.stats import Metric, over_seeds, undefined
 
-CHANGE = "R_ig − R_0g, score on general task g after stage i minus the base model's"
-MEAN_CHANGE = "mean over the general tasks g of R_ig − R_0g; 0 = nothing lost"
+CHANGE = "R_{ig} − R_{0g}: score on general task g after stage i minus the base model's"
+MEAN_CHANGE = "mean over the general tasks g of R_{ig} − R_{0g}: 0 = nothing lost"
 
 
 @dataclass(frozen=True, slots=True)

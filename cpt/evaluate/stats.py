@@ -152,15 +152,17 @@ def format_metric(metric: Metric | Mapping[str, Any], *, signed: bool = False, d
     found = metric if isinstance(metric, Mapping) else metric.as_dict()
     if found["value"] is None:
         return str(found["reason"] or "n/a")
-    mark = "+" if signed else ""
-    value, low, high = (100 * found[key] for key in ("value", "low", "high"))
-    return f"{_clean(value, mark, digits)} [{_clean(low, mark, digits)}, {_clean(high, mark, digits)}]"
+    value, low, high = (
+        format_number(100 * found[key], signed=signed, digits=digits) for key in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
 
 
-def _clean(value: float, mark: str, digits: int) -> str:
-    # Never "-0.0".
+def format_number(value: float, *, signed: bool = False, digits: int = 1) -> str:
+    """Fixed number of digits, on demand with its sign, with a true minus and never `-0.0`."""
     rounded = round(value, digits)
-    return f"{0.0 if math.isclose(rounded, 0) else rounded:{mark}.{digits}f}"
+    text = f"{0.0 if math.isclose(rounded, 0) else rounded:{'+' if signed else ''}.{digits}f}"
+    return text.replace("-", "−")
 
 
 def mean_or_nan(values: Sequence[float] | Floats) -> float:

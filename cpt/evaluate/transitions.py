@@ -16,10 +16,10 @@ from cpt.evaluate.stats import Bootstrap, Floats, Metric, over_seeds, undefined
 
 BEFORE = {"trained": "after its own stage", "general": "in the base model"}
 FORMULAS = {
-    "lost": "share of samples right {before} and wrong at the end (1→0, strict)",
-    "gained": "share of samples wrong {before} and right at the end (0→1, strict)",
-    "superficial": "share of samples right {before} and at the end wrong strictly, right under style-tolerant scoring",
-    "essential": "share of samples right {before} and at the end wrong under strict and tolerant scoring",
+    "lost": "share of samples right {before}, wrong at the end (1→0, strict)",
+    "gained": "share of samples wrong {before}, right at the end (0→1, strict)",
+    "superficial": "share of samples right {before}, at the end wrong strictly but right in another style",
+    "essential": "share of samples right {before}, at the end wrong in any style",
 }
 
 

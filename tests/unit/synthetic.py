@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+from cpt.store import RunStore
 from cpt.types import Record
 
 Bits = Sequence[int] | str
@@ -41,4 +48,198 @@ def records(
         loose = (tolerant or {}).get((stage, task), bits)
         for number, (strict, other) in enumerate(zip(bits, loose, strict=True)):
             rows.append(record(arm, seed, stage, task, number, int(strict), int(other)))
+    return rows
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a made-up arm behaves. Shares of right answers; `style_loss` is lost to strict scoring only."""
+
+    name: str
+    method: str = "sft"
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    gain: float = 0.3
+    forget: float = 0.2
+    general_loss: float = 0.1
+    style_loss: float = 0.0
+
+    @property
+    def family(self) -> str:
+        return self.name.partition("@")[0]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A planned stage with the fields that the store and the report use."""
+
+    arm: str
+    family: str
+    sweep: Mapping[str, Any]
+    seed: int
+    index: int
+    task: str
+    method: Mapping[str, Any]
+    steps: int = 12
+    prompt: str = "direct"
+    max_logprob_gap: float = 1e-4
+    global_batch: int = 64
+
+    @property
+    def key(self) -> str:
+        return f"{self.arm}/{self.seed}/{self.index}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "key": self.key}
+
+
+@dataclass
+class Plan:
+    tasks: Sequence[str]
+    general: Sequence[str]
+    stages: list[Stage]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "tasks": list(self.tasks),
+            "general": list(self.general),
+            "stages": [stage.as_dict() for stage in self.stages],
+            "bases": [],
+        }
+
+    def global_batch(self) -> dict[str, int]:
+        return {stage.arm: stage.global_batch for stage in self.stages}
+
+
+@dataclass
+class Recipe:
+    text: str
+    name: str = "synthetic"
+    seeds: Sequence[int] = (0,)
+
+    def resolved_hash(self) -> str:
+        return hashlib.blake2b(self.text.encode()).hexdigest()
+
+    def dump_yaml(self) -> str:
+        return self.text
+
+
+def make_run(
+    root: Path,
+    arms: Sequence[Arm],
+    *,
+    tasks: Sequence[str] = ("a", "b", "c"),
+    general: Sequence[str] = ("x", "y"),
+    samples: int = 8,
+    seeds: Sequence[int] = (0,),
+    steps: int = 12,
+    stop_after: int = 10**6,
+    completions: tuple[str, str] = ("<answer> yes </answer>", "no"),
+) -> RunStore:
+    """A run folder as a run leaves it, with made-up outcomes. Only the first `stop_after` stages are finished."""
+    stages = [
+        Stage(arm.name, arm.family, arm.sweep, seed, i, task, {"type": arm.method}, steps)
+        for arm in arms
+        for seed in seeds
+        for i, task in enumerate(tasks, start=1)
+    ]
+    recipe = Recipe("name: synthetic\narms:\n" + "".join(f"  {a.family}: {{}}\n" for a in arms), seeds=seeds)
+    store = RunStore(root).open_or_create(recipe)
+    store.write_plan(Plan(tasks, general, stages))
+    columns = (*tasks, *general)
+    by_name = {arm.name: arm for arm in arms}
+    for seed in seeds:
+        rows = [r for task in columns for r in _evaluation(Arm("base"), seed, 0, task, tasks, samples, completions)]
+        store.mark_base_done(seed, "direct", "base", rows)
+        store.add_event("evaluate", 4.0, seed=seed, stage=0)
+    for stage in stages[:stop_after]:
+        arm = by_name[stage.arm]
+        policy = store.begin_stage(stage).policy
+        for row in _metrics(arm, stage):
+            store.append_metrics(stage, row)
+        policy.mkdir(exist_ok=True)
+        (policy / "config.json").write_text("{}")
+        store.mark_trained(stage, steps=steps)
+        rows = []
+        for task in columns:
+            rows += _evaluation(arm, stage.seed, stage.index, task, tasks, samples, completions)
+        store.mark_done(stage, rows)
+        labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
+        store.add_event("train", steps * 0.9, **labels)
+        store.add_event("evaluate", 3.5, **labels)
+    if stop_after >= len(stages):
+        store.finish()
+    store.close()
+    return store
+
+
+def _unit(*parts: object) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+def _level(arm: Arm, stage: int, task: str, tasks: Sequence[str]) -> tuple[float, float]:
+    """Strict and tolerant share of right answers."""
+    if task not in tasks:
+        strict = 0.97 - arm.general_loss * stage / len(tasks) if stage else 0.97
+    else:
+        own = tasks.index(task) + 1
+        strict = 0.45 if stage < own else 0.45 + arm.gain - arm.forget * (stage - own) / max(1, len(tasks) - 1)
+    lost = arm.style_loss if stage and (task not in tasks or tasks.index(task) + 1 != stage) else 0.0
+    return strict * (1 - lost), strict
+
+
+def _evaluation(
+    arm: Arm, seed: int, stage: int, task: str, tasks: Sequence[str], samples: int, completions: tuple[str, str]
+) -> list[Record]:
+    level, loose = _level(arm, stage, task, tasks)
+    rows = []
+    for number, (sample_id, gold) in enumerate(_samples(task, samples)):
+        # Mostly the same samples are easy for everybody; a tenth of it is luck.
+        ease = 0.9 * _unit(task, number) + 0.1 * _unit(arm.name, seed, stage, task, number)
+        strict = int(ease < level)
+        rows.append(
+            Record(
+                arm=arm.name,
+                seed=seed,
+                stage=stage,
+                task=task,
+                sample_id=sample_id,
+                prompt=f"question {number} of {task}",
+                completion=completions[1 - strict],
+                finish_reason="stop",
+                extracted="yes" if strict else "no",
+                gold=[gold],
+                strict=strict,
+                tolerant=int(ease < loose),
+                n_tokens=4,
+            )
+        )
+    return rows
+
+
+@lru_cache
+def _samples(task: str, n: int) -> list[tuple[str, str]]:
+    """Ids and answers: those of the real task if there is one of this name."""
+    from cpt.tasks import get_task, task_names
+
+    if task in task_names():
+        return [(sample.id, sample.gold[0]) for sample in get_task(task).samples("test", n)]
+    return [(f"{task}/test/{number}", "yes") for number in range(n)]
+
+
+def _metrics(arm: Arm, stage: Stage) -> list[dict[str, Any]]:
+    rows = []
+    for step in range(1, stage.steps + 1):
+        part = step / stage.steps
+        noise = 0.04 * (_unit(arm.name, stage.index, step) - 0.5)
+        row: dict[str, Any] = {"step": step, "loss": math.exp(-3 * part) + noise, "tokens_per_s": 4000.0}
+        row |= {"time/forward_backward": 0.45, "time/optimizer": 0.05}
+        if arm.method == "sft":
+            row["mean_token_accuracy"] = 0.5 + 0.45 * (1 - math.exp(-4 * part)) + noise
+        else:
+            row["reward"] = 0.45 + arm.gain * (1 - math.exp(-2 * part)) + noise
+            row["rollout/logprob_gap"] = 1e-6 * (1 + 5 * _unit(arm.name, step))
+            row |= {"time/push": 0.1, "time/rollout": 0.35, "time/old_logprobs": 0.08}
+        rows.append(row)
     return rows

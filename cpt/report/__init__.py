@@ -1,0 +1,1 @@
+"""The report: one HTML page and one summary.json, built from a run folder's files alone."""

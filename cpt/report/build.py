@@ -1,0 +1,183 @@
+"""Builds report.html and summary.json from a run folder alone: on a copy, without torch, ray or a GPU."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from cpt.evaluate.matrix import DEFINITIONS, Matrix
+from cpt.evaluate.retention import MEAN_CHANGE
+from cpt.evaluate.stats import Metric, format_number, mean_or_nan
+from cpt.evaluate.transitions import FORMULAS
+from cpt.files import write_json_atomic, write_text_atomic
+from cpt.report import plots
+from cpt.report.gates import LEARNED, caveats, stage_gates, task_gates
+from cpt.report.load import RunData, load_run
+from cpt.report.samples import sample_cards
+from cpt.report.style import arm_colours, heat
+from cpt.report.summary import MATCHED, SCORINGS, TITLES, Summary, summarise
+from cpt.report.timing import time_bars
+
+# Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
+HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
+FURTHER = ("MAA", "FWT", "lost", "gained")
+SIGNED = {"BWT", "FWT", "retention"}
+LOWER_IS_BETTER = {"FM", "lost", "superficial", "essential"}
+DEFINED = {
+    **{definition.name: definition.formula for definition in DEFINITIONS},
+    "retention": MEAN_CHANGE.replace("R_{ig}", "R_{Tg}"),
+    **{name: text.format(before="after the own stage") + ", mean over tasks j<T" for name, text in FORMULAS.items()},
+}
+
+
+def build_report(run_dir: str | Path) -> Path:
+    """Build the page of a run, finished or not; also writes summary.json. Returns the page's path.
+
+    Raises:
+        ValueError: not a run folder, or a damaged file in it.
+    """
+    run = load_run(run_dir)
+    summary = summarise(run)
+    write_json_atomic(run.root / "summary.json", summary.as_dict())
+    page = run.root / "report.html"
+    write_text_atomic(page, render(summary))
+    return page
+
+
+def render(summary: Summary) -> str:
+    """The page: one self-contained HTML text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cpt.report", "."),
+        autoescape=True,  # every text of a model, a task or a recipe is data
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": _number,
+        "interval": _interval,
+        "percent": _percent,
+        "clock": _clock,
+        "formula": _formula,
+    }
+    return environment.get_template("template.html.j2").render(**_view(summary))
+
+
+def _view(summary: Summary) -> dict[str, Any]:
+    """Everything the template names. The figures are ours and safe; all else is escaped by the template."""
+    run = summary.run
+    bars, phase_colours = time_bars(run)
+    gates, bases = stage_gates(summary), task_gates(summary)
+    return {
+        "run": run,
+        "summary": summary,
+        "colours": arm_colours(run),
+        "scorings": SCORINGS,
+        "headline": HEADLINE,
+        "further": FURTHER,
+        "titles": TITLES,
+        "definitions": DEFINED,
+        "definitions_short": {definition.name for definition in DEFINITIONS},
+        "signed": SIGNED,
+        "lower": LOWER_IS_BETTER,
+        "matched_points": MATCHED * 100,
+        "caveats": caveats(run),
+        "flags": sum(bool(gate.flags) for gate in gates) + sum(bool(gate.flag) for gate in bases),
+        "stage_gates": gates,
+        "task_gates": bases,
+        "learned_points": LEARNED * 100,
+        "bases": _bases(summary),
+        "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},
+        "figures": _figures(summary, bars, phase_colours),
+        "cards": sample_cards(summary),
+        "samples_per_task": sorted({len(ids) for arm in run.arms for ids in arm.scores.sample_ids.values() if ids}),
+        "seconds": _total_seconds(run),
+    }
+
+
+def _figures(summary: Summary, bars: Any, phase_colours: dict[str, str]) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    drawn: dict[str, str] = {}
+    for scoring in SCORINGS:
+        drawn[f"tradeoff_{scoring}"] = plots.tradeoff(summary, scoring)
+        drawn[f"stages_{scoring}"] = plots.accuracy_by_stage(summary, scoring)
+        drawn[f"retention_{scoring}"] = plots.retention_by_stage(summary, scoring)
+    drawn["learning"] = plots.learning_curves(summary.run)
+    drawn["gap"] = plots.logprob_gap(summary.run)
+    drawn["time"] = plots.time_budget(bars, phase_colours)
+    return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _bases(summary: Summary) -> list[dict[str, Any]]:
+    """Mean strict scores of the base model, per prompt style in use."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in summary.arms:
+        numbers = item.numbers["strict"]
+        trained, general = (mean_or_nan(matrix.values[0]) for matrix in (numbers.trained, numbers.general))
+        if not math.isnan(trained):
+            has_general = None if math.isnan(general) else general
+            found.setdefault(item.arm.prompt, {"prompt": item.arm.prompt, "trained": trained, "general": has_general})
+    return list(found.values())
+
+
+def _heatmaps(summary: Summary, scoring: Any) -> list[dict[str, Any]]:
+    """One table per arm: rows are stages, cells carry value, interval and colours; `own` is the stage's own task."""
+    tables = []
+    for arm_summary in summary.arms:
+        numbers = arm_summary.numbers[scoring]
+        rows = []
+        for stage in range(numbers.trained.stages + 1):
+            trained = [_heat_cell(numbers.trained, stage, j, own=j + 1 == stage) for j in range(len(summary.run.tasks))]
+            general = [_heat_cell(numbers.general, stage, j) for j in range(len(summary.run.general))]
+            rows.append({"label": "base" if stage == 0 else f"{stage}", "trained": trained, "general": general})
+        tables.append({"arm": arm_summary.arm, "rows": rows})
+    return tables
+
+
+def _heat_cell(matrix: Matrix, stage: int, column: int, *, own: bool = False) -> dict[str, Any]:
+    metric = matrix.cell(stage, column)
+    background, ink = heat(metric.value)
+    return {"metric": metric, "background": background, "ink": ink, "own": own}
+
+
+def _total_seconds(run: RunData) -> float | None:
+    """From the first phase to the end of the last one, over all attempts."""
+    if not run.events:
+        return None
+    begin = min(event["start"] for event in run.events)
+    return float(max(event["start"] + event["seconds"] for event in run.events) - begin)
+
+
+def _number(metric: Metric, signed: bool = False) -> str:
+    return "n/a" if metric.value is None else format_number(100 * metric.value, signed=signed)
+
+
+def _interval(metric: Metric, signed: bool = False, digits: int = 1) -> str:
+    if metric.low is None or metric.high is None:
+        return metric.reason.removeprefix("n/a: ")
+    low, high = (format_number(100 * end, signed=signed, digits=digits) for end in (metric.low, metric.high))
+    return f"{low} to {high}"
+
+
+def _formula(text: str) -> Any:
+    """Formulas with their subscripts set as such."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", str(escape(text))))
+
+
+def _percent(value: float | None, signed: bool = False) -> str:
+    return "n/a" if value is None else format_number(100 * value, signed=signed)
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "n/a"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,274 @@
+"""The report's curves, as inline SVG. Each function returns "" when the run has nothing to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpt.evaluate.scores import Scoring
+from cpt.evaluate.stats import Metric
+from cpt.report.load import GAP, LOSS, REWARD, TOKEN_ACCURACY, ArmRun, RunData
+from cpt.report.style import INK, MUTED, arm_colours, arm_legend, family_colours, plotting, to_svg
+from cpt.report.summary import ArmSummary, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 10.4  # inches; the page scales figures to its own width
+
+
+def tradeoff(summary: Summary, scoring: Scoring) -> str:
+    """New-task accuracy against forgetting and against general retention: one curve per family, a point per arm."""
+    panels = [("FM", "forgetting FM (points)", True), ("retention", "general retention (points)", False)]
+    drawn = [(a, a.headline(scoring)) for a in summary.arms]
+    panels = [p for p in panels if any(_both(h, p[0]) for _, h in drawn)]
+    if not panels:
+        return ""
+    with plotting():
+        figure = _figure(WIDTH, 4.3)
+        for number, (name, label, invert) in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), number + 1)
+            for family, colour in family_colours(summary.run).items():
+                _tradeoff_curve(axes, [(a, h) for a, h in drawn if a.arm.family == family], name, colour)
+            axes.axhline(0, color=MUTED, lw=0.8)
+            axes.set_xlabel("new-task accuracy MFT (%)")
+            axes.set_ylabel(label)
+            if invert:
+                axes.invert_yaxis()
+            axes.set_title("better is up and to the right", color=MUTED, fontsize=8.5)
+            axes.margins(0.12)
+        figure.legend(handles=_family_legend(summary.run), loc="upper center", ncols=6, bbox_to_anchor=(0.5, 1.07))
+        return to_svg(figure, f"tradeoff-{scoring}")
+
+
+def _both(headline: dict[str, Metric], name: str) -> bool:
+    return headline["MFT"].value is not None and headline[name].value is not None
+
+
+def _tradeoff_curve(axes: Axes, drawn: Sequence[tuple[ArmSummary, dict[str, Metric]]], name: str, colour: str) -> None:
+    points = [(a, h["MFT"], h[name]) for a, h in drawn if _both(h, name)]
+    if not points:
+        return
+    xs = [100 * (x.value or 0.0) for _, x, _ in points]
+    ys = [100 * (y.value or 0.0) for _, _, y in points]
+    axes.plot(xs, ys, color=colour, marker="o", ms=5.5, mec="white", mew=0.8, zorder=3)
+    for (arm, x, y), at_x, at_y in zip(points, xs, ys, strict=True):
+        axes.plot([100 * (x.low or 0), 100 * (x.high or 0)], [at_y, at_y], color=colour, alpha=0.3, lw=1)
+        axes.plot([at_x, at_x], [100 * (y.low or 0), 100 * (y.high or 0)], color=colour, alpha=0.3, lw=1)
+        axes.annotate(
+            arm.arm.point, (at_x, at_y), xytext=(5, 5), textcoords="offset points", fontsize=7.5, color=colour
+        )
+
+
+def _family_legend(run: RunData) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    colours = family_colours(run)
+    swept = {arm.family: arm.sweep for arm in run.arms}
+    labels = {family: family + (f" (by {_swept(swept[family])})" if swept[family] else "") for family in colours}
+    return [Line2D([], [], color=c, marker="o", mec="white", label=labels[family]) for family, c in colours.items()]
+
+
+def _swept(sweep: Any) -> str:
+    return ", ".join(key.rsplit(".", 1)[-1].replace("_", " ") for key in sweep)
+
+
+def accuracy_by_stage(summary: Summary, scoring: Scoring) -> str:
+    """Accuracy on every trained task over the stages; a line marks the task's own stage."""
+    run = summary.run
+    curves = {a.arm.name: a.numbers[scoring].trained.values for a in summary.arms}
+
+    def mark(axes: Axes, column: int) -> None:
+        axes.axvline(column + 1, color=MUTED, lw=0.9, ls=(0, (2, 2)))
+        axes.set_title(f"{run.tasks[column]}  (trained at stage {column + 1})")
+
+    return _by_stage(run, curves, len(run.tasks), mark, "accuracy (%)", f"stages-{scoring}")
+
+
+def retention_by_stage(summary: Summary, scoring: Scoring) -> str:
+    """Change of the general tasks against the base model over the stages: the mean, then every task."""
+    run = summary.run
+    if not run.general:
+        return ""
+    curves = {}
+    for a in summary.arms:
+        values = a.numbers[scoring].general.values
+        change = values - values[:1]
+        curves[a.arm.name] = np.column_stack([change.mean(axis=1), change])
+    titles = ["mean of all", *run.general]
+
+    def mark(axes: Axes, column: int) -> None:
+        axes.axhline(0, color=MUTED, lw=0.9)
+        axes.set_title(titles[column], fontweight="bold" if column == 0 else "normal")
+
+    return _by_stage(run, curves, len(titles), mark, "change from base (points)", f"retention-{scoring}")
+
+
+def _by_stage(
+    run: RunData, curves: dict[str, Any], panels: int, mark: Callable[[Axes, int], None], label: str, name: str
+) -> str:
+    """One panel per column of the curves (T + 1, C); all panels share their axes."""
+    if not any(np.isfinite(values[1:]).any() for values in curves.values()):
+        return ""
+    stages = len(run.tasks)
+    columns = panels if panels <= 5 else math.ceil(panels / 2)
+    rows = math.ceil(panels / columns)
+    colours = arm_colours(run)
+    with plotting():
+        figure = _figure(WIDTH, 2.5 * rows)
+        first = None
+        for column in range(panels):
+            axes = figure.add_subplot(rows, columns, column + 1, sharex=first, sharey=first)
+            first = first or axes
+            for arm in run.arms:
+                axes.plot(
+                    range(stages + 1), 100 * curves[arm.name][:, column], color=colours[arm.name], marker="o", ms=3.5
+                )
+            mark(axes, column)
+            axes.set_xticks(range(stages + 1), ["base", *(str(i) for i in range(1, stages + 1))])
+            if column % columns == 0:
+                axes.set_ylabel(label)
+            if column + columns >= panels:
+                axes.set_xlabel("after stage")
+        _legend_below(figure, arm_legend(run, list(run.arms)), rows)
+        return to_svg(figure, name)
+
+
+def learning_curves(run: RunData) -> str:
+    """Reward, loss and token accuracy by step, one column per stage (first seed pale where there are several)."""
+    series = [
+        (REWARD, "mean reward", lambda arm: True),
+        (TOKEN_ACCURACY, "token accuracy", lambda arm: True),
+        # The surrogate loss of an on-policy method is near 0 whatever happens: only supervised losses say something.
+        (LOSS, "loss (nats per token)", lambda arm: not _has(arm, REWARD)),
+    ]
+    rows = [(key, label, [arm for arm in run.arms if wanted(arm) and _has(arm, key)]) for key, label, wanted in series]
+    rows = [row for row in rows if row[2]]
+    if not rows:
+        return ""
+    colours = arm_colours(run)
+    with plotting():
+        figure = _figure(WIDTH, 2.3 * len(rows))
+        for number, (key, label, arms) in enumerate(rows):
+            first = None
+            for column, task in enumerate(run.tasks):
+                place = number * len(run.tasks) + column + 1
+                axes = figure.add_subplot(len(rows), len(run.tasks), place, sharey=first)
+                first = first or axes
+                for arm in arms:
+                    for steps, values in _series(arm, column + 1, key):
+                        axes.plot(steps, values, color=colours[arm.name], lw=1.2)
+                axes.set_title(f"{column + 1}  {task}" if number == 0 else "")
+                if column == 0:
+                    axes.set_ylabel(label)
+                if number == len(rows) - 1:
+                    axes.set_xlabel("step")
+        _legend_below(figure, arm_legend(run, list(run.arms)), len(rows))
+        return to_svg(figure, "learning")
+
+
+def _has(arm: ArmRun, key: str) -> bool:
+    return any(row.get(key) is not None for stage in arm.stages.values() for row in stage.metrics)
+
+
+def _series(arm: ArmRun, index: int, key: str) -> list[tuple[list[int], list[float]]]:
+    """Steps and values of one stage, per seed."""
+    found = []
+    for seed in arm.seeds:
+        rows = [row for row in arm.stages[seed, index].metrics if row.get(key) is not None]
+        if rows:
+            found.append(([row["step"] for row in rows], [float(row[key]) for row in rows]))
+    return found
+
+
+def logprob_gap(run: RunData) -> str:
+    """Largest log-probability gap between engine and trainer at every step, against its bound."""
+    arms = [arm for arm in run.arms if _has(arm, GAP)]
+    if not arms:
+        return ""
+    colours = arm_colours(run)
+    with plotting():
+        figure = _figure(WIDTH, 2.9)
+        axes = figure.add_subplot()
+        for arm in arms:
+            for seed in arm.seeds:
+                xs, ys = _over_stages(arm, seed)
+                axes.plot(xs, ys, color=colours[arm.name], lw=1.2)
+        bounds = {stage.plan["max_logprob_gap"] for arm in arms for stage in arm.stages.values()}
+        for bound in sorted(bounds):
+            axes.axhline(bound, color="#b3261e", lw=1.1, ls=(0, (4, 2)))
+            axes.annotate(f"bound {bound:g}", (1, bound), xycoords=("axes fraction", "data"), xytext=(-4, 4),
+                          textcoords="offset points", ha="right", fontsize=8.5, color="#b3261e")  # fmt: skip
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+        axes.set_xlabel("step, stages one after another")
+        axes.set_ylabel("|engine − trainer| (nats)")
+        _legend_below(figure, arm_legend(run, arms), 1.2)
+        return to_svg(figure, "gap")
+
+
+def _over_stages(arm: ArmRun, seed: int) -> tuple[list[float], list[float]]:
+    xs: list[float] = []
+    ys: list[float] = []
+    before = 0
+    for (own, _), stage in sorted(arm.stages.items(), key=lambda item: item[0]):
+        if own != seed:
+            continue
+        for row in stage.metrics:
+            if row.get(GAP) is not None:
+                xs.append(before + row["step"])
+                ys.append(max(float(row[GAP]), 1e-12))  # an exact 0 has no place on a logarithmic axis
+        before += int(stage.plan["steps"])
+    return xs, ys
+
+
+def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str, str]) -> str:
+    """Wall time by phase, one stacked bar per arm.
+
+    Args:
+        bars: label of the bar, and seconds by phase.
+        colours: of every phase, in the order of stacking.
+    """
+    if not bars:
+        return ""
+    from matplotlib.patches import Patch
+
+    most = max(sum(phases.values()) for _, phases in bars)
+    scale, unit = (60.0, "minutes") if most > 180 else (1.0, "seconds")
+    with plotting():
+        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars))
+        axes = figure.add_subplot()
+        for row, (_, phases) in enumerate(bars):
+            left = 0.0
+            for phase, colour in colours.items():
+                width = phases.get(phase, 0.0) / scale
+                axes.barh(row, width, left=left, color=colour, height=0.66, edgecolor="white", linewidth=0.6)
+                left += width
+            axes.annotate(f"{left:.1f}", (left, row), xytext=(4, 0), textcoords="offset points", va="center",
+                          fontsize=8.5, color=INK)  # fmt: skip
+        axes.set_yticks(range(len(bars)), [label for label, _ in bars])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(unit)
+        axes.margins(x=0.06)
+        handles = [Patch(color=colour, label=phase.replace("_", " ")) for phase, colour in colours.items()]
+        figure.legend(
+            handles=handles, loc="lower left", ncols=8, handlelength=1.2, columnspacing=1.4, bbox_to_anchor=(0.0, 1.0)
+        )
+        return to_svg(figure, "time")
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _legend_below(figure: Figure, handles: list[Any], rows: float) -> None:
+    columns = min(4, len(handles))
+    figure.legend(handles=handles, loc="upper left", ncols=columns, bbox_to_anchor=(0.03, -0.02 / rows))

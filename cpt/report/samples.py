@@ -1,0 +1,171 @@
+"""Sample pictures with every arm's completions before and after; those that flipped from right to wrong first."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cpt.report.load import ArmRun, RunData
+from cpt.report.style import arm_colours
+from cpt.report.summary import Summary
+from cpt.types import Record, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHOW_ALL_ARMS = 6  # with more, the page opens with one setting per family and folds the others away
+PIXELS = 176  # side that pictures are enlarged or reduced to
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One completion; None instead of a Cell where there is none."""
+
+    text: str
+    strict: bool
+    tolerant: bool
+    extracted: str
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One arm's completions in the card's columns. `flipped`: right before, wrong at the end (strict)."""
+
+    label: str
+    colour: str
+    chosen: bool
+    cells: tuple[Cell | None, ...]
+    flipped: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """One test sample.
+
+    Attributes:
+        question: of the task, or the whole prompt where the task is not installed.
+        images: PNG data URIs.
+        columns: what the cells of a row stand for.
+        flips: in how many of the chosen arms the answer flipped from right to wrong.
+    """
+
+    task: str
+    sample_id: str
+    question: str
+    gold: str
+    images: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[ArmRow, ...]
+    flips: int
+
+
+def sample_cards(summary: Summary, *, per_task: int = 3) -> list[Card]:
+    """Cards of the first seed, most flips first; `per_task` of every task, also where nothing flipped."""
+    run = summary.run
+    chosen = _chosen_arms(summary)
+    ranked: list[tuple[int, Card]] = []
+    for task in (*run.tasks, *run.general):
+        ids = next((arm.scores.sample_ids[task] for arm in run.arms if arm.scores.sample_ids[task]), ())
+        if not ids:
+            continue
+        flips = {name: _flips(run, chosen, task, name) for name in ids}
+        picked = sorted(ids, key=lambda name: (-flips[name], _natural(name)))[:per_task]
+        samples = _samples(task, len(ids))
+        ranked += [
+            (rank, _card(run, chosen, task, name, samples.get(name), flips[name])) for rank, name in enumerate(picked)
+        ]
+    # Among equals every task's first card comes before any task's second.
+    return [card for _, card in sorted(ranked, key=lambda item: (-item[1].flips, item[0]))]
+
+
+def _chosen_arms(summary: Summary) -> list[ArmRun]:
+    """All arms if they are few; else those of the matched comparison, or the best-learned of each family."""
+    arms = list(summary.run.arms)
+    if len(arms) <= SHOW_ALL_ARMS:
+        return arms
+    names = {side.arm.name for pair in summary.pairs if pair.scoring == "strict" for side in (pair.first, pair.second)}
+    for family in summary.run.families:
+        own = [a for a in summary.arms if a.arm.family == family]
+        if not any(a.arm.name in names for a in own):
+            names.add(max(own, key=lambda a: a.numbers["strict"].metrics["MFT"].value or 0.0).arm.name)
+    return [arm for arm in arms if arm.name in names]
+
+
+def _stages(run: RunData, arm: ArmRun, task: str) -> tuple[int, int]:
+    """Before and after: a trained task from its own stage, a general one from the base, to the arm's latest stage."""
+    last = max(
+        (index for (seed, index), stage in arm.stages.items() if stage.evaluated and seed == arm.seeds[0]), default=0
+    )
+    return (run.tasks.index(task) + 1 if task in run.tasks else 0), last
+
+
+def _flips(run: RunData, arms: Sequence[ArmRun], task: str, name: str) -> int:
+    return sum(_flipped(run, arm, task, name) for arm in arms)
+
+
+def _flipped(run: RunData, arm: ArmRun, task: str, name: str) -> bool:
+    before, after = (arm.records.get((arm.seeds[0], stage, name)) for stage in _stages(run, arm, task))
+    return before is not None and after is not None and before.strict == 1 and after.strict == 0
+
+
+def _card(run: RunData, chosen: Sequence[ArmRun], task: str, name: str, sample: Sample | None, flips: int) -> Card:
+    own_stage = run.tasks.index(task) + 1 if task in run.tasks else 0
+    middle = 0 < own_stage < len(run.tasks)
+    columns = ("base", f"after own stage {own_stage}", "at the end") if middle else ("base", "at the end")
+    colours = arm_colours(run)
+    rows, shown = [], None
+    for arm in run.arms:
+        seed = arm.seeds[0]
+        last = _stages(run, arm, task)[1]
+        # An arm that has not got that far shows nothing rather than an earlier stage twice.
+        end = last if last > own_stage or last == own_stage == len(run.tasks) else None
+        stages = (0, own_stage, end) if middle else (0, end)
+        found = [None if stage is None else arm.records.get((seed, stage, name)) for stage in stages]
+        shown = shown or next((record for record in found if record), None)
+        cells = tuple(_cell(record) for record in found)
+        rows.append(ArmRow(arm.label, colours[arm.name], arm in chosen, cells, _flipped(run, arm, task, name)))
+    rows.sort(key=lambda row: not row.chosen)
+    return Card(
+        task=task,
+        sample_id=name,
+        question=sample.question if sample else shown.prompt if shown else "",
+        gold=" / ".join(sample.gold if sample else shown.gold if shown else ()),
+        images=tuple(data_uri(image) for image in sample.images) if sample else (),
+        columns=columns,
+        rows=tuple(rows),
+        flips=flips,
+    )
+
+
+def _cell(record: Record | None) -> Cell | None:
+    if record is None:
+        return None
+    return Cell(record.completion, bool(record.strict), bool(record.tolerant), record.extracted)
+
+
+def _samples(task: str, n: int) -> dict[str, Sample]:
+    """The task's test samples by id, made again; {} if this installation has no such task."""
+    from cpt.tasks import get_task, task_names
+
+    return {sample.id: sample for sample in get_task(task).samples("test", n)} if task in task_names() else {}
+
+
+def data_uri(image: Image) -> str:
+    """The picture as a PNG data URI: small ones enlarged by a whole factor without smoothing, large ones reduced."""
+    side = max(image.size)
+    if side <= PIXELS:
+        factor = max(1, PIXELS // side)
+        image = image.resize((image.width * factor, image.height * factor), resample=0)
+    else:
+        image = image.copy()
+        image.thumbnail((2 * PIXELS, 2 * PIXELS))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _natural(name: str) -> tuple[object, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in name.split("/")), name

@@ -1,0 +1,208 @@
+"""All numbers of a run, with intervals: what the page, the terminal and summary.json show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from cpt.evaluate.matrix import BY_NAME, Matrix, accuracy_matrix, metrics
+from cpt.evaluate.retention import Retention, retention
+from cpt.evaluate.scores import Scoring
+from cpt.evaluate.stats import Bootstrap, Metric, difference
+from cpt.evaluate.transitions import Transitions, general_transitions, trained_transitions
+from cpt.report.load import ArmRun, RunData
+
+SCORINGS: tuple[Scoring, ...] = ("strict", "tolerant")
+# Two settings learned alike if their new-task accuracies differ by no more than this (RL's Razor, arXiv 2509.04259,
+# compares forgetting at matched new-task accuracy).
+MATCHED = 0.03
+TITLES = {
+    **{name: definition.title for name, definition in BY_NAME.items()},
+    "retention": "General retention",
+    "lost": "Lost",
+    "gained": "Gained",
+    "superficial": "Superficial forgetting",
+    "essential": "Essential forgetting",
+}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One arm under one scoring."""
+
+    trained: Matrix
+    general: Matrix
+    metrics: Mapping[str, Metric]
+    retention: Retention
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "metrics": {name: metric.as_dict() for name, metric in self.metrics.items()},
+            "matrix": _matrix_dict(self.trained),
+            "general": _matrix_dict(self.general),
+            "retention": [
+                {"stage": stage, "mean": mean.as_dict(), "tasks": _by_task(self.retention.tasks, row)}
+                for stage, (mean, row) in enumerate(
+                    zip(self.retention.mean, self.retention.by_task, strict=True), start=1
+                )
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """All numbers of one arm."""
+
+    arm: ArmRun
+    numbers: Mapping[Scoring, Numbers]
+    trained_transitions: Transitions
+    general_transitions: Transitions
+
+    def headline(self, scoring: Scoring = "strict") -> dict[str, Metric]:
+        """The columns of the headline table. Superficial and essential forgetting need both scorings: under strict."""
+        found = dict(self.numbers[scoring].metrics)
+        found["retention"] = self.numbers[scoring].retention.final
+        if scoring == "strict":
+            found |= dict(self.trained_transitions.items())
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        stages = self.arm.stages.values()
+        return {
+            "family": self.arm.family,
+            "sweep": dict(self.arm.sweep),
+            "method": dict(self.arm.method),
+            "prompt": self.arm.prompt,
+            "seeds": list(self.arm.seeds),
+            "stages_planned": len(stages),
+            "stages_evaluated": sum(stage.evaluated for stage in stages),
+            **{scoring: numbers.as_dict() for scoring, numbers in self.numbers.items()},
+            "transitions": {
+                "trained": _transitions_dict(self.trained_transitions),
+                "general": _transitions_dict(self.general_transitions),
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms of different families that learned the new tasks about equally well, and how they differ otherwise.
+
+    Attributes:
+        matched: their new-task accuracies are within `MATCHED`; otherwise it is the closest pair there is.
+        gaps: first − second by metric name, with paired intervals.
+    """
+
+    scoring: Scoring
+    first: ArmSummary
+    second: ArmSummary
+    matched: bool
+    gaps: Mapping[str, Metric]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "scoring": self.scoring,
+            "first": self.first.arm.name,
+            "second": self.second.arm.name,
+            "matched": self.matched,
+            "differences": {name: gap.as_dict() for name, gap in self.gaps.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All numbers of a run."""
+
+    run: RunData
+    bootstrap: Bootstrap
+    arms: tuple[ArmSummary, ...]
+    pairs: tuple[Pair, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """summary.json."""
+        return {
+            "name": self.run.name,
+            "tasks": list(self.run.tasks),
+            "general": list(self.run.general),
+            "seeds": list(self.run.seeds),
+            "interval": {
+                "level": self.bootstrap.level,
+                "resamples": self.bootstrap.resamples,
+                "seed": self.bootstrap.seed,
+                "kind": "percentile bootstrap over test samples"
+                + (" and seeds" if len(self.run.seeds) > 1 else "; one seed, so nothing is said about other seeds"),
+            },
+            "arms": {summary.arm.name: summary.as_dict() for summary in self.arms},
+            "pairs": [pair.as_dict() for pair in self.pairs],
+        }
+
+
+def summarise(run: RunData, bootstrap: Bootstrap | None = None) -> Summary:
+    """Compute every number from the records."""
+    boot = bootstrap or Bootstrap()
+    arms = tuple(_summarise_arm(run, arm, boot) for arm in run.arms)
+    return Summary(run, boot, arms, tuple(pair for scoring in SCORINGS for pair in _pairs(arms, scoring, boot)))
+
+
+def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummary:
+    numbers: dict[Scoring, Numbers] = {}
+    for scoring in SCORINGS:
+        trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
+        general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
+        numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
+    transitions = (trained_transitions(arm.scores, bootstrap), general_transitions(arm.scores, bootstrap))
+    return ArmSummary(arm, numbers, *transitions)
+
+
+def _pairs(arms: tuple[ArmSummary, ...], scoring: Scoring, bootstrap: Bootstrap) -> list[Pair]:
+    """For every two families their best-learned matched settings; without any, the closest ones."""
+    learned: dict[str, list[tuple[float, ArmSummary]]] = {}
+    for summary in arms:
+        value = summary.numbers[scoring].metrics["MFT"].value
+        if value is not None:
+            learned.setdefault(summary.arm.family, []).append((value, summary))
+    pairs = []
+    for one, two in combinations(learned, 2):
+        candidates = [(a, b) for a in learned[one] for b in learned[two]]
+        matched = [(a, b) for a, b in candidates if abs(a[0] - b[0]) <= MATCHED + 1e-9]
+        if matched:
+            a, b = max(matched, key=lambda pair: pair[0][0] + pair[1][0])
+        else:
+            a, b = min(candidates, key=lambda pair: abs(pair[0][0] - pair[1][0]))
+        pairs.append(Pair(scoring, a[1], b[1], bool(matched), _gaps(a[1], b[1], scoring, bootstrap)))
+    return pairs
+
+
+def _gaps(first: ArmSummary, second: ArmSummary, scoring: Scoring, bootstrap: Bootstrap) -> dict[str, Metric]:
+    one, two = first.headline(scoring), second.headline(scoring)
+    return {name: difference(name, one[name], two[name], bootstrap) for name in one}
+
+
+def _matrix_dict(matrix: Matrix) -> dict[str, Any]:
+    cells = [[matrix.cell(i, j) for j in range(len(matrix.tasks))] for i in range(matrix.stages + 1)]
+    return {
+        "tasks": list(matrix.tasks),
+        "n": list(matrix.n),
+        "rows": ["base", *(f"stage {i}" for i in range(1, matrix.stages + 1))],
+        "values": [[cell.value for cell in row] for row in cells],
+        "low": [[cell.low for cell in row] for row in cells],
+        "high": [[cell.high for cell in row] for row in cells],
+    }
+
+
+def _by_task(tasks: tuple[str, ...], row: tuple[Metric, ...]) -> dict[str, Any]:
+    return {task: metric.as_dict() for task, metric in zip(tasks, row, strict=True)}
+
+
+def _transitions_dict(transitions: Transitions) -> dict[str, Any]:
+    return {
+        **{name: metric.as_dict() for name, metric in transitions.items()},
+        "tasks": {
+            task: {name: metric.as_dict() for name, metric in row.items()} for task, row in transitions.by_task.items()
+        },
+    }

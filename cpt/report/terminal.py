@@ -1,0 +1,84 @@
+"""The compact table at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpt.evaluate.stats import Metric, format_number
+from cpt.report.gates import caveats
+from cpt.report.load import load_run
+from cpt.report.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "FM": "forgetting ↓", "retention": "general ↑"}
+
+
+def print_summary(run: str | Path | Summary, console: Console | None = None) -> None:
+    """Print the headline numbers of a run, finished or not: one line per arm and scoring, intervals in brackets.
+
+    Raises:
+        ValueError: not a run folder, or a damaged file in it.
+    """
+    from rich.console import Console as RichConsole
+
+    summary = run if isinstance(run, Summary) else summarise(load_run(run))
+    out = console or RichConsole()
+    out.print(_table(summary, out.width))
+    definitions = [f"{COLUMNS[name].split()[0]}: {_definition(summary, name)}" for name in COLUMNS]
+    # Arms and tasks are data: no markup, no colouring of numbers.
+    for line in (*definitions, *caveats(summary.run)):
+        out.print(line, style="dim", markup=False, highlight=False)
+
+
+def _table(summary: Summary, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    level = round(summary.bootstrap.level * 100)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{summary.run.name}: percent and points, {level} % interval",
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
+    # Intervals are the first to go where the terminal is narrow.
+    wide = width >= 100
+    table.add_column("arm")
+    table.add_column("scoring")
+    for label in COLUMNS.values():
+        table.add_column(label, justify="right", no_wrap=True)
+    for number, item in enumerate(summary.arms):
+        previous = summary.arms[number - 1].arm.family if number else item.arm.family
+        if previous != item.arm.family:
+            table.add_section()
+        for scoring in item.numbers:
+            strict = scoring == "strict"
+            found = item.headline(scoring)
+            cells = [_cell(found[name], signed=name == "retention", wide=wide) for name in COLUMNS]
+            label = Text(item.arm.label if strict else "", style="bold")
+            table.add_row(label, scoring, *cells, style="" if strict else "dim")
+    return table
+
+
+def _cell(metric: Metric, *, signed: bool, wide: bool) -> str:
+    if metric.value is None or metric.low is None or metric.high is None:
+        return "n/a"
+    value = format_number(100 * metric.value, signed=signed)
+    if not wide:
+        return value
+    low, high = (format_number(100 * end, signed=signed, digits=0) for end in (metric.low, metric.high))
+    return f"{value} {f'({low}, {high})':>12}"
+
+
+def _definition(summary: Summary, name: str) -> str:
+    if not summary.arms:
+        return ""
+    metric = summary.arms[0].headline()[name]
+    text = metric.definition.replace("{", "").replace("}", "")
+    return f"{text} ({metric.reason})" if metric.reason else text
