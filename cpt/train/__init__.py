@@ -1,0 +1,1 @@
+"""Training of one stage: TRL's trainers on the stage's samples, in a process of its own."""

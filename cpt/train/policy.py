@@ -1,0 +1,170 @@
+"""Group relative policy optimisation of one stage with TRL's GRPOTrainer and rollouts from the pool."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from trl import GRPOConfig, GRPOTrainer
+
+from cpt.rollout.trl import RolloutMixin
+from cpt.train.data import as_dataset, check_groups, policy_rows, stage_order
+from cpt.train.prompts import OncePerPrompt, first_of_runs, repeated, run_lengths
+from cpt.train.resume import Resumable
+from cpt.train.settings import config, shared_arguments
+
+if TYPE_CHECKING:
+    from cpt.plan import StagePlan
+    from cpt.rollout.pool import RolloutPool
+    from cpt.types import PromptStyle, Sample, Task
+
+
+class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
+    """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.processing_class = OncePerPrompt(self.processing_class)
+        self._sample_ids: list[str] = []
+        self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._rows: torch.Tensor | None = None
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._sample_ids = [row["sample"].id for row in inputs]
+        check_groups(self._gathered(self._sample_ids), self.num_generations)
+        self._kept = None
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        output["row"] = torch.arange(len(inputs), device=output["prompt_ids"].device)
+        return output
+
+    def _gathered(self, local: list[str]) -> list[str]:
+        from accelerate.utils import gather_object
+
+        return list(gather_object(local))
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[Any] | None, dict[str, Any]]:
+        """Once per group. The pool takes pictures, not pixels, so no multimodal fields are returned."""
+        counts = run_lengths(self._sample_ids)
+        ids, images, _ = super()._tokenize_prompts(first_of_runs(prompts, counts))
+        return repeated(ids, counts), None if images is None else repeated(images, counts), {}
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        inputs = dict(inputs)
+        self._rows = inputs.pop("row")
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        """One forward pass where TRL takes two.
+
+        TRL computes the log-probabilities of fresh completions without gradients, to compare them with the engine's,
+        and once more for the loss. When each batch of completions serves one optimizer step the weights are the same
+        both times, so the first pass keeps its graph and the loss takes that, its rows in the order TRL has shuffled
+        them to since.
+        """
+        if torch.is_grad_enabled() and self._kept is not None:
+            assert self._rows is not None
+            logps, entropies = (kept.index_select(0, self._rows) for kept in self._kept)
+            self._kept = None
+            return logps, entropies, None
+        if torch.is_grad_enabled() or self._kept is not None or not self._one_pass:
+            result: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            return result
+        with torch.enable_grad():
+            logps, entropies, _ = super()._get_per_token_logps_and_entropies(
+                model, *args, **{**kwargs, "compute_entropy": True}
+            )
+        self._kept = (logps, entropies)
+        return logps.detach(), None, None
+
+    @property
+    def _one_pass(self) -> bool:
+        """Whether completions serve one backward pass. Not under gradient checkpointing: a kept graph costs memory."""
+        args = self.args
+        once = args.steps_per_generation * args.gradient_accumulation_steps * self.num_iterations == 1
+        return once and not args.gradient_checkpointing and self.accelerator.num_processes == 1
+
+
+def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:
+    """GRPOConfig of a stage. The sampling distribution is the policy's own: nothing truncates or reweights it."""
+    arguments = shared_arguments(stage, checkpoints) | {
+        "max_completion_length": stage.max_completion_length,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": None,
+        "repetition_penalty": 1.0,
+        "generation_kwargs": None,
+        "chat_template_kwargs": None,
+        "disable_dropout": False,  # with dropout the policy would not be the one the engine samples from: refused below
+        "cast_lm_head_to_fp32": False,
+        "reward_weights": [1.0],
+        "multi_objective_aggregation": "sum_then_normalize",
+        "sync_ref_model": False,
+        "top_entropy_quantile": 1.0,
+        "entropy_coef": 0.0,
+        "use_adaptive_entropy": False,
+        "off_policy_mask_threshold": None,
+        "use_vllm": False,  # the rollout mixin brings its own engines
+        "log_completions": False,
+    }
+    return config(GRPOConfig, arguments, dict(stage.trainer_args))
+
+
+def grpo_trainer(
+    stage: StagePlan,
+    task: Task,
+    policy: Any,
+    processor: Any,
+    checkpoints: Path,
+    pool: RolloutPool,
+    peft_config: Any = None,
+) -> StageGRPOTrainer:
+    """A trainer over the stage's samples, rewarded by the task.
+
+    Args:
+        policy: the model at the stage's start, which is also the reference of the KL term.
+
+    Raises:
+        ValueError: the adapter has dropout.
+    """
+    if getattr(stage.tuning, "dropout", 0.0):
+        raise ValueError("tuning.dropout must be 0 with GRPO: engines sample from the policy without dropout")
+    # TRL pads prompt ids on the left itself but takes the token types of the pictures as the processor pads them: on
+    # the other side, they would give every shorter prompt's tokens wrong positions.
+    processor.tokenizer.padding_side = "left"
+    arguments = grpo_arguments(stage, checkpoints)
+    rows = policy_rows(task, task.samples("train", stage.data_samples, stage.seed), stage.prompt)
+    order = stage_order(stage, len(rows), arguments.world_size)
+    return StageGRPOTrainer(
+        model=policy,
+        args=arguments,
+        reward_funcs=[reward_function(task, stage.prompt)],
+        train_dataset=as_dataset(rows, order),
+        processing_class=processor,
+        peft_config=peft_config,
+        rollout_pool=pool,
+    )
+
+
+def reward_function(task: Task, prompt: PromptStyle) -> Callable[..., list[float]]:
+    """The task's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
+
+    Logs the mean of every component as `reward/<component>` and the share of every status as `answers/<status>`.
+    """
+
+    def reward(
+        completions: Sequence[Any], sample: Sequence[Sample], log_metric: Callable[[str, float], None], **_: Any
+    ) -> list[float]:
+        texts = [completion[0]["content"] for completion in completions]
+        scores = [task.reward(one, text, prompt) for one, text in zip(sample, texts, strict=True)]
+        for part in sorted({part for score in scores for part in score.parts}):
+            values = [score.parts[part] for score in scores if part in score.parts]
+            log_metric(f"reward/{part}", sum(values) / len(values))
+        for status, count in sorted(Counter(score.status for score in scores).items()):
+            log_metric(f"answers/{status}", count / len(scores))
+        return [score.value for score in scores]
+
+    return reward

@@ -1,0 +1,92 @@
+"""Going on inside a stage: which checkpoint can be trusted, and what transformers 5.17 gets wrong when it loads one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.models.locate import checkpoint_tensors
+
+if TYPE_CHECKING:
+    # The mixin stands before one of TRL's trainers in a class's bases.
+    from transformers import Trainer as _Trainer
+else:
+    _Trainer = object
+
+logger = logging.getLogger(__name__)
+_NAME = re.compile(r"checkpoint-(\d+)")
+_PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # all three are loaded with weights_only=True
+
+
+def whole_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """The newest checkpoint that is complete, and its step. Broken ones that are newer are deleted, with a warning.
+
+    Args:
+        folder: holds `checkpoint-<step>` folders; may be absent.
+    """
+    found = [(int(match[1]), path) for path in _entries(folder) if (match := _NAME.fullmatch(path.name))]
+    for step, path in sorted(found, reverse=True):
+        problem = what_is_missing(path, step)
+        if problem is None:
+            return path, step
+        logger.warning("checkpoint %s can't be used (%s); going back to the one before", path, problem)
+        shutil.rmtree(path)
+    return None
+
+
+def what_is_missing(checkpoint: Path, step: int) -> str | None:
+    """Why a checkpoint can't be resumed from; None if every file is there, of full length, and of this step."""
+    state = checkpoint / "trainer_state.json"  # written last
+    if not state.is_file():
+        return "trainer_state.json is missing: the save was interrupted"
+    try:
+        if json.loads(state.read_text(encoding="utf-8"))["global_step"] != step:
+            return "trainer_state.json belongs to another step"
+        if (checkpoint / "adapter_config.json").is_file():
+            _check_adapter(checkpoint / "adapter_model.safetensors")
+        else:
+            checkpoint_tensors(checkpoint)
+    except (ValueError, KeyError) as error:
+        return str(error)
+    # torch.save writes zip archives, whose directory is at the very end: a file that was cut off has none.
+    broken = [name for name in _PICKLED if not zipfile.is_zipfile(checkpoint / name)]
+    return f"{', '.join(broken)} missing or cut off" if broken else None
+
+
+def _check_adapter(file: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as handle:  # checks the header against the file's length
+            handle.keys()
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file.name}: {error}") from error
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+class Resumable(_Trainer):
+    """Mixin before a TRL trainer: checkpoints that load, and no work for anything else while saving them."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Loads full weights through `from_pretrained`, which knows how names on disk map to names in memory.
+
+        transformers 5.17 hands the file's tensors to `load_state_dict(strict=False)` as they are. Models whose saved
+        names differ from their modules' (the Qwen-VL families) then load nothing, with no more than a warning.
+        """
+        if hasattr(self.model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        policy: Any = self.accelerator.unwrap_model(self.model if model is None else model)
+        saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype)
+        policy.load_state_dict(saved.state_dict(), strict=True)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: a checkpoint is for this machine, and the stage's own files say what was trained."""

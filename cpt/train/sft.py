@@ -1,0 +1,58 @@
+"""Supervised fine-tuning of one stage with TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trl import SFTConfig, SFTTrainer
+
+from cpt.train.data import as_dataset, sft_rows, stage_order
+from cpt.train.resume import Resumable
+from cpt.train.settings import config, shared_arguments
+
+if TYPE_CHECKING:
+    from cpt.plan import StagePlan
+    from cpt.types import Task
+
+
+class StageSFTTrainer(Resumable, SFTTrainer):
+    """TRL's trainer with checkpoints that resume."""
+
+
+def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:
+    """SFTConfig of a stage: the loss covers the completion only, and no sequence is ever cut."""
+    arguments = shared_arguments(stage, checkpoints) | {
+        "train_sampling_strategy": "sequential",
+        "max_length": None,
+        "completion_only_loss": True,
+        "assistant_only_loss": False,
+        "packing": False,
+        "padding_free": False,
+        "dataset_kwargs": None,
+        "eos_token": None,
+        "chat_template_path": None,
+        "activation_offloading": False,
+    }
+    return config(SFTConfig, arguments, dict(stage.trainer_args))
+
+
+def sft_trainer(
+    stage: StagePlan, task: Task, policy: Any, processor: Any, checkpoints: Path, peft_config: Any = None
+) -> StageSFTTrainer:
+    """A trainer over the stage's samples, supervising `stage.method.target_style`.
+
+    Args:
+        policy: the model at the stage's start; with `peft_config`, or already with an adapter, only that is trained.
+    """
+    arguments = sft_arguments(stage, checkpoints)
+    samples = task.samples("train", stage.data_samples, stage.seed)
+    rows = sft_rows(task, samples, stage.prompt, stage.method.target_style)
+    order = stage_order(stage, len(rows), arguments.world_size)
+    return StageSFTTrainer(
+        model=policy,
+        args=arguments,
+        train_dataset=as_dataset(rows, order),
+        processing_class=processor,
+        peft_config=peft_config,
+    )

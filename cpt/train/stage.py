@@ -1,0 +1,156 @@
+"""One stage from its start folder to its finished policy folder, in this process."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cpt.folder import StageDir
+    from cpt.plan import StagePlan
+    from cpt.rollout.pool import RolloutPool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What became of a stage.
+
+    Attributes:
+        steps: optimizer steps in total; equal to the plan's.
+        resumed_from: step of the checkpoint this process went on from; 0 for a start from the beginning.
+        seconds: wall time by phase of this process: load, train, save.
+        policy: the plain Hugging Face folder.
+    """
+
+    steps: int
+    resumed_from: int
+    seconds: dict[str, float]
+    policy: Path
+
+
+def train_stage(
+    stage: StagePlan,
+    *,
+    start_folder: str | Path,
+    out: StageDir,
+    pool: RolloutPool | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainResult:
+    """Train a stage and write its policy; goes on from the last whole checkpoint in `out.checkpoints` if there is one.
+
+    Args:
+        start_folder: the policy the stage starts from: the base model's folder or the stage before's.
+        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, and adapter/ for a LoRA that is
+            continued.
+        pool: rollout engines; needed by methods that sample. They are left with the weights of the last step but one.
+        on_step: told of every row of metrics.jsonl.
+
+    Raises:
+        ValueError: a setting that the model or the trainer does not allow.
+        FloatingPointError: the training diverged.
+    """
+    from cpt.models.export import save_policy
+    from cpt.train.resume import whole_checkpoint
+
+    clock = time.perf_counter()
+    seconds: dict[str, float] = {}
+
+    def lap(name: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[name], clock = now - clock, now
+
+    checkpoint, step = whole_checkpoint(out.checkpoints) or (None, 0)
+    trainer = _trainer(stage, Path(start_folder), out, pool)
+    _instrument(trainer, stage, out, step, on_step)
+    lap("load_s")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    lap("train_s")
+    done = trainer.state.global_step
+    if done != stage.steps:
+        raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
+    save_policy(_plain_model(trainer.model, stage, out), start_folder, out.policy)
+    lap("save_s")
+    return TrainResult(done, step, seconds, out.policy)
+
+
+def drop_checkpoints(out: StageDir) -> None:
+    """Delete a finished stage's checkpoints: its policy folder replaces them."""
+    shutil.rmtree(out.checkpoints, ignore_errors=True)
+
+
+def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> Any:
+    """The method's trainer over the stage's policy."""
+    from cpt.models.adapters import adapter_beside, attach_adapter, freeze_parts, lora_config
+    from cpt.models.load import load_policy, load_processor
+    from cpt.tasks import get_task
+    from cpt.train.settings import stage_seed, weights_dtype
+
+    _seed(stage_seed(stage))
+    trust = stage.model.trust_remote_code
+    adapter = None
+    if stage.tuning.type == "lora" and stage.tuning.between_stages == "continue":
+        adapter = adapter_beside(start)
+    weights = start if adapter is None else Path(stage.model.path)
+    policy: Any = load_policy(weights, dtype=weights_dtype(stage), trust_remote_code=trust)
+    processor = load_processor(start, trust_remote_code=trust)
+    peft_config = None
+    if stage.tuning.type == "full":
+        freeze_parts(policy, stage.freeze)
+    elif adapter is None:
+        peft_config = lora_config(policy, stage.tuning, stage.freeze)
+    else:
+        policy = attach_adapter(policy, adapter, stage.tuning)
+    task = get_task(stage.task)
+    if not stage.method.needs_rollouts:
+        from cpt.train.sft import sft_trainer
+
+        return sft_trainer(stage, task, policy, processor, out.checkpoints, peft_config)
+    from cpt.train.policy import grpo_trainer
+
+    if pool is None:
+        raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
+    return grpo_trainer(stage, task, policy, processor, out.checkpoints, pool, peft_config)
+
+
+def _seed(seed: int) -> None:
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def _instrument(
+    trainer: Any, stage: StagePlan, out: StageDir, step: int, on_step: Callable[[dict[str, Any]], None] | None
+) -> None:
+    """Metrics to disk instead of to the terminal; lines of steps that will be made again go."""
+    from transformers import PrinterCallback
+
+    from cpt.models.attention import batch_images
+    from cpt.train.log import keep_until
+    from cpt.train.metrics import StepMetrics, kl_bound
+
+    keep_until(out.metrics, step)
+    beta = getattr(stage.method, "beta", 0.0)
+    bound = kl_bound(stage.model.dtype) if beta else None
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StepMetrics(out.metrics, on_step, kl_bound=bound))
+    reference = getattr(trainer, "ref_model", None)
+    if reference is not None:
+        batch_images(reference)
+
+
+def _plain_model(model: Any, stage: StagePlan, out: StageDir) -> Any:
+    """The model without adapters; one that the next stage continues is kept beside."""
+    from cpt.models.adapters import ADAPTER, merged
+    from cpt.models.export import save_adapter
+
+    if stage.tuning.type == "lora" and stage.tuning.between_stages == "continue":
+        save_adapter(model, out.policy.parent / ADAPTER)
+    return merged(model)

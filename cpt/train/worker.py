@@ -1,0 +1,125 @@
+"""The process that trains a stage, and the driver's view of it: progress, and one clear error if it ends badly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.train.log import MetricsTail
+from cpt.train.stage import TrainResult
+
+if TYPE_CHECKING:
+    from cpt.folder import StageDir
+    from cpt.plan import StagePlan
+    from cpt.rollout.pool import RolloutPool
+
+OnStep = Callable[[dict[str, Any]], None]
+POLL_SECONDS = 0.25
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+# Packages that trl and transformers import where they find them and that training makes no use of: vllm (5 s; the
+# engines run in processes of their own) and scikit-learn (1.3 s; for assisted generation).
+_UNUSED = ("vllm", "sklearn")
+
+
+class TrainerDied(RuntimeError):
+    """The training process is gone (killed, out of memory). The same stage again goes on from its last checkpoint."""
+
+
+class TrainingFailed(RuntimeError):
+    """The training raised an error; trying again would raise it again."""
+
+
+class TrainWorker:
+    """One stage's process. A Ray actor through `start_worker`; plain in tests."""
+
+    def ready(self) -> None:
+        """Import the training stack, so that this can happen while something else is awaited."""
+        import_trainers()
+
+    def train(self, stage: StagePlan, start_folder: str, out: StageDir, pool: RolloutPool | None) -> TrainResult:
+        """See `cpt.train.stage.train_stage`."""
+        import_trainers()
+        from cpt.train.stage import train_stage
+
+        return train_stage(stage, start_folder=start_folder, out=out, pool=pool)
+
+
+def start_worker(*, cpus: float = 1, gpus: float = 0, environment: Mapping[str, str] | None = None) -> Any:
+    """A fresh `TrainWorker` process, importing already. It is not restarted when it dies: its state is on disk.
+
+    Args:
+        environment: variables of the process, such as the number of threads (see `cpt.rollout.threads`).
+    """
+    import ray
+
+    actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(TrainWorker)
+    handle = actor.options(runtime_env={"env_vars": ENVIRONMENT | dict(environment or {})}).remote()
+    handle.ready.remote()
+    return handle
+
+
+def run_stage(
+    worker: Any,
+    stage: StagePlan,
+    *,
+    start_folder: str | Path,
+    out: StageDir,
+    pool: RolloutPool | None = None,
+    on_step: OnStep | None = None,
+) -> TrainResult:
+    """Train a stage in `worker`, reporting every step as its line appears in metrics.jsonl; then end the worker.
+
+    Raises:
+        TrainerDied: the process ended without an answer. The message says how far it got.
+        TrainingFailed: the training raised; the cause's message is in this one.
+    """
+    import ray
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+    rows = MetricsTail(out.metrics)
+    rows.read()  # of an earlier attempt
+    answer = worker.train.remote(stage, str(start_folder), out, pool)
+    try:
+        while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
+            _report(rows, on_step)
+        result: TrainResult = ray.get(answer)
+        _report(rows, on_step)
+    except RayTaskError as error:  # first: one that was caused by an engine's death is also a RayActorError
+        cause = error.cause
+        raise TrainingFailed(f"{stage.label}: {type(cause).__name__}: {cause}") from error
+    except (RayActorError, OutOfMemoryError) as error:
+        raise TrainerDied(f"{stage.label}: the training process died after step {rows.last_step}") from error
+    finally:
+        ray.kill(worker)
+    return result
+
+
+def import_trainers() -> None:
+    """Import TRL's trainers without the optional packages that they would import along with them."""
+    import gc
+    import importlib.util
+    import sys
+
+    hidden = [name for name in _UNUSED if name not in sys.modules and importlib.util.find_spec(name)]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not there" to every import
+    try:
+        from transformers.utils import logging
+        from trl import GRPOTrainer, SFTTrainer  # noqa: F401
+
+        logging.disable_progress_bar()
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    gc.freeze()  # trainers collect garbage when they start: half a second, were it to search all these modules
+
+
+def _report(rows: MetricsTail, on_step: OnStep | None) -> None:
+    for row in rows.read():
+        if on_step is not None:
+            on_step(row)

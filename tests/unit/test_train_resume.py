@@ -1,0 +1,81 @@
+"""Which checkpoints of a stage can be resumed from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cpt.train.resume import what_is_missing, whole_checkpoint
+
+
+def write_checkpoint(folder: Path, step: int, weights: str = "model.safetensors") -> Path:
+    """A checkpoint as transformers lays it out, with arrays and archives of a few bytes."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    save_file({"w": np.arange(64, dtype=np.float32)}, path / weights)
+    if weights.startswith("adapter"):
+        (path / "adapter_config.json").write_text("{}")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        with zipfile.ZipFile(path / name, "w") as archive:
+            archive.writestr("data", b"state" * 20)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return path
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
+    for step in (2, 10, 4):
+        write_checkpoint(tmp_path, step)
+    assert whole_checkpoint(tmp_path) == (tmp_path / "checkpoint-10", 10)
+
+
+def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
+    assert whole_checkpoint(tmp_path / "absent") is None
+    (tmp_path / "runs").mkdir()
+    assert whole_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "adapter_model.safetensors"])
+def test_a_checkpoint_of_either_kind_is_whole(tmp_path: Path, weights: str) -> None:
+    assert what_is_missing(write_checkpoint(tmp_path, 3, weights), 3) is None
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "adapter_model.safetensors"])
+def test_cut_off_weights_are_found(tmp_path: Path, weights: str) -> None:
+    path = write_checkpoint(tmp_path, 3, weights)
+    cut(path / weights)
+    assert weights in (what_is_missing(path, 3) or "")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_cut_off_or_missing_state_is_found(tmp_path: Path, name: str) -> None:
+    path = write_checkpoint(tmp_path, 3)
+    cut(path / name)
+    assert name in (what_is_missing(path, 3) or "")
+    (path / name).unlink()
+    assert name in (what_is_missing(path, 3) or "")
+
+
+def test_an_interrupted_save_is_found(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 3)
+    assert "another step" in (what_is_missing(path, 4) or "")
+    cut(path / "trainer_state.json")
+    assert what_is_missing(path, 3)
+    (path / "trainer_state.json").unlink()
+    assert "interrupted" in (what_is_missing(path, 3) or "")
+
+
+def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_checkpoint(tmp_path, 2)
+    cut(write_checkpoint(tmp_path, 4) / "model.safetensors")
+    assert whole_checkpoint(tmp_path) == (tmp_path / "checkpoint-2", 2)
+    assert "checkpoint-4" in caplog.text
+    assert not (tmp_path / "checkpoint-4").exists()
