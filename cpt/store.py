@@ -137,6 +137,7 @@ class RunStore:
         write_json_atomic(
             self.manifest_path,
             {
+                **old,
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
                 "name": recipe.name,

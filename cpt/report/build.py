@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
-from cpt.evaluate.retention import MEAN_CHANGE
 from cpt.evaluate.stats import Metric, format_number, mean_or_nan
-from cpt.evaluate.transitions import FORMULAS
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
 from cpt.report.gates import LEARNED, caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
-from cpt.report.summary import MATCHED, SCORINGS, TITLES, Summary, summarise
+from cpt.report.summary import DEFINED, MATCHED, SCORINGS, TITLES, Summary, summarise
 from cpt.report.timing import time_bars
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
@@ -25,11 +23,6 @@ HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential
 FURTHER = ("MAA", "FWT", "lost", "gained")
 SIGNED = {"BWT", "FWT", "retention"}
 LOWER_IS_BETTER = {"FM", "lost", "superficial", "essential"}
-DEFINED = {
-    **{definition.name: definition.formula for definition in DEFINITIONS},
-    "retention": MEAN_CHANGE.replace("R_{ig}", "R_{Tg}"),
-    **{name: text.format(before="after the own stage") + ", mean over tasks j<T" for name, text in FORMULAS.items()},
-}
 
 
 def build_report(run_dir: str | Path) -> Path:

@@ -60,9 +60,10 @@ class StageRun:
 
 
 # Names in metrics.jsonl.
-GAP = "rollout/logprob_gap"
-REWARD, LOSS, TOKEN_ACCURACY = "reward", "loss", "mean_token_accuracy"
-TIME_PREFIX = "time/"
+GAP = "logprob_gap"
+REWARD, LOSS, TOKEN_ACCURACY, NO_VARIANCE = "reward", "loss", "token_accuracy", "frac_zero_std"
+STEP_SECONDS = "step_s"
+PHASE_SECONDS = re.compile(r"phase/(.+)_s")
 
 
 @dataclass(frozen=True)

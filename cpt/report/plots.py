@@ -10,7 +10,7 @@ import numpy as np
 
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
-from cpt.report.load import GAP, LOSS, REWARD, TOKEN_ACCURACY, ArmRun, RunData
+from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
 from cpt.report.style import INK, MUTED, arm_colours, arm_legend, family_colours, plotting, to_svg
 from cpt.report.summary import ArmSummary, Summary
 
@@ -41,7 +41,7 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
                 axes.invert_yaxis()
             axes.set_title("better is up and to the right", color=MUTED, fontsize=8.5)
             axes.margins(0.12)
-        figure.legend(handles=_family_legend(summary.run), loc="upper center", ncols=6, bbox_to_anchor=(0.5, 1.07))
+        figure.legend(handles=_family_legend(summary.run), loc="outside upper left", ncols=6)
         return to_svg(figure, f"tradeoff-{scoring}")
 
 
@@ -134,7 +134,7 @@ def _by_stage(
                 axes.set_ylabel(label)
             if column + columns >= panels:
                 axes.set_xlabel("after stage")
-        _legend_below(figure, arm_legend(run, list(run.arms)), rows)
+        _legend_below(figure, run, run.arms)
         return to_svg(figure, name)
 
 
@@ -142,6 +142,7 @@ def learning_curves(run: RunData) -> str:
     """Reward, loss and token accuracy by step, one column per stage (first seed pale where there are several)."""
     series = [
         (REWARD, "mean reward", lambda arm: True),
+        (NO_VARIANCE, "groups of one reward", lambda arm: True),
         (TOKEN_ACCURACY, "token accuracy", lambda arm: True),
         # The surrogate loss of an on-policy method is near 0 whatever happens: only supervised losses say something.
         (LOSS, "loss (nats per token)", lambda arm: not _has(arm, REWARD)),
@@ -167,7 +168,7 @@ def learning_curves(run: RunData) -> str:
                     axes.set_ylabel(label)
                 if number == len(rows) - 1:
                     axes.set_xlabel("step")
-        _legend_below(figure, arm_legend(run, list(run.arms)), len(rows))
+        _legend_below(figure, run, run.arms)
         return to_svg(figure, "learning")
 
 
@@ -207,7 +208,7 @@ def logprob_gap(run: RunData) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
         axes.set_xlabel("step, stages one after another")
         axes.set_ylabel("|engine − trainer| (nats)")
-        _legend_below(figure, arm_legend(run, arms), 1.2)
+        _legend_below(figure, run, arms)
         return to_svg(figure, "gap")
 
 
@@ -240,7 +241,7 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
     most = max(sum(phases.values()) for _, phases in bars)
     scale, unit = (60.0, "minutes") if most > 180 else (1.0, "seconds")
     with plotting():
-        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars))
+        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 6))
         axes = figure.add_subplot()
         for row, (_, phases) in enumerate(bars):
             left = 0.0
@@ -257,9 +258,7 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
         axes.set_xlabel(unit)
         axes.margins(x=0.06)
         handles = [Patch(color=colour, label=phase.replace("_", " ")) for phase, colour in colours.items()]
-        figure.legend(
-            handles=handles, loc="lower left", ncols=8, handlelength=1.2, columnspacing=1.4, bbox_to_anchor=(0.0, 1.0)
-        )
+        figure.legend(handles=handles, loc="outside upper left", ncols=6, handlelength=1.2)
         return to_svg(figure, "time")
 
 
@@ -269,6 +268,9 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _legend_below(figure: Figure, handles: list[Any], rows: float) -> None:
-    columns = min(4, len(handles))
-    figure.legend(handles=handles, loc="upper left", ncols=columns, bbox_to_anchor=(0.03, -0.02 / rows))
+def _legend_below(figure: Figure, run: RunData, arms: Sequence[ArmRun]) -> None:
+    """A legend under the panels, a column per family where they are of one size; the figure grows by its height."""
+    sizes = {family: sum(arm.family == family for arm in arms) for family in dict.fromkeys(arm.family for arm in arms)}
+    columns = len(sizes) if len(set(sizes.values())) == 1 and len(sizes) <= 5 else min(5, len(arms))
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(arms) / columns) + 0.12)
+    figure.legend(handles=arm_legend(run, arms), loc="outside lower left", ncols=columns)

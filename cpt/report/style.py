@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, PAPER = "#1f2429", "#6b7480", "#e4e7ea", "#ffffff"
 HUES = ("#c2553a", "#2c6a9e", "#3f7f5b", "#86589b", "#b58420", "#4b5a68", "#a8446b", "#5a8a1e")
-PHASES = {
-    "rollout": "#2c6a9e",
+# Phases of a training step in the order of stacking; names as in metrics.jsonl and events.jsonl.
+STEP_PHASES = {
     "push": "#8db4d6",
+    "rollout": "#2c6a9e",
+    "reward": "#7fb7a3",
     "old_logprobs": "#b9a7d6",
+    "forward": "#d98a73",
+    "backward": "#c2553a",
     "forward_backward": "#c2553a",
-    "optimizer": "#e6a58f",
-    "evaluate": "#3f7f5b",
+    "optimizer": "#8f3b26",
 }
+EVALUATE = "#3f7f5b"
 OTHER_PHASES = ("#b58420", "#d9c38a", "#86589b", "#4b5a68", "#a9b2bb", "#5a8a1e", "#a8446b")
-REST = "#d5dade"
+REST, IDLE = "#c3cad0", "#e3e6e9"
 
 RC: dict[str, Any] = {
     "svg.fonttype": "path",  # looks the same on every machine
@@ -97,7 +101,7 @@ def plotting() -> Iterator[None]:
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an inline <svg>; ids carry `name`, so that several figures can share a page."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.04, metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -113,7 +117,7 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
 
 
-def arm_legend(run: RunData, arms: list[ArmRun]) -> list[Any]:
+def arm_legend(run: RunData, arms: Sequence[ArmRun]) -> list[Any]:
     """Legend handles: one per arm, in the arms' colours."""
     from matplotlib.lines import Line2D
 

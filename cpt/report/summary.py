@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from cpt.evaluate.matrix import BY_NAME, Matrix, accuracy_matrix, metrics
-from cpt.evaluate.retention import Retention, retention
+from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, metrics
+from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Bootstrap, Metric, difference
-from cpt.evaluate.transitions import Transitions, general_transitions, trained_transitions
+from cpt.evaluate.transitions import FORMULAS, Transitions, general_transitions, trained_transitions
 from cpt.report.load import ArmRun, RunData
 
 SCORINGS: tuple[Scoring, ...] = ("strict", "tolerant")
@@ -25,6 +25,11 @@ TITLES = {
     "gained": "Gained",
     "superficial": "Superficial forgetting",
     "essential": "Essential forgetting",
+}
+DEFINED = {
+    **{definition.name: definition.formula for definition in DEFINITIONS},
+    "retention": MEAN_CHANGE.replace("R_{ig}", "R_{Tg}"),
+    **{name: text.format(before="after the own stage") + ", mean over tasks j<T" for name, text in FORMULAS.items()},
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cpt.evaluate.stats import Metric, format_number
 from cpt.report.gates import caveats
 from cpt.report.load import load_run
-from cpt.report.summary import Summary, summarise
+from cpt.report.summary import DEFINED, Summary, summarise
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
     summary = run if isinstance(run, Summary) else summarise(load_run(run))
     out = console or RichConsole()
     out.print(_table(summary, out.width))
-    definitions = [f"{COLUMNS[name].split()[0]}: {_definition(summary, name)}" for name in COLUMNS]
+    definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
     # Arms and tasks are data: no markup, no colouring of numbers.
     for line in (*definitions, *caveats(summary.run)):
         out.print(line, style="dim", markup=False, highlight=False)
@@ -49,10 +49,9 @@ def _table(summary: Summary, width: int) -> Table:
     )
     # Intervals are the first to go where the terminal is narrow.
     wide = width >= 100
-    table.add_column("arm")
-    table.add_column("scoring")
-    for label in COLUMNS.values():
-        table.add_column(label, justify="right", no_wrap=True)
+    table.add_column("arm", no_wrap=True)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
     for number, item in enumerate(summary.arms):
         previous = summary.arms[number - 1].arm.family if number else item.arm.family
         if previous != item.arm.family:
@@ -61,8 +60,8 @@ def _table(summary: Summary, width: int) -> Table:
             strict = scoring == "strict"
             found = item.headline(scoring)
             cells = [_cell(found[name], signed=name == "retention", wide=wide) for name in COLUMNS]
-            label = Text(item.arm.label if strict else "", style="bold")
-            table.add_row(label, scoring, *cells, style="" if strict else "dim")
+            label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
+            table.add_row(label, *cells, style="" if strict else "dim")
     return table
 
 
@@ -73,12 +72,8 @@ def _cell(metric: Metric, *, signed: bool, wide: bool) -> str:
     if not wide:
         return value
     low, high = (format_number(100 * end, signed=signed, digits=0) for end in (metric.low, metric.high))
-    return f"{value} {f'({low}, {high})':>12}"
+    return f"{value} {f'({low}, {high})':>10}"
 
 
-def _definition(summary: Summary, name: str) -> str:
-    if not summary.arms:
-        return ""
-    metric = summary.arms[0].headline()[name]
-    text = metric.definition.replace("{", "").replace("}", "")
-    return f"{text} ({metric.reason})" if metric.reason else text
+def _plain(formula: str) -> str:
+    return formula.replace("{", "").replace("}", "")

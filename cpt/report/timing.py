@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from cpt.report.load import TIME_PREFIX, ArmRun, RunData
-from cpt.report.style import OTHER_PHASES, PHASES, REST
+from cpt.report.load import PHASE_SECONDS, STEP_SECONDS, ArmRun, RunData
+from cpt.report.style import EVALUATE, IDLE, OTHER_PHASES, REST, STEP_PHASES
 
 SHARED = "shared by all arms"
-TRAINING_REST = "rest of training"
+STEP = "training steps"  # where a step's phases are not timed
+STEP_REST = "rest of step"
+TRAINING_REST = "start-up, saving"
 
 
 def phase_seconds(run: RunData) -> dict[str, dict[str, float]]:
     """Seconds by phase, per arm name and for what no single arm caused; failed attempts count, they took time too."""
-    found: dict[str, dict[str, float]] = {SHARED: {}, **{arm.name: {} for arm in run.arms}}
+    found: dict[str, dict[str, float]] = {**{arm.name: {} for arm in run.arms}, SHARED: {}}
     for event in run.events:
         phases = found.get(str(event.get("arm", "")), found[SHARED])
         _add(phases, str(event["phase"]), float(event["seconds"]))
@@ -25,35 +26,25 @@ def phase_seconds(run: RunData) -> dict[str, dict[str, float]]:
 
 def time_bars(run: RunData) -> tuple[list[tuple[str, dict[str, float]]], dict[str, str]]:
     """Bars with their labels, in the arms' order, and the colours of the phases in the order of stacking."""
-    labels = {arm.name: arm.label for arm in run.arms} | {SHARED: SHARED}
-    found = phase_seconds(run)
-    bars = [(label, found[name]) for name, label in labels.items() if name in found]
+    labels = {arm.name: arm.label for arm in run.arms}
+    bars = [(labels.get(name, name), phases) for name, phases in phase_seconds(run).items()]
     return bars, _colours(phases for _, phases in bars)
 
 
 def _split_training(arm: ArmRun, phases: Mapping[str, float]) -> dict[str, float]:
-    inside: dict[str, float] = {}
+    split = {name: seconds for name, seconds in phases.items() if name != "train"}
+    inside = 0.0
     for stage in arm.stages.values():
         for row in stage.metrics:
-            for name, seconds in _step_phases(row).items():
-                _add(inside, name, seconds)
-    whole = phases.get("train", 0.0)
-    split = {name: seconds for name, seconds in phases.items() if name != "train"}
-    for name, seconds in inside.items():
-        _add(split, name, seconds)
-    # Start-up, data and checkpoints. A stage under way has steps but no event yet.
-    rest = whole - sum(inside.values())
-    if rest > 0:
-        split[TRAINING_REST] = rest
-    return split
-
-
-def _step_phases(row: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name.removeprefix(TIME_PREFIX): float(value)
-        for name, value in row.items()
-        if name.startswith(TIME_PREFIX) and value is not None
-    }
+            timed = {m[1]: float(value) for key, value in row.items() if value and (m := PHASE_SECONDS.fullmatch(key))}
+            for name, seconds in timed.items():
+                _add(split, name, seconds)
+            step = float(row.get(STEP_SECONDS) or 0.0)
+            _add(split, STEP_REST if timed else STEP, max(0.0, step - sum(timed.values())))
+            inside += max(step, sum(timed.values()))
+    # A stage under way has steps but no event yet.
+    _add(split, TRAINING_REST, max(0.0, phases.get("train", 0.0) - inside))
+    return {name: seconds for name, seconds in split.items() if seconds > 0}
 
 
 def _add(phases: dict[str, float], name: str, seconds: float) -> None:
@@ -61,10 +52,10 @@ def _add(phases: dict[str, float], name: str, seconds: float) -> None:
 
 
 def _colours(bars: Iterable[Mapping[str, float]]) -> dict[str, str]:
+    """In the order of stacking: a step's phases, the rest of training, evaluation, everything else."""
     present = dict.fromkeys(name for phases in bars for name in phases)
-    colours = {**PHASES, TRAINING_REST: REST}
-    other = [name for name in present if name not in colours]
-    colours |= {name: OTHER_PHASES[number % len(OTHER_PHASES)] for number, name in enumerate(other)}
-    inside = [name for name in PHASES if name != "evaluate"]
-    order = [name for name in (*inside, TRAINING_REST, "evaluate", *other) if name in present]
-    return {name: colours[name] for name in order}
+    known = {**STEP_PHASES, STEP: STEP_PHASES["forward_backward"], STEP_REST: REST, TRAINING_REST: IDLE}
+    known["evaluate"] = EVALUATE
+    other = [name for name in present if name not in known]
+    known |= {name: OTHER_PHASES[number % len(OTHER_PHASES)] for number, name in enumerate(other)}
+    return {name: colour for name, colour in known.items() if name in present}

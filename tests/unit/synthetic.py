@@ -150,7 +150,7 @@ def make_run(
     for seed in seeds:
         rows = [r for task in columns for r in _evaluation(Arm("base"), seed, 0, task, tasks, samples, completions)]
         store.mark_base_done(seed, "direct", "base", rows)
-        store.add_event("evaluate", 4.0, seed=seed, stage=0)
+        store.add_event("evaluate", 4.0, arm="base", seed=seed, stage=0)
     for stage in stages[:stop_after]:
         arm = by_name[stage.arm]
         policy = store.begin_stage(stage).policy
@@ -164,7 +164,7 @@ def make_run(
             rows += _evaluation(arm, stage.seed, stage.index, task, tasks, samples, completions)
         store.mark_done(stage, rows)
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
-        store.add_event("train", steps * 0.9, **labels)
+        store.add_event("train", steps * 1.2, **labels)
         store.add_event("evaluate", 3.5, **labels)
     if stop_after >= len(stages):
         store.finish()
@@ -234,12 +234,13 @@ def _metrics(arm: Arm, stage: Stage) -> list[dict[str, Any]]:
         part = step / stage.steps
         noise = 0.04 * (_unit(arm.name, stage.index, step) - 0.5)
         row: dict[str, Any] = {"step": step, "loss": math.exp(-3 * part) + noise, "tokens_per_s": 4000.0}
-        row |= {"time/forward_backward": 0.45, "time/optimizer": 0.05}
+        row["step_s"] = 0.6 if arm.method == "sft" else 1.05
         if arm.method == "sft":
-            row["mean_token_accuracy"] = 0.5 + 0.45 * (1 - math.exp(-4 * part)) + noise
+            row["token_accuracy"] = 0.5 + 0.45 * (1 - math.exp(-4 * part)) + noise
         else:
             row["reward"] = 0.45 + arm.gain * (1 - math.exp(-2 * part)) + noise
-            row["rollout/logprob_gap"] = 1e-6 * (1 + 5 * _unit(arm.name, step))
-            row |= {"time/push": 0.1, "time/rollout": 0.35, "time/old_logprobs": 0.08}
+            row["logprob_gap"] = 1e-6 * (1 + 5 * _unit(arm.name, step))
+            row |= {"phase/push_s": 0.1, "phase/rollout_s": 0.35, "phase/optimizer_s": 0.08}
+            row["frac_zero_std"] = 0.2 + 0.3 * part
         rows.append(row)
     return rows
