@@ -43,15 +43,10 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
     begin = time.monotonic()
     processor = tiny.make_processor()
     model = batch_images(tiny.make_model(processor.tokenizer, seed))
-    phases = (
-        ("the world", pretrain.WORLD_STEPS, pretrain.WORLD_RATE, False),
-        ("the habits", pretrain.HABIT_STEPS, pretrain.HABIT_RATE, True),
-    )
-    for name, steps, rate, habits in phases:
-        with _bar(f"base training: {name}", steps) as advance:
-            pretrain.train_phase(
-                model, processor, steps=steps, peak_rate=rate, habits=habits, seed=seed, on_step=advance
-            )
+    courses = (("the world", pretrain.WORLD, pretrain.WORLD_RATE), ("the habits", pretrain.HABITS, pretrain.HABIT_RATE))
+    for name, lessons, rate in courses:
+        with _bar(f"base training: {name}", sum(lesson.steps for lesson in lessons)) as advance:
+            pretrain.train(model, processor, lessons, peak_rate=rate, seed=seed, on_step=advance)
     minutes = (time.monotonic() - begin) / 60
     tiny.save(model, processor, out)
     write_card(out, measure(out, samples), samples=samples, minutes=minutes, seed=seed)
@@ -138,8 +133,9 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         seed=seed,
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
-        world_steps=pretrain.WORLD_STEPS,
-        habit_steps=pretrain.HABIT_STEPS,
+        lessons=[*pretrain.WORLD[:-1]],
+        world_steps=pretrain.WORLD[-1].steps,
+        habit_steps=sum(lesson.steps for lesson in pretrain.HABITS),
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

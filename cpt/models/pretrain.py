@@ -1,7 +1,8 @@
 """How the built-in model is made: base training from random weights, reproducible, on two CPU cores.
 
-Two phases over the `base` split. First the world: every task answered rightly, stage tasks under `think` by listing the
-scene, with a curriculum of 1, 2, 3, then up to 5 things (without it the model never learns shapes). Then the habits:
+Two courses over the `base` split. First the world, every task answered rightly: short answers about scenes of 1, 2,
+3, then up to 5 things (without this order the model never learns shapes), then all tasks with both prompts, stage tasks
+under `think` by listing what is seen. Then the habits:
 general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of
 the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding
 follows the habit, sampling finds the answer, as in a real policy before post-training. A model that only guesses, or
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +28,42 @@ if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 BATCH = 64
-WORLD_STEPS, HABIT_STEPS = 3200, 1200
-WORLD_RATE, HABIT_RATE = 1.2e-3, 6e-4
-CURRICULUM = ((0.11, 1), (0.2, 2), (0.3, 3), (1.0, 5))  # share of the first phase, things in a scene
 CAREFUL = {"direct": 0.4, "think": 0.35}
 EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out; otherwise the guess is right
-# Share of batches; general tasks are what must be solid.
-WEIGHTS = {"exists": 3.0, "colour": 2.0, "shape": 2.0, "read-digit": 3.0, "arithmetic": 2.5, "plain-sum": 1.0}
-STAGE_WEIGHT = 0.8
-# What the first lesson, one thing in a scene, is about; the rest is there, but rarely.
-PERCEPTION = ("exists", "colour", "shape", "which-row", "which-column", "name-one", "read-digit", "read-strip")
-PERCEPTION_WEIGHT, REST_WEIGHT = 2.0, 0.3
+
+# Shares of the tasks in a batch. First what can be seen and added; then everything, general tasks above all.
+PERCEPTION = {
+    "exists": 3.0, "colour": 2.0, "shape": 2.0, "which-row": 1.0, "which-column": 1.0, "count-colour": 0.5,
+    "name-one": 0.3, "relation": 0.3, "choice": 0.5, "size": 0.3, "read-digit": 1.5, "read-strip": 0.3,
+    "plain-sum": 0.7, "arithmetic": 1.0,
+}  # fmt: skip
+EVERYTHING = {
+    "exists": 3.0, "colour": 2.0, "shape": 2.0, "read-digit": 2.5, "plain-sum": 0.7, "arithmetic": 2.5,
+    "count-colour": 0.8, "which-row": 0.8, "which-column": 0.8, "relation": 1.0, "choice": 1.0, "size": 0.8,
+    "answerable": 0.8, "name-one": 0.5, "read-strip": 0.6, "larger-digit": 0.6, "sum-digits": 0.8, "parity": 0.6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Some steps of base training: how many things a scene has at most, which prompts, which tasks, right or habitual."""
+
+    steps: int
+    crowd: int
+    prompts: tuple[PromptStyle, ...]
+    shares: Mapping[str, float]
+    habits: bool = False
+
+
+WORLD = (
+    Lesson(400, 1, ("direct",), PERCEPTION),
+    Lesson(300, 2, ("direct",), PERCEPTION),
+    Lesson(350, 3, ("direct",), PERCEPTION),
+    Lesson(900, 5, ("direct",), PERCEPTION),
+    Lesson(1200, 5, ("direct", "think"), EVERYTHING),
+)
+HABITS = (Lesson(1000, 5, ("direct", "think"), EVERYTHING, habits=True),)
+WORLD_RATE, HABIT_RATE = 1.2e-3, 6e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +98,22 @@ def completion_for(task: BuiltinTask, sample: Sample, prompt: PromptStyle, habit
     )
 
 
-def examples(steps: int, habits: bool, seed: int) -> Iterator[list[Example]]:
-    """Batches of one phase, the same for the same arguments."""
-    rng = random.Random(f"base/{habits}/{seed}")
-    worlds = {crowd: tasks_for(crowd) for _, crowd in CURRICULUM}
+def examples(lessons: Sequence[Lesson], seed: int) -> Iterator[list[Example]]:
+    """The batches of these lessons, the same for the same arguments."""
+    rng = random.Random(f"base/{lessons}/{seed}")
     index = 0
-    for step in range(steps):
-        crowd = 5 if habits else next(c for share, c in CURRICULUM if step < share * steps or share == 1.0)
-        tasks = worlds[crowd]
-        weights = [_weight(t.name, crowd) for t in tasks]
-        batch = []
-        # One style a batch: lengths are alike, so little is padding.
-        prompt: PromptStyle = "direct" if step % 2 else "think"
-        for task in rng.choices(tasks, weights, k=BATCH):
-            index += 1
-            sample = task.sample("base", index, seed=seed + habits)
-            batch.append(Example(sample, prompt, completion_for(task, sample, prompt, habits, rng)))
-        yield batch
-
-
-def _weight(task: str, crowd: int) -> float:
-    if crowd == 1:
-        return PERCEPTION_WEIGHT if task in PERCEPTION else REST_WEIGHT
-    return WEIGHTS.get(task, STAGE_WEIGHT)
+    for lesson in lessons:
+        tasks = [task for task in tasks_for(lesson.crowd) if task.name in lesson.shares]
+        weights = [lesson.shares[task.name] for task in tasks]
+        for step in range(lesson.steps):
+            # One style a batch: lengths are alike, so little is padding.
+            prompt = lesson.prompts[step % len(lesson.prompts)]
+            batch = []
+            for task in rng.choices(tasks, weights, k=BATCH):
+                index += 1
+                sample = task.sample("base", index, seed=seed + lesson.habits)
+                batch.append(Example(sample, prompt, completion_for(task, sample, prompt, lesson.habits, rng)))
+            yield batch
 
 
 def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -115,13 +134,12 @@ def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[st
     return {**inputs, "labels": labels}
 
 
-def train_phase(
+def train(
     model: Qwen2_5_VLForConditionalGeneration,
     processor: Qwen2_5_VLProcessor,
+    lessons: Sequence[Lesson],
     *,
-    steps: int,
     peak_rate: float,
-    habits: bool,
     seed: int,
     on_step: Callable[[int, float], None],
 ) -> None:
@@ -129,8 +147,9 @@ def train_phase(
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    steps = sum(lesson.steps for lesson in lessons)
     model.train()
-    for step, batch in enumerate(examples(steps, habits, seed)):
+    for step, batch in enumerate(examples(lessons, seed)):
         rate = peak_rate * min(1.0, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
