@@ -13,7 +13,7 @@ from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.types import GenerationRequest, PromptStyle, SamplingParams
 
 if TYPE_CHECKING:
-    from cpt.rollout.local import LocalPool
+    from cpt.rollout.pool import LocalPool
 
 CARD_SAMPLES = 512
 PASS_AT = 8
@@ -80,10 +80,11 @@ class _bar:
 def measure(folder: Path, samples: int) -> Scores:
     """Strict accuracy (greedy) and pass@8 (T = 1) of a folder on the test split of every task, both prompt styles."""
     from cpt.models.load import load_processor
-    from cpt.rollout.local import LocalPool
+    from cpt.rollout.engine import EngineSettings
+    from cpt.rollout.pool import LocalPool, build_engine
 
     processor = load_processor(folder)
-    pool = LocalPool.start(str(folder))
+    pool = LocalPool(build_engine("hf", EngineSettings(str(folder))))
     version = pool.push_folder(folder, "card")
     return {
         (name, prompt): _measure_task(pool, version, processor, name, prompt, samples)
@@ -121,7 +122,9 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
     """README.md of the model's folder."""
     from jinja2 import Template
 
-    template = Template((Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True)
+    template = Template(
+        (Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True
+    )
     rows = []
     for name in task_names():
         cells = [f"{value:.3f}" for prompt in PROMPTS for value in scores[name, prompt]]

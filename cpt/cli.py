@@ -124,7 +124,7 @@ def evaluate(
     found = locate_model(model)
     if isinstance(found, Path):
         check_model_folder(found)
-    from cpt.run import evaluate_folder
+    from cpt.evaluate_folder import evaluate_folder
 
     evaluate_folder(model, names, prompt, samples, out)
 

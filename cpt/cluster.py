@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cpt.recipe import Recipe
+    from cpt.recipe.schema import Resources, Rollout
 
 _OBJECT_STORE_BYTES = 512 << 20  # on one machine without a GPU: a few copies of a small policy's weights
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -50,16 +50,15 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def share_of(recipe: Recipe) -> Share:
-    """GPUs by the recipe; `auto` gives trainer and engines one each, or the halves of a single one, or none.
+def share_of(rollout: Rollout, wanted: Resources) -> Share:
+    """GPUs as the recipe wants them; `auto` gives trainer and engines one each, or the halves of a single one, or none.
 
     Call inside `cluster`.
     """
     import ray
 
     gpus = ray.cluster_resources().get("GPU", 0.0)
-    automatic = 1.0 if gpus >= 1 + recipe.rollout.engines else 0.5 if gpus else 0.0
-    wanted = recipe.resources
+    automatic = 1.0 if gpus >= 1 + rollout.engines else 0.5 if gpus else 0.0
     return Share(
         trainer_gpus=automatic if wanted.trainer_gpus == "auto" else wanted.trainer_gpus,
         engine_gpus=automatic if wanted.engine_gpus == "auto" else wanted.engine_gpus,

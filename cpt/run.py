@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.plan import RunPlan, StagePlan, make_plan
+from cpt.plan import ModelPlan, RunPlan, StagePlan, make_plan
 from cpt.progress import DONE, Progress, make_progress
 from cpt.store import RunStore
 from cpt.types import PromptStyle, Record
@@ -20,7 +20,7 @@ from cpt.types import PromptStyle, Record
 if TYPE_CHECKING:
     from cpt.cluster import Share
     from cpt.evaluate.evaluate import Questions
-    from cpt.recipe import Recipe
+    from cpt.recipe import Recipe, Rollout
     from cpt.rollout.pool import RolloutPool
 
 MAX_RESTARTS = 2  # of a training process that died, per stage; after that the user should know
@@ -182,17 +182,33 @@ class Run:
 def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None) -> Iterator[Run]:
     """Ray and the rollout pool for the length of a run."""
     from cpt.cluster import cluster, share_of
-    from cpt.rollout.pool import RolloutPool
 
     with ExitStack() as stack:
         with store.phase("ray"):
             stack.enter_context(cluster(address))
-        share = share_of(plan.recipe)
+        share = share_of(plan.recipe.rollout, plan.recipe.resources)
         with store.phase("engines"):
-            pool = RolloutPool.start(plan.model.path, **_pool_options(plan, share))
+            pool = start_pool(plan.model, plan.recipe.rollout, share)
         stack.callback(pool.close)
         store.update_manifest(rollout_engine=pool.engine)
         yield Run(plan, store, progress, pool, share)
+
+
+def start_pool(model: ModelPlan, rollout: Rollout, share: Share) -> RolloutPool:
+    """The engines that a recipe asks for, on the base model. Call inside `cpt.cluster.cluster`."""
+    from cpt.rollout.pool import RolloutPool
+
+    return RolloutPool.start(
+        model.path,
+        engine=rollout.engine,
+        engines=rollout.engines,
+        gpus_per_engine=share.engine_gpus,
+        dtype=model.dtype,
+        max_model_len=rollout.max_model_len,
+        max_num_seqs=rollout.max_num_seqs,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        trust_remote_code=model.trust_remote_code,
+    )
 
 
 @contextmanager

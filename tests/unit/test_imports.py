@@ -36,6 +36,7 @@ LAYERS = [
     ["cpt.report", "cpt.progress"],
     ["cpt.cluster"],
     ["cpt.run", "cpt.build_model"],
+    ["cpt.evaluate_folder"],
     ["cpt.doctor"],
     ["cpt.cli"],
 ]

@@ -1,0 +1,70 @@
+"""`cpt eval`: any model folder on any tasks, the way a run evaluates its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpt.types import PromptStyle, Record
+
+
+def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, samples: int, out: Path | None) -> None:
+    """Print strict and tolerant accuracy of a model on tasks; with `out`, keep the records there.
+
+    Args:
+        name: a Hugging Face folder, a built-in model's name or an id on the Hub.
+        samples: test samples per task.
+
+    Raises:
+        ValueError: the model can't be loaded, a task has fewer samples, or `out` can't be written.
+    """
+    from cpt.cluster import Share, cluster
+    from cpt.evaluate.evaluate import evaluate_policy
+    from cpt.files import write_records
+    from cpt.models.load import load_processor
+    from cpt.plan import plan_model
+    from cpt.recipe.schema import Model, Resources, Rollout
+    from cpt.run import start_pool
+    from cpt.tasks import get_task
+    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+
+    model = plan_model(Model(name_or_path=name))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    with cluster(None):
+        from cpt.cluster import share_of
+
+        share: Share = share_of(Rollout(), Resources())
+        pool = start_pool(model, Rollout(), share)
+        version = pool.push_folder(model.path, "eval")
+        records = evaluate_policy(
+            pool,
+            version,
+            load_processor(model.path),
+            [get_task(task) for task in tasks],
+            samples=samples,
+            prompt=prompt,
+            max_tokens=MAX_COMPLETION_TOKENS[prompt],
+            arm=name,
+            seed=0,
+            stage=0,
+        )
+        pool.close()
+    if out is not None:
+        write_records(out / "records.parquet", records)
+    _print(records, tasks)
+
+
+def _print(records: Sequence[Record], tasks: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
+    for task in tasks:
+        rows = [record for record in records if record.task == task]
+        means = [
+            sum(values) / len(rows) for values in zip(*((r.strict, r.tolerant, r.n_tokens) for r in rows), strict=True)
+        ]
+        cut = sum(r.finish_reason == "length" for r in rows)
+        table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))
+    Console().print(table)
