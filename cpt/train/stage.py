@@ -59,6 +59,8 @@ def train_stage(
     from cpt.models.export import save_policy
     from cpt.train.resume import whole_checkpoint
 
+    if stage.method.needs_rollouts and pool is None:
+        raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
     clock = time.perf_counter()
     seconds: dict[str, float] = {}
 
@@ -115,8 +117,7 @@ def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | N
         return sft_trainer(stage, task, policy, processor, out.checkpoints, peft_config)
     from cpt.train.policy import grpo_trainer
 
-    if pool is None:
-        raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
+    assert pool is not None
     return grpo_trainer(stage, task, policy, processor, out.checkpoints, pool, peft_config)
 
 

@@ -102,6 +102,7 @@ def run_stage(
 
 def import_trainers() -> None:
     """Import TRL's trainers without the optional packages that they would import along with them."""
+    import atexit
     import gc
     import importlib.util
     import sys
@@ -116,7 +117,9 @@ def import_trainers() -> None:
     finally:
         for name in hidden:
             del sys.modules[name]
-    gc.freeze()  # trainers collect garbage when they start: half a second, were it to search all these modules
+    # Trainers collect garbage when they start: half a second, were it to search all these modules.
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def _report(rows: MetricsTail, on_step: OnStep | None) -> None:

@@ -1,0 +1,81 @@
+"""Planned stages and a randomly initialised built-in architecture, for tests that really train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cpt.folder import StageDir
+from cpt.plan import StagePlan, make_plan
+from cpt.recipe import Recipe
+
+# Of a row of metrics.jsonl: what the clock decides.
+CLOCK = ("step_s", "tokens_per_s", "phase/")
+
+
+def random_model(folder: Path) -> Path:
+    """The built-in architecture and processor with random weights."""
+    from cpt.models.tiny import make_model, make_processor, save
+
+    processor = make_processor()
+    save(make_model(processor.tokenizer), processor, folder)
+    return folder
+
+
+def planned(
+    model: Path, method: dict[str, Any], *, tasks: Sequence[str] = ("count-colour",), **settings: Any
+) -> list[StagePlan]:
+    """The stages of a recipe with one arm. `settings`: tuning, freeze, samples, prompt."""
+    recipe = Recipe.model_validate(
+        {
+            "version": 1,
+            "name": "test",
+            "model": {
+                "name_or_path": str(model),
+                "tuning": settings.get("tuning", "full"),
+                "freeze": settings.get("freeze", []),
+            },
+            "tasks": list(tasks),
+            "data": {"samples": settings.get("samples", 24)},
+            "prompt": settings.get("prompt", "direct"),
+            "arms": {"arm": {"method": method}},
+        }
+    )
+    return make_plan(recipe).stages
+
+
+def on_task(stage: StagePlan, task: str) -> StagePlan:
+    """The stage on another task, also on one that recipes only evaluate."""
+    return replace(stage, task=task)
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def rows(out: StageDir) -> list[dict[str, Any]]:
+    """metrics.jsonl without what the clock decides."""
+    lines = [json.loads(line) for line in out.metrics.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.startswith(CLOCK)} for line in lines]
+
+
+class Killed(Exception):
+    """Stands for a kill: training ends here, and nothing is tidied up."""
+
+
+def die_at(step: int) -> Any:
+    def on_step(row: dict[str, Any]) -> None:
+        if row["step"] == step:
+            raise Killed
+
+    return on_step
