@@ -13,7 +13,7 @@ from typing import Any
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
-from cpt.recipe.schema import GeneralTask, StageTask
+from cpt.recipe.schema import GeneralTask, Model, StageTask
 from cpt.types import PromptStyle
 
 _LOGPROB_GAP = {"float32": 1e-4}  # nats per token
@@ -167,7 +167,7 @@ def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
     Raises:
         ValueError: if there is no such arm, or the model's folder is missing or damaged.
     """
-    model = plan_model(recipe)
+    model = plan_model(recipe.model)
     everything = expand_arms(recipe)
     chosen = _choose(everything, arms)
     # One limit for the whole run, chosen or not, so that a run of one arm can be continued with the others.
@@ -180,9 +180,8 @@ def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
     return RunPlan(recipe, model, stages, bases)
 
 
-def plan_model(recipe: Recipe) -> ModelPlan:
+def plan_model(settings: Model) -> ModelPlan:
     """Where the base model is and what identifies it. ValueError if its folder is missing or damaged."""
-    settings = recipe.model
     found = locate.locate_model(settings.name_or_path)
     if isinstance(found, str):
         return ModelPlan(settings.name_or_path, found, found, settings.dtype, settings.trust_remote_code)
