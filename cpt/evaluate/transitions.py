@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpt.evaluate.scores import Scores
+from cpt.evaluate.scores import Scores, Scoring
 from cpt.evaluate.stats import Bootstrap, Floats, Metric, over_seeds, undefined
 
 BEFORE = {"trained": "after its own stage", "general": "in the base model"}
 FORMULAS = {
-    "lost": "share of samples right {before}, wrong at the end (1→0, strict)",
-    "gained": "share of samples wrong {before}, right at the end (0→1, strict)",
+    "lost": "share of samples right {before}, wrong at the end (1→0)",
+    "gained": "share of samples wrong {before}, right at the end (0→1)",
     "superficial": "share of samples right {before}, at the end wrong strictly but right in another style",
     "essential": "share of samples right {before}, at the end wrong in any style",
 }
@@ -42,17 +42,25 @@ class Transitions:
         return [(name, getattr(self, name)) for name in FORMULAS]
 
 
-def trained_transitions(scores: Scores, bootstrap: Bootstrap | None = None) -> Transitions:
-    """From right after each task's own stage j to the end T, for the tasks j < T."""
+def trained_transitions(
+    scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
+) -> Transitions:
+    """From right after each task's own stage j to the end T, for the tasks j < T.
+
+    Under tolerant scoring a sample counts as right in any style, before and after: nothing is superficial, and all that
+    is lost is essential. That is the number for an arm whose style of answering strict scoring never counts as right.
+    """
     before = {task: index + 1 for index, task in enumerate(scores.tasks[:-1])}
     reason = "one task only" if len(scores.tasks) == 1 else "no tasks"
-    return _transitions(scores, before, "trained", reason, bootstrap or Bootstrap())
+    return _transitions(scores, before, "trained", reason, bootstrap or Bootstrap(), scoring)
 
 
-def general_transitions(scores: Scores, bootstrap: Bootstrap | None = None) -> Transitions:
-    """From the base model to the end, for the general tasks."""
+def general_transitions(
+    scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
+) -> Transitions:
+    """From the base model to the end, for the general tasks; scoring as in `trained_transitions`."""
     before = dict.fromkeys(scores.general, 0)
-    return _transitions(scores, before, "general", "no general tasks", bootstrap or Bootstrap())
+    return _transitions(scores, before, "general", "no general tasks", bootstrap or Bootstrap(), scoring)
 
 
 def flipped(scores: Scores, task: str, before: int, after: int, seed: int) -> list[str]:
@@ -62,7 +70,9 @@ def flipped(scores: Scores, task: str, before: int, after: int, seed: int) -> li
     return [name for name, gone in zip(scores.sample_ids[task], lost, strict=True) if gone]
 
 
-def _transitions(scores: Scores, before: dict[str, int], kind: str, reason: str, bootstrap: Bootstrap) -> Transitions:
+def _transitions(
+    scores: Scores, before: dict[str, int], kind: str, reason: str, bootstrap: Bootstrap, scoring: Scoring
+) -> Transitions:
     formulas = {name: text.format(before=BEFORE[kind]) for name, text in FORMULAS.items()}
     if not before:
         return Transitions(**{name: undefined(name, text, reason) for name, text in formulas.items()}, by_task={})
@@ -74,7 +84,7 @@ def _transitions(scores: Scores, before: dict[str, int], kind: str, reason: str,
         gone = _missing(scores, task, (row, end))
         missing = missing or gone
         by_task[task] = {}
-        for name, outcome in _outcomes(scores, task, row, end).items():
+        for name, outcome in _outcomes(scores, scoring, task, row, end).items():
             own = (_mean(outcome), bootstrap.means(outcome, task))
             shares[name].append(own)
             by_task[task][name] = over_seeds(f"{name}[{task}]", *own, formulas[name], bootstrap, reason=gone)
@@ -86,10 +96,10 @@ def _transitions(scores: Scores, before: dict[str, int], kind: str, reason: str,
     return Transitions(**means, by_task=by_task)
 
 
-def _outcomes(scores: Scores, task: str, before: int, after: int) -> dict[str, Floats]:
+def _outcomes(scores: Scores, scoring: Scoring, task: str, before: int, after: int) -> dict[str, Floats]:
     """(G, n) indicators, NaN where either evaluation is missing."""
-    first = scores.strict[task][:, before]
-    last = scores.strict[task][:, after]
+    first = scores.of(scoring)[task][:, before]
+    last = scores.of(scoring)[task][:, after]
     tolerant = scores.tolerant[task][:, after]
     lost = first * (1 - last)
     return {

@@ -63,15 +63,16 @@ class ArmSummary:
 
     arm: ArmRun
     numbers: Mapping[Scoring, Numbers]
-    trained_transitions: Transitions
-    general_transitions: Transitions
+    trained_transitions: Mapping[Scoring, Transitions]
+    general_transitions: Mapping[Scoring, Transitions]
 
     def headline(self, scoring: Scoring = "strict") -> dict[str, Metric]:
-        """The columns of the headline table. Superficial and essential forgetting need both scorings: under strict."""
+        """The columns of the headline table. Under tolerant scoring nothing is superficial by construction."""
         found = dict(self.numbers[scoring].metrics)
         found["retention"] = self.numbers[scoring].retention.final
-        if scoring == "strict":
-            found |= dict(self.trained_transitions.items())
+        found |= dict(self.trained_transitions[scoring].items())
+        if scoring == "tolerant":
+            del found["superficial"]
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,8 +88,8 @@ class ArmSummary:
             "stages_evaluated": sum(stage.evaluated for stage in stages),
             **{scoring: numbers.as_dict() for scoring, numbers in self.numbers.items()},
             "transitions": {
-                "trained": _transitions_dict(self.trained_transitions),
-                "general": _transitions_dict(self.general_transitions),
+                kind: {scoring: _transitions_dict(found[scoring]) for scoring in SCORINGS}
+                for kind, found in (("trained", self.trained_transitions), ("general", self.general_transitions))
             },
         }
 
@@ -160,8 +161,9 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
         trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
         numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
-    transitions = (trained_transitions(arm.scores, bootstrap), general_transitions(arm.scores, bootstrap))
-    return ArmSummary(arm, numbers, *transitions)
+    trained_moves = {scoring: trained_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
+    general_moves = {scoring: general_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
+    return ArmSummary(arm, numbers, trained_moves, general_moves)
 
 
 def _pairs(arms: tuple[ArmSummary, ...], scoring: Scoring, bootstrap: Bootstrap) -> list[Pair]:

@@ -40,6 +40,20 @@ def test_losses_and_gains_explain_backward_transfer() -> None:
     assert found.gained.replicates - found.lost.replicates == pytest.approx(bwt.replicates)
 
 
+def test_under_tolerant_scoring_style_does_not_count() -> None:
+    tolerant = {(1, "a"): "11111111", (2, "a"): "11100011"}
+    found = trained_transitions(collect(records(STRICT, tolerant=tolerant), TASKS), scoring="tolerant")
+    values = {name: metric.value for name, metric in found.items()}
+    assert values == pytest.approx({"lost": 3 / 8, "gained": 0, "superficial": 0, "essential": 3 / 8})
+
+
+def test_an_arm_that_never_keeps_the_format_still_shows_what_it_lost() -> None:
+    cells = {(1, "a"): "0000", (2, "a"): "0000"}
+    scores = collect(records(cells, tolerant={(1, "a"): "1111", (2, "a"): "1000"}), TASKS)
+    assert trained_transitions(scores).essential.value == 0
+    assert trained_transitions(scores, scoring="tolerant").essential.value == pytest.approx(0.75)
+
+
 def test_pairs_are_kept_by_sample_id_whatever_the_order_of_the_records() -> None:
     rows = records(STRICT, tolerant=TOLERANT)
     assert trained_transitions(collect(rows[::-1], TASKS)).lost == trained_transitions(collect(rows, TASKS)).lost
