@@ -157,14 +157,15 @@ def check_versions(lock: Mapping[str, str], installed: Callable[[str], str | Non
             continue
         ok = tested is None or found == tested
         detail = found if ok else f"{found}, tested with {tested}"
-        checks.append(Check(name, ok, detail, f"{SET_UP} for the tested version, if something behaves oddly", False))
+        checks.append(Check(name, ok, detail, f"harmless unless something behaves oddly; then {SET_UP}", False))
     others = {name: (installed(name), pin) for name, pin in lock.items() if name not in names}
     different = [f"{name} {found or 'missing'} ({pin})" for name, (found, pin) in others.items() if found != pin]
     if not lock:
         checks.append(Check("other packages", True, "no lock file beside this installation to compare with"))
     else:
         detail = f"{len(others)} as tested" if not different else f"not as tested: {', '.join(different)}"
-        checks.append(Check("other packages", not different, detail, SET_UP, False))
+        advice = f"harmless unless something behaves oddly; then {SET_UP}"
+        checks.append(Check("other packages", not different, detail, advice, False))
     return checks
 
 
