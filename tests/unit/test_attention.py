@@ -167,7 +167,9 @@ def test_positions_by_hand():
 def test_positions_equal_those_of_transformers(build):
     model = build().model
     inputs = batch([(8, 4)], [0, 0, 0, 0])
-    twice = {key: torch.cat([inputs[key], inputs[key]], 1) for key in ("input_ids", "attention_mask", "mm_token_type_ids")}
+    twice = {
+        key: torch.cat([inputs[key], inputs[key]], 1) for key in ("input_ids", "attention_mask", "mm_token_type_ids")
+    }
     grids = inputs["image_grid_thw"].repeat(2, 1)
     expected, expected_delta = model.get_rope_index(image_grid_thw=grids, **twice)
     positions, delta = mrope_positions(twice["mm_token_type_ids"] == 1, twice["attention_mask"], (1, 8, 4), merge=2)

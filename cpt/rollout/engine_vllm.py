@@ -1,0 +1,146 @@
+"""A vLLM engine in this process: the fast kind for models that fill a GPU, and the same code on a CPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cpt.rollout.engine import (
+    UNLOADED,
+    EngineSettings,
+    StaleWeights,
+    check_expansion,
+    check_request,
+    check_sampling,
+    collapse_images,
+    read_vocabulary,
+)
+from cpt.rollout.sync import BACKEND, check_fingerprint, register_vllm_backend
+from cpt.types import Completion, GenerationRequest, SamplingParams
+
+if TYPE_CHECKING:
+    from cpt.rollout.sync import Packed
+
+_BAN = -100.0  # the lowest bias vLLM takes; e^-100 is 0 beside any float32 probability
+_CPU_KV_CACHE_BYTES = 1 << 30
+
+
+class VLLMEngine:
+    """vLLM behind `cpt.rollout.engine.Engine`. The process's environment must be that of `threads.engine_env`.
+
+    Log-probabilities are those of the distribution that was sampled from: at the request's temperature, with banned
+    tokens left out.
+
+    The same calls in the same order give the same tokens, bit for bit on a CPU: scheduling depends on the requests
+    alone, and caches whose contents could change a rounding (key-value prefixes, encoded images) are emptied before
+    every call, not only after every push. So a call that is repeated after an engine's death or a resumed run does not
+    depend on what the engine had computed before.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        started = time.perf_counter()
+        register_vllm_backend()
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        cpu = current_platform.is_cpu()
+        self.settings = settings
+        self.llm = LLM(
+            model=settings.model_path,
+            dtype=settings.dtype,
+            trust_remote_code=settings.trust_remote_code,
+            max_model_len=settings.max_model_len,
+            max_num_seqs=settings.max_num_seqs,
+            limit_mm_per_prompt={"image": settings.limit_images, "video": 0},
+            seed=settings.seed,
+            generation_config="vllm",  # the folder's sampling defaults (top-p, penalties) don't belong in a comparison
+            logprobs_mode="processed_logprobs",
+            weight_transfer_config={"backend": BACKEND},
+            enforce_eager=cpu,
+            # A CPU's blocks of 128 tokens hold most prompts whole, and equal prompts are sampled in one request anyway.
+            enable_prefix_caching=not cpu,
+            disable_log_stats=True,
+            **({"kv_cache_memory_bytes": _CPU_KV_CACHE_BYTES} if cpu else {}),
+            **({} if cpu else {"gpu_memory_utilization": settings.gpu_memory_utilization}),
+        )
+        self.tokenizer = self.llm.get_tokenizer()
+        self.max_model_len = int(self.llm.model_config.max_model_len)
+        self.vocabulary = read_vocabulary(settings.model_path, self.llm.model_config.hf_config, self.tokenizer)
+        self.version = UNLOADED
+        self.start_seconds = time.perf_counter() - started
+
+    def load(self, tensors: Packed, version: str, fingerprint: str) -> float:
+        """See `Engine.load`."""
+        started = time.perf_counter()
+        check_fingerprint(tensors, fingerprint)
+        self.version = UNLOADED  # whatever goes wrong from here on, nobody generates with half of the weights
+        self.llm.start_weight_update()
+        self.llm.update_weights({"update_info": {"weights": tensors}})
+        self.llm.finish_weight_update(version)
+        self.llm.reset_mm_cache()
+        self._forget()
+        self.version = version
+        return time.perf_counter() - started
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], params: SamplingParams, version: str
+    ) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        if version != self.version:
+            raise StaleWeights(self.version, version)
+        check_sampling(params)
+        for request in requests:
+            check_request(request, self.settings, self.max_model_len, params.max_tokens)
+        self._forget()
+        prompts = [self._prompt(request) for request in requests]
+        outputs = self.llm.generate(prompts, [self._sampling(request, params) for request in requests], use_tqdm=False)
+        for request, output in zip(requests, outputs, strict=True):
+            check_expansion(output.prompt_token_ids, request.prompt_ids, self.vocabulary.image)
+        return [[self._completion(one) for one in output.outputs] for output in outputs]
+
+    def info(self) -> dict[str, Any]:
+        """See `Engine.info`."""
+        import torch
+        import vllm
+
+        return {
+            "pid": os.getpid(),
+            "engine": "vllm",
+            "version": self.version,
+            "libraries": {"vllm": vllm.__version__, "torch": torch.__version__},
+            "threads": torch.get_num_threads(),
+            "start_s": self.start_seconds,
+        }
+
+    def _forget(self) -> None:
+        """Empty the caches that hold results of the weights."""
+        self.llm.reset_prefix_cache()
+        self.llm.llm_engine.reset_encoder_cache()
+
+    def _prompt(self, request: GenerationRequest) -> Any:
+        ids = collapse_images(request.prompt_ids, self.vocabulary.image)
+        if not request.images:
+            return {"prompt_token_ids": ids}
+        return {"prompt_token_ids": ids, "multi_modal_data": {"image": list(request.images)}}
+
+    def _sampling(self, request: GenerationRequest, params: SamplingParams) -> Any:
+        from vllm import SamplingParams as Sampling
+
+        return Sampling(
+            n=params.n,
+            temperature=params.temperature,
+            max_tokens=params.max_tokens,
+            seed=request.seed,
+            logprobs=0,  # of the sampled token alone
+            logit_bias=dict.fromkeys(self.vocabulary.banned, _BAN),
+            stop_token_ids=list(self.vocabulary.stop),
+            detokenize=False,
+        )
+
+    def _completion(self, output: Any) -> Completion:
+        ids = list(output.token_ids)
+        logprobs = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return Completion(ids, logprobs, text, "length" if output.finish_reason == "length" else "stop")

@@ -1,0 +1,77 @@
+"""Engines in this process: how they are built, chosen, and used without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cpt.rollout.engine import Engine, EngineSettings
+from cpt.rollout.sync import fingerprint, pack, read_folder
+from cpt.types import Completion, GenerationRequest, SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+
+EngineName = Literal["vllm", "hf"]
+
+
+def build_engine(kind: EngineName, settings: EngineSettings) -> Engine:
+    """An engine in this process."""
+    if kind == "vllm":
+        from cpt.rollout.engine_vllm import VLLMEngine
+
+        return VLLMEngine(settings)
+    from cpt.rollout.engine_hf import HFEngine
+
+    return HFEngine(settings)
+
+
+def choose_engine(model_path: str, gpus: float) -> EngineName:
+    """The faster engine for a model on the hardware at hand."""
+    return "vllm" if gpus else "hf"
+
+
+def local_folder(name: str | Path) -> Path:
+    """The folder of a model on this machine; a Hub id is looked up in, or fetched into, the Hub's cache."""
+    from cpt.models.load import resolve_model
+
+    source = resolve_model(name)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, allow_patterns=["*.safetensors", "*.json"]))
+
+
+@dataclass
+class LocalPool:
+    """The same methods with one engine in this process: for tests, and where Ray is too much."""
+
+    local: Engine
+    engine: EngineName = "hf"
+
+    @property
+    def settings(self) -> EngineSettings:
+        """How the engine was built."""
+        return self.local.settings
+
+    def push(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: str) -> float:
+        """See `RolloutPool.push`."""
+        packed = pack(named_tensors, self.settings.dtype)
+        return self.local.load(packed, version, fingerprint(packed))
+
+    def push_folder(self, folder: str | Path, version: str) -> str:
+        """See `RolloutPool.push_folder`."""
+        self.push(read_folder(local_folder(folder)), version)
+        return version
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], params: SamplingParams, *, version: str
+    ) -> list[list[Completion]]:
+        """See `RolloutPool.generate`."""
+        return self.local.generate(requests, params, version)
+
+    def close(self) -> None:
+        """Nothing to end."""
