@@ -241,7 +241,7 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
     most = max(sum(phases.values()) for _, phases in bars)
     scale, unit = (60.0, "minutes") if most > 180 else (1.0, "seconds")
     with plotting():
-        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 6))
+        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 7))
         axes = figure.add_subplot()
         for row, (_, phases) in enumerate(bars):
             left = 0.0
@@ -258,7 +258,7 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
         axes.set_xlabel(unit)
         axes.margins(x=0.06)
         handles = [Patch(color=colour, label=phase.replace("_", " ")) for phase, colour in colours.items()]
-        figure.legend(handles=handles, loc="outside upper left", ncols=6, handlelength=1.2)
+        figure.legend(handles=handles, loc="outside upper left", ncols=7, handlelength=1.2)
         return to_svg(figure, "time")
 
 

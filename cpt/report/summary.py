@@ -66,6 +66,11 @@ class ArmSummary:
     trained_transitions: Mapping[Scoring, Transitions]
     general_transitions: Mapping[Scoring, Transitions]
 
+    @property
+    def seeds_used(self) -> int:
+        """Seeds whose last stage is evaluated."""
+        return self.numbers["strict"].metrics["AvgAcc"].seeds
+
     def headline(self, scoring: Scoring = "strict") -> dict[str, Metric]:
         """The columns of the headline table. Under tolerant scoring nothing is superficial by construction."""
         found = dict(self.numbers[scoring].metrics)
