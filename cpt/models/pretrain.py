@@ -33,7 +33,7 @@ EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out;
 
 # Shares of the tasks in a batch. First what can be seen and added; then everything, general tasks above all.
 PERCEPTION = {
-    "exists": 3.0, "colour": 2.0, "shape": 2.0, "which-row": 1.0, "which-column": 1.0, "count-colour": 0.5,
+    "exists": 4.0, "colour": 2.0, "shape": 2.0, "which-row": 1.0, "which-column": 1.0, "count-colour": 0.5,
     "name-one": 0.3, "relation": 0.3, "choice": 0.5, "size": 0.3, "read-digit": 1.5, "read-strip": 0.3,
     "plain-sum": 0.7, "arithmetic": 1.0,
 }  # fmt: skip

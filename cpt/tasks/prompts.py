@@ -16,9 +16,9 @@ NO_REASONING = "I see ."
 
 
 def messages(sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
-    """One user turn: a placeholder per image, then the question and the instruction. No gold answer goes in here."""
+    """One user turn: a placeholder per image, then the instruction and the question. No gold answer goes in here."""
     content: list[dict[str, Any]] = [{"type": "image"} for _ in sample.images]
-    content.append({"type": "text", "text": f"{sample.question} {INSTRUCTION[prompt]}"})
+    content.append({"type": "text", "text": f"{INSTRUCTION[prompt]} {sample.question}"})
     return [{"role": "user", "content": content}]
 
 

@@ -16,6 +16,7 @@ SHAPES = ("circle", "square", "triangle", "cross")
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "center", "right")
 BACKGROUND = (245, 245, 245)
+SHADE = 24  # how much darker the last row (in red) and the last column (in blue) of the ground are
 SIZE = 48
 CELL = SIZE // 3
 MAX_OBJECTS = 5
@@ -66,13 +67,30 @@ def key(scene: Scene) -> str:
 @lru_cache(maxsize=4096)
 def render(scene: Scene) -> Image:
     """The picture, RGB, 48x48. Equal scenes share one picture."""
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
-    image = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
+    image = _ground().copy()
     canvas = ImageDraw.Draw(image)
     for thing in scene:
         _draw_thing(canvas, thing)
     return image
+
+
+@lru_cache(maxsize=1)
+def _ground() -> Image:
+    """A ground that is tinted a little by row and by column.
+
+    Rotary attention knows distances only, so a place is hard to tell in an empty picture: without the tint the model
+    learns what is in a scene and, in the same time, nothing of where.
+    """
+    from PIL import Image
+
+    ground = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
+    for y in range(SIZE):
+        for x in range(SIZE):
+            red, green, blue = BACKGROUND
+            ground.putpixel((x, y), (red - SHADE * y // (SIZE - 1), green, blue - SHADE * x // (SIZE - 1)))
+    return ground
 
 
 def _draw_thing(canvas: ImageDraw, thing: Thing) -> None:

@@ -90,7 +90,7 @@ def test_the_prompt_shows_the_question_and_nothing_of_the_answer_key(task: Task)
     (turn,) = task.messages(sample, "think")
     assert turn["role"] == "user"
     assert [p["type"] for p in turn["content"]] == ["image"] * len(sample.images) + ["text"]
-    assert turn["content"][-1]["text"] == f"{sample.question} Reply as <think> <answer> ."
+    assert turn["content"][-1]["text"] == f"Reply as <think> <answer> . {sample.question}"
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)

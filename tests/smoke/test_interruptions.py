@@ -1,0 +1,136 @@
+"""Whatever is killed, the same command ends with the same records, and no process outlives its run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cpt.files import read_records
+from cpt.store import RunStore
+
+pytestmark = pytest.mark.smoke
+
+STEPS = 5
+RECIPE = f"""
+version: 1
+name: interrupted
+model: {{name_or_path: builtin/tiny-qwen2_5-vl}}
+tasks: [which-row]
+general: [exists]
+prompt: direct
+data: {{samples: 64}}
+evaluation: {{samples: 24}}
+rollout: {{engine: vllm}}
+arms:
+  grpo:
+    method: {{type: grpo, learning_rate: 1.0e-4, max_steps: {STEPS}, num_generations: 4,
+             per_device_train_batch_size: 32, save_steps: 1}}
+"""
+PATIENCE = 240  # seconds until something that must happen counts as not happening
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "interrupted.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert start(recipe, out).wait(PATIENCE) == 0, (out / "log").read_text()
+    return out
+
+
+def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
+    log = (out / "log").open("ab") if out.exists() else subprocess.DEVNULL
+    command = [sys.executable, "-m", "cpt.cli", "run", str(recipe), "--out", str(out / "run")]
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not after {PATIENCE} s"
+        time.sleep(0.1)
+
+
+def steps_logged(out: Path) -> int:
+    (found,) = list((out / "run").glob("arms/*/*/*/metrics.jsonl")) or [None]
+    return len(found.read_text().splitlines()) if found else 0
+
+
+def children(driver: subprocess.Popen[bytes], name: str = "") -> list[psutil.Process]:
+    alive = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if name in " ".join(process.cmdline()):
+                alive.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return alive
+
+
+def results(out: Path) -> tuple[list[object], list[tuple[int, float]]]:
+    """Every record, and reward by step."""
+    store = RunStore(out / "run")
+    stage = store.stage_dir("grpo", 0, 1, "which-row")
+    records = [*read_records(store.base_dir(0, "direct").records), *read_records(stage.records)]
+    rows = [json.loads(line) for line in stage.metrics.read_text().splitlines()]
+    return list(records), [(row["step"], row["reward"]) for row in rows]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(recipe: Path, out: Path, undisturbed: Path):
+    driver = start(recipe, out)
+    until(lambda: steps_logged(out) >= 3, "three steps")
+    for process in children(driver, "ray::TrainWorker"):
+        process.kill()
+    assert driver.wait(PATIENCE) == 0, (out / "log").read_text()
+    assert "going on from its last checkpoint" in (out / "log").read_text()
+    assert results(out) == results(undisturbed)
+
+
+def test_a_killed_engine_comes_back_with_the_same_weights(recipe: Path, out: Path, undisturbed: Path):
+    driver = start(recipe, out)
+    until(lambda: steps_logged(out) >= 2, "two steps")
+    engines = children(driver, "ray::EngineActor")
+    assert engines
+    for process in engines:
+        process.kill()
+    assert driver.wait(PATIENCE) == 0, (out / "log").read_text()
+    assert results(out) == results(undisturbed)
+
+
+def test_ctrl_c_and_a_killed_driver_leave_no_process_and_lose_no_work(recipe: Path, out: Path, undisturbed: Path):
+    driver = start(recipe, out)
+    until(lambda: steps_logged(out) >= 1, "a step")
+    family = children(driver)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(PATIENCE) == 130, (out / "log").read_text()
+    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "the end of all")
+
+    driver = start(recipe, out)
+    until(lambda: steps_logged(out) >= 3, "three steps")
+    family = children(driver)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait(PATIENCE)
+    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "the end of all")
+
+    assert start(recipe, out).wait(PATIENCE) == 0, (out / "log").read_text()
+    assert results(out) == results(undisturbed)
