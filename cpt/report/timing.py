@@ -38,7 +38,7 @@ def _split_training(arm: ArmRun, phases: Mapping[str, float]) -> dict[str, float
         for row in stage.metrics:
             timed = {m[1]: float(value) for key, value in row.items() if value and (m := PHASE_SECONDS.fullmatch(key))}
             for name, seconds in timed.items():
-                _add(split, name, seconds)
+                _add(split, STEP_REST if name == "rest" else name, seconds)
             step = float(row.get(STEP_SECONDS) or 0.0)
             _add(split, STEP_REST if timed else STEP, max(0.0, step - sum(timed.values())))
             inside += max(step, sum(timed.values()))

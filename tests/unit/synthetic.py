@@ -240,7 +240,7 @@ def _metrics(arm: Arm, stage: Stage) -> list[dict[str, Any]]:
         else:
             row["reward"] = 0.45 + arm.gain * (1 - math.exp(-2 * part)) + noise
             row["logprob_gap"] = 1e-6 * (1 + 5 * _unit(arm.name, step))
-            row |= {"phase/push_s": 0.1, "phase/rollout_s": 0.35, "phase/optimizer_s": 0.08}
+            row |= {"phase/push_s": 0.1, "phase/rollout_s": 0.35, "phase/optimizer_s": 0.08, "phase/rest_s": 0.02}
             row["frac_zero_std"] = 0.2 + 0.3 * part
         rows.append(row)
     return rows
