@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 # Where the parts are in module names. The Qwen-VL families keep the projector (merger) inside the vision tower.
@@ -94,6 +95,30 @@ def adapter_beside(policy: Path) -> Path | None:
     """The adapter that a stage with `between_stages: continue` left beside its policy folder, if any."""
     folder = policy.parent / ADAPTER
     return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def merged_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name in the plain model and merged value of every weight of a PEFT model, one at a time; nothing is changed.
+
+    PEFT's way there and back (`merge_adapter`, `unmerge_adapter`) leaves the base weights changed by rounding, a bit
+    more with every push: a drift that is not the optimizer's, that no checkpoint holds, and that counts in bfloat16.
+    """
+    import torch
+
+    plain = model.get_base_model()
+    layers = {f"{name}.base_layer": layer for name, layer in plain.named_modules() if hasattr(layer, "base_layer")}
+    for name, parameter in plain.named_parameters():
+        module, _, kind = name.rpartition(".")
+        layer = layers.get(module)
+        if layer is None:
+            if model.prefix not in name:
+                yield name, parameter.detach()
+        else:
+            value = parameter.detach()
+            if kind == "weight":
+                with torch.no_grad():
+                    value = value + layer.get_delta_weight("default").to(value.dtype)
+            yield f"{module.removesuffix('.base_layer')}.{kind}", value
 
 
 def merged(model: Any) -> PreTrainedModel:

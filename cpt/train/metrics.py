@@ -36,16 +36,16 @@ class StepMetrics(TrainerCallback):
 
     Args:
         path: metrics.jsonl.
-        on_step: also told of every row.
         phases: seconds per phase since it was last asked.
+        on_step: also told of every row.
         kl_bound: how far the policy may be from its reference before the first step; None without a KL term.
     """
 
     def __init__(
         self,
         path: Path,
+        phases: Callable[[], Mapping[str, float]],
         on_step: Callable[[dict[str, Any]], None] | None = None,
-        phases: Callable[[], Mapping[str, float]] | None = None,
         kl_bound: float | None = None,
     ) -> None:
         self.path, self.on_step, self.phases, self.kl_bound = path, on_step, phases, kl_bound
@@ -64,6 +64,7 @@ class StepMetrics(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Writing a checkpoint belongs to no step."""
+        self.phases()
         self.clock = time.perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
@@ -81,8 +82,7 @@ class StepMetrics(TrainerCallback):
         tokens = float(logs.get("num_tokens", self.tokens))  # a step on completions of the step before adds none
         row["tokens"] = tokens - self.tokens
         row["tokens_per_s"] = row["tokens"] / row["step_s"]
-        if self.phases is not None:
-            row |= {f"phase/{name}_s": seconds for name, seconds in self.phases().items()}
+        row |= {f"phase/{name}_s": seconds for name, seconds in self.phases().items()}
         self.tokens, self.clock = tokens, now
         append_jsonl(self.path, row)
         if self.on_step is not None:

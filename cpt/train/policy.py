@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
+from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_order
-from cpt.train.prompts import OncePerPrompt, first_of_runs, repeated, run_lengths
+from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
 
@@ -31,6 +33,8 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
         self._sample_ids: list[str] = []
         self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
         self._rows: torch.Tensor | None = None
+        if hasattr(self.model, "peft_config") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            self.vllm_generation._iter_named_params = partial(merged_parameters, self.model)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._sample_ids = [row["sample"].id for row in inputs]
@@ -50,6 +54,11 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
         counts = run_lengths(self._sample_ids)
         ids, images, _ = super()._tokenize_prompts(first_of_runs(prompts, counts))
         return repeated(ids, counts), None if images is None else repeated(images, counts), {}
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.phases.measure("reward"):
+            rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+        return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         inputs = dict(inputs)
@@ -71,14 +80,41 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
             self._kept = None
             return logps, entropies, None
         if torch.is_grad_enabled() or self._kept is not None or not self._one_pass:
-            result: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-            return result
-        with torch.enable_grad():
-            logps, entropies, _ = super()._get_per_token_logps_and_entropies(
-                model, *args, **{**kwargs, "compute_entropy": True}
-            )
+            return self._score(model, *args, **kwargs)
+        with self.phases.measure("forward_backward"), torch.enable_grad():
+            logps, entropies, _ = self._score(model, *args, **{**kwargs, "compute_entropy": True})
         self._kept = (logps, entropies)
         return logps.detach(), None, None
+
+    def _score(
+        self,
+        model: Any,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> tuple[Any, Any, Any]:
+        """TRL's forward pass. A chunk of a mixed batch that has no pictures gets no pixels: an empty tensor fails."""
+        score: Callable[..., tuple[Any, Any, Any]] = super()._get_per_token_logps_and_entropies
+        pictures, grids = options.get("num_images"), options.get("image_grid_thw")
+        size = batch_size or len(ids)
+        if pictures is None or grids is None or all(any(pictures[i : i + size]) for i in range(0, len(ids), size)):
+            return score(model, ids, mask, keep, batch_size=batch_size, **options)
+        parts = []
+        for rows, images, patches in picture_slices(pictures, grids.prod(dim=1).tolist(), size):
+            some = any(pictures[rows])
+            chunk = options | {
+                "num_images": pictures[rows] if some else None,
+                "image_grid_thw": grids[images] if some else None,
+                "pixel_values": options["pixel_values"][patches] if some else None,
+                "mm_token_type_ids": options["mm_token_type_ids"][rows],
+            }
+            parts.append(score(model, ids[rows], mask[rows], keep, **chunk))
+        logps, entropies, aux = (
+            None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
+        )
+        return logps, entropies, aux
 
     @property
     def _one_pass(self) -> bool:
@@ -146,6 +182,8 @@ def grpo_trainer(
         processing_class=processor,
         peft_config=peft_config,
         rollout_pool=pool,
+        rollout_key=f"{stage.seed}/{stage.index}",
+        max_logprob_gap=stage.max_logprob_gap,
     )
 
 

@@ -31,6 +31,23 @@ def first_of_runs(items: Sequence[Any], counts: Sequence[int]) -> list[Any]:
     return [items[start] for start in starts]
 
 
+def picture_slices(pictures: Sequence[int], patches: Sequence[int], size: int) -> list[tuple[slice, slice, slice]]:
+    """Rows, pictures and patches of each chunk of `size` rows.
+
+    Args:
+        pictures: number of each row's pictures.
+        patches: number of each picture's patches (rows of pixel_values).
+    """
+    chunks = []
+    image = patch = 0
+    for start in range(0, len(pictures), size):
+        more = sum(pictures[start : start + size])
+        pixels = sum(patches[image : image + more])
+        chunks.append((slice(start, start + size), slice(image, image + more), slice(patch, patch + pixels)))
+        image, patch = image + more, patch + pixels
+    return chunks
+
+
 class OncePerPrompt:
     """A processor whose batches may hold a prompt several times in a row: encodes it once and repeats the result.
 
@@ -54,16 +71,21 @@ class OncePerPrompt:
         return self._rendered[2]
 
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
-        """As the processor's: padded tensors per row, pixels and grids per picture in the rows' order."""
-        if not isinstance(text, list) or not isinstance(images, list) or len(images) != len(text):
+        """As the processor's: padded tensors per row, pixels and grids per picture in the rows' order.
+
+        In a mixed batch TRL writes None for a row without pictures, which processors refuse; here it is as good as [].
+        """
+        if isinstance(images, list):
+            images = [pictures or [] for pictures in images] if any(images) else None
+        if not isinstance(text, list) or (images is not None and len(images) != len(text)):
             return self._processor(images=images, text=text, **options)
-        keys = [(line, *(id(image) for image in pictures or ())) for line, pictures in zip(text, images, strict=True)]
-        counts = run_lengths(keys)
-        few = [first_of_runs(column, counts) for column in (images, text)]
-        encoded = self._processor(images=few[0], text=few[1], **options)
+        rows = images or [[]] * len(text)
+        counts = run_lengths([(line, *map(id, pictures)) for line, pictures in zip(text, rows, strict=True)])
+        few = first_of_runs(rows, counts)
+        encoded = self._processor(images=few if images else None, text=first_of_runs(text, counts), **options)
         if set(encoded) - _PER_ROW - _PER_IMAGE:  # another family's layout: not known how to repeat it
             return self._processor(images=images, text=text, **options)
-        return _repeat(encoded, [len(pictures or ()) for pictures in few[0]], counts)
+        return _repeat(encoded, [len(pictures) for pictures in few], counts)
 
 
 def _repeat(encoded: Any, pictures: Sequence[int], counts: Sequence[int]) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig, SFTTrainer
 
+from cpt.rollout.timing import TimedTrainer
 from cpt.train.data import as_dataset, sft_rows, stage_order
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from cpt.types import Task
 
 
-class StageSFTTrainer(Resumable, SFTTrainer):
-    """TRL's trainer with checkpoints that resume."""
+class StageSFTTrainer(TimedTrainer, Resumable, SFTTrainer):
+    """TRL's trainer with a stopwatch and checkpoints that resume."""
 
 
 def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:
@@ -47,6 +48,7 @@ def sft_trainer(
     """
     arguments = sft_arguments(stage, checkpoints)
     samples = task.samples("train", stage.data_samples, stage.seed)
+    assert stage.method.type == "sft"
     rows = sft_rows(task, samples, stage.prompt, stage.method.target_style)
     order = stage_order(stage, len(rows), arguments.world_size)
     return StageSFTTrainer(

@@ -141,7 +141,7 @@ def _instrument(
     beta = getattr(stage.method, "beta", 0.0)
     bound = kl_bound(stage.model.dtype) if beta else None
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StepMetrics(out.metrics, on_step, kl_bound=bound))
+    trainer.add_callback(StepMetrics(out.metrics, trainer.phases.take, on_step, bound))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         batch_images(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,10 @@ class TrainingFailed(RuntimeError):
 class TrainWorker:
     """One stage's process. A Ray actor through `start_worker`; plain in tests."""
 
-    def ready(self) -> None:
-        """Import the training stack, so that this can happen while something else is awaited."""
+    def ready(self) -> int:
+        """Import the training stack, so that this can happen while something else is awaited. The process's id."""
         import_trainers()
+        return os.getpid()
 
     def train(self, stage: StagePlan, start_folder: str, out: StageDir, pool: RolloutPool | None) -> TrainResult:
         """See `cpt.train.stage.train_stage`."""

@@ -137,3 +137,24 @@ def test_divergence_ends_the_stage(base: Path, tmp_path: Path):
     (stage,) = planned(base, SFT | {"learning_rate": 1e30, "max_grad_norm": 1e30})
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         train_stage(stage, start_folder=base, out=StageDir(tmp_path))
+
+
+def test_merged_weights_are_read_without_touching_the_base(base: Path):
+    import torch
+    from peft import get_peft_model
+
+    from cpt.models.adapters import lora_config, merged, merged_parameters
+
+    (stage,) = planned(base, SFT, tuning={"type": "lora", "r": 2, "alpha": 4})
+    policy = load_policy(base)
+    names = [name for name, _ in policy.named_parameters()]
+    model = get_peft_model(policy, lora_config(policy, stage.tuning, ["vision_tower"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = dict(merged_parameters(model))
+    assert list(found) == names
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    for name, parameter in merged(model).named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach())

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cpt.train.prompts import OncePerPrompt, first_of_runs, repeated, run_lengths
+from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 
 
 def test_runs_of_equal_neighbours() -> None:
@@ -14,6 +14,17 @@ def test_runs_of_equal_neighbours() -> None:
     assert run_lengths([]) == []
     assert first_of_runs(["a", "a", "b", "c"], [2, 1, 1]) == ["a", "b", "c"]
     assert repeated(["a", "b"], [2, 1]) == ["a", "a", "b"]
+
+
+def test_chunks_of_rows_know_their_pictures_and_patches() -> None:
+    # Five rows: one picture of 4 patches, none, two of 2 and 3, none, one of 6; two rows to a chunk.
+    chunks = picture_slices([1, 0, 2, 0, 1], [4, 2, 3, 6], 2)
+    assert chunks == [
+        (slice(0, 2), slice(0, 1), slice(0, 4)),
+        (slice(2, 4), slice(1, 3), slice(4, 9)),
+        (slice(4, 6), slice(3, 4), slice(9, 15)),
+    ]
+    assert picture_slices([0, 0], [], 2) == [(slice(0, 2), slice(0, 0), slice(0, 0))]
 
 
 class FakeProcessor:
@@ -50,7 +61,7 @@ RED, BLUE = {"size": 2, "value": 7.0}, {"size": 3, "value": 9.0}
 
 def test_equal_prompts_are_encoded_once() -> None:
     text = ["one", "one", "three", "three", "one"]
-    images = [[RED], [RED], [], [], [BLUE, RED]]
+    images = [[RED], [RED], [], None, [BLUE, RED]]
     processor = FakeProcessor()
     once = OncePerPrompt(processor)(images=images, text=text)
     assert processor.encoded == 3

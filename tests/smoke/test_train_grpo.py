@@ -1,0 +1,164 @@
+"""Group relative policy optimisation of a stage on the built-in architecture, rollouts from an engine in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stages import Killed, die_at, digest, planned, random_model, rows, tensors
+
+from cpt.folder import StageDir
+from cpt.models.load import load_policy, load_processor
+from cpt.plan import StagePlan
+from cpt.rollout.engine import EngineSettings
+from cpt.rollout.local import LocalPool, build_engine
+from cpt.tasks import get_task
+from cpt.train.stage import train_stage
+from cpt.train.worker import import_trainers
+from cpt.types import Sample, Score
+
+pytestmark = pytest.mark.smoke
+GRPO = {
+    "type": "grpo", "learning_rate": 1e-3, "max_steps": 2, "per_device_train_batch_size": 8, "num_generations": 4,
+    "max_completion_length": 6,
+}  # fmt: skip
+
+
+class Mixed:
+    """Questions with and without pictures in turn, and a reward that a model with random weights earns now and then."""
+
+    name = "mixed"
+
+    def __init__(self) -> None:
+        self.pictured, self.plain = get_task("count-colour"), get_task("arithmetic")
+        self.messages, self.target = self.pictured.messages, self.pictured.target
+
+    def samples(self, split: Any, n: int, seed: int = 0) -> list[Sample]:
+        return [(self.pictured, self.plain)[i % 2].samples(split, n, seed)[i] for i in range(n)]
+
+    def reward(self, sample: Sample, completion: str, prompt: Any) -> Score:
+        parts = {"short": float(len(completion) % 3 == 0), "bonus": float(len(completion) % 2)}
+        return Score((parts["short"] + parts["bonus"]) / 2, parts, completion)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import_trainers()
+    return random_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def pool(base: Path) -> LocalPool:
+    return LocalPool(build_engine("hf", EngineSettings(str(base))))
+
+
+@pytest.fixture(autouse=True)
+def mixed_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("cpt.tasks.get_task", lambda name: Mixed())
+    yield
+
+
+def stage_of(base: Path, method: dict[str, Any], **settings: Any) -> StagePlan:
+    (stage,) = planned(base, method, **settings)
+    return dataclasses.replace(stage, task="mixed")
+
+
+def test_a_stage_with_and_without_pictures(base: Path, pool: LocalPool, tmp_path: Path):
+    stage = stage_of(base, GRPO)
+    out = StageDir(tmp_path)
+    result = train_stage(stage, start_folder=base, out=out, pool=pool)
+    assert result.steps == 2
+    assert [row["step"] for row in rows(out)] == [1, 2]
+    for row in rows(out):
+        assert row["logprob_gap"] <= stage.max_logprob_gap
+        assert row["reward"] == pytest.approx((row["reward/short"] + row["reward/bonus"]) / 2)
+        assert 0 <= row["frac_zero_std"] <= 1
+        assert 1 <= row["completion_length"] <= 6
+        assert row["entropy"] > 0
+    assert digest(out.policy) != digest(base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tuning"),
+    [
+        ({"beta": 0.04}, "full"),
+        ({"num_iterations": 2, "gradient_accumulation_steps": 2}, "full"),
+        ({}, {"type": "lora", "r": 2, "alpha": 4}),
+    ],
+)
+def test_a_killed_stage_resumes_to_the_same_weights(
+    base: Path, pool: LocalPool, tmp_path: Path, settings: dict[str, Any], tuning: Any
+):
+    stage = stage_of(base, GRPO | {"max_steps": 4, "save_steps": 2} | settings, tuning=tuning)
+    whole, killed = StageDir(tmp_path / "whole"), StageDir(tmp_path / "killed")
+    train_stage(stage, start_folder=base, out=whole, pool=pool)
+    with pytest.raises(Killed):
+        train_stage(stage, start_folder=base, out=killed, pool=pool, on_step=die_at(3))
+    assert train_stage(stage, start_folder=base, out=killed, pool=pool).resumed_from == 2
+    assert digest(killed.policy) == digest(whole.policy)
+    assert rows(killed) == rows(whole)
+
+
+@pytest.mark.parametrize("between", ["merge", "continue"])
+def test_the_reference_of_the_kl_term_is_the_stages_start(base: Path, pool: LocalPool, tmp_path: Path, between: str):
+    tuning = {"type": "lora", "r": 2, "alpha": 4, "between_stages": between}
+    stage = stage_of(base, GRPO | {"beta": 0.1, "learning_rate": 1e-2}, tuning=tuning, freeze=["vision_tower"])
+    start = base
+    for index in (1, 2):
+        out = StageDir(tmp_path / str(index))
+        train_stage(stage, start_folder=start, out=out, pool=pool)
+        first, second = rows(out)
+        assert first["kl"] == pytest.approx(0, abs=1e-6)
+        assert second["kl"] > 1e-6
+        start = out.policy
+    before, after = tensors(base), tensors(start)
+    moved = {name for name in before if not before[name].equal(after[name])}
+    assert moved
+    assert not any("visual.blocks" in name for name in moved)
+
+
+def test_one_forward_pass_learns_what_two_learn(base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: Any):
+    from cpt.train.policy import StageGRPOTrainer
+
+    stage = stage_of(base, GRPO)
+    one, two = StageDir(tmp_path / "one"), StageDir(tmp_path / "two")
+    train_stage(stage, start_folder=base, out=one, pool=pool)
+    monkeypatch.setattr(StageGRPOTrainer, "_one_pass", False)
+    train_stage(stage, start_folder=base, out=two, pool=pool)
+    for a, b in zip(rows(one), rows(two), strict=True):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+        assert a["entropy"] == pytest.approx(b["entropy"], rel=1e-4)
+
+
+def test_prompts_encoded_once_are_what_the_processor_makes_of_each(base: Path):
+    import torch
+
+    from cpt.rollout.encode import fill_images, render_prompts
+    from cpt.train.prompts import OncePerPrompt
+
+    task, processor = Mixed(), load_processor(base)
+    samples = [sample for sample in task.samples("train", 4) for _ in range(3)]
+    text = render_prompts(processor, [task.messages(sample, "direct") for sample in samples])
+    images = [list(sample.images) for sample in samples]
+    options = {"padding": True, "return_tensors": "pt"}
+    each, once = (p(images=images, text=text, **options) for p in (processor, OncePerPrompt(processor)))
+    assert set(each) == set(once)
+    assert all(torch.equal(each[name], once[name]) for name in each)
+    assert fill_images(task.messages(samples[0], "direct"), samples[0].images)
+
+
+def test_dropout_is_refused(base: Path, pool: LocalPool, tmp_path: Path):
+    stage = stage_of(base, GRPO, tuning={"type": "lora", "dropout": 0.1})
+    with pytest.raises(ValueError, match="dropout must be 0 with GRPO"):
+        train_stage(stage, start_folder=base, out=StageDir(tmp_path), pool=pool)
+
+
+def test_a_stage_can_start_from_a_stage(base: Path, pool: LocalPool, tmp_path: Path):
+    stage = stage_of(base, GRPO | {"max_steps": 1})
+    first, second = StageDir(tmp_path / "1"), StageDir(tmp_path / "2")
+    train_stage(stage, start_folder=base, out=first, pool=pool)
+    train_stage(stage, start_folder=first.policy, out=second, pool=pool)
+    assert load_policy(second.policy).config.vision_config.patch_size == 8
