@@ -32,8 +32,9 @@ CAREFUL = {"direct": 0.4, "think": 0.35}
 EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out; otherwise the guess is right
 
 # Shares of the tasks in a batch. First what can be seen and added; then everything, general tasks above all.
+FIRST = {"exists": 3.0, "colour": 1.0, "shape": 1.0, "which-row": 2.0, "which-column": 2.0}
 PERCEPTION = {
-    "exists": 4.0, "colour": 2.0, "shape": 2.0, "which-row": 1.0, "which-column": 1.0, "count-colour": 0.5,
+    "exists": 3.0, "colour": 2.0, "shape": 2.0, "which-row": 1.0, "which-column": 1.0, "count-colour": 0.5,
     "name-one": 0.3, "relation": 0.3, "choice": 0.5, "size": 0.3, "read-digit": 1.5, "read-strip": 0.3,
     "plain-sum": 0.7, "arithmetic": 1.0,
 }  # fmt: skip
@@ -56,14 +57,14 @@ class Lesson:
 
 
 WORLD = (
-    Lesson(400, 1, ("direct",), PERCEPTION),
-    Lesson(300, 2, ("direct",), PERCEPTION),
-    Lesson(350, 3, ("direct",), PERCEPTION),
-    Lesson(900, 5, ("direct",), PERCEPTION),
-    Lesson(1200, 5, ("direct", "think"), EVERYTHING),
+    Lesson(250, 1, ("direct",), FIRST),
+    Lesson(200, 2, ("direct",), PERCEPTION),
+    Lesson(250, 3, ("direct",), PERCEPTION),
+    Lesson(500, 5, ("direct",), PERCEPTION),
+    Lesson(1000, 5, ("direct", "think"), EVERYTHING),
 )
-HABITS = (Lesson(1000, 5, ("direct", "think"), EVERYTHING, habits=True),)
-WORLD_RATE, HABIT_RATE = 1.2e-3, 6e-4
+HABITS = (Lesson(800, 5, ("direct", "think"), EVERYTHING, habits=True),)
+WORLD_RATE, HABIT_RATE = 1.6e-3, 6e-4
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ PATCH, MERGE = 8, 2
 HIDDEN, LAYERS, HEADS = 128, 4, 4
 VISION_HIDDEN, VISION_LAYERS, VISION_HEADS = 96, 3, 4
 MAX_POSITIONS = 512
+GAIN = 0.8
 
 PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
@@ -117,8 +118,21 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen2_5_VLF
     )  # fmt: skip
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    _initialise(model)
     model.generation_config = GenerationConfig(eos_token_id=ids[IM_END], pad_token_id=ids[PAD], do_sample=False)
     return model
+
+
+def _initialise(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Normal weights with a standard deviation of `GAIN` by the root of their inputs' number.
+
+    The family's constant 0.02 is meant for widths in the thousands. At 128 it makes attention so even at the start that
+    matching a word with what is seen takes several times as many steps to be learned.
+    """
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2:
+            inputs = 1 if "embed_tokens" in name else weight.shape[1]
+            weight.data.normal_(0.0, GAIN * inputs**-0.5)
 
 
 def save(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, folder: Path) -> None:
