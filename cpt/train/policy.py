@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from cpt.rollout.pool import RolloutPool
     from cpt.types import PromptStyle, Sample, Task
 
+Scores = tuple[Any, Any, Any]
+"""Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
+
 
 class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
     """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.processing_class = OncePerPrompt(self.processing_class)
+        self.processing_class: Any = OncePerPrompt(kwargs["processing_class"])
         self._sample_ids: list[str] = []
         self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
         self._rows: torch.Tensor | None = None
@@ -66,7 +69,7 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         return loss
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Scores:
         """One forward pass where TRL takes two.
 
         TRL computes the log-probabilities of fresh completions without gradients, to compare them with the engine's,
@@ -87,16 +90,10 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
         return logps.detach(), None, None
 
     def _score(
-        self,
-        model: Any,
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        keep: int,
-        batch_size: int | None = None,
-        **options: Any,
-    ) -> tuple[Any, Any, Any]:
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int, *, batch_size: Any = None, **options: Any
+    ) -> Scores:
         """TRL's forward pass. A chunk of a mixed batch that has no pictures gets no pixels: an empty tensor fails."""
-        score: Callable[..., tuple[Any, Any, Any]] = super()._get_per_token_logps_and_entropies
+        score: Callable[..., Scores] = super()._get_per_token_logps_and_entropies
         pictures, grids = options.get("num_images"), options.get("image_grid_thw")
         size = batch_size or len(ids)
         if pictures is None or grids is None or all(any(pictures[i : i + size]) for i in range(0, len(ids), size)):
@@ -111,9 +108,8 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
                 "mm_token_type_ids": options["mm_token_type_ids"][rows],
             }
             parts.append(score(model, ids[rows], mask[rows], keep, **chunk))
-        logps, entropies, aux = (
-            None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)
-        )
+        columns = list(zip(*parts, strict=True))
+        logps, entropies, aux = (None if column[0] is None else torch.cat(column) for column in columns)
         return logps, entropies, aux
 
     @property

@@ -1,9 +1,8 @@
-"""Group relative policy optimisation of a stage on the built-in architecture, rollouts from an engine in this process."""
+"""GRPO of a stage on the built-in architecture, with rollouts from an engine in this process."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,8 @@ def pool(base: Path) -> LocalPool:
 
 
 @pytest.fixture(autouse=True)
-def mixed_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def mixed_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpt.tasks.get_task", lambda name: Mixed())
-    yield
 
 
 def stage_of(base: Path, method: dict[str, Any], **settings: Any) -> StagePlan:
