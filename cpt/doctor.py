@@ -222,7 +222,7 @@ def check_ray() -> Check:
     """Whether a local Ray starts and runs a task."""
     found = probe(RAY_PROBE)
     if isinstance(found, str):
-        advice = "look into /tmp/ray/session_latest/logs; a full disk or /dev/shm is the usual cause"
+        advice = "again when the machine is less busy (Ray gives up after 30 s); logs: /tmp/ray/session_latest/logs"
         return Check("Ray", False, found, advice)
     return Check("Ray", True, "a local cluster starts and runs a task")
 

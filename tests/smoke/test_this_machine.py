@@ -10,8 +10,8 @@ pytestmark = pytest.mark.smoke
 
 
 def test_everything_required_works_here(capsys: pytest.CaptureFixture[str]):
-    checks = diagnose(deep=True)
+    checks = diagnose()
     assert [check for check in checks if check.required and not check.ok] == []
     assert print_report(checks) == 0
     output = capsys.readouterr().out
-    assert all(name in output for name in ("torch", "vLLM engine", "Ray", "built-in model", "0 of"))
+    assert all(name in output for name in ("torch", "vLLM engine", "built-in model", "0 of"))
