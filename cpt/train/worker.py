@@ -96,6 +96,7 @@ def run_stage(
         cause = error.cause
         raise TrainingFailed(f"{stage.label}: {type(cause).__name__}: {cause}") from error
     except (RayActorError, OutOfMemoryError) as error:
+        _report(rows, on_step)
         raise TrainerDied(f"{stage.label}: the training process died after step {rows.last_step}") from error
     finally:
         ray.kill(worker)

@@ -61,28 +61,27 @@ def test_a_killed_process_goes_on_where_it_was(base: Path, tmp_path: Path):
     assert rows(out) == rows(whole)
 
 
-class Pretender:
-    """Stands for a worker: trains two steps at once, raises, or loses its process."""
+def pretender(how: str) -> Any:
+    """An actor that stands for a worker: trains two steps at once, raises, or loses its process."""
+    import ray
 
-    def __init__(self, how: str) -> None:
-        self.how = how
+    class Pretender:  # local, so that Ray sends its code: workers can't import test modules
+        def train(self, stage: Any, start: str, out: StageDir, pool: Any) -> TrainResult:
+            for step in (1, 2):
+                append_jsonl(out.metrics, {"step": step, "loss": 1 / step})
+            if how == "dies":
+                os._exit(1)
+            if how == "raises":
+                raise ValueError("the learning rate is no number")
+            return TrainResult(2, 0, {}, out.policy)
 
-    def train(self, stage: Any, start: str, out: StageDir, pool: Any) -> TrainResult:
-        for step in (1, 2):
-            append_jsonl(out.metrics, {"step": step, "loss": 1 / step})
-        if self.how == "dies":
-            os._exit(1)
-        if self.how == "raises":
-            raise ValueError("the learning rate is no number")
-        return TrainResult(2, 0, {}, out.policy)
+    return ray.remote(Pretender).options(num_cpus=0.1).remote()
 
 
 def pretend(base: Path, out: Path, how: str) -> tuple[TrainResult | Exception, list[dict[str, Any]], Any]:
     """What run_stage returns or raises, the rows it reports, and the worker."""
-    import ray
-
     (stage,) = planned(base, SFT)
-    worker = ray.remote(Pretender).options(num_cpus=0.1).remote(how)
+    worker = pretender(how)
     seen: list[dict[str, Any]] = []
     try:
         return run_stage(worker, stage, start_folder=base, out=StageDir(out), on_step=seen.append), seen, worker
