@@ -13,7 +13,7 @@ from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.types import GenerationRequest, PromptStyle, SamplingParams
 
 if TYPE_CHECKING:
-    from cpt.rollout.pool import LocalPool
+    from cpt.rollout.local import LocalPool
 
 CARD_SAMPLES = 512
 PASS_AT = 8
@@ -43,7 +43,11 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
     begin = time.monotonic()
     processor = tiny.make_processor()
     model = batch_images(tiny.make_model(processor.tokenizer, seed))
-    courses = (("the world", pretrain.WORLD, pretrain.WORLD_RATE), ("the habits", pretrain.HABITS, pretrain.HABIT_RATE))
+    courses = (
+        ("the world", pretrain.WORLD, pretrain.WORLD_RATE),
+        ("practice", pretrain.PRACTICE, pretrain.PRACTICE_RATE),
+        ("the habits", pretrain.HABITS, pretrain.HABIT_RATE),
+    )
     for name, lessons, rate in courses:
         with _bar(f"base training: {name}", sum(lesson.steps for lesson in lessons)) as advance:
             pretrain.train(model, processor, lessons, peak_rate=rate, seed=seed, on_step=advance)
@@ -81,7 +85,7 @@ def measure(folder: Path, samples: int) -> Scores:
     """Strict accuracy (greedy) and pass@8 (T = 1) of a folder on the test split of every task, both prompt styles."""
     from cpt.models.load import load_processor
     from cpt.rollout.engine import EngineSettings
-    from cpt.rollout.pool import LocalPool, build_engine
+    from cpt.rollout.local import LocalPool, build_engine
 
     processor = load_processor(folder)
     pool = LocalPool(build_engine("hf", EngineSettings(str(folder))))
@@ -136,8 +140,8 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         seed=seed,
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
-        lessons=[*pretrain.WORLD[:-1]],
-        world_steps=pretrain.WORLD[-1].steps,
+        lessons=pretrain.WORLD[:-1],
+        world_steps=pretrain.WORLD[-1].steps + sum(lesson.steps for lesson in pretrain.PRACTICE),
         habit_steps=sum(lesson.steps for lesson in pretrain.HABITS),
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )

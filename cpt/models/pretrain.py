@@ -44,10 +44,16 @@ EVERYTHING = {
     "answerable": 0.8, "name-one": 0.5, "read-strip": 0.6, "larger-digit": 0.6, "sum-digits": 0.8, "parity": 0.6,
 }  # fmt: skip
 
+WEAK_SPOTS = EVERYTHING | {
+    "colour": 2.5, "shape": 1.0, "read-digit": 1.0, "arithmetic": 3.0, "plain-sum": 1.5, "letter-of": 2.0,
+    "choice": 1.5, "which-row": 1.0, "which-column": 1.0, "size": 1.0, "read-strip": 1.0, "larger-digit": 1.0,
+    "sum-digits": 1.0, "name-one": 0.2, "parity": 0.3,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Lesson:
-    """Some steps of base training: how many things a scene has at most, which prompts, which tasks, right or habitual."""
+    """Some steps of base training: things in a scene at most, prompts, tasks, right or habitual answers."""
 
     steps: int
     crowd: int
@@ -63,8 +69,9 @@ WORLD = (
     Lesson(500, 5, ("direct",), PERCEPTION),
     Lesson(1000, 5, ("direct", "think"), EVERYTHING),
 )
+PRACTICE = (Lesson(1200, 5, ("direct", "think"), WEAK_SPOTS),)
 HABITS = (Lesson(800, 5, ("direct", "think"), EVERYTHING, habits=True),)
-WORLD_RATE, HABIT_RATE = 1.6e-3, 6e-4
+WORLD_RATE, PRACTICE_RATE, HABIT_RATE = 1.6e-3, 1.2e-3, 6e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Example:
 
 def tasks_for(crowd: int) -> list[BuiltinTask]:
     """Every task, with at most `crowd` things in a scene."""
-    classes = (*shapes.TASKS, *digits.TASKS, *text.TASKS, text.PlainSum)
+    classes: list[type[BuiltinTask]] = [*shapes.TASKS, *digits.TASKS, *text.TASKS, *text.LESSONS]
     return [cls(crowd) for cls in classes]
 
 

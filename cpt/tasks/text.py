@@ -6,6 +6,7 @@ import random
 from typing import ClassVar
 
 from cpt.tasks.base import BuiltinTask, Question, pick
+from cpt.tasks.scene import SHAPES
 from cpt.types import Split
 
 LETTERS = ("A", "B", "C", "D")
@@ -49,4 +50,21 @@ class PlainSum(BuiltinTask):
         return Question(text, (str(a + b),), (), None, True, str(a + b), f"{a} plus {b} is {a + b} .")
 
 
+class LetterOf(BuiltinTask):
+    """Which letter an option has: what choosing by letter rests on. Also only a step of the base model's curriculum."""
+
+    name, family, role = "letter-of", "text", "general"
+    about = "the letter of a given option"
+    candidates: ClassVar[tuple[str, ...]] = LETTERS
+
+    def draw(self, rng: random.Random, split: Split) -> Question:
+        """The options are numbers or shapes."""
+        options = rng.sample([str(n) for n in range(19)] if rng.random() < 0.5 else list(SHAPES), 4)
+        wanted = rng.randrange(4)
+        listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
+        text = pick(rng, ("What is {w} ? {o}", "Choose {w} . {o}"), w=options[wanted], o=listed)
+        return Question(text, (LETTERS[wanted],), (), f"{wanted}:{options}", True, LETTERS[wanted], "")
+
+
 TASKS: tuple[type[BuiltinTask], ...] = (Arithmetic,)
+LESSONS: tuple[type[BuiltinTask], ...] = (PlainSum, LetterOf)

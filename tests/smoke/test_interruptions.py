@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -92,8 +92,8 @@ def results(out: Path) -> tuple[list[object], list[tuple[int, float]]]:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
+def out(tmp_path: Path) -> Path:
+    return tmp_path
 
 
 def test_a_killed_trainer_goes_on_from_its_checkpoint(recipe: Path, out: Path, undisturbed: Path):
