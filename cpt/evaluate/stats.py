@@ -159,10 +159,11 @@ def format_metric(metric: Metric | Mapping[str, Any], *, signed: bool = False, d
 
 
 def format_number(value: float, *, signed: bool = False, digits: int = 1) -> str:
-    """Fixed number of digits, on demand with its sign, with a true minus and never `-0.0`."""
+    """Fixed number of digits, on demand with its sign; a true minus, and zero has no sign."""
     rounded = round(value, digits)
-    text = f"{0.0 if math.isclose(rounded, 0) else rounded:{'+' if signed else ''}.{digits}f}"
-    return text.replace("-", "−")
+    if rounded == 0:
+        return f"{0.0:.{digits}f}"
+    return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
 def mean_or_nan(values: Sequence[float] | Floats) -> float:

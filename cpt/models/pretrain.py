@@ -69,8 +69,8 @@ WORLD = (
     Lesson(500, 5, ("direct",), PERCEPTION),
     Lesson(1000, 5, ("direct", "think"), EVERYTHING),
 )
-PRACTICE = (Lesson(1200, 5, ("direct", "think"), WEAK_SPOTS),)
-HABITS = (Lesson(800, 5, ("direct", "think"), EVERYTHING, habits=True),)
+PRACTICE = (Lesson(1200, 4, ("direct", "think"), WEAK_SPOTS),)
+HABITS = (Lesson(700, 4, ("direct", "think"), EVERYTHING, habits=True),)
 WORLD_RATE, PRACTICE_RATE, HABIT_RATE = 1.6e-3, 1.2e-3, 6e-4
 
 

@@ -11,11 +11,11 @@ from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import Metric, format_number, mean_or_nan
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
-from cpt.report.gates import LEARNED, caveats, stage_gates, task_gates
+from cpt.report.gates import caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
-from cpt.report.summary import DEFINED, MATCHED, SCORINGS, TITLES, Summary, summarise
+from cpt.report.summary import DEFINED, LEARNED, MATCHED, SCORINGS, TITLES, Summary, summarise
 from cpt.report.timing import time_bars
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).

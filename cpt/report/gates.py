@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.report.load import RunData, StageRun
-from cpt.report.summary import ArmSummary, Summary
+from cpt.report.summary import LEARNED, ArmSummary, Summary
 
-LEARNED = 0.10  # gain over the base model from which a task counts as learned
 HEADROOM = 0.10  # less than this left to learn is flagged
 NO_SKILL = 0.02  # a base this rarely right gives on-policy methods nothing to reinforce
 GENERAL_SKILL = 0.50  # a general task the base can't do can't be forgotten

@@ -41,8 +41,18 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
                 axes.invert_yaxis()
             axes.set_title("better is up and to the right", color=MUTED, fontsize=8.5)
             axes.margins(0.12)
+            axes.set_xlim(_at_least(axes.get_xlim(), 10.0))
+            axes.set_ylim(_at_least(axes.get_ylim(), 10.0))
         figure.legend(handles=_family_legend(summary.run), loc="outside upper left", ncols=6)
         return to_svg(figure, f"tradeoff-{scoring}")
+
+
+def _at_least(limits: tuple[float, float], span: float) -> tuple[float, float]:
+    """Limits of an axis, in their order, widened to `span`: a curve of rounding errors should look flat."""
+    low, high = limits
+    missing = max(0.0, span - abs(high - low))
+    side = math.copysign(missing / 2, high - low)
+    return low - side, high + side
 
 
 def _both(headline: dict[str, Metric], name: str) -> bool:
@@ -134,6 +144,8 @@ def _by_stage(
                 axes.set_ylabel(label)
             if column + columns >= panels:
                 axes.set_xlabel("after stage")
+        assert first is not None
+        first.set_ylim(_at_least(first.get_ylim(), 5.0))  # the panels share it
         _legend_below(figure, run, run.arms)
         return to_svg(figure, name)
 
@@ -163,6 +175,7 @@ def learning_curves(run: RunData) -> str:
                 for arm in arms:
                     for steps, values in _series(arm, column + 1, key):
                         axes.plot(steps, values, color=colours[arm.name], lw=1.2)
+                axes.locator_params(axis="x", integer=True, nbins=7)
                 axes.set_title(f"{column + 1}  {task}" if number == 0 else "")
                 if column == 0:
                     axes.set_ylabel(label)
@@ -204,6 +217,7 @@ def logprob_gap(run: RunData) -> str:
             axes.axhline(bound, color="#b3261e", lw=1.1, ls=(0, (4, 2)))
             axes.annotate(f"bound {bound:g}", (1, bound), xycoords=("axes fraction", "data"), xytext=(-4, 4),
                           textcoords="offset points", ha="right", fontsize=8.5, color="#b3261e")  # fmt: skip
+        axes.locator_params(axis="x", integer=True)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
         axes.set_xlabel("step, stages one after another")

@@ -1,4 +1,4 @@
-"""The world of shapes: up to five coloured shapes of two sizes on a 3x3 grid, drawn into 48x48 pixels."""
+"""The world of shapes: up to four coloured shapes of two sizes on a 3x3 grid, drawn into 48x48 pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKGROUND = (245, 245, 245)
 SHADE = 24  # how much darker the last row (in red) and the last column (in blue) of the ground are
 SIZE = 48
 CELL = SIZE // 3
-MAX_OBJECTS = 5
+MAX_OBJECTS = 4
 _HALF = {True: 7, False: 4}  # half the side of a large and of a small shape, in pixels
 
 

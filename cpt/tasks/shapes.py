@@ -48,7 +48,7 @@ class CountColour(BuiltinTask):
     candidates = tuple(str(i) for i in range(MAX_OBJECTS + 1))
 
     def draw(self, rng: random.Random, split: Split) -> Question:
-        """Counts from 0 to 5; half of the questions ask for a colour that is there."""
+        """Counts from 0 to 4; most of the questions ask for a colour that is there."""
         scene = draw_scene(rng, 1, self.crowd)
         colour = rng.choice(scene).colour if rng.random() < 0.7 else rng.choice(COLOUR_NAMES)
         text = pick(

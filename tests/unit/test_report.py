@@ -175,6 +175,7 @@ def test_arms_at_matched_new_task_accuracy_are_compared_by_hand(tmp_path: Path) 
     assert one.headline()["essential"].value == pytest.approx(0.6)
     strict = next(pair for pair in summary.pairs if pair.scoring == "strict")
     assert strict.matched
+    assert strict.learned
     assert strict.gaps["MFT"].value == 0
     assert strict.gaps["FM"].value == pytest.approx(0.5)
     assert strict.gaps["retention"].value == pytest.approx(-0.5)
@@ -186,6 +187,14 @@ def test_without_a_matched_setting_the_closest_pair_is_shown_as_unmatched(tmp_pa
     pair = summarise(load_run(tmp_path)).pairs[0]
     assert not pair.matched
     assert pair.gaps["MFT"].value == pytest.approx(0.3)
+
+
+def test_arms_that_learned_nothing_are_matched_but_not_learned(tmp_path: Path) -> None:
+    idle = {(i, task): bits for i in (1, 2) for (_, task), bits in BASE.items()}
+    hand_made(tmp_path, {"sft": {**BASE, **idle}, "grpo": idle}, ["a", "b"], ["x"])
+    pair = summarise(load_run(tmp_path)).pairs[0]
+    assert pair.matched
+    assert not pair.learned
 
 
 def test_samples_that_flipped_come_first(tmp_path: Path) -> None:

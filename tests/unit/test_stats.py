@@ -108,6 +108,6 @@ def test_a_bootstrap_that_makes_no_sense_is_refused(bad) -> None:
 def test_metrics_are_printed_in_percent_and_undefined_ones_as_their_reason() -> None:
     metric = Metric("FM", 0.1234, -0.0001, 0.2, "def")
     assert format_metric(metric) == "12.3 [0.0, 20.0]"
-    assert format_metric(metric, signed=True) == "+12.3 [+0.0, +20.0]"
+    assert format_metric(metric, signed=True) == "+12.3 [0.0, +20.0]"
     assert format_metric(metric.as_dict(), digits=2) == "12.34 [−0.01, 20.00]"
     assert format_metric(undefined("FM", "def", "one task only")) == "n/a: one task only"

@@ -1,0 +1,218 @@
+"""The rollout pool on real Ray actors: pushes, versions, refusals, an engine's death, the end of the pool."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.smoke
+
+from cpt.rollout.encode import encode_prompts  # noqa: E402
+from cpt.rollout.engine import StaleWeights, logprob_gap, request_seed  # noqa: E402
+from cpt.rollout.pool import RolloutPool  # noqa: E402
+from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E402
+
+MODEL = "builtin/tiny-qwen2_5-vl"
+SAMPLED = SamplingParams(max_tokens=8, temperature=1.0, n=4)
+
+
+@pytest.fixture(scope="module", params=["hf", "vllm"])
+def pool(request: pytest.FixtureRequest) -> Iterator[RolloutPool]:
+    import ray
+
+    if request.param == "vllm":
+        pytest.importorskip("vllm")
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="ERROR", log_to_driver=False)
+    try:
+        started = RolloutPool.start(MODEL, engine=request.param, max_model_len=256)
+        yield started
+        pids = [info["pid"] for info in started.info()]
+        started.close()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))  # no engine outlives its pool
+    finally:
+        ray.shutdown()
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    from cpt.models.load import load_policy
+
+    return load_policy(MODEL)
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[GenerationRequest]:
+    """Three prompts with a picture each and two without."""
+    from cpt.models.load import load_processor
+
+    noise = np.random.default_rng(0)
+    images = [(Image.fromarray(noise.integers(0, 255, (48, 48, 3), dtype=np.uint8)),) for _ in range(3)]
+    question = [{"type": "text", "text": "what color is the circle ?"}]
+    chats = [[{"role": "user", "content": [{"type": "image"}, *question]}] for _ in images]
+    chats += [[{"role": "user", "content": question * k}] for k in (1, 2)]
+    pictures = [*images, (), ()]
+    ids = encode_prompts(load_processor(MODEL), chats, pictures)
+    return [GenerationRequest(i, p, request_seed("test", k)) for k, (i, p) in enumerate(zip(ids, pictures, strict=True))]
+
+
+def trainer_logprobs(policy, requests: list[GenerationRequest], answers: list[list[Completion]]) -> list[list[float]]:
+    """Log-probabilities by a plain forward pass, vision tokens excluded, one completion at a time."""
+    import torch
+
+    from cpt.models.load import load_processor
+    from cpt.rollout.engine import banned_tokens
+
+    processor = load_processor(MODEL)
+    rows = []
+    for request, answer in zip(requests, answers, strict=True):
+        pixels = processor.image_processor(images=list(request.images), return_tensors="pt") if request.images else {}
+        for completion in answer:
+            ids = torch.tensor([[*request.prompt_ids, *completion.token_ids]])
+            kinds = {"mm_token_type_ids": ids.eq(policy.config.image_token_id).long()} if request.images else {}
+            with torch.no_grad():
+                logits = policy(input_ids=ids, attention_mask=torch.ones_like(ids), **kinds, **pixels).logits[0]
+            logits = logits[len(request.prompt_ids) - 1 : -1]
+            logits[:, list(banned_tokens(policy.config))] = -1e4
+            chosen = torch.tensor(completion.token_ids)[:, None]
+            rows.append(logits.log_softmax(-1).gather(1, chosen)[:, 0].tolist())
+    return rows
+
+
+def flat(answers: list[list[Completion]]) -> list[list[float]]:
+    return [completion.logprobs for answer in answers for completion in answer]
+
+
+def test_nothing_before_the_first_push(pool, requests):
+    with pytest.raises(StaleWeights, match="none"):
+        pool.generate(requests, SAMPLED, version="v0")
+
+
+def test_folder_push_gives_the_folders_policy(pool, policy, requests):
+    assert pool.push_folder(MODEL, "base") == "base"
+    answers = pool.generate(requests, SAMPLED, version="base")
+    assert [len(answer) for answer in answers] == [4] * 5
+    assert all(1 <= len(c.token_ids) <= 8 for answer in answers for c in answer)
+    assert logprob_gap(flat(answers), trainer_logprobs(policy, requests, answers)) <= 1e-4
+
+
+def test_push_replaces_every_weight_and_old_versions_are_refused(pool, policy, requests):
+    import torch
+
+    changed = type(policy)(type(policy.config).from_pretrained(_folder())).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for (_, parameter), (_, old) in zip(changed.named_parameters(), policy.named_parameters(), strict=True):
+            parameter.copy_(old + 0.05 * torch.randn_like(old))
+    pool.push_folder(MODEL, "base")
+    before = pool.generate(requests, SAMPLED, version="base")
+    pool.push(changed.named_parameters(), "changed")
+    after = pool.generate(requests, SAMPLED, version="changed")
+    assert logprob_gap(flat(after), trainer_logprobs(changed, requests, after)) <= 1e-4
+    assert [c.logprobs for a in before for c in a] != [c.logprobs for a in after for c in a]
+    with pytest.raises(StaleWeights, match="'base'"):
+        pool.generate(requests, SAMPLED, version="base")
+
+
+def test_results_do_not_depend_on_the_batch_or_on_what_came_before(pool, requests):
+    pool.push_folder(MODEL, "base")
+    first = pool.generate(requests, SAMPLED, version="base")
+    backwards = pool.generate(requests[::-1], SAMPLED, version="base")
+    assert pool.generate(requests, SAMPLED, version="base") == first
+    assert [[c.token_ids for c in a] for a in backwards[::-1]] == [[c.token_ids for c in a] for a in first]
+    assert len({tuple(c.token_ids) for c in first[0]}) > 1  # four completions of one prompt have streams of their own
+
+
+def test_vision_tokens_are_never_sampled(pool, requests):
+    from transformers import AutoConfig
+
+    from cpt.rollout.engine import banned_tokens
+
+    banned = banned_tokens(AutoConfig.from_pretrained(_folder()))
+    assert len(banned) == 4
+    pool.push_folder(MODEL, "base")
+    hot = SamplingParams(max_tokens=16, temperature=50.0, n=16)  # nearly uniform
+    answers = pool.generate(requests, hot, version="base")
+    assert not {token for answer in answers for c in answer for token in c.token_ids} & set(banned)
+
+
+def test_a_prompt_that_the_engine_would_read_otherwise_is_refused(pool, requests):
+    pool.push_folder(MODEL, "base")
+    image = max(set(requests[0].prompt_ids), key=list(requests[0].prompt_ids).count)
+    ids = list(requests[0].prompt_ids)
+    ids.remove(image)
+    with pytest.raises(ValueError, match="pixel limits"):
+        pool.generate([GenerationRequest(ids, requests[0].images, 0)], SAMPLED, version="base")
+    with pytest.raises(ValueError, match="limit of 256 tokens"):
+        pool.generate([GenerationRequest(ids * 30, requests[0].images, 0)], SAMPLED, version="base")
+    assert pool.generate(requests, SAMPLED, version="base")  # and the engine is none the worse for it
+
+
+def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, requests):
+    pool.push_folder(MODEL, "base")
+    params = SamplingParams(max_tokens=64, temperature=5.0, n=16)
+    expected = pool.generate(requests * 8, params, version="base")
+    (info,) = pool.info()
+    killer = _kill_after(info["pid"], 0.3)
+    assert pool.generate(requests * 8, params, version="base") == expected
+    killer.join()
+    (again,) = pool.info()
+    assert again["pid"] != info["pid"]
+    assert pool.stats.restarts == 1
+
+
+def test_an_engine_killed_between_two_calls_is_refilled(pool, requests):
+    pool.push_folder(MODEL, "base")
+    expected = pool.generate(requests, SAMPLED, version="base")
+    (info,) = pool.info()
+    os.kill(info["pid"], signal.SIGKILL)
+    assert pool.generate(requests, SAMPLED, version="base") == expected
+
+
+def test_another_process_pushes_and_generates(pool, requests):
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def elsewhere(handle: RolloutPool, requests: list[GenerationRequest]) -> list[list[Completion]]:
+        handle.push_folder(MODEL, "elsewhere")
+        return handle.generate(requests, SAMPLED, version="elsewhere")
+
+    pool.push_folder(MODEL, "base")
+    expected = pool.generate(requests, SAMPLED, version="base")
+    assert ray.get(elsewhere.remote(pool, requests)) == expected
+    with pytest.raises(StaleWeights, match="elsewhere"):  # the engines hold what the other process pushed
+        pool.generate(requests, SAMPLED, version="base")
+    pool.push_folder(MODEL, "base again")
+    assert pool.generate(requests, SAMPLED, version="base again") == expected
+
+
+def _folder() -> str:
+    from cpt.models.load import resolve_model
+
+    return resolve_model(MODEL)
+
+
+def _kill_after(pid: int, seconds: float):
+    import threading
+
+    def kill() -> None:
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
