@@ -111,7 +111,7 @@ class RolloutPool:
         actor = ray.remote(max_restarts=MAX_RESTARTS)(EngineActor).options(
             num_cpus=cpus_per_engine,
             num_gpus=gpus_per_engine,
-            runtime_env={"env_vars": engine_env(kind, gpu=gpus_per_engine > 0)},
+            runtime_env={"env_vars": engine_env(kind, gpu=gpus_per_engine > 0, engines=engines)},
         )
         pool = cls([actor.remote(kind, chosen) for _ in range(engines)], kind, chosen)
         try:
