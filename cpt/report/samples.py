@@ -46,7 +46,7 @@ class Card:
     """One test sample.
 
     Attributes:
-        question: of the task, or the whole prompt where the task is not installed.
+        question: of the task, or the whole prompt where this installation has not the run's task.
         images: PNG data URIs.
         columns: what the cells of a row stand for.
         flips: in how many of the chosen arms the answer flipped from right to wrong.
@@ -128,6 +128,8 @@ def _card(run: RunData, chosen: Sequence[ArmRun], task: str, name: str, sample: 
         cells = tuple(_cell(record) for record in found)
         rows.append(ArmRow(arm.label, colours[arm.name], arm in chosen, cells, _flipped(run, arm, task, name)))
     rows.sort(key=lambda row: not row.chosen)
+    if sample and shown and not (sample.question in shown.prompt and sample.gold == tuple(shown.gold)):
+        sample = None  # this installation's task makes another sample of this id than the run's did
     return Card(
         task=task,
         sample_id=name,
@@ -147,10 +149,13 @@ def _cell(record: Record | None) -> Cell | None:
 
 
 def _samples(task: str, n: int) -> dict[str, Sample]:
-    """The task's test samples by id, made again; {} if this installation has no such task."""
-    from cpt.tasks import get_task, task_names
+    """The task's test samples by id, made again; {} if this installation has no such task or not as many samples."""
+    from cpt.tasks import get_task
 
-    return {sample.id: sample for sample in get_task(task).samples("test", n)} if task in task_names() else {}
+    try:
+        return {sample.id: sample for sample in get_task(task).samples("test", n)}
+    except ValueError:
+        return {}  # a page without pictures is better than none
 
 
 def data_uri(image: Image) -> str:

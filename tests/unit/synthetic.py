@@ -194,7 +194,7 @@ def _evaluation(
 ) -> list[Record]:
     level, loose = _level(arm, stage, task, tasks)
     rows = []
-    for number, (sample_id, gold) in enumerate(_samples(task, samples)):
+    for number, (sample_id, question, gold) in enumerate(_samples(task, samples)):
         # Mostly the same samples are easy for everybody; a tenth of it is luck.
         ease = 0.9 * _unit(task, number) + 0.1 * _unit(arm.name, seed, stage, task, number)
         strict = int(ease < level)
@@ -205,11 +205,11 @@ def _evaluation(
                 stage=stage,
                 task=task,
                 sample_id=sample_id,
-                prompt=f"question {number} of {task}",
+                prompt=f"<user> {question} <assistant>",
                 completion=completions[1 - strict],
                 finish_reason="stop",
                 extracted="yes" if strict else "no",
-                gold=[gold],
+                gold=list(gold),
                 strict=strict,
                 tolerant=int(ease < loose),
                 n_tokens=4,
@@ -219,13 +219,13 @@ def _evaluation(
 
 
 @lru_cache
-def _samples(task: str, n: int) -> list[tuple[str, str]]:
-    """Ids and answers: those of the real task if there is one of this name."""
+def _samples(task: str, n: int) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Ids, questions and answers: those of the real task if there is one of this name."""
     from cpt.tasks import get_task, task_names
 
     if task in task_names():
-        return [(sample.id, sample.gold[0]) for sample in get_task(task).samples("test", n)]
-    return [(f"{task}/test/{number}", "yes") for number in range(n)]
+        return [(sample.id, sample.question, sample.gold) for sample in get_task(task).samples("test", n)]
+    return [(f"{task}/test/{number}", f"question {number}", ("yes",)) for number in range(n)]
 
 
 def _metrics(arm: Arm, stage: Stage) -> list[dict[str, Any]]:

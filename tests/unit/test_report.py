@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, records
 
+from cpt.files import read_records, write_records
 from cpt.plan import StagePlan
 from cpt.report.build import build_report, render
 from cpt.report.gates import caveats, stage_gates, task_gates
@@ -225,6 +226,17 @@ def test_pictures_of_installed_tasks_are_shown(tmp_path: Path) -> None:
     assert len(cards["which-row"].images) == 1
     assert cards["which-row"].images[0].startswith("data:image/png;base64,iVBOR")
     assert cards["arithmetic"].images == ()
+
+
+def test_a_picture_that_is_not_the_runs_is_not_shown(tmp_path: Path) -> None:
+    store = make_run(tmp_path, [Arm("sft")], tasks=["which-row"], general=[], samples=2)
+    for where in (store.base_dir(0, "direct"), store.stage_dir("sft", 0, 1, "which-row")):
+        asked = [replace(record, prompt="<user> what an older version asked <assistant>") for record in
+                 read_records(where.records)]  # fmt: skip
+        write_records(where.records, asked)
+    for card in sample_cards(summarise(load_run(tmp_path))):
+        assert card.images == ()
+        assert card.question == "<user> what an older version asked <assistant>"
 
 
 # ---- validity
