@@ -13,7 +13,7 @@ from cpt.files import read_json
 from cpt.store import RunStore, read_metrics
 from cpt.types import Record
 
-# The only fields of a planned stage the report can't do without.
+# What the report needs of a planned stage.
 STAGE_FIELDS = (
     "arm",
     "family",
@@ -141,6 +141,9 @@ def load_run(root: str | Path) -> RunData:
     tasks, general = tuple(plan["tasks"]), tuple(plan["general"])
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for stage in plan["stages"]:
+        missing = [name for name in STAGE_FIELDS if name not in stage]
+        if missing:
+            raise ValueError(f"{store.plan_path}: a stage without {', '.join(missing)}; made by another version of cpt")
         by_arm.setdefault(stage["arm"], []).append(stage)
     arms = [_load_arm(store, stages, tasks, general) for stages in by_arm.values()]
     recipe_text = store.recipe_path.read_text(encoding="utf-8") if store.recipe_path.is_file() else ""

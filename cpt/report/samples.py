@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cpt.evaluate.transitions import flipped
 from cpt.report.load import ArmRun, RunData
 from cpt.report.style import arm_colours
 from cpt.report.summary import Summary
@@ -71,12 +72,11 @@ def sample_cards(summary: Summary, *, per_task: int = 3) -> list[Card]:
         ids = next((arm.scores.sample_ids[task] for arm in run.arms if arm.scores.sample_ids[task]), ())
         if not ids:
             continue
-        flips = {name: _flips(run, chosen, task, name) for name in ids}
+        lost = {arm.name: _lost(run, arm, task) for arm in run.arms}
+        flips = {name: sum(name in lost[arm.name] for arm in chosen) for name in ids}
         picked = sorted(ids, key=lambda name: (-flips[name], _natural(name)))[:per_task]
         samples = _samples(task, len(ids))
-        ranked += [
-            (rank, _card(run, chosen, task, name, samples.get(name), flips[name])) for rank, name in enumerate(picked)
-        ]
+        ranked += [(rank, _card(run, chosen, lost, task, name, samples.get(name))) for rank, name in enumerate(picked)]
     # Among equals every task's first card comes before any task's second.
     return [card for _, card in sorted(ranked, key=lambda item: (-item[1].flips, item[0]))]
 
@@ -102,16 +102,15 @@ def _stages(run: RunData, arm: ArmRun, task: str) -> tuple[int, int]:
     return (run.tasks.index(task) + 1 if task in run.tasks else 0), last
 
 
-def _flips(run: RunData, arms: Sequence[ArmRun], task: str, name: str) -> int:
-    return sum(_flipped(run, arm, task, name) for arm in arms)
+def _lost(run: RunData, arm: ArmRun, task: str) -> set[str]:
+    """Samples of the first seed that were right before and are wrong now."""
+    before, after = _stages(run, arm, task)
+    return set(flipped(arm.scores, task, before, after, arm.seeds[0]))
 
 
-def _flipped(run: RunData, arm: ArmRun, task: str, name: str) -> bool:
-    before, after = (arm.records.get((arm.seeds[0], stage, name)) for stage in _stages(run, arm, task))
-    return before is not None and after is not None and before.strict == 1 and after.strict == 0
-
-
-def _card(run: RunData, chosen: Sequence[ArmRun], task: str, name: str, sample: Sample | None, flips: int) -> Card:
+def _card(
+    run: RunData, chosen: Sequence[ArmRun], lost: Mapping[str, set[str]], task: str, name: str, sample: Sample | None
+) -> Card:
     own_stage = run.tasks.index(task) + 1 if task in run.tasks else 0
     middle = 0 < own_stage < len(run.tasks)
     columns = ("base", f"after own stage {own_stage}", "at the end") if middle else ("base", "at the end")
@@ -126,7 +125,7 @@ def _card(run: RunData, chosen: Sequence[ArmRun], task: str, name: str, sample: 
         found = [None if stage is None else arm.records.get((seed, stage, name)) for stage in stages]
         shown = shown or next((record for record in found if record), None)
         cells = tuple(_cell(record) for record in found)
-        rows.append(ArmRow(arm.label, colours[arm.name], arm in chosen, cells, _flipped(run, arm, task, name)))
+        rows.append(ArmRow(arm.label, colours[arm.name], arm in chosen, cells, name in lost[arm.name]))
     rows.sort(key=lambda row: not row.chosen)
     if sample and shown and not (sample.question in shown.prompt and sample.gold == tuple(shown.gold)):
         sample = None  # this installation's task makes another sample of this id than the run's did
@@ -138,7 +137,7 @@ def _card(run: RunData, chosen: Sequence[ArmRun], task: str, name: str, sample: 
         images=tuple(data_uri(image) for image in sample.images) if sample else (),
         columns=columns,
         rows=tuple(rows),
-        flips=flips,
+        flips=sum(row.flipped and row.chosen for row in rows),
     )
 
 

@@ -322,6 +322,13 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         build_report(tmp_path)
 
 
+def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
+    store = make_run(tmp_path, [Arm("sft")], stop_after=0)
+    store.plan_path.write_text(store.plan_path.read_text().replace('"max_logprob_gap"', '"gap"'))
+    with pytest.raises(ValueError, match="a stage without max_logprob_gap"):
+        load_run(tmp_path)
+
+
 def test_stages_of_another_plan_do_not_count(tmp_path: Path) -> None:
     make_run(tmp_path, [Arm("sft")], steps=2)
     done = RunStore(tmp_path).stage_dir("sft", 0, 3, "c").done
