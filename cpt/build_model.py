@@ -45,7 +45,6 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
     model = batch_images(tiny.make_model(processor.tokenizer, seed))
     courses = (
         ("the world", pretrain.WORLD, pretrain.WORLD_RATE),
-        ("practice", pretrain.PRACTICE, pretrain.PRACTICE_RATE),
         ("the habits", pretrain.HABITS, pretrain.HABIT_RATE),
     )
     for name, lessons, rate in courses:
@@ -141,7 +140,7 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
         lessons=pretrain.WORLD[:-1],
-        world_steps=pretrain.WORLD[-1].steps + sum(lesson.steps for lesson in pretrain.PRACTICE),
+        world_steps=pretrain.WORLD[-1].steps,
         habit_steps=sum(lesson.steps for lesson in pretrain.HABITS),
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )

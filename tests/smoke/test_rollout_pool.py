@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stages import random_model
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.smoke
@@ -20,19 +21,26 @@ from cpt.rollout.engine import StaleWeights, logprob_gap, request_seed  # noqa: 
 from cpt.rollout.pool import RolloutPool  # noqa: E402
 from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E402
 
-MODEL = "builtin/tiny-qwen2_5-vl"
-SAMPLED = SamplingParams(max_tokens=8, temperature=1.0, n=4)
+SAMPLED = SamplingParams(max_tokens=8, temperature=0.7, n=4)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in architecture with random weights."""
+    return random_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module", params=["hf", "vllm"])
-def pool(request: pytest.FixtureRequest) -> Iterator[RolloutPool]:
+def pool(request: pytest.FixtureRequest, model: Path) -> Iterator[RolloutPool]:
     import ray
 
     if request.param == "vllm":
         pytest.importorskip("vllm")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="ERROR", log_to_driver=False
+    )
     try:
-        started = RolloutPool.start(MODEL, engine=request.param, max_model_len=256)
+        started = RolloutPool.start(model, engine=request.param, max_model_len=256)
         yield started
         pids = [info["pid"] for info in started.info()]
         started.close()
@@ -49,14 +57,14 @@ def wait_until(condition, seconds: float = 30.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def policy():
+def policy(model: Path):
     from cpt.models.load import load_policy
 
-    return load_policy(MODEL)
+    return load_policy(model)
 
 
 @pytest.fixture(scope="module")
-def requests() -> list[GenerationRequest]:
+def requests(model: Path) -> list[GenerationRequest]:
     """Three prompts with a picture each and two without."""
     from cpt.models.load import load_processor
 
@@ -66,8 +74,10 @@ def requests() -> list[GenerationRequest]:
     chats = [[{"role": "user", "content": [{"type": "image"}, *question]}] for _ in images]
     chats += [[{"role": "user", "content": question * k}] for k in (1, 2)]
     pictures = [*images, (), ()]
-    ids = encode_prompts(load_processor(MODEL), chats, pictures)
-    return [GenerationRequest(i, p, request_seed("test", k)) for k, (i, p) in enumerate(zip(ids, pictures, strict=True))]
+    ids = encode_prompts(load_processor(model), chats, pictures)
+    return [
+        GenerationRequest(i, p, request_seed("test", k)) for k, (i, p) in enumerate(zip(ids, pictures, strict=True))
+    ]
 
 
 def trainer_logprobs(policy, requests: list[GenerationRequest], answers: list[list[Completion]]) -> list[list[float]]:
@@ -77,7 +87,7 @@ def trainer_logprobs(policy, requests: list[GenerationRequest], answers: list[li
     from cpt.models.load import load_processor
     from cpt.rollout.engine import banned_tokens
 
-    processor = load_processor(MODEL)
+    processor = load_processor(policy.config._name_or_path)
     rows = []
     for request, answer in zip(requests, answers, strict=True):
         pixels = processor.image_processor(images=list(request.images), return_tensors="pt") if request.images else {}
@@ -86,7 +96,7 @@ def trainer_logprobs(policy, requests: list[GenerationRequest], answers: list[li
             kinds = {"mm_token_type_ids": ids.eq(policy.config.image_token_id).long()} if request.images else {}
             with torch.no_grad():
                 logits = policy(input_ids=ids, attention_mask=torch.ones_like(ids), **kinds, **pixels).logits[0]
-            logits = logits[len(request.prompt_ids) - 1 : -1]
+            logits = logits[len(request.prompt_ids) - 1 : -1] / SAMPLED.temperature
             logits[:, list(banned_tokens(policy.config))] = -1e4
             chosen = torch.tensor(completion.token_ids)[:, None]
             rows.append(logits.log_softmax(-1).gather(1, chosen)[:, 0].tolist())
@@ -102,23 +112,25 @@ def test_nothing_before_the_first_push(pool, requests):
         pool.generate(requests, SAMPLED, version="v0")
 
 
-def test_folder_push_gives_the_folders_policy(pool, policy, requests):
-    assert pool.push_folder(MODEL, "base") == "base"
+def test_folder_push_gives_the_folders_policy(pool, model, policy, requests):
+    assert pool.push_folder(model, "base") == "base"
     answers = pool.generate(requests, SAMPLED, version="base")
     assert [len(answer) for answer in answers] == [4] * 5
     assert all(1 <= len(c.token_ids) <= 8 for answer in answers for c in answer)
     assert logprob_gap(flat(answers), trainer_logprobs(policy, requests, answers)) <= 1e-4
 
 
-def test_push_replaces_every_weight_and_old_versions_are_refused(pool, policy, requests):
+def test_push_replaces_every_weight_and_old_versions_are_refused(pool, model, policy, requests):
     import torch
 
-    changed = type(policy)(type(policy.config).from_pretrained(_folder())).eval()
+    from cpt.models.load import load_policy
+
+    changed = load_policy(model)
     torch.manual_seed(0)
     with torch.no_grad():
         for (_, parameter), (_, old) in zip(changed.named_parameters(), policy.named_parameters(), strict=True):
             parameter.copy_(old + 0.05 * torch.randn_like(old))
-    pool.push_folder(MODEL, "base")
+    pool.push_folder(model, "base")
     before = pool.generate(requests, SAMPLED, version="base")
     pool.push(changed.named_parameters(), "changed")
     after = pool.generate(requests, SAMPLED, version="changed")
@@ -128,8 +140,8 @@ def test_push_replaces_every_weight_and_old_versions_are_refused(pool, policy, r
         pool.generate(requests, SAMPLED, version="base")
 
 
-def test_results_do_not_depend_on_the_batch_or_on_what_came_before(pool, requests):
-    pool.push_folder(MODEL, "base")
+def test_results_do_not_depend_on_the_batch_or_on_what_came_before(pool, model, requests):
+    pool.push_folder(model, "base")
     first = pool.generate(requests, SAMPLED, version="base")
     backwards = pool.generate(requests[::-1], SAMPLED, version="base")
     assert pool.generate(requests, SAMPLED, version="base") == first
@@ -137,21 +149,21 @@ def test_results_do_not_depend_on_the_batch_or_on_what_came_before(pool, request
     assert len({tuple(c.token_ids) for c in first[0]}) > 1  # four completions of one prompt have streams of their own
 
 
-def test_vision_tokens_are_never_sampled(pool, requests):
+def test_vision_tokens_are_never_sampled(pool, model, requests):
     from transformers import AutoConfig
 
     from cpt.rollout.engine import banned_tokens
 
-    banned = banned_tokens(AutoConfig.from_pretrained(_folder()))
+    banned = banned_tokens(AutoConfig.from_pretrained(model))
     assert len(banned) == 4
-    pool.push_folder(MODEL, "base")
+    pool.push_folder(model, "base")
     hot = SamplingParams(max_tokens=16, temperature=50.0, n=16)  # nearly uniform
     answers = pool.generate(requests, hot, version="base")
     assert not {token for answer in answers for c in answer for token in c.token_ids} & set(banned)
 
 
-def test_a_prompt_that_the_engine_would_read_otherwise_is_refused(pool, requests):
-    pool.push_folder(MODEL, "base")
+def test_a_prompt_that_the_engine_would_read_otherwise_is_refused(pool, model, requests):
+    pool.push_folder(model, "base")
     image = max(set(requests[0].prompt_ids), key=list(requests[0].prompt_ids).count)
     ids = list(requests[0].prompt_ids)
     ids.remove(image)
@@ -162,8 +174,8 @@ def test_a_prompt_that_the_engine_would_read_otherwise_is_refused(pool, requests
     assert pool.generate(requests, SAMPLED, version="base")  # and the engine is none the worse for it
 
 
-def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, requests):
-    pool.push_folder(MODEL, "base")
+def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, model, requests):
+    pool.push_folder(model, "base")
     params = SamplingParams(max_tokens=64, temperature=5.0, n=16)
     expected = pool.generate(requests * 8, params, version="base")
     (info,) = pool.info()
@@ -175,35 +187,29 @@ def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, r
     assert pool.stats.restarts == 1
 
 
-def test_an_engine_killed_between_two_calls_is_refilled(pool, requests):
-    pool.push_folder(MODEL, "base")
+def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests):
+    pool.push_folder(model, "base")
     expected = pool.generate(requests, SAMPLED, version="base")
     (info,) = pool.info()
     os.kill(info["pid"], signal.SIGKILL)
     assert pool.generate(requests, SAMPLED, version="base") == expected
 
 
-def test_another_process_pushes_and_generates(pool, requests):
+def test_another_process_pushes_and_generates(pool, model, requests):
     import ray
 
     @ray.remote(num_cpus=0)
-    def elsewhere(handle: RolloutPool, requests: list[GenerationRequest]) -> list[list[Completion]]:
-        handle.push_folder(MODEL, "elsewhere")
+    def elsewhere(handle: RolloutPool, requests: list[GenerationRequest], model: Path) -> list[list[Completion]]:
+        handle.push_folder(model, "elsewhere")
         return handle.generate(requests, SAMPLED, version="elsewhere")
 
-    pool.push_folder(MODEL, "base")
+    pool.push_folder(model, "base")
     expected = pool.generate(requests, SAMPLED, version="base")
-    assert ray.get(elsewhere.remote(pool, requests)) == expected
+    assert ray.get(elsewhere.remote(pool, requests, model)) == expected
     with pytest.raises(StaleWeights, match="elsewhere"):  # the engines hold what the other process pushed
         pool.generate(requests, SAMPLED, version="base")
-    pool.push_folder(MODEL, "base again")
+    pool.push_folder(model, "base again")
     assert pool.generate(requests, SAMPLED, version="base again") == expected
-
-
-def _folder() -> str:
-    from cpt.models.load import resolve_model
-
-    return resolve_model(MODEL)
 
 
 def _kill_after(pid: int, seconds: float):

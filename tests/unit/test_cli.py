@@ -47,8 +47,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
     def evaluate_folder(*args: Any, **kwargs: Any) -> None:
         noted.append(("eval", args, kwargs))
 
-    module = types.SimpleNamespace(run_recipe=run_recipe, evaluate_folder=evaluate_folder)
-    monkeypatch.setitem(sys.modules, "cpt.run", module)
+    monkeypatch.setitem(sys.modules, "cpt.run", types.SimpleNamespace(run_recipe=run_recipe))
+    evaluate = types.SimpleNamespace(evaluate_folder=evaluate_folder)
+    monkeypatch.setitem(sys.modules, "cpt.evaluate_folder", evaluate)
     return noted
 
 
