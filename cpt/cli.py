@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from cpt import __version__
+from cpt.types import RunFailed
 
 app = typer.Typer(
     name="cpt",
@@ -164,18 +165,18 @@ def build(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of `cpt`: a ValueError is the user's to mend, said without a traceback, exit code 2.
+    """Entry point of `cpt`. A ValueError is the user's to mend (exit code 2); a run that failed is 1; no tracebacks.
 
     CPT_DEBUG=1 shows the traceback.
     """
     try:
         app(args=argv, prog_name="cpt")
-    except ValueError as error:
+    except (ValueError, RunFailed) as error:
         if os.environ.get("CPT_DEBUG"):
             raise
         for line in str(error).splitlines() or [repr(error)]:
             print(f"cpt: error: {line}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, RunFailed) else 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +79,17 @@ class Run:
 
     def evaluate_base(self) -> None:
         """The base model on every task, once per prompt style in use."""
+        made: dict[str, list[Record]] = {}  # greedy decoding is the same for every seed, and so is its key
         for base in self.plan.bases:
             if self.store.is_base_done(base.seed, base.prompt, base.key):
                 continue
             self.progress.stage("base", base.seed, 0, "", "evaluate")
-            with self.store.phase("evaluate", arm="base", seed=base.seed, stage=0):
-                records = self._ask(base.model.path, base.key, base.prompt, arm="base", seed=base.seed, stage=0)
+            if base.key not in made:
+                with self.store.phase("evaluate", arm="base", seed=base.seed, stage=0):
+                    made[base.key] = self._ask(
+                        base.model.path, base.key, base.prompt, arm="base", seed=base.seed, stage=0
+                    )
+            records = [replace(record, seed=base.seed) for record in made[base.key]]
             self.store.mark_base_done(base.seed, base.prompt, base.key, records)
 
     def train_arm(self, stages: Sequence[StagePlan]) -> None:

@@ -19,6 +19,10 @@ FinishReason = Literal["stop", "length"]
 Status = Literal["ok", "no_answer", "ambiguous", "malformed", "error", "timeout"]
 
 
+class RunFailed(RuntimeError):
+    """A run can't go on. The message is for the user, who gets it without a traceback; exit code 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question with its pictures and every answer that counts as right.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_gap, check_sampling, logprob_gap
 from cpt.rollout.local import EngineName, build_engine, choose_engine, local_folder
 from cpt.rollout.sync import fingerprint, pack, read_folder
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, RunFailed, SamplingParams
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ RESTART_TIMEOUT = 600.0  # seconds a restarted engine may take until it answers
 _POLL_SECONDS = 0.25
 
 
-class EngineLost(RuntimeError):
+class EngineLost(RunFailed):
     """An engine can't be brought back."""
 
 

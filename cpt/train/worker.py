@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.train.log import MetricsTail
 from cpt.train.stage import TrainResult
+from cpt.types import RunFailed
 
 if TYPE_CHECKING:
     from cpt.folder import StageDir
@@ -28,11 +29,11 @@ ENVIRONMENT = {
 _UNUSED = ("vllm", "sklearn")
 
 
-class TrainerDied(RuntimeError):
+class TrainerDied(RunFailed):
     """The training process is gone (killed, out of memory). The same stage again goes on from its last checkpoint."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(RunFailed):
     """The training raised an error; trying again would raise it again."""
 
 
