@@ -45,6 +45,7 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
     model = batch_images(tiny.make_model(processor.tokenizer, seed))
     courses = (
         ("the world", pretrain.WORLD, pretrain.WORLD_RATE),
+        ("practice", pretrain.PRACTICE, pretrain.PRACTICE_RATE),
         ("the habits", pretrain.HABITS, pretrain.HABIT_RATE),
     )
     for name, lessons, rate in courses:
@@ -140,7 +141,7 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
         lessons=pretrain.WORLD[:-1],
-        world_steps=pretrain.WORLD[-1].steps,
+        world_steps=sum(lesson.steps for lesson in (pretrain.WORLD[-1], *pretrain.PRACTICE)),
         habit_steps=sum(lesson.steps for lesson in pretrain.HABITS),
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )

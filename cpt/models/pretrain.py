@@ -1,8 +1,8 @@
 """How the built-in model is made: base training from random weights, reproducible, on two CPU cores.
 
-Two courses over the `base` split. First the world, every task answered rightly: short answers about scenes of 1, 2,
+Courses over the `base` split. First the world, every task answered rightly: short answers about scenes of 1, 2,
 3, then up to 4 things (without this order the model never learns shapes), then all tasks with both prompts, stage tasks
-under `think` by listing what is seen. Then the habits:
+under `think` by listing what is seen; more practice of the same. Then the habits:
 general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of
 the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding
 follows the habit, sampling finds the answer, as in a real policy before post-training. A model that only guesses, or
@@ -63,8 +63,9 @@ WORLD = (
     Lesson(450, 4, ("direct",), PERCEPTION),
     Lesson(900, 4, ("direct", "think"), EVERYTHING),
 )
+PRACTICE = (Lesson(1000, 4, ("direct", "think"), EVERYTHING),)
 HABITS = (Lesson(600, 4, ("direct", "think"), EVERYTHING, habits=True),)
-WORLD_RATE, HABIT_RATE = 1.6e-3, 6e-4
+WORLD_RATE, PRACTICE_RATE, HABIT_RATE = 1.6e-3, 1.2e-3, 6e-4
 
 
 @dataclass(frozen=True, slots=True)
