@@ -247,7 +247,8 @@ def _restore_repeated(module: Any, args: tuple[Any, ...], output: Any) -> Any:
     pictures = int(places.max()) + 1
 
     def repeat(x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(0, (pictures, -1)).index_select(0, places).flatten(0, 1)
+        per_picture: torch.Tensor = x.unflatten(0, (pictures, -1))
+        return per_picture.index_select(0, places).flatten(0, 1)
 
     for key, value in output.items():
         output[key] = [repeat(x) for x in value] if isinstance(value, list | tuple) else repeat(value)

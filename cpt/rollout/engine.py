@@ -16,6 +16,10 @@ UNLOADED = "none"
 """Version of an engine that nothing has been pushed to since it started."""
 
 
+MAX_TEMPERATURE = 2.0
+"""vLLM's limit, and so everybody's."""
+
+
 class StaleWeights(RuntimeError):
     """The engine holds other weights than the caller expects."""
 
@@ -154,7 +158,7 @@ def check_expansion(engine: Sequence[int], trainer: Sequence[int], image: int | 
     if ours != theirs:
         raise ValueError(
             f"the engine makes {ours} image tokens of a prompt's images, the trainer {theirs}: their image processors "
-            "have different pixel limits; use the same min_pixels and max_pixels (size) in the model's preprocessor config"
+            "have different pixel limits; give both the same min_pixels and max_pixels (the processor's `size`)"
         )
     raise ValueError(f"the engine read a prompt as {len(engine)} other token ids than the trainer's {len(trainer)}")
 
@@ -173,8 +177,8 @@ def check_request(request: GenerationRequest, settings: EngineSettings, max_mode
 
 def check_sampling(params: SamplingParams) -> None:
     """Whether sampling parameters make sense. ValueError if not."""
-    if params.max_tokens < 1 or params.n < 1 or params.temperature < 0:
-        raise ValueError(f"max_tokens and n must be at least 1 and temperature at least 0: {params}")
+    if params.max_tokens < 1 or params.n < 1 or not 0 <= params.temperature <= MAX_TEMPERATURE:
+        raise ValueError(f"max_tokens and n must be at least 1, temperature between 0 and {MAX_TEMPERATURE}: {params}")
     if params.temperature == 0 and params.n > 1:
         raise ValueError(f"greedy generation (temperature 0) has one completion per prompt; n is {params.n}")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BAN = -100.0  # the lowest bias vLLM takes; e^-100 is 0 beside any float32 probability
 _CPU_KV_CACHE_BYTES = 1 << 30
+_CPU_PREFILL_TOKENS = 8192  # in one forward pass
 
 
 class VLLMEngine:
@@ -45,7 +46,6 @@ class VLLMEngine:
         from vllm import LLM
         from vllm.platforms import current_platform
 
-        cpu = current_platform.is_cpu()
         self.settings = settings
         self.llm = LLM(
             model=settings.model_path,
@@ -58,12 +58,8 @@ class VLLMEngine:
             generation_config="vllm",  # the folder's sampling defaults (top-p, penalties) don't belong in a comparison
             logprobs_mode="processed_logprobs",
             weight_transfer_config={"backend": BACKEND},
-            enforce_eager=cpu,
-            # A CPU's blocks of 128 tokens hold most prompts whole, and equal prompts are sampled in one request anyway.
-            enable_prefix_caching=not cpu,
             disable_log_stats=True,
-            **({"kv_cache_memory_bytes": _CPU_KV_CACHE_BYTES} if cpu else {}),
-            **({} if cpu else {"gpu_memory_utilization": settings.gpu_memory_utilization}),
+            **(_cpu_options(settings) if current_platform.is_cpu() else _gpu_options(settings)),
         )
         self.tokenizer = self.llm.get_tokenizer()
         self.max_model_len = int(self.llm.model_config.max_model_len)
@@ -144,3 +140,26 @@ class VLLMEngine:
         logprobs = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return Completion(ids, logprobs, text, "length" if output.finish_reason == "length" else "stop")
+
+
+def _gpu_options(settings: EngineSettings) -> dict[str, Any]:
+    return {"gpu_memory_utilization": settings.gpu_memory_utilization, "enable_prefix_caching": True}
+
+
+def _cpu_options(settings: EngineSettings) -> dict[str, Any]:
+    """Prompts are prefilled whole: vLLM rewinds the random stream of a seeded request whose prefill it interrupts.
+
+    A CPU's generators can't be rewound: RuntimeError "CPU Generator does not use offset" (vLLM 0.31).
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(settings.model_path, trust_remote_code=settings.trust_remote_code)
+    longest = settings.max_model_len or config.get_text_config().max_position_embeddings
+    return {
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(_CPU_PREFILL_TOKENS, longest),
+        # Blocks of 128 tokens hold most prompts whole, and equal prompts are sampled in one request anyway.
+        "enable_prefix_caching": False,
+        "kv_cache_memory_bytes": _CPU_KV_CACHE_BYTES,
+    }

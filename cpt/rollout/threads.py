@@ -1,8 +1,8 @@
 """Threads and waiting policy of trainer and engine processes.
 
-On a CPU a trainer and its engines take turns, so each may use all cores, if those who wait really wait: OpenMP's threads
-spin at every barrier for milliseconds by default, and a spinning thread keeps the other process's thread from the core that
-its own barrier is waiting for.
+On a CPU a trainer and its engines take turns, so each may use all cores, if those who wait really wait: OpenMP's
+threads spin at every barrier for milliseconds by default, and a spinning thread keeps the other process's thread from
+the core that its own barrier is waiting for.
 """
 
 from __future__ import annotations

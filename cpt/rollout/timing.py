@@ -34,6 +34,7 @@ class Phases:
         self._switch()
         seconds, total = self.seconds, self._since - self._start
         self.seconds, self._start = {}, self._since
+        seconds.pop(REST, None)  # measured only to keep it out of the phase around it
         return seconds | {REST: max(0.0, total - sum(seconds.values()))}
 
     @property
