@@ -57,11 +57,11 @@ class Lesson:
 
 
 WORLD = (
-    Lesson(200, 1, ("direct",), FIRST),
-    Lesson(150, 2, ("direct",), PERCEPTION),
-    Lesson(200, 3, ("direct",), PERCEPTION),
-    Lesson(450, 4, ("direct",), PERCEPTION),
-    Lesson(900, 4, ("direct", "think"), EVERYTHING),
+    Lesson(250, 1, ("direct",), FIRST),
+    Lesson(200, 2, ("direct",), PERCEPTION),
+    Lesson(250, 3, ("direct",), PERCEPTION),
+    Lesson(500, 4, ("direct",), PERCEPTION),
+    Lesson(1000, 4, ("direct", "think"), EVERYTHING),
 )
 PRACTICE = (Lesson(1000, 4, ("direct", "think"), EVERYTHING),)
 HABITS = (Lesson(600, 4, ("direct", "think"), EVERYTHING, habits=True),)
