@@ -122,8 +122,8 @@ def _measure_task(
     )
 
 
-def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int) -> None:
-    """README.md of the model's folder."""
+def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int, note: str = "") -> None:
+    """README.md of the model's folder; `note` is what must be said of how these weights came about."""
     from jinja2 import Template
 
     template = Template(
@@ -138,6 +138,7 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         samples=samples,
         minutes=round(minutes),
         seed=seed,
+        note=note,
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
         lessons=pretrain.WORLD[:-1],
@@ -148,6 +149,6 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def rewrite_card(folder: Path, *, minutes: float, seed: int = 0, samples: int = CARD_SAMPLES) -> None:
+def rewrite_card(folder: Path, *, minutes: float, seed: int = 0, samples: int = CARD_SAMPLES, note: str = "") -> None:
     """Measure a folder again and write its card."""
-    write_card(folder, measure(folder, samples), samples=samples, minutes=minutes, seed=seed)
+    write_card(folder, measure(folder, samples), samples=samples, minutes=minutes, seed=seed, note=note)

@@ -63,8 +63,11 @@ WORLD = (
     Lesson(500, 4, ("direct",), PERCEPTION),
     Lesson(1000, 4, ("direct", "think"), EVERYTHING),
 )
-PRACTICE = (Lesson(1000, 4, ("direct", "think"), EVERYTHING),)
-HABITS = (Lesson(600, 4, ("direct", "think"), EVERYTHING, habits=True),)
+PRACTICE = (
+    Lesson(900, 4, ("direct", "think"), EVERYTHING),
+    Lesson(400, 4, ("direct", "think"), EVERYTHING | {"exists": 8.0, "which-column": 2.0, "relation": 1.5}),
+)
+HABITS = (Lesson(500, 4, ("direct", "think"), EVERYTHING | {"exists": 4.0}, habits=True),)
 WORLD_RATE, PRACTICE_RATE, HABIT_RATE = 1.6e-3, 1.2e-3, 6e-4
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +18,40 @@ if TYPE_CHECKING:
 else:
     _Trainer = object
 
-logger = logging.getLogger(__name__)
 _NAME = re.compile(r"checkpoint-(\d+)")
 _PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # all three are loaded with weights_only=True
 
 
-def whole_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """The newest checkpoint that is complete, and its step. Broken ones that are newer are deleted, with a warning.
+@dataclass(frozen=True)
+class Found:
+    """Where a stage can go on.
+
+    Attributes:
+        path: the checkpoint; None for a start from the beginning.
+        step: optimizer steps done; 0 without a checkpoint.
+        notes: what is wrong with newer checkpoints.
+    """
+
+    path: Path | None = None
+    step: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def last_checkpoint(folder: Path) -> Found:
+    """The newest checkpoint that is complete. Broken ones that are newer are deleted, and the notes say so.
 
     Args:
         folder: holds `checkpoint-<step>` folders; may be absent.
     """
     found = [(int(match[1]), path) for path in _entries(folder) if (match := _NAME.fullmatch(path.name))]
+    notes: list[str] = []
     for step, path in sorted(found, reverse=True):
         problem = what_is_missing(path, step)
         if problem is None:
-            return path, step
-        logger.warning("checkpoint %s can't be used (%s); going back to the one before", path, problem)
+            return Found(path, step, tuple(notes))
+        notes.append(f"{path.name} can't be used ({problem}); going back to the one before")
         shutil.rmtree(path)
-    return None
+    return Found(notes=tuple(notes))
 
 
 def what_is_missing(checkpoint: Path, step: int) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -27,12 +24,14 @@ class TrainResult:
         resumed_from: step of the checkpoint this process went on from; 0 for a start from the beginning.
         seconds: wall time by phase of this process: load, train, save.
         policy: the plain Hugging Face folder.
+        notes: what the user should know, such as a checkpoint that could not be used.
     """
 
     steps: int
     resumed_from: int
     seconds: dict[str, float]
     policy: Path
+    notes: tuple[str, ...] = ()
 
 
 def train_stage(
@@ -57,7 +56,7 @@ def train_stage(
         FloatingPointError: the training diverged.
     """
     from cpt.models.export import save_policy
-    from cpt.train.resume import whole_checkpoint
+    from cpt.train.resume import last_checkpoint
 
     if stage.method.needs_rollouts and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
@@ -69,18 +68,18 @@ def train_stage(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    checkpoint, step = whole_checkpoint(out.checkpoints) or (None, 0)
+    found = last_checkpoint(out.checkpoints)
     trainer = _trainer(stage, Path(start_folder), out, pool)
-    _instrument(trainer, stage, out, step, on_step)
+    _instrument(trainer, stage, out, found.step, on_step)
     lap("load_s")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
     lap("train_s")
     done = trainer.state.global_step
     if done != stage.steps:
         raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
     save_policy(_plain_model(trainer.model, stage, out), start_folder, out.policy)
     lap("save_s")
-    return TrainResult(done, step, seconds, out.policy)
+    return TrainResult(done, found.step, seconds, out.policy, found.notes)
 
 
 def drop_checkpoints(out: StageDir) -> None:

@@ -25,8 +25,8 @@ ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 # Packages that trl and transformers import where they find them and that training makes no use of: vllm (5 s; the
-# engines run in processes of their own) and scikit-learn (1.3 s; for assisted generation).
-_UNUSED = ("vllm", "sklearn")
+# engines run in processes of their own), scikit-learn (1.3 s; for assisted generation) and scipy (for other losses).
+_UNUSED = ("vllm", "sklearn", "scipy")
 
 
 class TrainerDied(RunFailed):
