@@ -80,6 +80,7 @@ def test_a_killed_stage_resumes_to_the_same_weights(base: Path, tmp_path: Path, 
     damaged.write_bytes(damaged.read_bytes()[:-100])
     result = train_stage(stage, start_folder=base, out=killed)
     assert result.resumed_from == 2
+    assert "checkpoint-4 can't be used (optimizer.pt missing or cut off)" in result.notes[0]
     assert digest(killed.policy) == digest(whole.policy)
     assert rows(killed) == rows(whole)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cpt.train.resume import what_is_missing, whole_checkpoint
+from cpt.train.resume import Found, last_checkpoint, what_is_missing
 
 
 def write_checkpoint(folder: Path, step: int, weights: str = "model.safetensors") -> Path:
@@ -34,13 +34,13 @@ def cut(file: Path) -> None:
 def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     for step in (2, 10, 4):
         write_checkpoint(tmp_path, step)
-    assert whole_checkpoint(tmp_path) == (tmp_path / "checkpoint-10", 10)
+    assert last_checkpoint(tmp_path) == Found(tmp_path / "checkpoint-10", 10)
 
 
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
-    assert whole_checkpoint(tmp_path / "absent") is None
+    assert last_checkpoint(tmp_path / "absent") == Found()
     (tmp_path / "runs").mkdir()
-    assert whole_checkpoint(tmp_path) is None
+    assert last_checkpoint(tmp_path) == Found()
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "adapter_model.safetensors"])
@@ -73,9 +73,12 @@ def test_an_interrupted_save_is_found(tmp_path: Path) -> None:
     assert "interrupted" in (what_is_missing(path, 3) or "")
 
 
-def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 2)
     cut(write_checkpoint(tmp_path, 4) / "model.safetensors")
-    assert whole_checkpoint(tmp_path) == (tmp_path / "checkpoint-2", 2)
-    assert "checkpoint-4" in caplog.text
+    found = last_checkpoint(tmp_path)
+    assert (found.path, found.step) == (tmp_path / "checkpoint-2", 2)
+    assert len(found.notes) == 1
+    assert "checkpoint-4" in found.notes[0]
     assert not (tmp_path / "checkpoint-4").exists()
+    assert last_checkpoint(tmp_path).notes == ()
