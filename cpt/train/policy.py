@@ -114,10 +114,14 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
 
     @property
     def _one_pass(self) -> bool:
-        """Whether completions serve one backward pass. Not under gradient checkpointing: a kept graph costs memory."""
+        """Whether TRL takes two passes, and one would do: completions serve one backward pass.
+
+        Not under gradient checkpointing: a kept graph costs memory.
+        """
         args = self.args
+        two = self.vllm_importance_sampling_correction and self.accelerator.num_processes == 1
         once = args.steps_per_generation * args.gradient_accumulation_steps * self.num_iterations == 1
-        return once and not args.gradient_checkpointing and self.accelerator.num_processes == 1
+        return bool(two and once and not args.gradient_checkpointing)
 
 
 def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:

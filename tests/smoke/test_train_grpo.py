@@ -82,7 +82,7 @@ def test_a_stage_with_and_without_pictures(base: Path, pool: LocalPool, tmp_path
 @pytest.mark.parametrize(
     ("settings", "tuning"),
     [
-        ({"beta": 0.04}, "full"),
+        ({"beta": 0.04, "vllm_importance_sampling_correction": False}, "full"),
         ({"num_iterations": 2, "gradient_accumulation_steps": 2}, "full"),
         ({}, {"type": "lora", "r": 2, "alpha": 4}),
     ],
