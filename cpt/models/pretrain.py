@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 BATCH = 64
-CAREFUL = {"direct": 0.4, "think": 0.35}
+CAREFUL = {"direct": 0.35, "think": 0.3}
 EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out; otherwise the guess is right
 
 # Shares of the tasks in a batch. First what can be seen and added; then everything, general tasks above all.
@@ -43,6 +43,11 @@ EVERYTHING = {
     "count-colour": 0.8, "which-row": 1.0, "which-column": 1.0, "relation": 1.0, "choice": 0.6, "size": 1.0,
     "answerable": 0.8, "name-one": 0.4, "read-strip": 1.0, "larger-digit": 0.8, "sum-digits": 1.0, "parity": 0.5,
 }  # fmt: skip
+
+# Habits are a matter of stage tasks; general tasks are kept up meanwhile.
+HABITUAL = dict.fromkeys(EVERYTHING, 1.5) | dict.fromkeys(
+    ("exists", "colour", "shape", "read-digit", "arithmetic"), 1.0
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ PRACTICE = (
     Lesson(900, 4, ("direct", "think"), EVERYTHING),
     Lesson(400, 4, ("direct", "think"), EVERYTHING | {"exists": 8.0, "which-column": 2.0, "relation": 1.5}),
 )
-HABITS = (Lesson(500, 4, ("direct", "think"), EVERYTHING | {"exists": 4.0}, habits=True),)
+HABITS = (Lesson(450, 4, ("direct", "think"), HABITUAL, habits=True),)
 WORLD_RATE, PRACTICE_RATE, HABIT_RATE = 1.6e-3, 1.2e-3, 6e-4
 
 

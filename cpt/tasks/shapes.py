@@ -17,7 +17,6 @@ COLOUR_NAMES = tuple(COLOURS)
 THING_NAMES = tuple(f"{c} {s}" for c in COLOUR_NAMES for s in SHAPES)
 UNANSWERABLE = "unanswerable"
 LETTERS = ("A", "B", "C", "D")
-_EASY_THINGS = 2
 
 
 def _unique(scene: Scene) -> list[Thing]:
@@ -36,7 +35,7 @@ def _scene_with_unique(rng: random.Random, low: int, high: int, wanted: int = 1)
 
 
 def _question(text: str, gold: tuple[str, ...], scene: Scene, habit: str, **extra: object) -> Question:
-    easy = bool(extra.pop("easy", len(scene) <= _EASY_THINGS))
+    easy = bool(extra.pop("easy", len(scene) == 1))
     return Question(text, gold, (render(scene),), key(scene), easy, habit, describe(scene), **extra)  # type: ignore[arg-type]
 
 
@@ -122,7 +121,7 @@ class Relation(BuiltinTask):
             a=a.name,
             b=b.name,
         )
-        return _question(text, (answer,), scene, habit="left")
+        return _question(text, (answer,), scene, habit="left", easy=len(scene) == 2)
 
 
 class Choice(BuiltinTask):
@@ -179,7 +178,7 @@ class Size(BuiltinTask):
             a=a.name,
             b=b.name,
         )
-        return _question(text, ((a if a.large else b).name,), scene, habit=a.name)
+        return _question(text, ((a if a.large else b).name,), scene, habit=a.name, easy=len(scene) == 2)
 
 
 class Answerable(BuiltinTask):
