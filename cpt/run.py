@@ -126,6 +126,8 @@ class Run:
                     if attempt == MAX_RESTARTS:
                         raise
                     self.progress.message(f"{error}; going on from its last checkpoint")
+        for note in result.notes:
+            self.progress.message(f"{stage.label}: {note}")
         self.store.mark_trained(stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds)
         drop_checkpoints(where)
 

@@ -62,7 +62,7 @@ class BaseMethod(Strict):
     warmup_steps: NonNegativeFloat = 0.0  # below 1: a share of all steps
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat = 1.0
-    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch"
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch_fused"
     adam_beta1: Share = 0.9
     adam_beta2: Share = 0.999
     adam_epsilon: PositiveFloat = 1e-8
