@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ def locate_model(name_or_path: str) -> Path | str:
         if name_or_path not in BUILTIN:
             near = difflib.get_close_matches(name_or_path, BUILTIN, n=1, cutoff=0.3)
             raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or BUILTIN)}")
-        return Path(os.environ.get("CPT_BUILTIN_MODEL") or BUILTIN[name_or_path])
+        return BUILTIN[name_or_path]
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path

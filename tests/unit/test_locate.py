@@ -25,7 +25,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_where_models_are(folder, tmp_path, monkeypatch):
-    monkeypatch.delenv("CPT_BUILTIN_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
     assert locate_model(str(folder)) == folder
     assert locate_model("model") == Path("model")
