@@ -117,20 +117,31 @@ def test_a_killed_engine_comes_back_with_the_same_weights(recipe: Path, out: Pat
     assert results(out) == results(undisturbed)
 
 
+def split_agents(driver: subprocess.Popen[bytes]) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The driver's processes, and Ray's two agents of a node apart: those take up to a minute to notice its end."""
+    agents = children(driver, "Agent")
+    return [process for process in children(driver) if process not in agents], agents
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
 def test_ctrl_c_and_a_killed_driver_leave_no_process_and_lose_no_work(recipe: Path, out: Path, undisturbed: Path):
     driver = start(recipe, out)
     until(lambda: steps_logged(out) >= 1, "a step")
-    family = children(driver)
+    family, agents = split_agents(driver)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(PATIENCE) == 130, (out / "log").read_text()
-    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "the end of all")
+    until(lambda: ended(family), "the end of all")
 
     driver = start(recipe, out)
     until(lambda: steps_logged(out) >= 3, "three steps")
-    family = children(driver)
+    family, more_agents = split_agents(driver)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait(PATIENCE)
-    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "the end of all")
+    until(lambda: ended(family), "the end of all")
 
     assert start(recipe, out).wait(PATIENCE) == 0, (out / "log").read_text()
     assert results(out) == results(undisturbed)
+    until(lambda: ended([*agents, *more_agents]), "the end of Ray's agents")
