@@ -21,7 +21,7 @@ IMAGE, VIDEO, START, END = 3, 6, 4, 5
 
 
 def qwen2_5_vl(windows: bool = True):
-    """A random Qwen2.5-VL of a few thousand parameters; with `windows` its first layer attends in windows of 16 pixels."""
+    """A random Qwen2.5-VL of a few thousand parameters; with `windows` its first layer attends in 16-pixel windows."""
     config = transformers.Qwen2_5_VLConfig(
         text_config=dict(
             hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
@@ -30,7 +30,8 @@ def qwen2_5_vl(windows: bool = True):
         ),
         vision_config=dict(
             depth=2, hidden_size=16, intermediate_size=24, num_heads=2, out_hidden_size=32, patch_size=4,
-            spatial_merge_size=2, temporal_patch_size=1, window_size=16, fullatt_block_indexes=[1] if windows else [0, 1],
+            spatial_merge_size=2, temporal_patch_size=1, window_size=16,
+            fullatt_block_indexes=[1] if windows else [0, 1],
             in_channels=3,
         ),
         image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START, vision_end_token_id=END,
