@@ -3,8 +3,8 @@
     python benchmarks/grpo_step.py --steps 10
 
 All train the same model on the same prompts with one batch size, completion limit, optimizer and number of threads,
-each in a process of its own. They take turns step by step, so that whatever else the machine does slows all of them alike;
-the table shows medians. "TRL" is GRPOTrainer with Hugging Face generation as it comes, in the configuration that
+each in a process of its own. They take turns step by step, so that whatever else the machine does slows all of them
+alike; the table shows medians. "TRL" is GRPOTrainer with Hugging Face generation as it comes, in the configuration that
 `cpt.train.policy` gives it.
 """
 
