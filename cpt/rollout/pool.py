@@ -140,10 +140,13 @@ class RolloutPool:
     def push_folder(self, folder: str | Path, version: str) -> str:
         """Give all engines the weights in a model folder (or of a built-in model or Hub id). Returns the version.
 
+        Nothing is sent if this handle's last push was that version and the engines still hold it.
+
         Raises:
             ValueError: the folder is missing, damaged, or of another architecture.
         """
-        if self.pushed is None or self.pushed.version != version:
+        known = self.pushed is not None and self.pushed.version == version
+        if not known or any(info["version"] != version for info in self.info()):
             self.push(read_folder(local_folder(folder)), version)
         return version
 

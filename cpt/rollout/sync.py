@@ -130,8 +130,9 @@ def register_vllm_backend() -> None:
 
         def receive_weights(self, update_info: Arrays) -> None:
             """Load all weights. ValueError if the model has more."""
-            # Names before loading: this puts parameters on the meta device but keeps them all.
             expected = {name for name, _ in self.model.named_parameters()}
+            if _is_tied(self.model_config.hf_config):  # the head is the embedding, though not while it is reloaded
+                expected = {name for name in expected if not name.endswith("lm_head.weight")}
             loaded = self.model.load_weights(unpack(update_info.weights))
             missing = sorted(expected - set(loaded)) if loaded else []
             if missing:
@@ -146,6 +147,11 @@ def register_vllm_backend() -> None:
             """Nothing to do."""
 
     WeightTransferEngineFactory.register_engine(BACKEND, ObjectStoreEngine)
+
+
+def _is_tied(config: Any) -> bool:
+    """Whether a model's output layer shares the weights of its embedding."""
+    return bool(config.tie_word_embeddings or config.get_text_config().tie_word_embeddings)
 
 
 def _repack_tied_head(model: torch.nn.Module) -> None:

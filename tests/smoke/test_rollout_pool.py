@@ -24,23 +24,44 @@ from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E40
 SAMPLED = SamplingParams(max_tokens=8, temperature=0.7, n=4)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in architecture with random weights."""
-    return random_model(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture(scope="module", params=["hf", "vllm"])
-def pool(request: pytest.FixtureRequest, model: Path) -> Iterator[RolloutPool]:
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in architecture with random weights.
+
+    For vLLM with the output layer tied to the embedding: on a CPU it keeps a repacked copy of that layer, which a push
+    that knows no `lm_head.weight` would leave as it was.
+    """
+    folder = tmp_path_factory.mktemp("model")
+    return tied_model(folder) if engine == "vllm" else random_model(folder)
+
+
+def tied_model(folder: Path) -> Path:
+    from cpt.models.tiny import make_model, make_processor, save
+
+    processor = make_processor()
+    model = make_model(processor.tokenizer)
+    for config in (model.config, model.config.text_config):
+        config.tie_word_embeddings = True
+    save(type(model)._from_config(model.config), processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pool(engine: str, model: Path) -> Iterator[RolloutPool]:
     import ray
 
-    if request.param == "vllm":
+    if engine == "vllm":
         pytest.importorskip("vllm")
     ray.init(
         num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="ERROR", log_to_driver=False
     )
     try:
-        started = RolloutPool.start(model, engine=request.param, max_model_len=256)
+        started = RolloutPool.start(model, engine=engine, max_model_len=256)
         yield started
         pids = [info["pid"] for info in started.info()]
         started.close()
@@ -153,7 +174,7 @@ def test_more_prompts_than_fit_one_forward_pass(pool, model, requests):
     """A prompt whose prefill vLLM cuts in two would crash a seeded request on a CPU."""
     pool.push_folder(model, "base")
     alone = pool.generate(requests, SAMPLED, version="base")
-    many = pool.generate(requests * 200, SAMPLED, version="base")
+    many = pool.generate(requests * 30, SAMPLED, version="base")  # 12,000 tokens
     assert [c.token_ids for answer in many[-5:] for c in answer] == [c.token_ids for answer in alone for c in answer]
 
 
@@ -195,7 +216,9 @@ def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, m
     assert pool.stats.restarts == 1
 
 
-def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests):
+def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, engine):
+    if engine == "vllm":
+        pytest.skip("the same code for both kinds of engine, and vLLM takes a quarter of a minute to come back")
     pool.push_folder(model, "base")
     expected = pool.generate(requests, SAMPLED, version="base")
     (info,) = pool.info()
@@ -216,8 +239,8 @@ def test_another_process_pushes_and_generates(pool, model, requests):
     assert ray.get(elsewhere.remote(pool, requests, model)) == expected
     with pytest.raises(StaleWeights, match="elsewhere"):  # the engines hold what the other process pushed
         pool.generate(requests, SAMPLED, version="base")
-    pool.push_folder(model, "base again")
-    assert pool.generate(requests, SAMPLED, version="base again") == expected
+    pool.push_folder(model, "base")
+    assert pool.generate(requests, SAMPLED, version="base") == expected
 
 
 def _kill_after(pid: int, seconds: float):
