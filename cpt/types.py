@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from rewards.score import Score
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -16,7 +18,6 @@ Split = Literal["base", "train", "test"]
 PromptStyle = Literal["direct", "think"]
 TargetStyle = Literal["dataset", "policy", "think"]
 FinishReason = Literal["stop", "length"]
-Status = Literal["ok", "no_answer", "ambiguous", "malformed", "error", "timeout"]
 
 
 class RunFailed(RuntimeError):
@@ -60,16 +61,6 @@ class Completion:
     logprobs: list[float]
     text: str
     finish_reason: FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a scorer says of one completion: value in [0, 1], its named parts, and what it read as the answer."""
-
-    value: float
-    parts: Mapping[str, float]
-    extracted: str
-    status: Status = "ok"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cpt.tasks import prompts
 from cpt.tasks.scene import MAX_OBJECTS
-from cpt.types import PromptStyle, Sample, Score, Split, TargetStyle
+from cpt.types import PromptStyle, Sample, Split, TargetStyle
 from rewards.extract import strict_answer, tolerant_answer
 from rewards.match import accuracy_and_format, exact_match
+from rewards.score import Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,7 +17,8 @@ from cpt.rollout.local import LocalPool, build_engine
 from cpt.tasks import get_task
 from cpt.train.stage import train_stage
 from cpt.train.worker import import_trainers
-from cpt.types import Sample, Score
+from cpt.types import Sample
+from rewards.score import Score
 
 pytestmark = pytest.mark.smoke
 GRPO = {

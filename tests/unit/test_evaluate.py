@@ -11,7 +11,8 @@ from PIL import Image
 
 from cpt.evaluate.evaluate import ask, evaluate_policy, prepare_questions
 from cpt.rollout.encode import encode_prompts
-from cpt.types import Completion, GenerationRequest, Sample, SamplingParams, Score
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+from rewards.score import Score
 
 
 class EchoTask:

@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the ground up. A string is a room: a module and everything below it, or several. A room imports from itself and
 # from lower rows, never from its neighbours in the same row or from above. Of two names that fit, the longer counts.
 LAYERS = [
+    ["rewards"],
     ["cpt cpt.types"],
-    ["rewards", "cpt.files", "cpt.models.locate"],
+    ["cpt.files", "cpt.models.locate"],
     [
         "cpt.tasks",
         "cpt.methods",
