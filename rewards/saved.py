@@ -1,0 +1,233 @@
+"""Saved completions: reading them, scoring them in this process, and what came out of it.
+
+No Ray, no GPU and no model: a debugger stops inside a reward, on the very row that went wrong in a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from rewards.extract import Template
+from rewards.registry import nearest
+from rewards.score import Reward, Score
+
+FORMATS = (".parquet", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The rows of one file, by column. Every column has as many values as there are rows."""
+
+    path: Path
+    columns: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["completion"])
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each completion with the keywords that rewards take. An empty (null) value is left out.
+
+        Raises:
+            ValueError: a value that no reward could use, with its row.
+        """
+        used = {name: _READERS[name] for name in self.columns if name in _READERS}
+        values = zip(*(self.columns[name] for name in used), strict=True) if used else ([] for _ in range(len(self)))
+        for number, (completion, row) in enumerate(zip(self.columns["completion"], values, strict=True), 1):
+            where = f"{self.path}, row {number}"
+            keywords = {
+                name: read(value, f"{where}, column {name}")
+                for (name, read), value in zip(used.items(), row, strict=True)
+                if value is not None
+            }
+            yield _said(completion, where), keywords
+
+
+def read_saved(path: Path, renamed: Mapping[str, str] = {}, constants: Mapping[str, object] = {}) -> Saved:
+    """Read records.parquet, another parquet file or JSON lines.
+
+    Args:
+        renamed: our name → the file's name of a column, e.g. {"gold": "answer"}.
+        constants: columns with one value for all rows, e.g. {"template": "think"}; they replace the file's.
+
+    Raises:
+        ValueError: no such file, not a file of this kind, damaged, empty, or without a column that is needed.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; give one file in it, such as records.parquet")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: unknown kind of file; it has to end in {', '.join(FORMATS)}")
+    found = _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
+    if not any(len(values) for values in found.values()):
+        raise ValueError(f"{path}: has no rows")
+    columns = dict(found)
+    for ours, theirs in renamed.items():
+        if theirs not in found:
+            raise ValueError(f"{path}: has no column {theirs!r}{nearest(theirs, found)}")
+        columns[ours] = found[theirs]
+    if "completion" not in columns:
+        raise ValueError(
+            f"{path}: has no column 'completion'; name the one with the model's text, as in "
+            f"--column completion=output{nearest('completion', found)}"
+        )
+    n = len(columns["completion"])
+    return Saved(path, columns | {name: [value] * n for name, value in constants.items() if value is not None})
+
+
+def check_columns(saved: Saved, needed: Mapping[str, Collection[str]]) -> None:
+    """ValueError if the file lacks a column that a reward needs; `needed` is by reward."""
+    for reward, columns in needed.items():
+        for name in columns:
+            if name not in saved.columns:
+                raise ValueError(
+                    f"{saved.path}: has no column {name!r}, which reward {reward} needs; name the one that holds it, "
+                    f"as in --column {name}=answer{nearest(name, saved.columns)}"
+                )
+
+
+def score_saved(saved: Saved, reward: Reward) -> list[Score]:
+    """The reward of every row, in order."""
+    return [reward(completion, **row) for completion, row in saved.rows()]
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[Any]], kind: str) -> None:
+    """Write columns as `.parquet` or JSON lines (`kind` is the suffix). What UTF-8 can't hold is written escaped."""
+    if kind != ".parquet":
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        with path.open("w", encoding="utf-8") as handle:
+            handle.writelines(json.dumps(row, default=str) + "\n" for row in rows)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({name: _arrow(values) for name, values in columns.items()})
+    pq.write_table(table, path, compression="zstd")
+
+
+def _arrow(values: Sequence[Any]) -> Any:
+    """An Arrow array; a column whose values have several types becomes JSON text."""
+    import pyarrow as pa
+
+    clean = [_encodable(value) for value in values]
+    try:
+        return pa.array(clean)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else json.dumps(value, default=str) for value in clean])
+
+
+def _encodable(value: Any) -> Any:
+    """`value` with every lone surrogate, which no UTF-8 file can hold, written out as in `\\ud800`."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(item) for item in value]
+    return value
+
+
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a whole parquet file ({str(error).splitlines()[0]})") from error
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def _read_lines(path: Path) -> dict[str, list[Any]]:
+    rows = []
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise ValueError(f'{path}, line {number}: has to be an object, as in {{"completion": …}}')
+            rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _said(value: Any, where: str) -> str:
+    """A completion's text; of a chat, what the assistant said."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        said = [turn.get("content") for turn in value if turn.get("role") == "assistant"]
+        texts = [text for content in said for text in _texts(content)]
+        return "".join(texts)
+    raise ValueError(f"{where}: completion has to be text or a chat's messages, not {_shown(value)}")
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    blocks = content if isinstance(content, list) else []
+    return [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
+
+
+def _answers(value: Any, where: str) -> list[str]:
+    """One answer or a list of them, as texts; what is itself a list or an object, such as a box, as JSON."""
+    return [_text(item, where) for item in (value if isinstance(value, list) else [value]) if item is not None]
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=str)
+
+
+def _template(value: Any, where: str) -> str:
+    if value not in get_args(Template):
+        raise ValueError(f"{where}: there is no template {_shown(value)}{nearest(str(value), get_args(Template))}")
+    return str(value)
+
+
+def _count(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
+        raise ValueError(f"{where}: has to be a whole number, not {_shown(value)}")
+    return int(value)
+
+
+def _meta(value: Any, where: str) -> Mapping[str, Any]:
+    """A mapping, or one as JSON text, because parquet would give every row the same keys."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from error
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: has to be a mapping, not {_shown(value)}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+# What a reward gets to see of a row, and how it is read. `task` is for rewards that differ by task.
+_READERS: Mapping[str, Callable[[Any, str], Any]] = {
+    "gold": _answers,
+    "candidates": _answers,
+    "choices": _answers,
+    "question": _text,
+    "template": _template,
+    "finish_reason": _text,
+    "n_tokens": _count,
+    "max_tokens": _count,
+    "meta": _meta,
+    "task": _text,
+}
