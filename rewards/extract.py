@@ -1,18 +1,37 @@
 """Reading the answer out of a completion: strictly (the asked-for format and nothing else) or in any style.
 
-Two readers and nothing more. `strict_answer` accepts a completion only when the whole of it has the format that the
-prompt asked for, so it measures the skill and the format together. `tolerant_answer` looks for the answer wherever a
-model may have put it, so that a lost format is not mistaken for a lost skill (SEFE, arXiv 2505.02486).
+A strict reading accepts a completion only when the whole of it has the format that the prompt asked for, so it measures
+the skill and the format together. A tolerant one looks for the answer wherever a model may have put it, so that a lost
+format is not mistaken for a lost skill (SEFE, arXiv 2505.02486).
+
+Rewards read through `read_answer`. `strict_answer` and `tolerant_answer` are what the built-in tasks' evaluation uses:
+simpler, and kept to the letter, because shipped results rest on them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Template = Literal["direct", "think"]
+from rewards import prose
+from rewards.prose import EDGES
+from rewards.templates import Template, body, boxed_answers, outside_reasoning, tagged_answers
+
+__all__ = [
+    "Extraction",
+    "Read",
+    "ReadStatus",
+    "Template",
+    "normalise",
+    "read_answer",
+    "strict_answer",
+    "tolerant_answer",
+]
+
+ReadStatus = Literal["ok", "no_answer", "ambiguous", "malformed"]
+Read = Literal["strict", "tolerant", "answer", "boxed", "last_line", "whole"]
 
 _STRICT: dict[str, re.Pattern[str]] = {
     "direct": re.compile(r"<answer>([^<>]*)</answer>"),
@@ -22,15 +41,21 @@ _ANSWER = re.compile(r"<answer>([^<>]*)(?:</answer>|$)")
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _THINK = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
 _LEAD_IN = re.compile(r"^.*\b(?:answer|it) is\b\s*:?\s*", re.IGNORECASE | re.DOTALL)
-_EDGES = " \t\r\n.,;:!?\"'"
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The answer and how it was read: ok, no_answer (empty), ambiguous (several), malformed (wrong format)."""
+    """The answer and how it was read.
+
+    Attributes:
+        answer: normalised; empty unless `status` is ok.
+        status: ok, no_answer (nothing said), ambiguous (several answers), malformed (not in the asked-for format).
+        raw: as it stands in the completion, without white space around: for readers that need its case and signs.
+    """
 
     answer: str
-    status: Literal["ok", "no_answer", "ambiguous", "malformed"]
+    status: ReadStatus
+    raw: str = ""
 
 
 def normalise(text: str) -> str:
@@ -39,16 +64,68 @@ def normalise(text: str) -> str:
     >>> normalise("  The  Red circle. ")
     'the red circle'
     """
-    return " ".join(text.lower().split()).strip(_EDGES)
+    return " ".join(text.lower().split()).strip(EDGES)
+
+
+def read_answer(
+    completion: str,
+    how: Read = "strict",
+    template: Template = "direct",
+    candidates: Sequence[str] = (),
+    question: str = "",
+) -> Extraction:
+    """The answer of a completion.
+
+    - `strict`: the whole completion has the template (`rewards.templates.body`); the answer is what the template holds.
+    - `answer`, `boxed`: the one `<answer>`, or balanced `\\boxed{}`, outside of the reasoning. Several different ones
+      are ambiguous; none is malformed.
+    - `last_line`: the last line outside of the reasoning that is not empty, without "the answer is".
+    - `whole`: everything outside of the reasoning.
+    - `tolerant`: whatever `<answer>` and `\\boxed{}` agree on; without such tags, what the text says. See `_tolerant`.
+
+    Reading an answer again (`whole`, `tolerant`) changes nothing. An answer that is only the question again is none.
+
+    Args:
+        completion: decoded text of any length; linear time.
+        template: the format that was asked for; only `strict` wants it.
+        candidates: the answers that the question admits, if known; only `tolerant` looks for them.
+        question: the user's words, if known.
+
+    Raises:
+        ValueError: there is no such reading or template.
+    """
+    if how == "tolerant":
+        return _tolerant(completion, candidates, normalise(question))
+    if how == "strict":
+        inside = body(completion, template)
+        read = Extraction("", "malformed") if inside is None else _read(inside)
+    elif how == "answer":
+        read = _agreed(tagged_answers(outside_reasoning(completion)))
+    elif how == "boxed":
+        boxes = boxed_answers(outside_reasoning(completion))
+        nested = any(boxed_answers(box) for box in boxes)
+        read = Extraction("", "ambiguous") if nested else _agreed(boxes)
+    elif how == "last_line":
+        lines = [line for line in outside_reasoning(completion).splitlines() if line.strip()]
+        read = _read(prose.without_lead_in(" ".join(lines[-1].split())) if lines else "")
+    elif how == "whole":
+        read = _read(outside_reasoning(completion))
+    else:
+        raise ValueError(f"reading {how!r} is not known; it has to be one of {', '.join(get_args(Read))}")
+    if read.status == "ok" and question and _only_asks(read, normalise(question)):
+        return Extraction("", "no_answer")
+    return read
 
 
 def strict_answer(completion: str, template: Template) -> Extraction:
-    """The answer of a completion that is exactly in the asked-for format, surrounding white space aside."""
+    """The answer of a completion that is exactly in the asked-for format, surrounding white space aside.
+
+    `<` and `>` have no place in the reasoning or the answer of `direct` and `think`; `read_answer` admits them.
+    """
+    if template not in _STRICT:
+        return read_answer(completion, "strict", template)
     match = _STRICT[template].fullmatch(completion.strip())
-    if match is None:
-        return Extraction("", "malformed")
-    answer = normalise(match.group(1))
-    return Extraction(answer, "ok" if answer else "no_answer")
+    return Extraction("", "malformed") if match is None else _read(match.group(1))
 
 
 def tolerant_answer(completion: str, candidates: Sequence[str] = ()) -> Extraction:
@@ -63,32 +140,78 @@ def tolerant_answer(completion: str, candidates: Sequence[str] = ()) -> Extracti
         candidates: the answers that the question admits, if the task knows them.
     """
     said = _THINK.sub(" ", completion)
-    tagged = [normalise(t) for t in _ANSWER.findall(said) or _BOXED.findall(said)]
+    tagged = _ANSWER.findall(said) or _BOXED.findall(said)
     if tagged:
-        distinct = set(tagged)
-        if len(distinct) > 1:
-            return Extraction("", "ambiguous")
-        return Extraction(tagged[0], "ok" if tagged[0] else "no_answer")
+        return _agreed(tagged)
     text = normalise(_LEAD_IN.sub("", said))
     if not text:
         return Extraction("", "no_answer")
-    mentioned = _mentioned(text, candidates)
-    if len(mentioned) == 1:
-        return Extraction(mentioned[0], "ok")
+    mentioned, _ = prose.mentions(text, {normalise(c) for c in candidates})
     if len(mentioned) > 1:
         return Extraction("", "ambiguous")
-    return Extraction(text, "ok")
+    return Extraction(mentioned[0] if mentioned else text, "ok")
 
 
-def _mentioned(text: str, candidates: Sequence[str]) -> list[str]:
-    """Candidates that occur in the text as whole words; one inside a longer mentioned one does not count.
+def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extraction:
+    """As `tolerant_answer`, and proof against more: rewards are optimised against.
 
-    "unanswerable" and "3" beside "3 0 7" are why longer candidates are taken first and blotted out.
+    Boxes may hold braces, tags any case; `<answer>` and `\\boxed{}` have to agree with each other; what a tag holds is
+    read as prose too. In prose, the question is skipped where it comes first, "answer:" is a lead-in, and a candidate
+    that is mentioned beside a denial ("it is not red"), in a question or as part of something else ("-2") is ambiguous.
     """
-    found: list[str] = []
-    for candidate in sorted({normalise(c) for c in candidates}, key=lambda c: (-len(c), c)):
-        pattern = re.compile(rf"(?<!\w){re.escape(candidate)}(?!\w)")
-        if pattern.search(text):
-            found.append(candidate)
-            text = pattern.sub("\0", text)
-    return found
+    known = {normalise(candidate) for candidate in candidates} - {""}
+    whole = normalise(completion)
+    if whole in known:
+        return Extraction(whole, "ok", completion.strip())
+    said = outside_reasoning(completion)
+    answers = tagged_answers(said)
+    tagged = [_unboxed(answer) for answer in answers] + boxed_answers(said)
+    if any(boxed_answers(inside) for inside in tagged):
+        return Extraction("", "ambiguous")
+    if tagged:
+        agreed = _agreed(tagged)
+        if agreed.status != "ok":
+            return agreed
+        said = agreed.raw
+    return _in_prose(" ".join(said.split()), known, question)
+
+
+def _in_prose(text: str, known: Collection[str], question: str) -> Extraction:
+    """The answer of a text without tags and with single spaces."""
+    if normalise(text) in known:
+        return _read(text)
+    text = prose.without_question(prose.without_lead_in(prose.without_question(text, question)), question)
+    read = _read(text)
+    if not read.answer:
+        return read
+    mentioned, rest = prose.mentions(read.answer, known)
+    if not mentioned:
+        return read
+    if len(mentioned) > 1 or (rest.strip("\0") and (prose.denies(rest) or prose.asks(text) or prose.glued(rest))):
+        return Extraction("", "ambiguous")
+    return Extraction(mentioned[0], "ok", mentioned[0])
+
+
+def _read(raw: str) -> Extraction:
+    answer = normalise(raw)
+    return Extraction(answer, "ok", raw.strip()) if answer else Extraction("", "no_answer")
+
+
+def _agreed(tagged: Iterable[str]) -> Extraction:
+    """The one answer of several tags that have to say the same."""
+    distinct = {normalise(text): text for text in tagged}
+    if not distinct:
+        return Extraction("", "malformed")
+    if len(distinct) > 1:
+        return Extraction("", "ambiguous")
+    return _read(next(iter(distinct.values())))
+
+
+def _unboxed(text: str) -> str:
+    """What the one `\\boxed{}` of a text holds; the text if there is none, or several."""
+    boxes = boxed_answers(text)
+    return boxes[0] if len(boxes) == 1 else text
+
+
+def _only_asks(read: Extraction, question: str) -> bool:
+    return not normalise(prose.without_question(" ".join(read.raw.split()), question))

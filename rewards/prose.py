@@ -1,0 +1,103 @@
+"""What sentences say around an answer: lead-ins, the question again, denials.
+
+These are rules of thumb for English. Where they can't tell, they call a text a denial rather than an answer: a reward
+that misses a right answer teaches less, one that pays for a hedge teaches hedging.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+EDGES = " \t\r\n.,;:!?\"'"
+"""Punctuation that counts for nothing at the ends of an answer."""
+
+# U+0307 is what the lower case of İ ends with: a text has to have the same lead-ins in lower case.
+_LEAD_IN = re.compile(r"(?<![\w\u0307])(?:(?:answer|it) is\b ?:?|answer ?[:=])", re.IGNORECASE)
+# A NUL stands where a candidate was (see `mentions`).
+_GLUED = re.compile(r"[-−–/^]\0|\0[-−–/^]\w|[0-9][.,]\0|\0[.,][0-9]")
+_WORD = re.compile(r"[\w']+")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words; an apostrophe is part of a word."""
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+_DENIALS = frozenset(
+    words(
+        "not no never neither nor none without except but unlike instead rather cannot false wrong incorrect "
+        "isnt arent wasnt werent cant dont doesnt didnt wont"
+    )
+)
+
+
+def denies(text: str) -> bool:
+    """Whether a word of denial or exclusion occurs: not, n't, no, never, without, anything but, wrong, …"""
+    return any(word in _DENIALS or word.endswith("n't") for word in words(text))
+
+
+def asks(text: str) -> bool:
+    """Whether it ends as a question does."""
+    return text.rstrip(" \t\r\n\"'").endswith("?")
+
+
+def without_lead_in(text: str) -> str:
+    """What follows the last "the answer is", "it is" or "answer:". White space has to be single spaces."""
+    end = 0
+    for found in _LEAD_IN.finditer(text):
+        end = found.end()
+    return text[end:]
+
+
+def without_question(text: str, question: str) -> str:
+    """What follows the question where the text begins with it, however often. `question` has to be normalised."""
+    start = 0
+    while question:
+        begin = start
+        while begin < len(text) and text[begin] in EDGES:
+            begin += 1
+        end = begin + len(question)
+        if text[begin:end].lower() != question or (end < len(text) and _in_word(text[end])):
+            break
+        start = end
+    return text[start:]
+
+
+def mentions(text: str, candidates: Collection[str]) -> tuple[list[str], str]:
+    """Candidates that occur in the text as whole words, and the text with NULs in their place.
+
+    One inside a longer mentioned one does not count: "unanswerable" and "3" beside "3 0 7" are why longer candidates
+    are taken first and blotted out. Text and candidates have to be normalised.
+    """
+    found: list[str] = []
+    for candidate in sorted(candidates, key=lambda c: (-len(c), c)):
+        text, times = _blotted(text, candidate)
+        if times:
+            found.append(candidate)
+    return found, text
+
+
+def glued(rest: str) -> bool:
+    """Whether a mention is part of something else: the 2 of "-2", "2.5" and "2/3", the red of "red-brown"."""
+    return _GLUED.search(rest) is not None
+
+
+def _blotted(text: str, word: str) -> tuple[str, int]:
+    """The text with NULs for each occurrence of the word that no word character touches, and their number."""
+    kept: list[str] = []
+    blot = "\0" * len(word)
+    start, at = 0, text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        if (at > 0 and _in_word(text[at - 1])) or (end < len(text) and _in_word(text[end])):
+            at = text.find(word, at + 1)
+            continue
+        kept.append(text[start:at])
+        start = end
+        at = text.find(word, max(end, at + 1))
+    return (blot.join([*kept, text[start:]]), len(kept)) if kept else (text, 0)
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

@@ -1,0 +1,186 @@
+"""Likeness of texts: ANLS, edit similarity, ROUGE-L. Each is the best over the gold answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rewards.extract import Extraction, Read, Template, normalise, read_answer
+from rewards.match import accepted, bad_gold, hedges, unpaid
+from rewards.registry import reward
+from rewards.score import Score
+
+MAX_CHARS = 10_000
+"""Of longer texts, so many characters are compared; the rest counts as different."""
+
+MAX_TOKENS = 4_000
+"""Of longer texts, so many tokens are searched for a common subsequence; all of them count for the length."""
+
+MAX_BETA = 1000.0
+_TOKEN = re.compile(r"[^\W_]+")
+
+
+@reward(
+    "anls",
+    source="arXiv 1907.00490, eq. 1",
+    formula="max over gold of 1 − NL if NL < threshold, else 0; NL = Levenshtein distance / longer length",
+)
+def anls(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    candidates: Sequence[str] = (),
+    question: str = "",
+    read: Read = "strict",
+    threshold: float = 0.5,
+    refuse_hedges: bool = True,
+    **_: object,
+) -> Score:
+    """Normalised Levenshtein similarity, 0 from a distance of `threshold` on: forgives misread letters, not answers.
+
+    Lower case, single spaces. Parts: `anls`, and `similarity` before the threshold. With `refuse_hedges`, a denial of a
+    gold answer ("not the red circle") and a list of known candidates are ambiguous; without it the value is the metric
+    to the letter.
+
+    Limits: partial credit is the point of it. Look-alikes of another alphabet and fullwidth letters cost an edit each,
+    no more, and so does a sign or a digit: use `number` for numbers. A short addition to a long answer costs little
+    (several answers at once included). At a distance of exactly `threshold` the paper's formula gives 0, the official
+    script gives 1 − threshold. Only the first 10,000 characters are compared.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"anls: threshold has to be above 0 and at most 1, got {threshold}")
+    answers = _lower(gold)
+    if not answers:
+        return bad_gold("the row has no gold answer")
+    said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
+    if said.status != "ok":
+        return unpaid(said, "anls", "similarity")
+    similarity = _similarity(said.raw, answers)
+    value = similarity if 1.0 - similarity < threshold else 0.0
+    return Score(value, {"anls": value, "similarity": similarity}, said.answer)
+
+
+@reward(
+    "edit",
+    source="Levenshtein (1966), normalised as in arXiv 1907.00490",
+    formula="max over gold of 1 − Levenshtein distance / longer length",
+)
+def edit(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    candidates: Sequence[str] = (),
+    question: str = "",
+    read: Read = "strict",
+    refuse_hedges: bool = True,
+    **_: object,
+) -> Score:
+    """Normalised edit similarity of answer and gold: 1 for the same letters, falling with every edit.
+
+    Lower case, single spaces. `refuse_hedges` as for `anls`.
+
+    Limits: nearly any text earns something (partial credit): a wrong word of the right length about a fifth, the gold
+    answer among other words its share of the length (several answers, every option, the question repeated). Look-alikes
+    of another alphabet and fullwidth letters cost an edit each, no more. Only the first 10,000 characters are compared.
+    Good for transcription; as the only reward of short answers it is too generous.
+    """
+    answers = _lower(gold)
+    if not answers:
+        return bad_gold("the row has no gold answer")
+    said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
+    if said.status != "ok":
+        return unpaid(said, "similarity")
+    value = _similarity(said.raw, answers)
+    return Score(value, {"similarity": value}, said.answer)
+
+
+@reward(
+    "rouge-l",
+    source="Lin 2004, ACL W04-1013, eq. 2-4",
+    formula="max over gold of (1 + β²)·R·P / (R + β²·P); R, P = LCS of tokens / length of gold, of the answer",
+)
+def rouge_l(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    candidates: Sequence[str] = (),
+    question: str = "",
+    read: Read = "strict",
+    beta: float = 1.0,
+    refuse_hedges: bool = True,
+    **_: object,
+) -> Score:
+    """ROUGE-L: the F-measure of the longest common subsequence of words. `beta` above 1 weighs recall more.
+
+    Words are runs of letters and digits in lower case; nothing is stemmed. Parts: `f`, `precision`, `recall` of the
+    best gold answer. `refuse_hedges` as for `anls`.
+
+    Limits: shared words earn something whatever they mean (partial credit): several answers, every option, an injected
+    verdict or the question repeated with the gold words in it. Signs and punctuation are lost ("-5" is "5"). Of answers
+    beyond 4,000 words the rest counts as different. With a large `beta` long answers cost nothing.
+    """
+    if not 0 < beta <= MAX_BETA:
+        raise ValueError(f"rouge-l: beta has to be above 0 and at most {MAX_BETA:g}, got {beta}")
+    answers = _lower(gold)
+    if not answers:
+        return bad_gold("the row has no gold answer")
+    said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
+    tokens = _TOKEN.findall(said.raw)
+    if said.status == "ok" and not tokens:
+        said = Extraction("", "no_answer")
+    if said.status != "ok":
+        return unpaid(said, "f", "precision", "recall")
+    f, precision, recall = max(_rouge(tokens, _TOKEN.findall(answer), beta) for answer in answers)
+    return Score(f, {"f": f, "precision": precision, "recall": recall}, said.answer)
+
+
+def _lower(gold: Sequence[str]) -> list[str]:
+    return [lowered for answer in accepted(gold) if (lowered := " ".join(answer.lower().split()))]
+
+
+def _read(
+    completion: str,
+    gold: Sequence[str],
+    template: Template,
+    candidates: Sequence[str],
+    question: str,
+    read: Read,
+    refuse_hedges: bool,
+) -> Extraction:
+    """The answer with `raw` in lower case and single spaces; ambiguous if it hedges."""
+    said = read_answer(completion, read, template, candidates, question)
+    if said.status != "ok":
+        return said
+    if refuse_hedges and hedges(said.answer, [normalise(answer) for answer in gold], candidates):
+        return Extraction("", "ambiguous")
+    return Extraction(said.answer, "ok", " ".join(said.raw.lower().split()))
+
+
+def _similarity(said: str, gold: Sequence[str]) -> float:
+    """The best of 1 − Levenshtein distance / longer length."""
+    from rapidfuzz.distance import Levenshtein
+
+    return max(
+        1.0 - _distance(Levenshtein.distance(said[:MAX_CHARS], answer[:MAX_CHARS]), said, answer) for answer in gold
+    )
+
+
+def _distance(shown: int, said: str, answer: str) -> float:
+    """The distance of what was compared plus what was not, by the longer length."""
+    unseen = max(len(said), len(answer)) - max(len(said[:MAX_CHARS]), len(answer[:MAX_CHARS]))
+    return (shown + unseen) / max(len(said), len(answer))
+
+
+def _rouge(said: Sequence[str], gold: Sequence[str], beta: float) -> tuple[float, float, float]:
+    """F, precision and recall of one gold answer."""
+    from rapidfuzz.distance import LCSseq
+
+    common = LCSseq.similarity(said[:MAX_TOKENS], gold[:MAX_TOKENS]) if gold else 0
+    if not common:
+        return 0.0, 0.0, 0.0
+    precision, recall = common / len(said), common / len(gold)
+    f = (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+    return min(f, 1.0), precision, recall
