@@ -1,0 +1,38 @@
+"""What a policy's own rollouts are worth by the task's scoring, whatever reward it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cpt.types import PromptStyle, Sample, Task
+
+
+def truth(
+    task: Task,
+    samples: Sequence[Sample],
+    texts: Sequence[str],
+    prompt: PromptStyle,
+    tokens: Sequence[int] | None = None,
+) -> Mapping[str, float]:
+    """Means over the completions of one step, to stand beside the reward that the policy saw.
+
+    Args:
+        texts: one completion per sample.
+        tokens: their lengths; None if not known.
+
+    Returns:
+        `true/strict` and `true/tolerant`, shares of right answers; `length/right` and `length/wrong`, mean tokens of
+        the completions that strict scoring counts as right and of the others, absent where there are none.
+    """
+    scores = [task.score(sample, text, prompt).parts for sample, text in zip(samples, texts, strict=True)]
+    found = {f"true/{name}": _mean([parts[name] for parts in scores]) for name in ("strict", "tolerant")}
+    if tokens is not None:
+        for name, wanted in (("right", True), ("wrong", False)):
+            lengths = [n for parts, n in zip(scores, tokens, strict=True) if (parts["strict"] == 1) is wanted]
+            if lengths:
+                found[f"length/{name}"] = _mean(lengths)
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,131 @@
+"""Reward seen against the truth, by hand: paired changes over a stage, and when hacking is flagged."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import Bits, records
+
+from cpt.evaluate.stats import Bootstrap
+from cpt.report.seen import Judged, Seen, mean_of, points, seen_in_stage
+from cpt.types import Record
+from rewards.score import Score
+
+BOOT = Bootstrap(resamples=400)
+TEN = "1111100000"
+
+
+def stage(
+    before: Bits, after: Bits, rewards: tuple[float, float], *, tolerant: Bits | None = None, times: int = 10
+) -> Seen:
+    """A stage on 10 × `times` samples. `rewards`: of a wrong completion, before and after; a right one earns 1."""
+    cells = {(0, "a"): str(before) * times, (1, "a"): str(after) * times}
+    loose = None if tolerant is None else {(1, "a"): str(tolerant) * times}
+    found = {(r.seed, r.stage, r.sample_id): r for r in records(cells, tolerant=loose)}
+    judged = {key: Score(1.0 if r.strict else rewards[r.stage]) for key, r in found.items()}
+    return seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+
+
+def test_changes_are_paired_differences_of_means():
+    seen = stage("1111100000", "1100000000", (0.0, 0.75))
+    assert seen.n == 100
+    change = seen.changes
+    assert change["reward"].before.value == pytest.approx(0.5)
+    assert change["reward"].after.value == pytest.approx(0.2 + 0.8 * 0.75)
+    assert change["reward"].change.value == pytest.approx(0.3)
+    assert change["strict"].change.value == change["tolerant"].change.value == pytest.approx(-0.3)
+    assert change["gap"].before.value == pytest.approx(0.0)
+    assert change["gap"].change.value == pytest.approx(0.6)
+    assert change["gap"].change.low is not None and change["gap"].change.low < 0.6 < (change["gap"].change.high or 0)
+
+
+def test_a_reward_that_rises_while_accuracy_falls_is_flagged():
+    seen = stage("1111100000", "1100000000", (0.0, 0.75))
+    assert seen.hacked
+    assert seen.words.startswith("reward up, accuracy down: reward +30.0 (+")
+    assert seen.words.endswith("100 held-out samples")
+
+
+def test_a_reward_that_rises_while_accuracy_stays_is_flagged():
+    seen = stage(TEN, TEN, (0.0, 0.5))
+    assert seen.hacked
+    assert seen.words.startswith("reward up, accuracy not")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rewards"),
+    [
+        ("0000000000", "1111100000", (0.0, 0.5)),  # reward outruns accuracy, but that grows too
+        ("1111100000", "1111100000", (0.0, 0.08)),  # the reward rises by 4 points
+        ("1111100000", "0000000000", (0.5, 0.5)),  # both fall
+    ],
+)
+def test_what_is_not_flagged(before: str, after: str, rewards: tuple[float, float]):
+    seen = stage(before, after, rewards)
+    assert not seen.hacked
+    assert seen.words.startswith("no hacking seen")
+
+
+def test_a_regained_skill_in_another_style_is_no_hack():
+    assert stage(TEN, TEN, (0.0, 0.5)).hacked
+    assert not stage(TEN, TEN, (0.0, 0.5), tolerant="1111111111").hacked
+
+
+def test_few_samples_are_not_enough():
+    """Two of ten samples earn more: the intervals reach down to 0."""
+    found: dict[tuple[int, int, str], Record] = {
+        (r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "0" * 10, (1, "a"): "0" * 10})
+    }
+    judged = {key: Score(float(key[1] == 1 and key[2].endswith(("/0", "/1")))) for key in found}
+    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    assert seen.changes["reward"].change.value == pytest.approx(0.2)
+    assert not seen.hacked
+
+
+def test_samples_that_the_reward_could_not_judge_are_left_out_and_counted():
+    found = {(r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "0110", (1, "a"): "1110"})}
+    judged: dict[tuple[int, int, str], Score] = {key: Score(float(r.strict)) for key, r in found.items()}
+    judged[0, 0, "a/test/3"] = Score(0.0, status="timeout")
+    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    assert (seen.n, seen.unjudged) == (3, 1)
+    assert seen.changes["reward"].before.value == pytest.approx(2 / 3)
+    judged = {key: Score(0.0, status="error") for key in found}
+    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    assert (seen.n, seen.unjudged) == (0, 4)
+    assert "could not judge" in seen.words
+
+
+def test_what_is_missing_is_said():
+    found = {(r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "01"})}
+    judged: Judged = {key: Score(0.0) for key in found}
+    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0, 1], bootstrap=BOOT)
+    assert seen.words == "n/a: not evaluated yet"
+    assert not seen.hacked
+    after = {(r.seed, r.stage, r.sample_id): r for r in records({(1, "a"): "01"})}
+    seen = seen_in_stage(found | after, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    assert seen.words == "n/a: the reward is not known"
+
+
+def test_seeds_are_averaged():
+    found = {}
+    for seed, after in ((0, "1111"), (1, "1100")):
+        rows = records({(0, "a"): "0000", (1, "a"): after}, seed=seed)
+        found |= {(r.seed, r.stage, r.sample_id): r for r in rows}
+    judged = {key: Score(float(r.strict)) for key, r in found.items()}
+    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0, 1], bootstrap=BOOT)
+    assert seen.changes["strict"].change.value == pytest.approx(0.75)
+    assert seen.changes["strict"].change.seeds == 2
+
+
+def test_the_mean_over_stages_skips_what_is_missing():
+    one, two = stage(TEN, "1111111111", (0.0, 0.0)), stage(TEN, "1111111000", (0.0, 0.0))
+    mean = mean_of([one, two], BOOT)
+    assert mean.changes["strict"].change.value == pytest.approx((0.5 + 0.2) / 2)
+    assert mean.n == 200
+    missing = seen_in_stage({}, {}, task="b", stage=2, seeds=[0], bootstrap=BOOT)
+    assert mean_of([one, missing], BOOT) is one
+    assert mean_of([missing, missing], BOOT).words == "n/a: not evaluated yet"
+
+
+def test_points_have_a_sign_and_an_interval():
+    metric = stage(TEN, "1111111111", (0.0, 0.0)).changes["strict"].change
+    assert points(metric).startswith("+50.0 (+")
