@@ -49,8 +49,9 @@ def exact(
     """Whether the answer is one of the gold ones, letter for letter but for case, white space and edge punctuation.
 
     Limits: articles, number words, synonyms and accents count as differences. A minus sign or a bracket at an edge
-    counts, a full stop does not, so ".5" and "5" are the same; use `number` for numbers. With read=tolerant and no
-    candidates, an answer inside a sentence counts only after "the answer is", "it is" or "answer:".
+    counts, a full stop does not, so ".5" and "5" are the same; use `number` for numbers. With read=tolerant, a
+    candidate counts wherever it is mentioned alone ("dark red", "red red red" are red); without candidates, an answer
+    inside a sentence counts only after "the answer is", "it is" or "answer:".
     """
     answers = accepted(gold)
     if not answers:
@@ -80,9 +81,10 @@ def normalised(
 
     `articles` leaves a, an and the out. `rewards.match.canonical` states the rule step by step.
 
-    Limits: fullwidth letters and other compatibility forms count as the plain ones (NFKC); letters of another alphabet
-    that look the same do not. An article that is part of a name ("The The") is lost. Texts beyond 4,096 characters are
-    compared without NFKC. Synonyms, number words and hyphens count as differences.
+    Limits: fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC), so "³" is "3";
+    letters of another alphabet that look the same do not. An article that is part of a name ("The The") is lost. Texts
+    beyond 4,096 characters are compared without NFKC. Synonyms, number words and hyphens count as differences. With
+    read=tolerant, a candidate counts wherever it is mentioned alone ("dark red", "red red red" are red).
     """
     answers = accepted(gold)
     if not answers:
@@ -114,7 +116,8 @@ def yes_no(
     "no idea" and "no answer".
 
     Limits: what follows the first word is not understood: "yes, that is wrong" is a yes, "no doubt about it" a no, and
-    "Yes, there is no dog" is ambiguous. "true", "correct" and "it is" are no answers. English only.
+    "Yes, there is no dog" is ambiguous. "true", "correct" and "it is" are no answers. Texts beyond 500 characters
+    are malformed. English only.
     """
     wanted = {_said_yes(normalise(g)) for g in accepted(gold)}
     if not wanted or None in wanted:
@@ -122,6 +125,8 @@ def yes_no(
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
         return unpaid(said, "match")
+    if len(said.answer) > prose.MAX_CHARS:
+        return unpaid(Extraction("", "malformed"), "match")
     if _says_both(said.answer):
         return unpaid(Extraction("", "ambiguous"), "match")
     yes = _said_yes(said.answer)

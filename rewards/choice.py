@@ -11,9 +11,6 @@ from rewards.match import accepted, bad_gold, unpaid
 from rewards.registry import reward
 from rewards.score import Score
 
-MAX_PROSE_CHARS = 500
-"""Longer answers are malformed, unless they are an option's text."""
-
 _WORDS = re.compile(r"[^\W_]+")
 # Words that may stand beside a lone letter in any case: "the correct answer is (b)", "option b", "a or b".
 _BESIDE = frozenset(
@@ -73,7 +70,7 @@ def _read_choice(text: str, choices: Sequence[str]) -> tuple[set[int], ReadStatu
     """The one option that a text names, as the indices of the choices with its text; empty unless the status is ok."""
     named = _named(text, choices)
     if not named:
-        if len(text) > MAX_PROSE_CHARS:
+        if len(text) > prose.MAX_CHARS:
             return set(), "malformed"
         named, rest = _labelled(" ".join(text.split()), choices)
         if not named:
@@ -87,7 +84,7 @@ def _read_choice(text: str, choices: Sequence[str]) -> tuple[set[int], ReadStatu
 def _named(text: str, choices: Sequence[str]) -> set[int]:
     """The options that a text names, doing nothing else: letters alone, or one option's text. Empty if it does not."""
     said = normalise(text)
-    if len(said) <= MAX_PROSE_CHARS:
+    if len(said) <= prose.MAX_CHARS:
         rest = [word for word in _WORDS.findall(said) if word not in _BESIDE]
         if rest and all(len(word) == 1 and _index(word, choices) is not None for word in rest):
             return {index for word in rest if (index := _index(word, choices)) is not None}

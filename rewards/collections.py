@@ -44,8 +44,8 @@ def items(
     whole set, else 0.
 
     Limits: partial credit: one right item among wrong ones, or several answers at once, earns something. All the
-    candidates at once are ambiguous where they are known, and so are denials. "and" and commas always separate, so
-    "salt and pepper" is two items. More than 1,000 items are malformed.
+    candidates at once are ambiguous where they are known, and so are denials and the word "or". "and" and commas always
+    separate, so "salt and pepper" is two items. More than 1,000 items are malformed.
     """
     judged = _items(completion, gold, template, candidates, question, read, one_list)
     if isinstance(judged, Extraction):
@@ -125,9 +125,14 @@ def _items(
         return Extraction("", "malformed")
     known = {normalise(candidate) for candidate in candidates} - {""}
     everything = len(known) > 1 and known <= set(said) and not any(known <= set(one) for one in wanted)
-    if everything or (prose.denies(read_as.answer) and not any(prose.denies(g) for g in answers)):
+    if everything or any(hedge(read_as.answer) and not any(map(hedge, answers)) for hedge in (prose.denies, _offers)):
         return Extraction("", "ambiguous")
     return said, wanted
+
+
+def _offers(text: str) -> bool:
+    """Whether it leaves a choice."""
+    return "or" in prose.words(text)
 
 
 def _shares(said: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:

@@ -158,6 +158,7 @@ def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extr
     Boxes may hold braces, tags any case; `<answer>` and `\\boxed{}` have to agree with each other; what a tag holds is
     read as prose too. In prose, the question is skipped where it comes first, "answer:" is a lead-in, and a candidate
     that is mentioned beside a denial ("it is not red"), in a question or as part of something else ("-2") is ambiguous.
+    Candidates are looked for in `prose.MAX_CHARS` characters at most.
     """
     known = {normalise(candidate) for candidate in candidates} - {""}
     whole = normalise(completion)
@@ -173,16 +174,17 @@ def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extr
         if agreed.status != "ok":
             return agreed
         said = agreed.raw
-    return _in_prose(" ".join(said.split()), known, question)
+    return _in_prose(said, known, question)
 
 
-def _in_prose(text: str, known: Collection[str], question: str) -> Extraction:
-    """The answer of a text without tags and with single spaces."""
-    if normalise(text) in known:
-        return _read(text)
+def _in_prose(said: str, known: Collection[str], question: str) -> Extraction:
+    """The answer of a text without tags."""
+    if normalise(said) in known:
+        return _read(said)
+    text = " ".join(said.split())
     text = prose.without_question(prose.without_lead_in(prose.without_question(text, question)), question)
-    read = _read(text)
-    if not read.answer:
+    read = _read(prose.tail(said, text))
+    if not read.answer or len(read.answer) > prose.MAX_CHARS:
         return read
     mentioned, rest = prose.mentions(read.answer, known)
     if not mentioned:

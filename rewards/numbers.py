@@ -24,7 +24,6 @@ def number(
     *,
     gold: Sequence[str],
     template: Template = "direct",
-    candidates: Sequence[str] = (),
     question: str = "",
     read: Read = "strict",
     absolute: float = 0.0,
@@ -34,10 +33,10 @@ def number(
 ) -> Score:
     """Whether the one number of the answer is a gold one, whatever its form and unit of measurement.
 
-    Equal are: 1,000 and 1000 and 1e3 and 10^3 × 1; .5 and 1/2 and 50%; seven and 7; 100 cm and 1 m. A percentage also
-    equals its bare number, 50. `absolute` is in gold's unit. A unit of another dimension is wrong, one that is missing
-    is taken to be gold's unless `require_unit`, and one where gold has none is passed over. Parts: `number` (its value
-    is right), `unit` (it is no wrong one); the reward is both.
+    Equal are: 1,000 and 1000 and 1e3; .5 and 1/2 and 50%; seven and 7; 100 cm and 1 m. `absolute` is in gold's unit. A
+    unit of another dimension is wrong, one that is missing is taken to be gold's unless `require_unit` (so 50 is right
+    for 50%), and one where gold has none is passed over, but for % (3% is not 3). Parts: `number` (its value is right),
+    `unit` (it is no wrong one); the reward is both.
 
     Limits: units are those of `rewards.quantity.UNITS`; any other word ("apples") counts as no unit. One number is
     read: "1 h 30 min", "2 × 3 = 6" and decimal commas are ambiguous, and so are words that change a number ("half",
@@ -51,7 +50,7 @@ def number(
     golden = [quantity for quantity in wanted if quantity is not None]
     if not wanted or len(golden) < len(wanted):
         return bad_gold(f"every gold answer has to be one number, not {list(gold)!r}")
-    said = read_answer(completion, read, template, candidates, question)
+    said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
         return unpaid(said, "number", "unit")
     quantity, status = read_quantity(said.raw)
@@ -65,14 +64,15 @@ def number(
 def _judge(said: Quantity, gold: Quantity, absolute: float, relative: float, require_unit: bool) -> tuple[bool, bool]:
     """Whether the value is right, and whether the unit is no reason against it."""
     if said.unit and gold.unit and said.dimension == gold.dimension:
-        size = gold.base / gold.value if gold.value else Quantity(1.0, gold.unit).base
-        return _close(said.base, gold.base, absolute * size, relative), True
-    bare = _close(said.value, gold.value, absolute, relative)
-    if "share" in (said.dimension, gold.dimension) and not (said.unit and gold.unit):
-        bare = bare or _close(said.base, gold.base, absolute, relative)
+        return _close(said.base, gold.base, absolute * gold.size, relative), True
+    as_gold = _close(said.value, gold.value, absolute, relative)
     if said.unit and gold.unit:
-        return bare, False
-    return bare, not (require_unit and gold.unit and not said.unit)
+        return as_gold, False
+    if said.dimension == "share":
+        return _close(said.base, gold.value, absolute, relative), True
+    if gold.dimension == "share":
+        as_gold = as_gold or _close(said.value, gold.base, absolute * gold.size, relative)
+    return as_gold, not (require_unit and gold.unit and not said.unit)
 
 
 def _close(said: float, gold: float, absolute: float, relative: float) -> bool:

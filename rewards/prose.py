@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+MAX_CHARS = 500
+"""Sentences are searched for an answer up to this length; it bounds what one may pack into them, and the time."""
+
 EDGES = " \t\r\n.,;:!?\"'"
 """Punctuation that counts for nothing at the ends of an answer."""
 
 # U+0307 is what the lower case of İ ends with: a text has to have the same lead-ins in lower case.
 _LEAD_IN = re.compile(r"(?<![\w\u0307])(?:(?:answer|it) is\b ?:?|answer ?[:=])", re.IGNORECASE)
 # A NUL stands where a candidate was (see `mentions`).
-_GLUED = re.compile(r"[-−–/^]\0|\0[-−–/^]\w|[0-9][.,]\0|\0[.,][0-9]")
+_GLUED = re.compile(r"[-−–/^]\0|\0[-−–/^]\w|\0 ?[%°]|[0-9][.,]\0|\0[.,][0-9]")
+_NO_SPACE = re.compile(r"\S+")
 _WORD = re.compile(r"[\w']+")
 
 
@@ -50,6 +54,17 @@ def without_lead_in(text: str) -> str:
     return text[end:]
 
 
+def tail(text: str, rest: str) -> str:
+    """The end of the text that reads as `rest`, but for white space, which is the text's own."""
+    start, missing = len(text), sum(map(len, rest.split()))
+    for word in reversed(list(_NO_SPACE.finditer(text))):
+        if missing <= 0:
+            break
+        start = max(word.start(), word.end() - missing)
+        missing -= word.end() - start
+    return text[start:]
+
+
 def without_question(text: str, question: str) -> str:
     """What follows the question where the text begins with it, however often. `question` has to be normalised."""
     start = 0
@@ -79,7 +94,7 @@ def mentions(text: str, candidates: Collection[str]) -> tuple[list[str], str]:
 
 
 def glued(rest: str) -> bool:
-    """Whether a mention is part of something else: the 2 of "-2", "2.5" and "2/3", the red of "red-brown"."""
+    """Whether a mention is part of something else: the 2 of "-2", "2.5", "2/3" and "2%", the red of "red-brown"."""
     return _GLUED.search(rest) is not None
 
 

@@ -106,12 +106,13 @@ _NUMBER = re.compile(
     rf"{_START}{_SIGN}(?:{_DIGITS}{_REST}|{_WORD}){_SCALE}(?:[ ]?-?(?P<unit>{_UNIT})|(?P<stuck>[^\W\d_]))?",
     re.IGNORECASE,
 )
+_PLAIN = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _OPERATORS = frozenset("<>≤≥≠√π∞^*×÷±∓/\\|∑∫")
 _CHANGES = frozenset(
     prose.words(
         "half quarter third dozen dozens squared cubed sqrt root log pi times plus minus negative over under above "
-        "below more less least most fewer than between double twice triple per hundred hundreds thousands millions or nor "
-        "either almost nearly"
+        "below more less least most fewer than between double twice triple per hundred hundreds thousands millions "
+        "or nor either almost nearly"
     )
 )
 _LATEX = [
@@ -145,7 +146,12 @@ class Quantity:
     @property
     def base(self) -> float:
         """The value in the dimension's base unit; of a percentage, the share."""
-        return self.value * (UNITS[self.unit][1] if self.unit else 1.0)
+        return self.value * self.size
+
+    @property
+    def size(self) -> float:
+        """The unit's size in the dimension's base unit."""
+        return UNITS[self.unit][1] if self.unit else 1.0
 
     def __str__(self) -> str:
         return f"{self.value:.12g} {self.unit}".strip()
@@ -164,6 +170,8 @@ def read_quantity(text: str) -> tuple[Quantity | None, ReadStatus]:
     """
     if len(text) > MAX_CHARS:
         return None, "malformed"
+    if _PLAIN.fullmatch(text):
+        return Quantity(float(text)), "ok"
     return _read(text)
 
 
@@ -244,6 +252,8 @@ def _value(match: re.Match[str]) -> float | None:
 
 def _harmless(beside: str) -> bool:
     """Whether what stands beside the numbers leaves their meaning alone."""
+    if not beside.strip(" .,;:()[]"):
+        return True
     if any(character.isnumeric() or character in _OPERATORS for character in beside):
         return False
     words = prose.words(beside)

@@ -44,9 +44,9 @@ def anls(
     to the letter.
 
     Limits: partial credit is the point of it. Look-alikes of another alphabet and fullwidth letters cost an edit each,
-    no more, and so does a sign or a digit: use `number` for numbers. A short addition to a long answer costs little
-    (several answers at once included). At a distance of exactly `threshold` the paper's formula gives 0, the official
-    script gives 1 − threshold. Only the first 10,000 characters are compared.
+    no more, and so does a sign, a digit or a full stop: use `number` for numbers. A short addition to a long answer
+    costs little (several answers at once included). At a distance of exactly `threshold` the paper's formula gives 0,
+    the official script gives 1 − threshold. Only the first 10,000 characters are compared.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"anls: threshold has to be above 0 and at most 1, got {threshold}")
@@ -82,8 +82,9 @@ def edit(
     Lower case, single spaces. `refuse_hedges` as for `anls`.
 
     Limits: nearly any text earns something (partial credit): a wrong word of the right length about a fifth, the gold
-    answer among other words its share of the length (several answers, every option, the question repeated). Look-alikes
-    of another alphabet and fullwidth letters cost an edit each, no more. Only the first 10,000 characters are compared.
+    answer among other words its share of the length (several answers, every option, the question repeated, an injected
+    verdict, a placeholder, an extremely long text). Look-alikes of another alphabet, fullwidth letters and a full stop
+    cost an edit each, no more. Only the first 10,000 characters are compared.
     Good for transcription; as the only reward of short answers it is too generous.
     """
     answers = _lower(gold)
@@ -119,8 +120,9 @@ def rouge_l(
     best gold answer. `refuse_hedges` as for `anls`.
 
     Limits: shared words earn something whatever they mean (partial credit): several answers, every option, an injected
-    verdict or the question repeated with the gold words in it. Signs and punctuation are lost ("-5" is "5"). Of answers
-    beyond 4,000 words the rest counts as different. With a large `beta` long answers cost nothing.
+    verdict, an extremely long text or the question repeated with the gold words in it. Signs and punctuation are lost
+    ("-5" is "5"). Of answers beyond 4,000 words the rest counts as different. With a large `beta` long answers cost
+    nothing.
     """
     if not 0 < beta <= MAX_BETA:
         raise ValueError(f"rouge-l: beta has to be above 0 and at most {MAX_BETA:g}, got {beta}")

@@ -170,6 +170,11 @@ def vizwiz(
 
 
 def _vizwiz_normalise(text: str, wordings: bool) -> str:
-    if wordings and as_unanswerable(text) == UNANSWERABLE:
-        return UNANSWERABLE
-    return vqa_normalise(text)
+    if not wordings or len(text) > _CACHED_CHARS:
+        return vqa_normalise(text)
+    return _vizwiz_short(text)
+
+
+@lru_cache(maxsize=8192)
+def _vizwiz_short(text: str) -> str:
+    return UNANSWERABLE if as_unanswerable(text) == UNANSWERABLE else vqa_normalise(text)
