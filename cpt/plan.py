@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cpt.methods.registry import AnyRegulariser
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
@@ -103,6 +104,7 @@ class StagePlan:
     max_logprob_gap: float
     parent_key: str
     key: str = ""
+    regularisers: tuple[AnyRegulariser, ...] = ()
 
     @property
     def label(self) -> str:
@@ -267,6 +269,7 @@ def _plan_arm(
             rollout=recipe.rollout,
             max_logprob_gap=gap,
             parent_key=parent,
+            regularisers=spec.regularisers,
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cpt.methods.registry import AnyRegulariser
 from cpt.recipe.errors import explain, nearest
 from cpt.recipe.methods import AnyMethod
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
@@ -37,6 +38,7 @@ class ArmSpec:
     tuning: Full | LoRA
     freeze: tuple[Frozen, ...]
     trainer_args: Mapping[str, Any]
+    regularisers: tuple[AnyRegulariser, ...] = ()
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -86,7 +88,9 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
         for path, value in chosen.items():
             changed = _with(changed, path, value)
         try:
-            specs.append(_spec(recipe, family, point, Arm.model_validate(changed)))
+            spec = _spec(recipe, family, point, Arm.model_validate(changed))
+            problems += [((*at, *path), message) for path, message in contradictions(spec)]
+            specs.append(spec)
         except ValidationError as error:
             problems += _sweep_problems(error, changed, at, keys)
     return specs, problems
@@ -104,7 +108,31 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
     name = f"{family}@{_label(point)}" if point else family
     freeze = tuple(recipe.model.freeze if arm.freeze is None else arm.freeze)
     tuning = arm.tuning or recipe.model.tuning
-    return ArmSpec(name, family, point, arm.method, arm.prompt or recipe.prompt, tuning, freeze, arm.trainer_args)
+    return ArmSpec(
+        name=name,
+        family=family,
+        sweep=point,
+        method=arm.method,
+        prompt=arm.prompt or recipe.prompt,
+        tuning=tuning,
+        freeze=freeze,
+        trainer_args=arm.trainer_args,
+        regularisers=tuple(arm.regularisers),
+    )
+
+
+def contradictions(spec: ArmSpec) -> Iterator[Problem]:
+    """Settings of an arm that are right alone and wrong together, with the key to change."""
+    seen: set[str] = set()
+    for i, setting in enumerate(spec.regularisers):
+        at: KeyPath = ("regularisers", i)
+        if setting.type in seen:
+            yield at, f"{setting.type} is there twice; leave one"
+        seen.add(setting.type)
+        if setting.needs_full_tuning and spec.tuning.type != "full":
+            yield at, f"{setting.type} needs tuning: full, because an adapter's factors mean something else every stage"
+        if setting.needs_lora and spec.tuning.type != "lora":
+            yield at, f"{setting.type} acts on adapters; set tuning: {{type: lora}} or leave it out"
 
 
 def _label(point: Mapping[str, Scalar]) -> str:

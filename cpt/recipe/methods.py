@@ -12,18 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from cpt.methods.plugin import Strict
 from cpt.types import PromptStyle, TargetStyle
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 LearningRate = PositiveFloat
-
-
-class Strict(BaseModel):
-    """Base of every recipe model: immutable, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from cpt.methods.registry import Regulariser
 from cpt.recipe.methods import Method, Strict
 from cpt.types import PromptStyle
 
@@ -149,6 +150,7 @@ class Arm(Strict):
     prompt: PromptStyle | None = None
     tuning: Tuning | None = None
     freeze: list[Frozen] | None = None
+    regularisers: list[Regulariser] = Field(default_factory=list)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
         default_factory=dict

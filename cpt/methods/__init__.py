@@ -1,0 +1,1 @@
+"""Algorithms that are added to a method, one short file each. No trl, vllm or ray in here."""

@@ -1,0 +1,102 @@
+"""Where an algorithm meets a method's training, whatever the method is.
+
+A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a `Plugin`,
+which does it in one stage. It may act at four points: before the stage, in the loss (`term`: of this batch's data;
+`penalty`: of the parameters alone), after the backward pass, and after the stage. `cpt.train.objective` calls them in
+SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Strict(BaseModel):
+    """Base of everything a recipe may say: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Setting(Strict):
+    """What a recipe says of one plug-in. `type` names it."""
+
+    extra_passes: ClassVar[str] = ""  # what a step costs beyond the plain method's; empty: nothing worth mentioning
+    needs_full_tuning: ClassVar[bool] = False
+    needs_lora: ClassVar[bool] = False
+
+    type: str
+
+    def plugin(self) -> Plugin:
+        """A fresh one for one stage."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that go through the model together.
+
+    Attributes:
+        inputs: the model's keyword arguments: ids and mask [B, L], and what belongs to the pictures.
+        labels: [B, L], the ids of the completions and -100 elsewhere.
+    """
+
+    inputs: Mapping[str, Any]
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a plug-in may know of the stage it is in.
+
+    Attributes:
+        index: 1-based position in the sequence.
+        model: the policy; at its start's weights before the stage, at its end's after it.
+        parameters: what is trained, by name. The same objects as the model's.
+        memory: folder that belongs to the plug-in alone, in this stage. What it leaves there the next stage finds.
+        earlier: the folder it left in the stage before; None in the first stage.
+        batches: `batches(samples, rows)` gives the stage's first training samples with their supervised targets in the
+            prompt's format, `rows` at a time, the same ones for every method.
+        reference: a frozen copy of the policy at `stage_start`, of the `base` model, or of a folder.
+    """
+
+    index: int
+    model: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+    memory: Path
+    earlier: Path | None
+    batches: Callable[[int, int], Iterable[Batch]]
+    reference: Callable[[str], nn.Module]
+
+
+class Plugin:
+    """One algorithm in one stage. Points that it does not override do nothing."""
+
+    def before_stage(self, stage: Stage) -> None:
+        """Read what the stage before left, calibrate, freeze, initialise."""
+
+    def term(self, model: nn.Module, batch: Batch) -> torch.Tensor | None:
+        """A term of the loss: scalar, a mean over the rows of this micro-batch."""
+        return None
+
+    def penalty(self) -> torch.Tensor | None:
+        """A term that depends on the parameters alone: scalar, asked for once per optimizer step."""
+        return None
+
+    def after_backward(self) -> None:
+        """Look at or change the gradients of a whole optimizer step, before they are clipped."""
+
+    def after_stage(self, stage: Stage) -> None:
+        """Merge, prune, store."""
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers of the last step, logged as `plugin/<name>`."""
+        return {}
