@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from rewards import prose
 from rewards.prose import EDGES
-from rewards.templates import Template, body, boxed_answers, outside_reasoning, tagged_answers
+from rewards.templates import Template, body, boxed_answers, holds_box, outside_reasoning, tagged_answers
 
 __all__ = [
     "Extraction",
@@ -103,7 +103,7 @@ def read_answer(
         read = _agreed(tagged_answers(outside_reasoning(completion)))
     elif how == "boxed":
         boxes = boxed_answers(outside_reasoning(completion))
-        nested = any(boxed_answers(box) for box in boxes)
+        nested = any(map(holds_box, boxes))
         read = Extraction("", "ambiguous") if nested else _agreed(boxes)
     elif how == "last_line":
         lines = [line for line in outside_reasoning(completion).splitlines() if line.strip()]
@@ -167,7 +167,7 @@ def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extr
     said = outside_reasoning(completion)
     answers = tagged_answers(said)
     tagged = [_unboxed(answer) for answer in answers] + boxed_answers(said)
-    if any(boxed_answers(inside) for inside in tagged):
+    if any(map(holds_box, tagged)):
         return Extraction("", "ambiguous")
     if tagged:
         agreed = _agreed(tagged)
@@ -182,14 +182,15 @@ def _in_prose(said: str, known: Collection[str], question: str) -> Extraction:
     if normalise(said) in known:
         return _read(said)
     text = " ".join(said.split())
-    text = prose.without_question(prose.without_lead_in(prose.without_question(text, question)), question)
-    read = _read(prose.tail(said, text))
+    rest = prose.without_question(prose.without_lead_in(prose.without_question(text, question)), question)
+    read = _read(said if rest == text else prose.tail(said, rest))
     if not read.answer or len(read.answer) > prose.MAX_CHARS:
         return read
-    mentioned, rest = prose.mentions(read.answer, known)
+    mentioned, beside = prose.mentions(read.answer, known)
     if not mentioned:
         return read
-    if len(mentioned) > 1 or (rest.strip("\0") and (prose.denies(rest) or prose.asks(text) or prose.glued(rest))):
+    hedged = beside.strip("\0") and (prose.denies(beside) or prose.asks(said) or prose.glued(beside))
+    if len(mentioned) > 1 or hedged:
         return Extraction("", "ambiguous")
     return Extraction(mentioned[0], "ok", mentioned[0])
 

@@ -16,7 +16,8 @@ _THINK = re.compile(r"</?think>", re.IGNORECASE)
 _ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
 _ANY_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # An escaped brace is text; `\boxed {x}` is how some write it.
-_BRACE = re.compile(r"(?P<box>\\boxed\s*+\{)|\\[{}]|[{}]", re.IGNORECASE)
+_BOX = re.compile(r"\\boxed\s*+\{", re.IGNORECASE)
+_BRACE = re.compile(rf"(?P<box>{_BOX.pattern})|\\[{{}}]|[{{}}]", re.IGNORECASE)
 _OPEN_THINK, _CLOSE_THINK = "<think>", "</think>"
 _OPEN_ANSWER, _CLOSE_ANSWER = "<answer>", "</answer>"
 _OPEN_BOX = "\\boxed{"
@@ -48,7 +49,7 @@ def body(completion: str, template: Template) -> str | None:
         return None
     if opened is _OPEN_BOX and boxed_answers(text) != [inside]:
         return None
-    return None if _holds_box(inside) and opened is _OPEN_BOX else inside
+    return None if opened is _OPEN_BOX and holds_box(inside) else inside
 
 
 def outside_reasoning(text: str) -> str:
@@ -91,9 +92,12 @@ def tagged_answers(text: str) -> list[str]:
 
 def boxed_answers(text: str) -> list[str]:
     """What stands in each balanced `\\boxed{}`, in order. Of nested ones only the outermost is there."""
+    first = _BOX.search(text)
+    if first is None:
+        return []
     opened: list[int] = []
     spans: list[tuple[int, int]] = []
-    for brace in _BRACE.finditer(text):
+    for brace in _BRACE.finditer(text, first.start()):
         token = brace.group()
         if brace["box"]:
             opened.append(brace.end())
@@ -108,5 +112,6 @@ def boxed_answers(text: str) -> list[str]:
     return [text[start:end] for start, end in spans]
 
 
-def _holds_box(text: str) -> bool:
-    return any(brace["box"] for brace in _BRACE.finditer(text))
+def holds_box(text: str) -> bool:
+    """Whether a `\\boxed{` opens in the text."""
+    return _BOX.search(text) is not None
