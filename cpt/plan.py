@@ -14,6 +14,7 @@ from cpt.methods.registry import AnyRegulariser
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
+from cpt.recipe.rewards import RewardSpec, reward_of
 from cpt.recipe.schema import GeneralTask, Model, StageTask
 from cpt.types import PromptStyle
 
@@ -80,6 +81,7 @@ class StagePlan:
         max_completion_length: tokens per training rollout; None where the method has none.
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
+        reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
     """
 
     arm: str
@@ -105,6 +107,7 @@ class StagePlan:
     parent_key: str
     key: str = ""
     regularisers: tuple[AnyRegulariser, ...] = ()
+    reward: RewardSpec | None = None
 
     @property
     def label(self) -> str:
@@ -270,6 +273,7 @@ def _plan_arm(
             max_logprob_gap=gap,
             parent_key=parent,
             regularisers=spec.regularisers,
+            reward=reward_of(recipe, spec, task),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -281,6 +285,8 @@ def _stage_key(stage: StagePlan) -> str:
     for name in ("arm", "family", "sweep", "key"):
         del content[name]
     content["model"] = stage.model.content()
+    if stage.reward is None:
+        del content["reward"]  # work done before there was a choice of rewards is the same work
     return content_hash(without_neutral(content))
 
 

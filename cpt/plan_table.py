@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.disk import size
@@ -65,3 +66,17 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(table)
+    for line in reward_lines(arms):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+    """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it pays."""
+    paid: dict[str, list[str]] = {}
+    for arm, stages in arms.items():
+        texts = [None if stage.reward is None else stage.reward.describe() for stage in stages]
+        everywhere = len(set(texts)) == 1
+        for stage, text in zip(stages[:1] if everywhere else stages, texts, strict=False):
+            if text is not None:
+                paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {stage.task}")
+    return [f"reward      {text}: {', '.join(where)}" for text, where in paid.items()]

@@ -148,8 +148,8 @@ def parameters_of(component: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def filled(component: Mapping[str, Any]) -> dict[str, Any]:
-    """The component with every parameter written out, for what has to be reproduced. It has to be without problems."""
-    if component["type"] == PYTHON:
+    """The component with every parameter written out, for what has to be reproduced; as it is if it has problems."""
+    if component.get("type") == PYTHON or any(_in_component(0, component, None)):
         return dict(component)
     entry = get(component["type"])
     given, columns = _split(entry, component)

@@ -105,7 +105,7 @@ def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str)
     from rewards.batch import guarded
 
     first, second = (guarded(reward, completion, row) for _ in range(2))
-    if first.status == "error":
+    if first.failed:
         raise ValueError(f"{where}: a dry run on {completion[:60]!r} failed: {first.detail}")
     if first != second:
         raise ValueError(

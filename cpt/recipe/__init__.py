@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpt.recipe.arms import ArmSpec, expand_arms
 from cpt.recipe.load import load_recipe
 from cpt.recipe.methods import GRPO, SFT, AnyMethod, BaseMethod, Batch
+from cpt.recipe.rewards import RewardSpec, reward_of
 from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
 
@@ -20,9 +21,11 @@ __all__ = [
     "LoRA",
     "Recipe",
     "RecipeError",
+    "RewardSpec",
     "Rollout",
     "content_hash",
     "expand_arms",
     "load_recipe",
+    "reward_of",
     "without_neutral",
 ]

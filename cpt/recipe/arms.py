@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from cpt.methods.registry import AnyRegulariser
 from cpt.recipe.errors import explain, nearest
 from cpt.recipe.methods import AnyMethod
+from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
 from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
@@ -28,6 +29,7 @@ class ArmSpec:
         name: as the recipe has it, or `family@key=value` for a point of a sweep; safe as a folder's name.
         family: the arm's name in the recipe; the points of one sweep share it.
         sweep: dotted path in the arm → this point's value; empty without a sweep.
+        reward: the arm's own; None for the task's, or the recipe's (`cpt.recipe.rewards.reward_of`).
     """
 
     name: str
@@ -39,6 +41,7 @@ class ArmSpec:
     freeze: tuple[Frozen, ...]
     trainer_args: Mapping[str, Any]
     regularisers: tuple[AnyRegulariser, ...] = ()
+    reward: RewardSpec | None = None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -118,6 +121,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         freeze=freeze,
         trainer_args=arm.trainer_args,
         regularisers=tuple(arm.regularisers),
+        reward=arm.reward,
     )
 
 

@@ -63,8 +63,8 @@ def _written_path(loc: tuple[Key, ...], data: Any) -> tuple[KeyPath, Any]:
     tag_read = False
     for position, step in enumerate(loc):
         last = position == len(loc) - 1
-        if step == "[key]":
-            continue
+        if step == "[key]" or (isinstance(data, list) and isinstance(step, str)):
+            continue  # the latter: a list that stands for a mapping with that key
         tagged = isinstance(data, Mapping) and data.get("type", None) == step and not tag_read
         bare = not isinstance(data, Mapping | list)
         if (tagged or bare) and not (last and bare and data is None):

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from cpt.recipe.arms import ArmSpec, Problem, expand_arm
 from cpt.recipe.errors import explain, nearest, shown
-from cpt.recipe.schema import VERSION, Recipe
+from cpt.recipe.rewards import as_written, check_rewards, include_sources
+from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.source import KeyPath, RecipeError, Source, override, read
 from cpt.recipe.trl_fields import config_fields, refusal
 
@@ -24,6 +25,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for assignment in overrides:
         override(source, assignment)
     _check_version(source)
+    include_sources(source)
     try:
         recipe = Recipe.model_validate(source.data)
     except ValidationError as error:
@@ -31,7 +33,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     else:
         problems = list(check(recipe))
     if problems:
-        raise RecipeError(list(dict.fromkeys(source.problem(where, message) for where, message in problems)))
+        told = (source.problem(as_written(where, source.data), message) for where, message in problems)
+        raise RecipeError(list(dict.fromkeys(told)))
     return recipe
 
 
@@ -47,11 +50,14 @@ def check(recipe: Recipe) -> Iterator[Problem]:
     """What is wrong with a recipe that its types allow: (path, message)."""
     yield from _check_seeds(recipe)
     yield from _check_tasks(recipe)
+    arms: list[ArmSpec] = []
     for family in recipe.arms:
         specs, problems = expand_arm(recipe, family)
         yield from problems
         for spec in specs:
             yield from _check_arm(recipe, spec)
+        arms += specs
+    yield from check_rewards(recipe, arms)
 
 
 def _check_seeds(recipe: Recipe) -> Iterator[Problem]:
@@ -81,9 +87,12 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     at: KeyPath = ("arms", spec.family)
     for key, message in spec.method.problems():
         yield (*at, "method", key), message
+    if spec.method.needs_rollouts and isinstance(spec.tuning, LoRA) and spec.tuning.dropout:
+        where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
+        yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
     known = config_fields(*spec.method.trl_config) if spec.trainer_args else frozenset()
     for key in spec.trainer_args:
-        where: KeyPath = (*at, "trainer_args", key)
+        where = (*at, "trainer_args", key)
         if key not in recipe.arms[spec.family].trainer_args and key in recipe.trainer_args:
             where = ("trainer_args", key)
         if reason := refusal(key, type(spec.method), known):

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from cpt.methods.registry import Regulariser
 from cpt.recipe.methods import Method, Strict
+from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
 
 VERSION = 1
@@ -78,11 +79,15 @@ class Model(Strict):
 
 
 class StageTask(Strict):
-    """A task to train on; `samples` and `evaluation_samples` override `data.samples` and `evaluation.samples`."""
+    """A task to train on.
+
+    `samples`, `evaluation_samples` and `reward` override `data.samples`, `evaluation.samples` and the recipe's reward.
+    """
 
     name: str
     samples: PositiveInt | None = None
     evaluation_samples: PositiveInt | None = None
+    reward: Reward | None = None
 
 
 class GeneralTask(Strict):
@@ -150,6 +155,7 @@ class Arm(Strict):
     prompt: PromptStyle | None = None
     tuning: Tuning | None = None
     freeze: list[Frozen] | None = None
+    reward: Reward | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
@@ -158,7 +164,10 @@ class Arm(Strict):
 
 
 class Recipe(Strict):
-    """One comparison: every arm, on the same tasks, in the same order, with the same data, prompts and evaluation."""
+    """One comparison: every arm, on the same tasks, in the same order, with the same data, prompts and evaluation.
+
+    `reward: null` is each task's own reward. Evaluation scores by the task's rules whatever the reward was.
+    """
 
     version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -170,6 +179,7 @@ class Recipe(Strict):
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
     rollout: Rollout = Rollout()
+    reward: Reward | None = None
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
     arms: Annotated[dict[ArmName, Arm], Field(min_length=1)]
