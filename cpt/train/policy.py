@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,19 @@ from trl import GRPOConfig, GRPOTrainer
 
 from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
+from cpt.tasks.row import reward_row
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_order
 from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
+from rewards.batch import TRLReward, as_trl_reward
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
+    from cpt.recipe import RewardSpec
     from cpt.rollout.pool import RolloutPool
     from cpt.types import PromptStyle, Sample, Task
+    from rewards.score import Score
 
 Scores = tuple[Any, Any, Any]
 """Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
@@ -58,9 +61,15 @@ class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
         ids, images, _ = super()._tokenize_prompts(first_of_runs(prompts, counts))
         return repeated(ids, counts), None if images is None else repeated(images, counts), {}
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Also tells the reward how each completion ended.
+
+        A row without a reward is NaN: TRL leaves it out of its group's mean and deviation and gives it no advantage.
+        """
+        ended = [completion.finish_reason for completion in self.vllm_generation.latest]
+        rows = [row | {"finish_reason": reason} for row, reason in zip(inputs, ended, strict=True)]
         with self.phases.measure("reward"):
-            rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+            rewards: torch.Tensor = super()._calculate_rewards(rows, *args, **kwargs)
         return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -134,7 +143,7 @@ def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:
         "repetition_penalty": 1.0,
         "generation_kwargs": None,
         "chat_template_kwargs": None,
-        "disable_dropout": False,  # with dropout the policy would not be the one the engine samples from: refused below
+        "disable_dropout": False,  # with dropout the policy would not be the one that engines sample; recipes refuse it
         "cast_lm_head_to_fp32": False,
         "reward_weights": [1.0],
         "multi_objective_aggregation": "sum_then_normalize",
@@ -158,16 +167,12 @@ def grpo_trainer(
     pool: RolloutPool,
     peft_config: Any = None,
 ) -> StageGRPOTrainer:
-    """A trainer over the stage's samples, rewarded by the task.
+    """A trainer over the stage's samples, rewarded as the stage says.
 
     Args:
         policy: the model at the stage's start, which is also the reference of the KL term.
-
-    Raises:
-        ValueError: the adapter has dropout.
     """
-    if getattr(stage.tuning, "dropout", 0.0):
-        raise ValueError("tuning.dropout must be 0 with GRPO: engines sample from the policy without dropout")
+    assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
     # TRL pads prompt ids on the left itself but takes the token types of the pictures as the processor pads them: on
     # the other side, they would give every shorter prompt's tokens wrong positions.
     processor.tokenizer.padding_side = "left"
@@ -177,7 +182,7 @@ def grpo_trainer(
     return StageGRPOTrainer(
         model=policy,
         args=arguments,
-        reward_funcs=[reward_function(task, stage.prompt)],
+        reward_funcs=[reward_function(task, stage.prompt, stage.reward, stage.max_completion_length)],
         train_dataset=as_dataset(rows, order),
         processing_class=processor,
         peft_config=peft_config,
@@ -187,22 +192,30 @@ def grpo_trainer(
     )
 
 
-def reward_function(task: Task, prompt: PromptStyle) -> Callable[..., list[float]]:
-    """The task's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
+def reward_function(
+    task: Task, prompt: PromptStyle, spec: RewardSpec | None = None, max_tokens: int | None = None
+) -> TRLReward:
+    """A stage's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
 
-    Logs the mean of every component as `reward/<component>` and the share of every status as `answers/<status>`.
+    `rewards.batch.as_trl_reward` says what is logged, and what becomes of a reward that fails.
+
+    Args:
+        spec: the recipe's reward; None for the task's own.
+        max_tokens: the limit of a completion's length.
     """
 
-    def reward(
-        completions: Sequence[Any], sample: Sequence[Sample], log_metric: Callable[[str, float], None], **_: Any
-    ) -> list[float]:
-        texts = [completion[0]["content"] for completion in completions]
-        scores = [task.reward(one, text, prompt) for one, text in zip(sample, texts, strict=True)]
-        for part in sorted({part for score in scores for part in score.parts}):
-            values = [score.parts[part] for score in scores if part in score.parts]
-            log_metric(f"reward/{part}", sum(values) / len(values))
-        for status, count in sorted(Counter(score.status for score in scores).items()):
-            log_metric(f"answers/{status}", count / len(scores))
-        return [score.value for score in scores]
+    def own(completion: str, *, sample: Sample, **_: object) -> Score:
+        return task.reward(sample, completion, prompt)
 
-    return reward
+    def row(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+        if spec is None:
+            return columns
+        return reward_row(
+            columns["sample"],
+            prompt,
+            finish_reason=columns.get("finish_reason"),
+            n_tokens=len(columns["completion_ids"]),
+            max_tokens=max_tokens,
+        )
+
+    return as_trl_reward(own if spec is None else spec.build(), row)
