@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cpt.plan import StagePlan
     from cpt.recipe import RewardSpec
     from cpt.rollout.pool import RolloutPool
-    from cpt.types import PromptStyle, Sample, Task
+    from cpt.types import PromptStyle, Task
     from rewards.score import Score
 
 Scores = tuple[Any, Any, Any]
@@ -204,8 +204,8 @@ def reward_function(
         max_tokens: the limit of a completion's length.
     """
 
-    def own(completion: str, *, sample: Sample, **_: object) -> Score:
-        return task.reward(sample, completion, prompt)
+    def own(completion: str, **row: Any) -> Score:
+        return task.reward(row["sample"], completion, prompt)
 
     def row(columns: Mapping[str, Any]) -> Mapping[str, Any]:
         if spec is None:
