@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from cpt import __version__
+from cpt.rewards_cli import app as rewards_app
 from cpt.types import RunFailed
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="The built-in model.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(model_app, name="model")
+app.add_typer(rewards_app, name="rewards")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
 Overrides = Annotated[

@@ -18,8 +18,8 @@ class Agreement:
 
     Attributes:
         both, only_a, only_b, neither: completions by who gives at least `threshold`; they sum to `judged`.
-        failed_a, failed_b, failed_both: completions that the one, the other or both could not judge (error, timeout).
-            They are in none of the numbers above and below.
+        failed_a, failed_b, failed_both: completions that the one, the other or both could not judge: error, timeout,
+            or not applicable. They are in none of the other numbers.
         mean_difference: mean of |a - b| over the judged completions; None without any.
         disagreeing: positions where the values differ, by falling |a - b|, then in the order of the completions.
         failed: positions where at least one could not judge, in order.
@@ -48,8 +48,8 @@ class Agreement:
         return cohens_kappa(self.both, self.only_a, self.only_b, self.neither)
 
 
-def agree(a: Sequence[Score], b: Sequence[Score], threshold: float = THRESHOLD) -> Agreement:
-    """Compare two rewards' scores of the same completions, in the same order.
+def agree(a: Sequence[Score | None], b: Sequence[Score | None], threshold: float = THRESHOLD) -> Agreement:
+    """Compare two rewards' scores of the same completions, in the same order; None where a reward does not apply.
 
     Raises:
         ValueError: the threshold is not in (0, 1]; at 0 every completion would count as right.
@@ -57,23 +57,28 @@ def agree(a: Sequence[Score], b: Sequence[Score], threshold: float = THRESHOLD) 
     assert len(a) == len(b), f"{len(a)} scores beside {len(b)}"
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold: must be above 0 and at most 1, not {threshold:g}")
-    pairs = list(zip(a, b, strict=True))
-    judged = [i for i, (x, y) in enumerate(pairs) if not (x.failed or y.failed)]
-    verdicts = [(pairs[i][0].value >= threshold - SAME, pairs[i][1].value >= threshold - SAME) for i in judged]
-    difference = {i: abs(pairs[i][0].value - pairs[i][1].value) for i in judged}
+    values = list(zip(map(_value, a), map(_value, b), strict=True))
+    judged = {i: (x, y) for i, (x, y) in enumerate(values) if x is not None and y is not None}
+    verdicts = [(x >= threshold - SAME, y >= threshold - SAME) for x, y in judged.values()]
+    difference = {i: abs(x - y) for i, (x, y) in judged.items()}
+    failed = [(x is None, y is None) for x, y in values]
     return Agreement(
         threshold=threshold,
         both=verdicts.count((True, True)),
         only_a=verdicts.count((True, False)),
         only_b=verdicts.count((False, True)),
         neither=verdicts.count((False, False)),
-        failed_a=sum(x.failed and not y.failed for x, y in pairs),
-        failed_b=sum(y.failed and not x.failed for x, y in pairs),
-        failed_both=sum(x.failed and y.failed for x, y in pairs),
+        failed_a=failed.count((True, False)),
+        failed_b=failed.count((False, True)),
+        failed_both=failed.count((True, True)),
         mean_difference=sum(difference.values()) / len(judged) if judged else None,
         disagreeing=tuple(sorted((i for i in judged if difference[i] > SAME), key=lambda i: (-difference[i], i))),
-        failed=tuple(i for i, (x, y) in enumerate(pairs) if x.failed or y.failed),
+        failed=tuple(i for i in range(len(values)) if i not in judged),
     )
+
+
+def _value(score: Score | None) -> float | None:
+    return None if score is None or score.failed else score.value
 
 
 def cohens_kappa(both: int, only_a: int, only_b: int, neither: int) -> float | None:

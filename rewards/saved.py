@@ -6,12 +6,14 @@ No Ray, no GPU and no model: a debugger stops inside a reward, on the very row t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from rewards.batch import guarded, text_of
 from rewards.extract import Template
+from rewards.python_file import required_columns
 from rewards.registry import nearest
 from rewards.score import Reward, Score
 
@@ -62,7 +64,7 @@ def read_saved(path: Path, renamed: Mapping[str, str] = {}, constants: Mapping[s
         raise ValueError(f"{path}: there is no such file")
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: unknown kind of file; it has to end in {', '.join(FORMATS)}")
-    found = _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
+    found = _read_parquet(path) if path.suffix == ".parquet" else _columns(list(read_lines(path)))
     if not any(len(values) for values in found.values()):
         raise ValueError(f"{path}: has no rows")
     columns = dict(found)
@@ -79,20 +81,29 @@ def read_saved(path: Path, renamed: Mapping[str, str] = {}, constants: Mapping[s
     return Saved(path, columns | {name: [value] * n for name, value in constants.items() if value is not None})
 
 
-def check_columns(saved: Saved, needed: Mapping[str, Collection[str]]) -> None:
-    """ValueError if the file lacks a column that a reward needs; `needed` is by reward."""
-    for reward, columns in needed.items():
-        for name in columns:
-            if name not in saved.columns:
-                raise ValueError(
-                    f"{saved.path}: has no column {name!r}, which reward {reward} needs; name the one that holds it, "
-                    f"as in --column {name}=answer{nearest(name, saved.columns)}"
-                )
+def score_saved(saved: Saved, reward: Reward, name: str) -> list[Score | None]:
+    """The reward of every row, in order; None for a row whose value of a needed column is empty, as in training.
 
+    Args:
+        name: of the reward, for messages.
 
-def score_saved(saved: Saved, reward: Reward) -> list[Score]:
-    """The reward of every row, in order."""
-    return [reward(completion, **row) for completion, row in saved.rows()]
+    Raises:
+        ValueError: the file lacks a column that the reward needs, no row has all of them, or the reward fails on all.
+    """
+    needed = required_columns(reward)
+    for column in sorted(needed):
+        if column not in saved.columns:
+            raise ValueError(
+                f"{saved.path}: has no column {column!r}, which reward {name} needs; name the one that holds it, as in "
+                f"--column {column}=THEIRS{nearest(column, saved.columns)}"
+            )
+    scores = [guarded(reward, completion, row) if needed <= row.keys() else None for completion, row in saved.rows()]
+    if all(score is None for score in scores):
+        raise ValueError(f"{saved.path}: no row has all of {', '.join(sorted(needed))}, which reward {name} needs")
+    failed = [score for score in scores if score is not None and score.failed]
+    if len(failed) == len(scores):
+        raise ValueError(f"reward {name} could judge no row; the first: {failed[0].status}: {failed[0].detail}")
+    return scores
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]], kind: str) -> None:
@@ -143,8 +154,10 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
     return columns
 
 
-def _read_lines(path: Path) -> dict[str, list[Any]]:
-    rows = []
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON lines file. ValueError that names the line if one is damaged."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
     with path.open("rb") as handle:
         for number, line in enumerate(handle, 1):
             if not line.strip():
@@ -154,39 +167,30 @@ def _read_lines(path: Path) -> dict[str, list[Any]]:
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
             if not isinstance(row, dict):
-                raise ValueError(f'{path}, line {number}: has to be an object, as in {{"completion": …}}')
-            rows.append(row)
+                raise ValueError(f'{path}, line {number}: has to be an object, as in {{"gold": …}}')
+            yield row
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _said(value: Any, where: str) -> str:
-    """A completion's text; of a chat, what the assistant said."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-        said = [turn.get("content") for turn in value if turn.get("role") == "assistant"]
-        texts = [text for content in said for text in _texts(content)]
-        return "".join(texts)
+    """A completion's text; of a chat, its last message's, as in training."""
+    chat = isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value)
+    if isinstance(value, str) or (chat and isinstance(value[-1].get("content"), str | list)):
+        return text_of(value)
     raise ValueError(f"{where}: completion has to be text or a chat's messages, not {_shown(value)}")
 
 
-def _texts(content: Any) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    blocks = content if isinstance(content, list) else []
-    return [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
-
-
-def _answers(value: Any, where: str) -> list[str]:
+def as_texts(value: Any) -> list[str]:
     """One answer or a list of them, as texts; what is itself a list or an object, such as a box, as JSON."""
-    return [_text(item, where) for item in (value if isinstance(value, list) else [value]) if item is not None]
+    return [_text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
 
 
-def _text(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, default=str)
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _template(value: Any, where: str) -> str:
@@ -220,14 +224,14 @@ def _shown(value: Any) -> str:
 
 # What a reward gets to see of a row, and how it is read. `task` is for rewards that differ by task.
 _READERS: Mapping[str, Callable[[Any, str], Any]] = {
-    "gold": _answers,
-    "candidates": _answers,
-    "choices": _answers,
-    "question": _text,
+    "gold": lambda value, where: as_texts(value),
+    "candidates": lambda value, where: as_texts(value),
+    "choices": lambda value, where: as_texts(value),
+    "question": lambda value, where: _text(value),
     "template": _template,
-    "finish_reason": _text,
+    "finish_reason": lambda value, where: _text(value),
     "n_tokens": _count,
     "max_tokens": _count,
     "meta": _meta,
-    "task": _text,
+    "task": lambda value, where: _text(value),
 }

@@ -38,7 +38,7 @@ LAYERS = [
     ["cpt.cluster"],
     ["cpt.run", "cpt.build_model"],
     ["cpt.evaluate_folder"],
-    ["cpt.doctor"],
+    ["cpt.doctor", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file"],
     ["cpt.cli"],
 ]
 
@@ -65,6 +65,9 @@ FORBIDDEN = {
     "cpt.manifest": MACHINERY,
     "cpt.report": MACHINERY,
     "cpt.progress": MACHINERY,
+    "cpt.rewards_cli": MACHINERY,
+    "cpt.rewards_tables": MACHINERY,
+    "cpt.rewards_file": MACHINERY,
     "cpt.cli": MACHINERY,
 }
 

@@ -32,6 +32,11 @@ def test_what_could_not_be_judged_counts_nowhere_else():
     assert (found.judged, found.both, found.mean_difference, found.disagreeing) == (1, 1, 0.0, ())
 
 
+def test_where_a_reward_does_not_apply_counts_nowhere_else_either():
+    found = agree([None, *scores(1)], scores(1, 1))
+    assert (found.failed_a, found.failed, found.judged) == (1, (0,), 1)
+
+
 def test_a_completion_that_is_wrong_is_not_one_that_failed():
     found = agree(scores("malformed", "no_answer", "ambiguous"), scores(0, 0, 1))
     assert (found.failed, found.neither, found.only_b) == ((), 2, 1)

@@ -14,7 +14,7 @@ from cpt.files import write_records
 from cpt.types import Record
 from rewards.breakdown import by_group, summarise, with_scores
 from rewards.registry import COLUMNS
-from rewards.saved import check_columns, read_saved, score_saved, write_table
+from rewards.saved import read_saved, score_saved, write_table
 from rewards.score import Score
 
 
@@ -51,14 +51,14 @@ def test_a_missing_value_is_left_out(tmp_path):
     assert [row for _, row in read_saved(path).rows()] == [{}, {"choices": ["a", "b"]}]
 
 
-def test_chats_are_read_for_what_the_assistant_said(tmp_path):
-    chat = [{"role": "user", "content": "2 + 1 ?"}, {"role": "assistant", "content": [{"type": "text", "text": "3"}]}]
+def test_chats_are_read_for_their_last_message(tmp_path):
+    chat = [{"role": "tool", "content": "2 + 1"}, {"role": "assistant", "content": [{"type": "text", "text": "3"}]}]
     path = lines(tmp_path / "a.jsonl", {"completion": chat}, {"completion": [{"role": "assistant", "content": "4"}]})
     assert [completion for completion, _ in read_saved(path).rows()] == ["3", "4"]
 
 
 def test_every_column_of_the_protocol_is_passed_on_and_no_other_but_the_task(tmp_path):
-    values = {name: "3" for name in COLUMNS} | {"template": "think", "n_tokens": 1, "max_tokens": 9, "meta": {"a": 1}}
+    values = dict.fromkeys(COLUMNS, "3") | {"template": "think", "n_tokens": 1, "max_tokens": 9, "meta": {"a": 1}}
     path = lines(tmp_path / "a.jsonl", values | {"completion": "3", "task": "parity", "advantage": 0.5})
     ((_, row),) = read_saved(path).rows()
     assert set(row) == {*COLUMNS, "task"}
@@ -95,11 +95,37 @@ def test_nothing_and_folders_are_refused(tmp_path):
 
 
 def test_missing_columns_are_named_with_what_to_do(tmp_path):
-    path = lines(tmp_path / "a.jsonl", {"completion": "3", "golden": "3"})
-    with pytest.raises(ValueError, match=r"has no column 'gold', which reward exact needs.*did you mean 'golden'\?"):
-        check_columns(read_saved(path), {"exact": ["gold"]})
+    found = read_saved(lines(tmp_path / "a.jsonl", {"completion": "3", "golden": "3"}))
+    with pytest.raises(ValueError, match=r"has no column 'gold', which reward mine needs.*did you mean 'golden'\?"):
+        score_saved(found, right, "mine")
     with pytest.raises(ValueError, match=r"has no column 'gloden'; did you mean 'golden'\?"):
-        read_saved(path, {"gold": "gloden"})
+        read_saved(found.path, {"gold": "gloden"})
+
+
+def test_a_row_without_a_needed_value_is_none_of_the_rewards_business(tmp_path):
+    path = lines(tmp_path / "a.jsonl", {"completion": "3", "gold": "3"}, {"completion": "4", "gold": None})
+    found = read_saved(path)
+    scores = score_saved(found, right, "mine")
+    assert [score and score.value for score in scores] == [1.0, None]
+    summary = summarise(scores)
+    assert (summary.n, summary.not_applicable, summary.failed, summary.mean) == (2, 1, 0, 1.0)
+    assert with_scores(found, {"mine": scores})["mine/status"] == ["ok", None]
+    empty = read_saved(lines(tmp_path / "b.jsonl", {"completion": "3", "gold": None}))
+    with pytest.raises(ValueError, match="no row has all of gold, which reward mine needs"):
+        score_saved(empty, right, "mine")
+
+
+def test_an_exception_is_an_error_of_that_row_and_a_refusal_when_it_hits_every_row(tmp_path):
+    def divides(completion: str, **_: object) -> Score:
+        return Score(1 / int(completion))
+
+    found = read_saved(lines(tmp_path / "a.jsonl", {"completion": "1"}, {"completion": "0"}))
+    first, second = score_saved(found, divides, "mine")
+    assert first is not None and first.value == 1.0
+    assert second is not None and (second.status, second.detail) == ("error", "ZeroDivisionError: division by zero")
+    broken = read_saved(lines(tmp_path / "b.jsonl", {"completion": "0"}))
+    with pytest.raises(ValueError, match="reward mine could judge no row; the first: error: ZeroDivisionError"):
+        score_saved(broken, divides, "mine")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +150,7 @@ def test_means_are_over_what_could_be_judged(tmp_path):
         for text, task in [("3", "a"), ("4", "a"), ("", "b"), ("crash", "b")]
     ]
     found = read_saved(lines(tmp_path / "a.jsonl", *rows))
-    scores = score_saved(found, right)
+    scores = score_saved(found, right, "mine")
     summary = summarise(scores)
     assert (summary.n, summary.failed, summary.mean) == (4, 1, pytest.approx(1 / 3))
     assert summary.parts == {"accuracy": pytest.approx(1 / 3)}
@@ -142,7 +168,7 @@ def test_nothing_judged_has_no_mean():
 def test_what_is_written_can_be_read_and_has_no_number_for_what_failed(tmp_path, kind):
     rows = [{"completion": "3", "gold": "3"}, {"completion": "crash", "gold": ["3", "4"]}]
     found = read_saved(lines(tmp_path / "a.jsonl", *rows))
-    write_table(tmp_path / f"b{kind}", with_scores(found, {"mine": score_saved(found, right)}), kind)
+    write_table(tmp_path / f"b{kind}", with_scores(found, {"mine": score_saved(found, right, "mine")}), kind)
     again = read_saved(tmp_path / f"b{kind}")
     assert again.columns["mine/value"] == [1.0, None]
     assert again.columns["mine/part/accuracy"] == [1.0, None]
@@ -156,6 +182,6 @@ def test_text_that_utf_8_can_not_hold_is_written_all_the_same(tmp_path, kind):
     path = tmp_path / "a.jsonl"
     path.write_text('{"completion": "a\\ud800\\u0000b", "gold": "a"}\n')
     found = read_saved(path)
-    write_table(tmp_path / f"b{kind}", with_scores(found, {"mine": score_saved(found, right)}), kind)
+    write_table(tmp_path / f"b{kind}", with_scores(found, {"mine": score_saved(found, right, "mine")}), kind)
     (said,) = read_saved(tmp_path / f"b{kind}").columns["completion"]
     assert said == ("a\\ud800\x00b" if kind == ".parquet" else "a\ud800\x00b")

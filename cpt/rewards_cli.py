@@ -1,0 +1,218 @@
+"""`cpt rewards`: list, score, audit and agree. Thin, and nothing heavy is imported before it has to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rewards.choose import Chosen
+    from rewards.saved import Saved
+
+app = typer.Typer(
+    help="The reward laboratory: list rewards, score saved completions, attack a reward, compare two.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+REWARD = 'A reward\'s name, or JSON such as \'{"type": "number", "read": "tolerant"}\'; a list of those is a composite.'
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Saved completions: records.parquet, other parquet, JSON lines.")
+]
+Rewards = Annotated[list[str] | None, typer.Option("--reward", help=f"{REWARD} Can be repeated.")]
+RewardsFile = Annotated[
+    Path | None,
+    typer.Option("--rewards", metavar="FILE", help="YAML or JSON: a list of rewards, or a recipe's `reward:`."),
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="A column's other name, as in gold=answer.")
+]
+TemplateName = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="The asked-for format: direct, think, think_boxed or boxed. Default: the file's, else direct.",
+    ),
+]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="The token limit, where the file has none.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Write the rows to this .parquet or .jsonl file.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is at --out.")]
+
+
+@app.command(name="list")
+def list_rewards(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.")] = None,
+) -> None:
+    """List the rewards with formula, parameters and source."""
+    from cpt.rewards_tables import console, print_entry, print_list
+    from rewards import registry
+
+    if name is None:
+        print_list([registry.get(one) for one in registry.names()], console())
+    else:
+        print_entry(registry.get(name), console())
+
+
+@app.command()
+def score(
+    file: File,
+    reward: Rewards = None,
+    rewards: RewardsFile = None,
+    column: Columns = None,
+    template: TemplateName = None,
+    max_tokens: MaxTokens = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Group by this column; can be repeated. Default: arm, stage, task.")
+    ] = None,
+    out: Out = None,
+    force: Force = False,
+) -> None:
+    """Score saved completions in this process, without a model, Ray or a GPU."""
+    check_out(out, file, force)
+    from cpt.rewards_tables import console, print_groups, print_summaries
+    from rewards.breakdown import by_group, summarise, with_scores
+    from rewards.choose import choose
+    from rewards.saved import score_saved
+
+    chosen = choose(reward or (), in_file(rewards))
+    saved = read(file, column, template, max_tokens)
+    groups = grouping(saved, by)
+    scores = {one.label: score_saved(saved, one.reward, one.label) for one in chosen}
+    screen = console()
+    print_summaries(saved, {label: summarise(found) for label, found in scores.items()}, screen)
+    if groups:
+        print_groups(groups, {label: by_group(saved, found, groups) for label, found in scores.items()}, screen)
+    if out is not None:
+        write(out, with_scores(saved, scores))
+
+
+@app.command()
+def audit(
+    name: Annotated[list[str] | None, typer.Argument(metavar="[REWARD]...", help=REWARD)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every reward there is.")] = False,
+    rewards: RewardsFile = None,
+    on: Annotated[
+        Path | None,
+        typer.Option("--on", metavar="FILE", help="JSON lines with your own question, gold, wrong, choices."),
+    ] = None,
+    template: Annotated[list[str] | None, typer.Option("--template", help="Only this format; can be repeated.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of --on to try.")] = 20,
+    show: Annotated[int, typer.Option(min=1, help="Completions shown of each case.")] = 2,
+) -> None:
+    """Attack rewards with completions that must not pay, and try other spellings of right answers.
+
+    Exit code 1 if something pays that should not, or the other way round, and no docstring admits it.
+    """
+    from cpt.rewards_tables import console, print_audit
+    from rewards import registry
+    from rewards.audit_plan import audit_chosen, read_examples
+    from rewards.choose import choose
+
+    chosen = choose([*(name or ()), *(registry.names() if every else ())], in_file(rewards))
+    examples = read_examples(on, rows) if on else ()
+    screen, failed = console(), []
+    for one in chosen:
+        found = audit_chosen(one, examples, template or ())
+        print_audit(one.label, found, show, screen)
+        if not found.passed:
+            failed.append(one.label)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def agree(
+    a: Annotated[str, typer.Argument(metavar="A", help=REWARD)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    on: Annotated[Path, typer.Option("--on", metavar="FILE", help="Saved completions.")],
+    column: Columns = None,
+    template: TemplateName = None,
+    max_tokens: MaxTokens = None,
+    threshold: Annotated[float, typer.Option(help="A reward says yes from this value on.")] = 0.5,
+    show: Annotated[int, typer.Option(min=0, help="Kinds of disagreement shown, worst first.")] = 10,
+    out: Out = None,
+    force: Force = False,
+) -> None:
+    """Show where two rewards disagree about saved completions."""
+    check_out(out, on, force)
+    from cpt.rewards_tables import console, print_agreement, print_disagreements
+    from rewards.agreement import agree as compare
+    from rewards.breakdown import with_scores
+    from rewards.choose import choose
+    from rewards.saved import score_saved
+
+    if a == b:
+        raise ValueError(f"{a}: agrees with itself; name two rewards")
+    first, second = choose([a, b])
+    saved = read(on, column, template, max_tokens)
+    scores = (score_saved(saved, first.reward, first.label), score_saved(saved, second.reward, second.label))
+    found = compare(*scores, threshold)
+    names, screen = (first.label, second.label), console()
+    print_agreement(names, found, screen)
+    rows = [*found.disagreeing, *found.failed]
+    if rows and show:
+        print_disagreements(saved, names, scores, rows, show, screen)
+    if out is not None:
+        table = with_scores(saved, dict(zip(names, scores, strict=True)))
+        write(out, {column: [values[i] for i in rows] for column, values in table.items()})
+
+
+def in_file(path: Path | None) -> Sequence[Chosen]:
+    """The rewards of a file, if one is named."""
+    if path is None:
+        return ()
+    from cpt.rewards_file import rewards_in
+
+    return rewards_in(path)
+
+
+def read(file: Path, column: Sequence[str] | None, template: str | None, max_tokens: int | None) -> Saved:
+    """The rows of a file, with columns renamed and filled in as the options say."""
+    from rewards.saved import read_saved
+
+    renamed: dict[str, str] = {}
+    for text in column or ():
+        ours, equals, theirs = text.partition("=")
+        if not (ours and equals and theirs):
+            raise ValueError(f"--column {text}: has to be OURS=THEIRS, as in --column gold=answer")
+        renamed[ours] = theirs
+    return read_saved(file, renamed, {"template": template, "max_tokens": max_tokens})
+
+
+def grouping(saved: Saved, by: Sequence[str] | None) -> list[str]:
+    """The columns to group by: those asked for, else those of arm, stage and task that have several values."""
+    if by is not None:
+        from rewards.registry import nearest
+
+        for name in by:
+            if name not in saved.columns:
+                raise ValueError(f"{saved.path}: has no column {name!r} to group by{nearest(name, saved.columns)}")
+        return list(by)
+    return [name for name in ("arm", "stage", "task") if len(set(map(str, saved.columns.get(name, ())))) > 1]
+
+
+def check_out(out: Path | None, source: Path, force: bool) -> None:
+    """ValueError where the result would replace the input, or something else without --force; before any work."""
+    if out is None:
+        return
+    if out.suffix not in (".parquet", ".jsonl"):
+        raise ValueError(f"{out}: unknown kind of file; --out has to end in .parquet or .jsonl")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out}: is the file that is read; give --out another name")
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; give --out a file's name")
+    if out.exists() and not force:
+        raise ValueError(f"{out}: exists; --force replaces it")
+
+
+def write(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write the columns, whole or not at all, and say so."""
+    from cpt.files import atomic_path
+    from rewards.saved import write_table
+
+    with atomic_path(out) as temporary:
+        write_table(temporary, columns, out.suffix)
+    typer.echo(f"written: {out}")

@@ -1,0 +1,55 @@
+"""Rewards that a YAML file holds: a list of components, one reward, or everything that a recipe pays for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cpt.recipe.rewards import include_sources
+from cpt.recipe.source import Source, parse, read
+from rewards.choose import Chosen, from_data
+
+
+def rewards_in(path: Path) -> list[Chosen]:
+    """The rewards of a file.
+
+    A recipe's are called by where they stand: `reward`, `tasks.<name>`, `arms.<name>`. Any other file holds one, a list
+    of components, a mapping with `components` and `clip`, or a mapping with `type`; it is called as the file is.
+
+    Raises:
+        ValueError: no such file, not YAML, or not a reward.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not isinstance(data, Mapping) or "arms" not in data:
+        return [_chosen(data, path.stem, path)]
+    source = read(path)
+    include_sources(source)
+    found = [_chosen(reward, label, path) for label, reward in _of_recipe(source)]
+    if not found:
+        raise ValueError(f"{path}: has no `reward:`, so its tasks' own reward counts: accuracy-format")
+    return found
+
+
+def _of_recipe(source: Source) -> Iterator[tuple[str, Any]]:
+    if "reward" in source.data:
+        yield "reward", source.data["reward"]
+    tasks, arms = source.data.get("tasks"), source.data.get("arms")
+    for task in tasks if isinstance(tasks, list) else ():
+        if isinstance(task, Mapping) and "reward" in task:
+            yield f"tasks.{task.get('name')}", task["reward"]
+    for name, arm in arms.items() if isinstance(arms, Mapping) else ():
+        if isinstance(arm, Mapping) and "reward" in arm:
+            yield f"arms.{name}", arm["reward"]
+
+
+def _chosen(data: Any, label: str, path: Path) -> Chosen:
+    clip = None
+    if isinstance(data, Mapping) and "components" in data:
+        clip, data = data.get("clip"), data["components"]
+    try:
+        return from_data(data, label, path.parent, clip)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,373 @@
+"""What each reward is attacked with: questions of its kind, and the limits that its docstring admits.
+
+A new reward gets a line in `PLANS`. One that has none, such as a user's own function, is tried on `WORD` and `COUNT`.
+The words of a known limit have to stand in the docstring of the reward, or of one that its `Limits:` name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rewards.attacks import Example
+from rewards.audit import Plan
+
+WORD = Example(
+    question="Is the ball red or blue ?",
+    gold=("red",),
+    wrong="blue",
+    candidates=("red", "blue", "green"),
+    same={"case": "Red", "capitals": "RED", "full stop": "red."},
+    other={
+        "part of the word": "re",
+        "longer word": "reds",
+        "near word": "rod",
+        "repeated": "red red red",
+        "more exact": "dark red",
+    },
+)
+COUNT = Example(
+    question="How many balls are there , 3 or 4 ?",
+    gold=("3",),
+    wrong="4",
+    candidates=("1", "2", "3", "4", "5"),
+    same={"full stop": "3."},
+    other={
+        "sign": "-3",
+        "decimals": "3.5",
+        "decimal point": ".3",
+        "power of ten": "30",
+        "repeated digit": "33",
+        "percent": "3%",
+        "superscript": "³",
+        "range": "3-4",
+        "thousands": "3,000",
+        "number word": "four",
+    },
+)
+YES = Example(
+    question="Is there a red ball , yes or no ?",
+    gold=("yes",),
+    wrong="no",
+    candidates=("yes", "no"),
+    same={"case": "Yes", "full stop": "yes.", "synonym": "yeah", "sentence": "Yes, there is."},
+    other={"not sure": "maybe", "letter": "y", "part of a word": "yesterday", "nothing": "no idea"},
+)
+NO = Example(
+    question="Is there a red ball , yes or no ?",
+    gold=("no",),
+    wrong="yes",
+    candidates=("yes", "no"),
+    same={"case": "NO", "full stop": "no.", "synonym": "nope", "sentence": "No, there is none."},
+    other={"not sure": "not sure", "part of a word": "nobody", "nothing": "no idea", "refusal": "no answer"},
+)
+UNANSWERABLE = Example(
+    question="What colour is the ball ?",
+    gold=("unanswerable",),
+    wrong="blue",
+    candidates=("red", "blue", "unanswerable"),
+    same={"case": "Unanswerable", "unable": "can't tell", "unknown": "I do not know", "image": "unsuitable image"},
+    other={"opposite": "answerable", "knows": "I know", "clear": "clear", "explained away": "not blue"},
+)
+ANSWERABLE = Example(
+    question="What colour is the ball ?",
+    gold=("blue",),
+    wrong="red",
+    candidates=("red", "blue", "unanswerable"),
+    same={"case": "Blue"},
+    other={"declined": "unanswerable", "declined in words": "I do not know"},
+)
+LETTER = Example(
+    question="Which shape is it ? A circle B square C triangle D cross",
+    gold=("B",),
+    wrong="C",
+    choices=("circle", "square", "triangle", "cross"),
+    same={
+        "small letter": "b",
+        "brackets": "(B)",
+        "bracket": "B)",
+        "full stop": "B.",
+        "word": "option B",
+        "sentence": "The answer is B.",
+        "text": "square",
+        "letter and text": "B: square",
+        "brackets and text": "(B) Square",
+    },
+    other={
+        "letter with another text": "B circle",
+        "another letter with the text": "A square",
+        "letters together": "AB",
+        "all letters together": "ABCD",
+        "number": "2",
+        "no such letter": "E",
+        "part of a word": "Bold",
+        "part of the text": "squ",
+        "two texts": "circle square",
+    },
+)
+OPTION_TEXT = Example(
+    question=LETTER.question,
+    gold=("square",),
+    wrong="circle",
+    choices=LETTER.choices,
+    same={"letter": "B", "capitals": "SQUARE", "letter and text": "B. square"},
+    other={"another letter with the text": "A square", "part of the text": "squ", "longer word": "squares"},
+)
+LENGTH = Example(
+    question="Is the wall 3.5 m or 4.5 m long ?",
+    gold=("3.5 m",),
+    wrong="4.5 m",
+    same={
+        "zero at the end": "3.50 m",
+        "another unit": "350 cm",
+        "no space": "3.5m",
+        "unit in words": "3.5 metres",
+        "fraction": "7/2 m",
+        "plus sign": "+3.5 m",
+        "no unit": "3.5",
+        "LaTeX": "3.5 \\text{ m}",
+    },
+    other={
+        "sign": "-3.5 m",
+        "unit a thousand times larger": "3.5 km",
+        "smaller unit": "3.5 cm",
+        "another kind of unit": "3.5 kg",
+        "power of ten": "35 m",
+        "other digits": "3.1 m",
+        "two points": "3.5.1 m",
+        "decimal comma": "3,5 m",
+        "half": "half of 3.5 m",
+        "comparison": "more than 3.5 m",
+        "root": "√3.5 m",
+        "two units": "3.5 m 5 cm",
+    },
+)
+SEVEN = Example(
+    question="How many balls are there , 7 or 8 ?",
+    gold=("7",),
+    wrong="8",
+    same={"number word": "seven", "capital": "Seven", "decimals": "7.0", "plus sign": "+7", "full stop": "7."},
+    other={
+        "sign": "-7",
+        "sign in words": "minus seven",
+        "percent": "7%",
+        "repeated digit": "77",
+        "decimals that count": "7.5",
+        "decimal point": ".7",
+        "power of ten": "7e1",
+        "another number word": "seventeen",
+        "tens": "seventy",
+        "fraction": "7/8",
+        "range": "7-8",
+        "superscript": "⁷",
+        "root": "√7",
+        "thousands": "7,000",
+    },
+)
+THOUSAND = Example(
+    question="How many people live there ?",
+    gold=("1,250",),
+    wrong="1,350",
+    same={"no separator": "1250", "exponent": "1.25e3", "decimals": "1250.0"},
+    other={"point for comma": "1.250", "comma elsewhere": "12,50", "percent": "1250%", "sign": "-1,250", "cut": "250"},
+)
+SHARE = Example(
+    question="Which share of the balls is red ?",
+    gold=("50%",),
+    wrong="40%",
+    same={"space": "50 %", "word": "50 percent", "share": "0.5", "fraction": "1/2"},
+    other={"power of ten": "5%", "double": "0.5%", "sign": "-50%", "inverse": "2", "another unit": "50 m"},
+)
+HALF = Example(
+    question="What is 1/2 + 0 ?",
+    gold=("1/2",),
+    wrong="1/3",
+    same={
+        "decimal": "0.5",
+        "LaTeX": "\\frac{1}{2}",
+        "not reduced": "2/4",
+        "dollars": "$\\frac{1}{2}$",
+        "space": "1 / 2",
+    },
+    other={
+        "sign": "-1/2",
+        "inverse": "2/1",
+        "near": "0.51",
+        "digits": "12",
+        "denominator": "1/20",
+        "word": "half a dozen",
+        "equation": "1/2=1/3",
+    },
+)
+POLYNOMIAL = Example(
+    question="Expand (x-1)(x+1)",
+    gold=("x^2-1",),
+    wrong="x^2-2",
+    same={"factors": "(x-1)(x+1)", "spaces": "x^2 - 1", "order": "-1+x^2", "braces": "x^{2}-1"},
+    other={"sign": "x^2+1", "term missing": "x^2", "square": "(x-1)^2", "swapped": "1-x^2", "variable": "y^2-1"},
+)
+ROOT = Example(
+    question="How long is the diagonal of a unit square ?",
+    gold=("\\sqrt{2}",),
+    wrong="\\sqrt{3}",
+    same={"power": "2^{1/2}", "no braces": "\\sqrt2", "dollars": "$\\sqrt{2}$"},
+    other={"rounded": "1.41", "without root": "2", "sign": "-\\sqrt{2}", "both signs": "\\pm\\sqrt{2}"},
+)
+SUM = Example(
+    question="What is 5 plus 7 ?",
+    gold=("12",),
+    wrong="13",
+    same={"decimals": "12.0", "dollars": "$12$"},
+    other={"equation": "5+7=12", "unevaluated": "5+7", "number word": "thirteen", "digits": "1 2", "unit": "12 m"},
+)
+ANNOTATORS = Example(
+    question="What colour is the ball , red or blue ?",
+    gold=(*["red"] * 7, "dark red", "dark red", "pink"),
+    wrong="blue",
+    same={"case": "Red", "article": "the red", "full stop": "red."},
+    other={"said by one": "pink", "said by two": "dark red", "part of the word": "re", "longer word": "reds"},
+)
+COUNTED = Example(
+    question="How many balls are there , 3 or 4 ?",
+    gold=("3",) * 10,
+    wrong="4",
+    same={"number word": "three", "capital": "Three"},
+    other={"sign": "-3", "decimals": "3.5", "repeated digit": "33", "another number word": "thirteen"},
+)
+BLURRED = Example(
+    question="What colour is the ball ?",
+    gold=(*["unanswerable"] * 6, "unsuitable image", *["grey"] * 3),
+    wrong="blue",
+    same={"case": "Unanswerable", "unable": "can't tell", "image": "unsuitable image"},
+    other={"opposite": "answerable", "said by three": "grey"},
+)
+PHRASE = Example(
+    question="Which thing is left of the blue square ?",
+    gold=("the red circle",),
+    wrong="my small yellow cross",
+    candidates=("the red circle", "the blue square", "my small yellow cross"),
+    same={"case": "The Red Circle", "two spaces": "the  red circle"},
+    other={"another colour": "the blue circle", "shared word": "the green triangle", "first word": "the"},
+)
+BOX = Example(
+    question="Where is the red circle ?",
+    gold=("[40, 40, 60, 60]",),
+    wrong="[70, 70, 90, 90]",
+    same={
+        "round brackets": "(40, 40, 60, 60)",
+        "two points": "(40, 40), (60, 60)",
+        "decimals": "[40.0, 40.0, 60.0, 60.0]",
+        "no brackets": "40 40 60 60",
+        "JSON": '{"bbox_2d": [40, 40, 60, 60], "label": "red circle"}',
+    },
+    other={
+        "corner and size": "[40, 40, 20, 20]",
+        "corners swapped": "[60, 60, 40, 40]",
+        "no area": "[40, 40, 40, 60]",
+        "whole image": "[0, 0, 100, 100]",
+        "everything": "[0, 0, 9999999, 9999999]",
+        "infinite": "[-inf, -inf, inf, inf]",
+        "not a number": "[nan, nan, nan, nan]",
+        "not a number at the end": "[40, 40, 60, nan]",
+        "five numbers": "[40, 40, 60, 60, 1]",
+        "shifted": "[45, 45, 65, 65]",
+    },
+)
+SET = Example(
+    question="Which colours are there , red , blue or green ?",
+    gold=("red, blue",),
+    wrong="green",
+    candidates=("red", "blue", "green", "yellow"),
+    same={
+        "order": "blue, red",
+        "and": "red and blue",
+        "JSON": '["red", "blue"]',
+        "lines": "- red\n- blue",
+        "case": "Red, Blue",
+    },
+    other={"one of two": "red", "one twice": "red, red", "one too many": "red, blue, green", "joined": "redblue"},
+)
+LIST = Example(
+    question="Which colours are there from left to right ?",
+    gold=("red, blue, green",),
+    wrong="yellow",
+    candidates=("red", "blue", "green", "yellow"),
+    same={"and": "red, blue and green", "JSON": '["red", "blue", "green"]', "lines": "red\nblue\ngreen"},
+    other={
+        "reversed": "green, blue, red",
+        "one missing": "red, blue",
+        "joined": "redbluegreen",
+        "one too many": "red, blue, green, yellow",
+    },
+)
+
+_EXACT: Mapping[str, str] = {"decimal point": '".5" and "5" are the same'}
+_NFKC = "fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC)"
+_CONSENSUS: Mapping[str, str] = dict.fromkeys(
+    ("said by one", "said by two", "said by three"), "Partial agreement earns partial credit"
+)
+_EDITS = "Look-alikes of another alphabet"
+_ANYTHING = "nearly any text earns something (partial credit)"
+_SHARED = "shared words earn something whatever they mean (partial credit)"
+_BOXES: Mapping[str, str] = {
+    "whole image": "the whole image as the box earns the gold box's share of it",
+    "shifted": "partial credit",
+}
+_ITEMS = "one right item among wrong ones, or several answers at once, earns something"
+
+PLANS: Mapping[str, Plan] = {
+    "exact": Plan((WORD, COUNT), _EXACT),
+    "normalised": Plan(
+        (WORD, COUNT), {"fullwidth": _NFKC, "superscript": _NFKC, "decimal point": '".5" and "5" are the same'}
+    ),
+    "yes-no": Plan((YES, NO)),
+    "unanswerable": Plan((UNANSWERABLE, ANSWERABLE)),
+    "choice": Plan((LETTER, OPTION_TEXT)),
+    "number": Plan((LENGTH, SEVEN, THOUSAND, SHARE)),
+    "maths": Plan((HALF, POLYNOMIAL, ROOT, SUM), {"unevaluated": "an unevaluated expression pays (5+7 for 12)"}),
+    "vqa": Plan((ANNOTATORS, COUNTED), {**_CONSENSUS, "sign": "minus signs are lost"}),
+    "vizwiz": Plan((BLURRED, ANNOTATORS), _CONSENSUS),
+    "anls": Plan(
+        (PHRASE,),
+        {
+            "look-alikes": _EDITS,
+            **dict.fromkeys(("another colour", "shared word"), "partial credit is the point of it"),
+        },
+    ),
+    "edit": Plan(
+        (PHRASE,),
+        {
+            "look-alikes": _EDITS,
+            **dict.fromkeys(("another colour", "shared word", "first word", "injected verdict"), _ANYTHING),
+        },
+    ),
+    "rouge-l": Plan(
+        (PHRASE,),
+        dict.fromkeys(("another colour", "shared word", "first word", "injected verdict", "extremely long"), _SHARED),
+    ),
+    "iou": Plan((BOX,), _BOXES),
+    "iou-threshold": Plan((BOX,)),
+    "set": Plan(
+        (SET,),
+        dict.fromkeys(("one of two", "one twice", "one too many", "several answers", "extremely long"), _ITEMS),
+    ),
+    "ordered-list": Plan(
+        (LIST,),
+        dict.fromkeys(
+            ("one missing", "one too many", "reversed", "several answers", "extremely long"), "partial credit"
+        ),
+    ),
+    "format": Plan((WORD,)),
+    "length": Plan((WORD,), shapes=("long", "cut off", "empty")),
+    "cosine-length": Plan(
+        (WORD,),
+        {"long and wrong": "a long wrong answer earns 0.83, by design"},
+        shapes=("long", "cut off", "empty", "long and wrong"),
+    ),
+    "repetition": Plan((WORD,), shapes=("repetition", "empty")),
+    "truncation": Plan((WORD,), shapes=("cut off", "empty")),
+    "accuracy": Plan((WORD, COUNT), _EXACT),
+    "accuracy-format": Plan((WORD, COUNT), _EXACT),
+    "recap-reasoning": Plan((WORD, COUNT), _EXACT),
+    "recap-grounding": Plan((BOX,), _BOXES),
+}
+UNKNOWN = Plan((WORD, COUNT))
