@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from cpt.methods.plugin import Strict
 from rewards.compose import PYTHON, Composite, filled, label_of, parameters_of, problems
 from rewards.python_file import load, read_source, try_out
+from rewards.score import Reward
 
 if TYPE_CHECKING:
     from cpt.recipe.arms import ArmSpec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cpt.types import PromptStyle
 
 COMPONENTS = "components"
+_REWARDS = {"reward", "reward_sets"}  # below which components stand in a recipe
 
 
 class Component(BaseModel):
@@ -72,7 +74,7 @@ def _written_out(value: Any) -> Any:
     return spec
 
 
-Reward = Annotated[RewardSpec, BeforeValidator(_written_out)]
+RewardField = Annotated[RewardSpec, BeforeValidator(_written_out)]
 
 
 def reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
@@ -139,6 +141,8 @@ def _places(
         if arm.reward is not None:
             prompts = list(dict.fromkeys(one.prompt for one in paid if one.family == family))
             yield ("arms", family, "reward"), arm.reward, list(recipe.tasks), prompts
+    for name, spec in recipe.reward_sets.items():
+        yield ("reward_sets", name), spec, list(recipe.tasks), list(dict.fromkeys(arm.prompt for arm in paid))
 
 
 def _inside(where: tuple[str | int, ...]) -> KeyPath:
@@ -163,24 +167,24 @@ def _on_a_sample(
     if missing:
         yield path, f"needs the column {missing[0]!r}, which task {task.name} does not have"
         return
+    completions = (known.target(sample, "policy", prompt), "")
+    tried: list[tuple[KeyPath, Reward, str]] = []
     for i, component in enumerate(spec.data()):
         if component["type"] == PYTHON:
             single = load(parameters_of(component))
-            yield from _tried((*path, COMPONENTS, i), single, single.where, known.target(sample, "policy", prompt), row)
-            yield from _tried((*path, COMPONENTS, i), single, single.where, "", row)
-    yield from _tried(path, composite, f"on task {task.name}", known.target(sample, "policy", prompt), row)
-
-
-def _tried(path: KeyPath, reward: Any, where: str, completion: str, row: Mapping[str, Any]) -> Iterator[Any]:
-    try:
-        try_out(reward, completion, row, where)
-    except ValueError as error:
-        yield path, str(error)
+            tried.append(((*path, COMPONENTS, i), single, single.where))
+    for where, reward, name in [*tried, (path, composite, f"on task {task.name}")]:
+        try:
+            for completion in completions:
+                try_out(reward, completion, row, name)
+        except ValueError as error:
+            yield where, str(error)
+            return
 
 
 def _python_components(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     """Every component of type python below a `reward:`, and where it stands."""
-    if isinstance(data, dict) and data.get("type") == PYTHON and "reward" in path:
+    if isinstance(data, dict) and data.get("type") == PYTHON and _REWARDS & set(path):
         yield path, data
     inner = data.items() if isinstance(data, dict) else enumerate(data if isinstance(data, list) else ())
     for key, value in inner:

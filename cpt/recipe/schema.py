@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from cpt.methods.registry import Regulariser
 from cpt.recipe.methods import Method, Strict
-from cpt.recipe.rewards import Reward
+from cpt.recipe.rewards import RewardField
 from cpt.types import PromptStyle
 
 VERSION = 1
@@ -28,6 +28,7 @@ NEUTRAL = frozenset(
         ("rollout", "engines"),
         ("rollout", "gpu_memory_utilization"),
         ("resources",),
+        ("reward_sets",),
         ("method", "save_steps"),
         ("method", "save_total_limit"),
     }
@@ -87,7 +88,7 @@ class StageTask(Strict):
     name: str
     samples: PositiveInt | None = None
     evaluation_samples: PositiveInt | None = None
-    reward: Reward | None = None
+    reward: RewardField | None = None
 
 
 class GeneralTask(Strict):
@@ -155,7 +156,7 @@ class Arm(Strict):
     prompt: PromptStyle | None = None
     tuning: Tuning | None = None
     freeze: list[Frozen] | None = None
-    reward: Reward | None = None
+    reward: RewardField | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
@@ -167,6 +168,7 @@ class Recipe(Strict):
     """One comparison: every arm, on the same tasks, in the same order, with the same data, prompts and evaluation.
 
     `reward: null` is each task's own reward. Evaluation scores by the task's rules whatever the reward was.
+    `reward_sets` is for `cpt rewards study` alone, which makes an arm of each (`cpt.recipe.study`).
     """
 
     version: Literal[1]
@@ -179,7 +181,8 @@ class Recipe(Strict):
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
     rollout: Rollout = Rollout()
-    reward: Reward | None = None
+    reward: RewardField | None = None
+    reward_sets: dict[ArmName, Reward] = Field(default_factory=dict)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
     arms: Annotated[dict[ArmName, Arm], Field(min_length=1)]
