@@ -1,9 +1,9 @@
 """Where an algorithm meets a method's training, whatever the method is.
 
-A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a `Plugin`,
-which does it in one stage. It may act at four points: before the stage, in the loss (`term`: of this batch's data;
-`penalty`: of the parameters alone), after the backward pass, and after the stage. `cpt.train.objective` calls them in
-SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
+A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a
+`Plugin`, which does it in one stage. It may act at four points: before the stage, in the loss (`term`: of this batch's
+data; `penalty`: of the parameters alone), after the backward pass, and after the stage. `cpt.train.objective` calls
+them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
 """
 
 from __future__ import annotations

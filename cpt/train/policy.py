@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,23 +14,25 @@ from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
 from cpt.tasks.row import reward_row
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_order
+from cpt.train.objective import PolicyPlugins
 from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
-from rewards.batch import TRLReward, as_trl_reward
+from cpt.train.truth import truth
+from rewards.batch import TRLReward, as_trl_reward, text_of
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
     from cpt.recipe import RewardSpec
     from cpt.rollout.pool import RolloutPool
-    from cpt.types import PromptStyle, Task
+    from cpt.types import PromptStyle, Sample, Task
     from rewards.score import Score
 
 Scores = tuple[Any, Any, Any]
 """Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
 
 
-class StageGRPOTrainer(RolloutMixin, Resumable, GRPOTrainer):
+class StageGRPOTrainer(PolicyPlugins, RolloutMixin, Resumable, GRPOTrainer):
     """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -197,7 +199,8 @@ def reward_function(
 ) -> TRLReward:
     """A stage's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
 
-    `rewards.batch.as_trl_reward` says what is logged, and what becomes of a reward that fails.
+    `rewards.batch.as_trl_reward` says what is logged, and what becomes of a reward that fails; beside that, the task's
+    own scoring of the same completions (`cpt.train.truth`).
 
     Args:
         spec: the recipe's reward; None for the task's own.
@@ -218,4 +221,19 @@ def reward_function(
             max_tokens=max_tokens,
         )
 
-    return as_trl_reward(own if spec is None else spec.build(), row)
+    paid = as_trl_reward(own if spec is None else spec.build(), row)
+
+    def reward(
+        completions: Sequence[Any],
+        sample: Sequence[Sample],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        if log_metric is not None:
+            tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
+            for name, value in truth(task, sample, list(map(text_of, completions)), prompt, tokens).items():
+                log_metric(name, value)
+        return paid(completions, sample=sample, completion_ids=completion_ids, log_metric=log_metric, **columns)
+
+    return reward

@@ -9,6 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 from cpt.rollout.timing import TimedTrainer
 from cpt.train.data import as_dataset, sft_rows, stage_order
+from cpt.train.objective import SupervisedPlugins
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
 
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
     from cpt.types import Task
 
 
-class StageSFTTrainer(TimedTrainer, Resumable, SFTTrainer):
-    """TRL's trainer with a stopwatch and checkpoints that resume."""
+class StageSFTTrainer(SupervisedPlugins, TimedTrainer, Resumable, SFTTrainer):
+    """TRL's trainer with plug-ins, a stopwatch and checkpoints that resume."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # transformers asks the model's class whether its loss is told of the tokens in the whole optimizer step; the
+        # Qwen-VL families say no. But TRL computes the loss itself, and does know. Otherwise every micro-batch would
+        # weigh the same, however few tokens it has, and gradient accumulation would change the objective.
+        self.model_accepts_loss_kwargs = True
 
 
 def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:

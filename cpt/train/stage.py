@@ -56,6 +56,8 @@ def train_stage(
         FloatingPointError: the training diverged.
     """
     from cpt.models.export import save_policy
+    from cpt.tasks import get_task
+    from cpt.train.plugins import StagePlugins
     from cpt.train.resume import last_checkpoint
 
     if stage.method.needs_rollouts and pool is None:
@@ -71,12 +73,15 @@ def train_stage(
     found = last_checkpoint(out.checkpoints)
     trainer = _trainer(stage, Path(start_folder), out, pool)
     _instrument(trainer, stage, out, found.step, on_step)
+    plugins = StagePlugins(stage, Path(start_folder), out, get_task(stage.task), trainer.processing_class)
+    plugins.before(trainer)
     lap("load_s")
     trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
     lap("train_s")
     done = trainer.state.global_step
     if done != stage.steps:
         raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
+    plugins.after(trainer)
     save_policy(_plain_model(trainer.model, stage, out), start_folder, out.policy)
     lap("save_s")
     return TrainResult(done, found.step, seconds, out.policy, found.notes)

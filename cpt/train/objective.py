@@ -1,0 +1,92 @@
+"""Plug-ins in a trainer: their terms in the loss, their penalties and their hands on the gradients.
+
+One mixin for SFT and reinforcement learning. Scaling, so that four micro-batches of a quarter give the update of one
+whole batch: a `term` is a mean over the rows of a micro-batch and is divided by the number of micro-batches; a
+`penalty` is asked for and differentiated once per optimizer step, after its last backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cpt.methods.plugin import Batch, Plugin
+
+if TYPE_CHECKING:
+    import torch
+
+    # The mixin stands before one of TRL's trainers in a class's bases.
+    from transformers import Trainer as _Trainer
+else:
+    _Trainer = object
+
+_NO_MODEL_INPUT = {"labels", "use_cache", "output_router_logits"}
+_PICTURES = ("pixel_values", "image_grid_thw", "mm_token_type_ids", "pixel_attention_mask", "image_sizes")
+
+
+class PluginMixin(_Trainer):
+    """Calls `plugins`, by name, at the points of a step. Without any, nothing is done."""
+
+    plugins: Mapping[str, Plugin] = {}  # set once by `attach`, before training
+
+    def attach(self, plugins: Mapping[str, Plugin]) -> None:
+        """Take these plug-ins along. ValueError where parameters are in shards, which penalties can't read."""
+        if plugins and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError("regularisers need whole parameters: run without FSDP and DeepSpeed, or leave them out")
+        self.plugins = plugins
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """See `Trainer.training_step`; after the last micro-batch of an optimizer step come penalties and gradients."""
+        loss = super().training_step(*args, **kwargs)
+        if self.plugins and self.accelerator.sync_gradients:
+            with self.phases.measure("plugins"):  # type: ignore[attr-defined]
+                self._finish_gradients()
+        return loss
+
+    def _finish_gradients(self) -> None:
+        penalties = [penalty for plugin in self.plugins.values() if (penalty := plugin.penalty()) is not None]
+        if penalties:
+            sum(penalties).backward()  # type: ignore[union-attr]
+        for name, plugin in self.plugins.items():
+            plugin.after_backward()
+            for key, value in plugin.metrics().items():
+                self._metrics["train"][f"plugin/{name}/{key}"].append(value)  # type: ignore[attr-defined]
+
+    def _terms(self, model: Any, batch: Batch) -> torch.Tensor | float:
+        """Sum of the plug-ins' terms, scaled for gradient accumulation."""
+        with self.phases.measure("plugins"):  # type: ignore[attr-defined]
+            terms = [term for plugin in self.plugins.values() if (term := plugin.term(model, batch)) is not None]
+            return sum(terms) / self.current_gradient_accumulation_steps
+
+
+class SupervisedPlugins(PluginMixin):
+    """For SFTTrainer, whose loss is a sum over the tokens of the whole optimizer step."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The trainer's loss and the plug-ins' terms."""
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if not self.plugins or not model.training:
+            return loss
+        kept = {key: value for key, value in inputs.items() if key not in _NO_MODEL_INPUT}
+        return loss + self._terms(model, Batch(kept, inputs["labels"]))
+
+
+class PolicyPlugins(PluginMixin):
+    """For GRPOTrainer, which scales its own loss and takes what this returns as it is."""
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        loss = super()._compute_loss(model, inputs)  # type: ignore[misc]
+        return loss + self._terms(model, rollout_batch(inputs)) if self.plugins else loss
+
+
+def rollout_batch(inputs: Mapping[str, Any]) -> Batch:
+    """Prompts (padded on the left) and completions (on the right) of TRL's policy trainers as one batch."""
+    import torch
+
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    completion = inputs["completion_mask"].bool()
+    said = torch.where(completion, inputs["completion_ids"], -100)
+    labels = torch.cat([torch.full_like(inputs["prompt_ids"], -100), said], dim=1)
+    pictures = {key: inputs[key] for key in _PICTURES if inputs.get(key) is not None}
+    return Batch({"input_ids": ids, "attention_mask": mask, **pictures}, labels)

@@ -1,0 +1,127 @@
+"""Regularisers in SFT and GRPO on the built-in architecture: one update however a batch is cut, and their effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from stages import planned, random_model, rows, tensors
+
+from cpt.folder import StageDir
+from cpt.methods.registry import AnyRegulariser, Regulariser
+from cpt.plan import StagePlan
+from cpt.rollout.engine import EngineSettings
+from cpt.rollout.local import LocalPool, build_engine
+from cpt.tasks import get_task as _get_task
+from cpt.train.stage import train_stage
+from cpt.train.worker import import_trainers
+from rewards.score import Score
+
+pytestmark = pytest.mark.smoke
+ROWS = 8
+SHARED = {"learning_rate": 0.05, "max_steps": 2, "optim": "sgd", "max_grad_norm": 1e9}
+METHODS = {
+    "sft": {"type": "sft", "target_style": "think"} | SHARED,
+    "grpo": {"type": "grpo", "num_generations": 2, "max_completion_length": 6} | SHARED,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ewc": {"type": "ewc", "coefficient": 1e3, "samples": 4},
+    "l2": {"type": "l2", "coefficient": 4.0},
+    "lwf": {"type": "lwf", "coefficient": 1.0},
+}
+
+
+class EasilyPaid:
+    """A task whose reward a model with random weights earns now and then."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.task = name, _get_task(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def reward(self, sample: Any, completion: str, prompt: Any) -> Score:
+        return Score(len(completion) % 5 / 4, {}, completion)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def easily_paid() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cpt.tasks.get_task", EasilyPaid)
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import_trainers()
+    return random_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def pool(base: Path) -> LocalPool:
+    return LocalPool(build_engine("hf", EngineSettings(str(base))))
+
+
+def regulariser(settings: dict[str, Any]) -> AnyRegulariser:
+    return TypeAdapter(Regulariser).validate_python(settings)
+
+
+def two_stages(
+    base: Path, pool: LocalPool, out: Path, method: str, *settings: dict[str, Any], parts: int = 1, steps: int = 2
+) -> list[StageDir]:
+    """Both stages of a two-task arm, each optimizer step in `parts` micro-batches."""
+    sizes = {"per_device_train_batch_size": ROWS // parts, "gradient_accumulation_steps": parts, "max_steps": steps}
+    stages: list[StagePlan] = planned(base, METHODS[method] | sizes, tasks=("read-digit", "count-colour"), samples=64)
+    start, done = base, []
+    for stage in stages:
+        folder = StageDir(out / str(stage.index))
+        chosen = replace(stage, regularisers=tuple(map(regulariser, settings)))
+        start = train_stage(chosen, start_folder=start, out=folder, pool=pool).policy
+        done.append(folder)
+    return done
+
+
+def largest_difference(a: Path, b: Path) -> float:
+    ours, theirs = tensors(a), tensors(b)
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[StageDir]]:
+    """Both methods without a plug-in."""
+    return {method: two_stages(base, pool, tmp_path_factory.mktemp(method), method) for method in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_four_quarters_are_one_whole(base: Path, pool: LocalPool, plain: Any, tmp_path: Path, kind: str, method: str):
+    whole = two_stages(base, pool, tmp_path / "whole", method, SETTINGS[kind])
+    quarters = two_stages(base, pool, tmp_path / "quarters", method, SETTINGS[kind], parts=4)
+    for ours, theirs in zip(whole, quarters, strict=True):
+        assert largest_difference(ours.policy, theirs.policy) < 2e-6  # float32, sums in another order
+    assert largest_difference(whole[1].policy, plain[method][1].policy) > 1e-5  # it has done something
+    assert all(any(key.startswith(f"plugin/{kind}/") for key in row) for row in rows(whole[1]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_stage_has_nothing_to_remember(base: Path, pool: LocalPool, plain: Any, tmp_path: Path, method: str):
+    ours = two_stages(base, pool, tmp_path, method, SETTINGS["ewc"])
+    assert largest_difference(ours[0].policy, plain[method][0].policy) == 0.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("kind", "measure"), [("ewc", "penalty"), ("l2", "penalty"), ("lwf", "kl")])
+def test_a_larger_coefficient_keeps_nearer(
+    base: Path, pool: LocalPool, tmp_path: Path, method: str, kind: str, measure: str
+):
+    found = []
+    for coefficient in (1e-3, SETTINGS[kind]["coefficient"]):
+        settings = SETTINGS[kind] | {"coefficient": coefficient}
+        last = rows(two_stages(base, pool, tmp_path / str(coefficient), method, settings, steps=3)[1])[-1]
+        value = last[f"plugin/{kind}/{measure}"]
+        found.append(value / coefficient if measure == "penalty" else value)
+    assert 0 < found[1] < found[0]
