@@ -82,9 +82,10 @@ def normalised(
     `articles` leaves a, an and the out. `rewards.match.canonical` states the rule step by step.
 
     Limits: fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC), so "³" is "3";
-    letters of another alphabet that look the same do not. An article that is part of a name ("The The") is lost. Texts
-    beyond 4,096 characters are compared without NFKC. Synonyms, number words and hyphens count as differences. With
-    read=tolerant, a candidate counts wherever it is mentioned alone ("dark red", "red red red" are red).
+    letters of another alphabet that look the same do not. An article that is part of a name ("The The") is lost. As for
+    `exact`, ".5" and "5" are the same. Texts beyond 4,096 characters are compared without NFKC. Synonyms, number words
+    and hyphens count as differences. With read=tolerant, a candidate counts wherever it is mentioned alone ("dark red",
+    "red red red" are red).
     """
     answers = accepted(gold)
     if not answers:

@@ -241,7 +241,7 @@ BLURRED = Example(
     other={"opposite": "answerable", "said by three": "grey"},
 )
 PHRASE = Example(
-    question="Which thing is left of the blue square ?",
+    question="Which is on the left , the red circle or the blue square ?",
     gold=("the red circle",),
     wrong="my small yellow cross",
     candidates=("the red circle", "the blue square", "my small yellow cross"),
@@ -302,9 +302,7 @@ LIST = Example(
 
 _EXACT: Mapping[str, str] = {"decimal point": '".5" and "5" are the same'}
 _NFKC = "fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC)"
-_CONSENSUS: Mapping[str, str] = dict.fromkeys(
-    ("said by one", "said by two", "said by three"), "Partial agreement earns partial credit"
-)
+_AGREEMENT = "Partial agreement earns partial credit"
 _EDITS = "Look-alikes of another alphabet"
 _ANYTHING = "nearly any text earns something (partial credit)"
 _SHARED = "shared words earn something whatever they mean (partial credit)"
@@ -324,8 +322,11 @@ PLANS: Mapping[str, Plan] = {
     "choice": Plan((LETTER, OPTION_TEXT)),
     "number": Plan((LENGTH, SEVEN, THOUSAND, SHARE)),
     "maths": Plan((HALF, POLYNOMIAL, ROOT, SUM), {"unevaluated": "an unevaluated expression pays (5+7 for 12)"}),
-    "vqa": Plan((ANNOTATORS, COUNTED), {**_CONSENSUS, "sign": "minus signs are lost"}),
-    "vizwiz": Plan((BLURRED, ANNOTATORS), _CONSENSUS),
+    "vqa": Plan(
+        (ANNOTATORS, COUNTED),
+        {"said by one": _AGREEMENT, "said by two": _AGREEMENT, "sign": "minus signs are lost"},
+    ),
+    "vizwiz": Plan((BLURRED, ANNOTATORS), dict.fromkeys(("said by one", "said by two", "said by three"), _AGREEMENT)),
     "anls": Plan(
         (PHRASE,),
         {
@@ -352,9 +353,7 @@ PLANS: Mapping[str, Plan] = {
     ),
     "ordered-list": Plan(
         (LIST,),
-        dict.fromkeys(
-            ("one missing", "one too many", "reversed", "several answers", "extremely long"), "partial credit"
-        ),
+        dict.fromkeys(("one missing", "reversed", "several answers", "extremely long"), "partial credit"),
     ),
     "format": Plan((WORD,)),
     "length": Plan((WORD,), shapes=("long", "cut off", "empty")),
