@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cpt.methods.plugin import Strict
+from rewards import score
 from rewards.compose import PYTHON, Composite, filled, label_of, parameters_of, problems
 from rewards.python_file import load, read_source, try_out
-from rewards.score import Reward
 
 if TYPE_CHECKING:
     from cpt.recipe.arms import ArmSpec
@@ -74,7 +74,7 @@ def _written_out(value: Any) -> Any:
     return spec
 
 
-RewardField = Annotated[RewardSpec, BeforeValidator(_written_out)]
+Reward = Annotated[RewardSpec, BeforeValidator(_written_out)]
 
 
 def reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
@@ -168,7 +168,7 @@ def _on_a_sample(
         yield path, f"needs the column {missing[0]!r}, which task {task.name} does not have"
         return
     completions = (known.target(sample, "policy", prompt), "")
-    tried: list[tuple[KeyPath, Reward, str]] = []
+    tried: list[tuple[KeyPath, score.Reward, str]] = []
     for i, component in enumerate(spec.data()):
         if component["type"] == PYTHON:
             single = load(parameters_of(component))
