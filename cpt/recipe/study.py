@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from cpt.recipe.errors import nearest
 from cpt.recipe.load import check
-from cpt.recipe.rewards import RewardField, RewardSpec
+from cpt.recipe.rewards import Reward, RewardSpec
 from cpt.recipe.schema import Recipe
 from cpt.recipe.source import dotted
 
@@ -68,7 +68,7 @@ def default_sets() -> dict[str, RewardSpec]:
              "source": _MENTION},
         ],
     }  # fmt: skip
-    reads = TypeAdapter[RewardSpec](RewardField)
+    reads = TypeAdapter[RewardSpec](Reward)
     return {name: reads.validate_python(components) for name, components in sets.items()}
 
 
