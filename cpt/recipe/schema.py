@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from cpt.methods.registry import Regulariser
 from cpt.recipe.methods import Method, Strict
-from cpt.recipe.rewards import RewardField
+from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
 
 VERSION = 1
@@ -88,7 +88,7 @@ class StageTask(Strict):
     name: str
     samples: PositiveInt | None = None
     evaluation_samples: PositiveInt | None = None
-    reward: RewardField | None = None
+    reward: Reward | None = None
 
 
 class GeneralTask(Strict):
@@ -156,7 +156,7 @@ class Arm(Strict):
     prompt: PromptStyle | None = None
     tuning: Tuning | None = None
     freeze: list[Frozen] | None = None
-    reward: RewardField | None = None
+    reward: Reward | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
@@ -181,8 +181,8 @@ class Recipe(Strict):
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
     rollout: Rollout = Rollout()
-    reward: RewardField | None = None
-    reward_sets: dict[ArmName, RewardField] = Field(default_factory=dict)
+    reward: Reward | None = None
+    reward_sets: dict[ArmName, Reward] = Field(default_factory=dict)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
     arms: Annotated[dict[ArmName, Arm], Field(min_length=1)]
