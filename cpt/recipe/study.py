@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from cpt.recipe.errors import nearest
 from cpt.recipe.load import check
-from cpt.recipe.rewards import Reward, RewardSpec
+from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe
 from cpt.recipe.source import dotted
+from rewards.compose import filled
 
 SUFFIX = "-rewards"
 _LONGEST_NAME = 64
@@ -68,8 +67,7 @@ def default_sets() -> dict[str, RewardSpec]:
              "source": _MENTION},
         ],
     }  # fmt: skip
-    reads = TypeAdapter[RewardSpec](Reward)
-    return {name: reads.validate_python(components) for name, components in sets.items()}
+    return {name: RewardSpec.model_validate({COMPONENTS: list(map(filled, parts))}) for name, parts in sets.items()}
 
 
 def _choose(recipe: Recipe, arm: str | None) -> str:
