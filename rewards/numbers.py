@@ -76,4 +76,4 @@ def _judge(said: Quantity, gold: Quantity, absolute: float, relative: float, req
 
 
 def _close(said: float, gold: float, absolute: float, relative: float) -> bool:
-    return abs(said - gold) <= max(absolute, relative * abs(gold), NOISE * abs(gold))
+    return abs(said - gold) <= max(absolute, relative * abs(gold)) + NOISE * max(abs(said), abs(gold))

@@ -1,0 +1,217 @@
+"""Reading the answer: templates, tags, reasoning, prose, and reading twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards import prose
+from rewards.extract import normalise, read_answer, strict_answer, tolerant_answer
+from rewards.templates import TEMPLATES, body, boxed_answers, outside_reasoning, tagged_answers
+
+RED = ("red", "blue", "dark red")
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "inside"),
+    [
+        ("direct", " <answer> Red </answer>\n", " Red "),
+        ("direct", "<answer>x < 3</answer>", "x < 3"),
+        ("direct", "<answer><answer>red</answer></answer>", None),
+        ("direct", "<answer>red</answer> indeed", None),
+        ("direct", "<ANSWER>red</ANSWER>", None),
+        ("direct", "<answer>", None),
+        ("think", "<think>2 < 3</think>\n<answer>red</answer>", "red"),
+        ("think", "<think>a <think> b</think><answer>red</answer>", None),
+        ("think", "<think><answer>red</answer></think><answer>red</answer>", None),
+        ("think", "<answer>red</answer>", None),
+        ("boxed", "\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("boxed", "\\boxed{1}{2}", None),
+        ("boxed", "\\boxed{1} \\boxed{1}", None),
+        ("boxed", "\\boxed{\\boxed{1}}", None),
+        ("boxed", "\\boxed{1\\}", None),
+        ("boxed", "The answer is \\boxed{1}.", None),
+        ("think_boxed", "<think>so \\boxed{9}</think> \\boxed{1}", "1"),
+        ("think_boxed", "<think>so</think> it is \\boxed{1}", None),
+        ("think_boxed", "\\boxed{1}", None),
+    ],
+)
+def test_the_whole_completion_has_the_template(template, text, inside):
+    assert body(text, template) == inside
+
+
+def test_an_unknown_template_or_reading_is_named():
+    with pytest.raises(ValueError, match=r"'thinking'.*direct, think"):
+        read_answer("red", template="thinking")
+    with pytest.raises(ValueError, match=r"'loose'.*strict, tolerant"):
+        read_answer("red", "loose")
+
+
+@pytest.mark.parametrize(
+    ("text", "outside"),
+    [
+        ("<think>a</think> red", "red"),
+        ("a</think> red", "red"),
+        ("red <think>a", "red"),
+        ("<think>a<think>b</think>c</think> red", "red"),
+        ("<think><think>a</think> red", ""),
+        ("<THINK>a</THINK> red", "red"),
+        ("red <think>a</think> ball", "red ball"),
+        ("2 < 3", "2 < 3"),
+    ],
+)
+def test_reasoning_is_left_out(text, outside):
+    assert " ".join(outside_reasoning(text).split()) == outside
+
+
+def test_tags_and_boxes_are_found_in_order():
+    assert tagged_answers("<answer>a</answer> b <answer>c<answer>d") == ["a", "c", "d"]
+    assert tagged_answers("</answer> a <answer></answer>") == [""]
+    assert boxed_answers("{ \\boxed{a{b}c} \\boxed {d} \\boxed{e") == ["a{b}c", "d"]
+    assert boxed_answers("\\boxed{a \\} b}") == ["a \\} b"]
+    assert boxed_answers("\\boxed{a \\boxed{b}}") == ["a \\boxed{b}"]
+
+
+@pytest.mark.parametrize(
+    ("how", "text", "answer", "status"),
+    [
+        ("strict", "<answer>Red.</answer>", "red", "ok"),
+        ("strict", "<answer> . </answer>", "", "no_answer"),
+        ("strict", "red", "", "malformed"),
+        ("answer", "well, <answer>red</answer> then", "red", "ok"),
+        ("answer", "<answer>red</answer> <answer>Red</answer>", "red", "ok"),
+        ("answer", "<answer>red</answer> <answer>blue</answer>", "", "ambiguous"),
+        ("answer", "<think><answer>red</answer></think> red", "", "malformed"),
+        ("boxed", "so \\boxed{\\frac{1}{2}}", "\\frac{1}{2}", "ok"),
+        ("boxed", "\\boxed{1} or \\boxed{2}", "", "ambiguous"),
+        ("boxed", "\\boxed{\\boxed{1}}", "", "ambiguous"),
+        ("boxed", "\\boxed{}", "", "no_answer"),
+        ("boxed", "red", "", "malformed"),
+        ("last_line", "first\nThe answer is: Red.\n\n", "red", "ok"),
+        ("last_line", "<think>red\n", "", "no_answer"),
+        ("whole", "<think>so</think> a red\nball", "a red ball", "ok"),
+        ("whole", "", "", "no_answer"),
+    ],
+)
+def test_each_reading(how, text, answer, status):
+    read = read_answer(text, how)
+    assert (read.answer, read.status) == (answer, status)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "status"),
+    [
+        ("red", "red", "ok"),
+        ("<ANSWER>Red</ANSWER>", "red", "ok"),
+        ("<answer>\\boxed{red}</answer>", "red", "ok"),
+        ("<answer>it is red</answer>", "red", "ok"),
+        ("Answer: red", "red", "ok"),
+        ("the ball is dark red", "dark red", "ok"),
+        ("<answer>red</answer> \\boxed{blue}", "", "ambiguous"),
+        ("\\boxed{red} \\boxed{blue}", "", "ambiguous"),
+        ("red or blue", "", "ambiguous"),
+        ("it is not red", "", "ambiguous"),
+        ("It isn't red", "", "ambiguous"),
+        ("anything but red", "", "ambiguous"),
+        ("could the ball be red?", "", "ambiguous"),
+        ("red-brown", "", "ambiguous"),
+        ("<think>red</think>", "", "no_answer"),
+        ("green", "green", "ok"),
+        ("red " * 200, ("red " * 200).strip(), "ok"),
+    ],
+)
+def test_tolerant_reading_with_candidates(text, answer, status):
+    read = read_answer(text, "tolerant", candidates=RED)
+    assert (read.answer, read.status) == (answer, status)
+
+
+@pytest.mark.parametrize("text", ["-2", "2.5", "1/2", "2%", "2^3"])
+def test_a_candidate_inside_of_a_number_is_not_mentioned(text):
+    assert read_answer(f"it would be {text} then", "tolerant", candidates=("2",)).status == "ambiguous"
+
+
+@pytest.mark.parametrize("how", ["strict", "answer", "whole", "last_line", "tolerant"])
+def test_the_question_again_is_no_answer(how):
+    question = "Is the ball red?"
+    for text in ("is the ball red", "Is the ball red? Is the  ball red?"):
+        tagged = f"<answer>{text}</answer>" if how in ("strict", "answer") else text
+        assert read_answer(tagged, how, candidates=RED, question=question).status == "no_answer"
+
+
+def test_what_follows_the_question_is_read():
+    read = read_answer(
+        "Is the ball red or blue? Blue.", "tolerant", candidates=RED, question="Is the ball red or blue ?"
+    )
+    assert read.answer == "blue"
+
+
+def test_raw_keeps_case_signs_and_lines():
+    assert read_answer("<answer> -.5 M </answer>").raw == "-.5 M"
+    assert read_answer("The answer is:\n- Red\n- Blue", "tolerant").raw == "- Red\n- Blue"
+    assert read_answer("<answer>\n- Red\n- Blue</answer>", "tolerant").raw == "- Red\n- Blue"
+
+
+def test_the_evaluations_readers_are_as_they_were():
+    """Results rest on these: no `<` in the reasoning, no denials, only the first kind of tag, single spaces."""
+    assert strict_answer("<think>2 < 3</think> <answer>red</answer>", "think").status == "malformed"
+    assert strict_answer("\\boxed{red}", "boxed").answer == "red"
+    assert tolerant_answer("it is not red", RED).answer == "red"
+    assert tolerant_answer("<answer>red</answer> \\boxed{blue}").answer == "red"
+    assert tolerant_answer("red </think> blue").answer == "red </think> blue"
+
+
+def test_mentions_take_the_longest_first():
+    assert prose.mentions("dark red and redder", ["red", "dark red"]) == (["dark red"], "\0" * 8 + " and redder")
+
+
+@pytest.mark.parametrize("text", ["no", "Never!", "it isn’t", "none of them", "without red", "doesnt"])
+def test_denials(text):
+    assert prose.denies(text)
+
+
+@pytest.mark.parametrize("text", ["", "know", "notable", "another", "red", "knot"])
+def test_no_denials(text):
+    assert not prose.denies(text)
+
+
+TAGS = ["<think>", "</think>", "<answer>", "</answer>", "\\boxed{", "}", "{", "?", ":", ".", " ", "  ", "\n"]
+WORDS = [
+    "the answer is",
+    "it is",
+    "answer:",
+    "is the ball red?",
+    "red",
+    "dark red",
+    "BLUE",
+    "not",
+    "İ",
+    "\u212a",
+    "\ud800",
+]
+TEXTS = st.lists(st.sampled_from(TAGS + WORDS), max_size=10).map("".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.sampled_from([(), RED, ("red", "it is blue")]), st.sampled_from(["", "Is the ball red?"]))
+def test_reading_twice_changes_nothing(text, candidates, question):
+    for how in ("whole", "tolerant"):
+        once = read_answer(text, how, candidates=candidates, question=question).answer
+        assert read_answer(once, how, candidates=candidates, question=question).answer == once
+
+
+@settings(max_examples=50, deadline=None)
+@given(TEXTS, st.sampled_from(TEMPLATES), st.sampled_from([" ", "\n", "\t \n"]))
+def test_white_space_around_changes_nothing(text, template, space):
+    for how in ("strict", "answer", "boxed", "last_line", "whole", "tolerant"):
+        plain = read_answer(text, how, template, RED)
+        assert read_answer(f"{space}{text}{space}", how, template, RED).answer == plain.answer
+
+
+@settings(max_examples=50, deadline=None)
+@given(TEXTS)
+def test_an_answer_is_normalised_and_only_ok_has_one(text):
+    for how in ("strict", "answer", "boxed", "last_line", "whole", "tolerant"):
+        read = read_answer(text, how, candidates=RED)
+        assert read.answer == normalise(read.answer)
+        assert bool(read.answer) == (read.status == "ok")
