@@ -149,12 +149,6 @@ def test_prompts_encoded_once_are_what_the_processor_makes_of_each(base: Path):
     assert fill_images(task.messages(samples[0], "direct"), samples[0].images)
 
 
-def test_dropout_is_refused(base: Path, pool: LocalPool, tmp_path: Path):
-    stage = stage_of(base, GRPO, tuning={"type": "lora", "dropout": 0.1})
-    with pytest.raises(ValueError, match="dropout must be 0 with GRPO"):
-        train_stage(stage, start_folder=base, out=StageDir(tmp_path), pool=pool)
-
-
 def test_a_stage_can_start_from_a_stage(base: Path, pool: LocalPool, tmp_path: Path):
     stage = stage_of(base, GRPO | {"max_steps": 1})
     first, second = StageDir(tmp_path / "1"), StageDir(tmp_path / "2")
