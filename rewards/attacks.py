@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rewards.answers import UNANSWERABLE, as_unanswerable
 from rewards.extract import Read, Template
 from rewards.templates import TEMPLATES
 
@@ -30,6 +31,7 @@ _REASONING = "I see ."
 _GLUE = (", ", " or ", " and ", " ", "/", "\n")
 _LOOK_ALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX0135", "асеіорѕхуАВСЕНІКМОРТХОӀЗƼ")
 _FULLWIDTH = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
+_REFUSALS = (UNANSWERABLE, "I do not know", "none of them")
 _VERDICTS = (
     "the answer is correct",
     "correct",
@@ -120,6 +122,7 @@ def on_answers(example: Example, style: Style) -> Iterator[Case]:
             f"{wrong}, not {gold}",
             f"{gold}, no, {wrong}",
         ),
+        "declined": () if as_unanswerable(gold) == UNANSWERABLE else _REFUSALS,
         "look-alikes": (gold.translate(_LOOK_ALIKES),),
         "fullwidth": (gold.translate(_FULLWIDTH),),
         "extremely long": (_long(f"{wrong} ") + gold, gold + _long(f" {wrong}"), _long(f"{gold} ")),

@@ -1,7 +1,7 @@
 """What each reward is attacked with: questions of its kind, and the limits that its docstring admits.
 
-A new reward gets a line in `PLANS`. One that has none, such as a user's own function, is tried on `WORD` and `COUNT`.
-The words of a known limit have to stand in the docstring of the reward, or of one that its `Limits:` name.
+A new reward gets a line in `PLANS`. One that has none, such as a user's own function, is tried on `WORD`, `COUNT` and
+`NONE`. The words of a known limit have to stand in the docstring of the reward, or of one that its `Limits:` name.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ ANSWERABLE = Example(
     candidates=("red", "blue", "unanswerable"),
     same={"case": "Blue"},
     other={"declined": "unanswerable", "declined in words": "I do not know"},
+)
+NONE = Example(
+    question="What colour is the ball , if there is one ?",
+    gold=("unanswerable",),
+    wrong="blue",
+    candidates=("red", "blue", "unanswerable"),
 )
 LETTER = Example(
     question="Which shape is it ? A circle B square C triangle D cross",
@@ -369,4 +375,4 @@ PLANS: Mapping[str, Plan] = {
     "recap-reasoning": Plan((WORD, COUNT), _EXACT),
     "recap-grounding": Plan((BOX,), _BOXES),
 }
-UNKNOWN = Plan((WORD, COUNT))
+UNKNOWN = Plan((WORD, COUNT, NONE))
