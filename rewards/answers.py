@@ -106,7 +106,6 @@ def yes_no(
     *,
     gold: Sequence[str],
     template: Template = "direct",
-    candidates: Sequence[str] = (),
     question: str = "",
     read: Read = "strict",
     **_: object,
@@ -123,7 +122,7 @@ def yes_no(
     wanted = {_said_yes(normalise(g)) for g in accepted(gold)}
     if not wanted or None in wanted:
         return bad_gold(f"gold has to be yes or no, not {list(gold)!r}")
-    said = read_answer(completion, read, template, candidates, question)
+    said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
         return unpaid(said, "match")
     if len(said.answer) > prose.MAX_CHARS:

@@ -126,6 +126,14 @@ def test_yes_or_no(answer, value, status):
     assert (score.value, score.status) == (value, status)
 
 
+def test_yes_or_no_in_prose():
+    yes_no = make("yes-no", read="tolerant")
+    row = {"gold": ["no"], "candidates": ["yes", "no"]}
+    assert yes_no("<think>yes?</think> No, there is none.", **row).value == 1
+    assert yes_no("The answer is no.", **row).value == 1
+    assert yes_no("no idea", **row).value == 0
+
+
 def test_yes_no_wants_such_a_gold_answer():
     assert make("yes-no")(tagged("no idea"), gold=["no"]).value == 0
     assert make("yes-no")(tagged("no"), gold=["red"]).status == "error"
