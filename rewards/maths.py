@@ -105,7 +105,8 @@ def is_text(text: str) -> bool:
 
 def comparable(answer: str, gold: str) -> bool:
     """Whether math-verify may be asked about an answer: it reads 5=12 as 12 where no equation was asked for."""
-    return answer.isprintable() and not _misread(answer) and ("=" not in answer or "=" in gold or bool(_NAMED.fullmatch(answer)))
+    named = "=" not in answer or "=" in gold or bool(_NAMED.fullmatch(answer))
+    return named and answer.isprintable() and not _misread(answer)
 
 
 def _misread(text: str) -> bool:
