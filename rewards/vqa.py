@@ -31,7 +31,7 @@ _CONTRACTIONS = words(
     "weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll "
     "why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've"
 )
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_MARK = re.compile(r"""[][;/"{}()=+\\_\-><@`,?!]""")
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
 
@@ -63,13 +63,14 @@ def vqa_normalise(text: str) -> str:
 
 def _normalise(text: str) -> str:
     text = text.replace("\n", " ").replace("\t", " ").replace("’", "'").strip()
-    marks = [mark for mark in _PUNCTUATION if mark in text]
-    if marks:
+    if marks := set(_MARK.findall(text)):
         comma = _COMMA_IN_NUMBER.search(text) is not None
         gone = {ord(mark): "" if comma or f"{mark} " in text or f" {mark}" in text else " " for mark in marks}
         text = text.translate(gone)
-    said = (_NUMBERS.get(word, word) for word in _FULL_STOP.sub("", text).lower().split())
-    return " ".join(_APOSTROPHES.get(word, word) for word in said if word not in _ARTICLES)
+    if "." in text:
+        text = _FULL_STOP.sub("", text)
+    said = [_NUMBERS.get(word, word) for word in text.lower().split()]
+    return " ".join([_APOSTROPHES.get(word, word) for word in said if word not in _ARTICLES])
 
 
 # Annotators agree, and a model says the same again and again.
