@@ -4,13 +4,11 @@ A strict reading accepts a completion only when the whole of it has the format t
 the skill and the format together. A tolerant one looks for the answer wherever a model may have put it, so that a lost
 format is not mistaken for a lost skill (SEFE, arXiv 2505.02486).
 
-Rewards read through `read_answer`. `strict_answer` and `tolerant_answer` are what the built-in tasks' evaluation uses:
-simpler, and kept to the letter, because shipped results rest on them.
+There is one reader, `read_answer`: rewards and the tasks' evaluation read through it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -26,21 +24,10 @@ __all__ = [
     "Template",
     "normalise",
     "read_answer",
-    "strict_answer",
-    "tolerant_answer",
 ]
 
 ReadStatus = Literal["ok", "no_answer", "ambiguous", "malformed"]
 Read = Literal["strict", "tolerant", "answer", "boxed", "last_line", "whole"]
-
-_STRICT: dict[str, re.Pattern[str]] = {
-    "direct": re.compile(r"<answer>([^<>]*)</answer>"),
-    "think": re.compile(r"<think>[^<>]*</think>\s*<answer>([^<>]*)</answer>"),
-}
-_ANSWER = re.compile(r"<answer>([^<>]*)(?:</answer>|$)")
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_THINK = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
-_LEAD_IN = re.compile(r"^.*\b(?:answer|it) is\b\s*:?\s*", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,48 +104,15 @@ def read_answer(
     return read
 
 
-def strict_answer(completion: str, template: Template) -> Extraction:
-    """The answer of a completion that is exactly in the asked-for format, surrounding white space aside.
-
-    `<` and `>` have no place in the reasoning or the answer of `direct` and `think`; `read_answer` admits them.
-    """
-    if template not in _STRICT:
-        return read_answer(completion, "strict", template)
-    match = _STRICT[template].fullmatch(completion.strip())
-    return Extraction("", "malformed") if match is None else _read(match.group(1))
-
-
-def tolerant_answer(completion: str, candidates: Sequence[str] = ()) -> Extraction:
-    """The answer in whatever style it was given.
-
-    Tags first (`<answer>`, then `\\boxed{}`), reasoning left out. Otherwise, what the text says outside of the
-    reasoning: the whole of it, what follows "the answer is", or the one candidate that it mentions. Two different
-    tagged answers, or a text that mentions several candidates, are `ambiguous` and never count as right.
-
-    Args:
-        completion: decoded text of any length.
-        candidates: the answers that the question admits, if the task knows them.
-    """
-    said = _THINK.sub(" ", completion)
-    tagged = _ANSWER.findall(said) or _BOXED.findall(said)
-    if tagged:
-        return _agreed(tagged)
-    text = normalise(_LEAD_IN.sub("", said))
-    if not text:
-        return Extraction("", "no_answer")
-    mentioned, _ = prose.mentions(text, {normalise(c) for c in candidates})
-    if len(mentioned) > 1:
-        return Extraction("", "ambiguous")
-    return Extraction(mentioned[0] if mentioned else text, "ok")
-
-
 def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extraction:
-    """As `tolerant_answer`, and proof against more: rewards are optimised against.
+    """The answer in whatever style it was given, and proof against hedges, since rewards are optimised against.
 
-    Boxes may hold braces, tags any case; `<answer>` and `\\boxed{}` have to agree with each other; what a tag holds is
-    read as prose too. In prose, the question is skipped where it comes first, "answer:" is a lead-in, and a candidate
-    that is mentioned beside a denial ("it is not red"), in a question or as part of something else ("-2") is ambiguous.
-    Candidates are looked for in `prose.MAX_CHARS` characters at most.
+    Tags first: boxes may hold braces, tags any case; `<answer>` and `\\boxed{}` have to agree with each other; what
+    a tag holds is read as prose too. Without tags the answer is what the text says outside of the reasoning: the
+    whole of it, what follows "the answer is", or the one candidate that it mentions; several are ambiguous. In
+    prose, the question is skipped where it comes first, "answer:" is a lead-in, and a candidate that is mentioned
+    beside a denial ("it is not red"), in a question or as part of something else ("-2") is ambiguous. Candidates
+    are looked for in `prose.MAX_CHARS` characters at most.
     """
     known = {normalise(candidate) for candidate in candidates} - {""}
     whole = normalise(completion)

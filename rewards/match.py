@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rewards import prose
-from rewards.extract import Extraction, Template, normalise, strict_answer
+from rewards.extract import Extraction, Template, normalise, read_answer
 from rewards.score import Score
 
 ACCURACY_WEIGHT = 0.9
@@ -35,7 +35,7 @@ def accuracy_and_format(completion: str, gold: Iterable[str], template: Template
         `accuracy` and `format`, each 0 or 1, and `reward` in [0, 1]. Accuracy is read through the strict format, so
         an answer in another format earns nothing.
     """
-    read = strict_answer(completion, template)
+    read = read_answer(completion, "strict", template)
     accuracy = exact_match(read.answer, gold)
     well_formed = float(read.status == "ok")
     return {

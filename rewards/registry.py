@@ -37,7 +37,10 @@ COLUMNS: Mapping[str, str] = {
 }
 Family = Literal["answer", "format", "shaping", "composite"]
 
-_MODULES = ("answers", "choice", "numbers", "maths", "vqa", "text", "boxes", "collections", "format", "shaping", "papers")
+_MODULES = (
+    *("answers", "choice", "numbers", "maths", "vqa", "text", "boxes", "collections"),
+    *("format", "shaping", "papers"),
+)
 _entries: dict[str, Entry] = {}
 _F = TypeVar("_F", bound=Callable[..., Score])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from cpt.tasks import prompts
 from cpt.tasks.scene import MAX_OBJECTS
 from cpt.types import PromptStyle, Sample, Split, TargetStyle
-from rewards.extract import strict_answer, tolerant_answer
+from rewards.extract import read_answer
 from rewards.match import accuracy_and_format, exact_match
 from rewards.score import Score
 
@@ -103,8 +103,8 @@ class BuiltinTask(ABC):
 
     def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
         """Strict and tolerant correctness of one completion; `value` is the strict one."""
-        strict = strict_answer(completion, prompt)
-        tolerant = tolerant_answer(completion, sample.meta["candidates"])
+        strict = read_answer(completion, "strict", prompt)
+        tolerant = read_answer(completion, "tolerant", candidates=sample.meta["candidates"], question=sample.question)
         right_strict = exact_match(strict.answer, sample.gold)
         right_tolerant = max(right_strict, exact_match(tolerant.answer, sample.gold))
         parts = {"strict": right_strict, "tolerant": right_tolerant, "format": float(strict.status == "ok")}
@@ -114,7 +114,7 @@ class BuiltinTask(ABC):
     def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
         """0.9 accuracy + 0.1 format, both read strictly (arXiv 2507.05386)."""
         parts = accuracy_and_format(completion, sample.gold, prompt)
-        read = strict_answer(completion, prompt)
+        read = read_answer(completion, "strict", prompt)
         value = parts.pop("reward")
         return Score(value, parts, read.answer, read.status)
 

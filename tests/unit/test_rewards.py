@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.extract import normalise, strict_answer, tolerant_answer
+from rewards.extract import normalise, read_answer
 from rewards.match import accuracy_and_format, exact_match
 
 
@@ -26,7 +26,7 @@ from rewards.match import accuracy_and_format, exact_match
     ],
 )
 def test_strict_answers(text, template, answer, status):
-    read = strict_answer(text, template)
+    read = read_answer(text, "strict", template)
     assert (read.answer, read.status) == (answer, status)
 
 
@@ -50,7 +50,7 @@ def test_strict_answers(text, template, answer, status):
     ],
 )
 def test_tolerant_answers(text, candidates, answer, status):
-    read = tolerant_answer(text, candidates)
+    read = read_answer(text, "tolerant", candidates=candidates)
     assert (read.answer, read.status) == (answer, status)
 
 
@@ -72,4 +72,4 @@ def test_normalising_twice_changes_nothing(text):
 @given(st.text(), st.sampled_from(["direct", "think"]))
 def test_any_text_has_a_reward_between_0_and_1(text, template):
     assert 0.0 <= accuracy_and_format(text, ("3",), template)["reward"] <= 1.0
-    tolerant_answer(text, ("3", "top"))
+    read_answer(text, "tolerant", candidates=("3", "top"))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import prose
-from rewards.extract import normalise, read_answer, strict_answer, tolerant_answer
+from rewards.extract import normalise, read_answer
 from rewards.templates import TEMPLATES, body, boxed_answers, outside_reasoning, tagged_answers
 
 RED = ("red", "blue", "dark red")
@@ -150,15 +150,6 @@ def test_raw_keeps_case_signs_and_lines():
     assert read_answer("<answer> -.5 M </answer>").raw == "-.5 M"
     assert read_answer("The answer is:\n- Red\n- Blue", "tolerant").raw == "- Red\n- Blue"
     assert read_answer("<answer>\n- Red\n- Blue</answer>", "tolerant").raw == "- Red\n- Blue"
-
-
-def test_the_evaluations_readers_are_as_they_were():
-    """Results rest on these: no `<` in the reasoning, no denials, only the first kind of tag, single spaces."""
-    assert strict_answer("<think>2 < 3</think> <answer>red</answer>", "think").status == "malformed"
-    assert strict_answer("\\boxed{red}", "boxed").answer == "red"
-    assert tolerant_answer("it is not red", RED).answer == "red"
-    assert tolerant_answer("<answer>red</answer> \\boxed{blue}").answer == "red"
-    assert tolerant_answer("red </think> blue").answer == "red </think> blue"
 
 
 def test_mentions_take_the_longest_first():
