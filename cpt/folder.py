@@ -18,7 +18,10 @@ FORMAT = "cpt-run"
 FORMAT_VERSION = 1
 # What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
 # last: a kill in between leaves a folder that still is recognised as a run.
-OWNED = ("arms", "base", "recipe.yaml", "plan.json", "events.jsonl", "summary.json", "report.html", "manifest.json")
+OWNED = (
+    *("arms", "base", "recipe.yaml", "plan.json", "events.jsonl", "summary.json", "report.html"),
+    *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
+)
 LOCK = ".lock"
 
 

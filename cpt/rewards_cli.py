@@ -1,4 +1,4 @@
-"""`cpt rewards`: list, score, audit and agree. Thin, and nothing heavy is imported before it has to be."""
+"""`cpt rewards`: list, score, audit, agree and study. Thin, and nothing heavy is imported before it has to be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rewards.saved import Saved
 
 app = typer.Typer(
-    help="The reward laboratory: list rewards, score saved completions, attack a reward, compare two.",
+    help="The reward laboratory: list rewards, score completions, attack a reward, compare two, study their effect.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -158,6 +158,33 @@ def agree(
     if out is not None:
         table = with_scores(saved, dict(zip(names, scores, strict=True)))
         write(out, {column: [values[i] for i in rows] for column, values in table.items()})
+
+
+@app.command()
+def study(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/reward_study.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, such as arms.grpo.method.max_steps=20.")
+    ] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="The arm to run under every reward set. Default: the only one with a reward.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<name of the study>.")] = None,
+    address: Annotated[str | None, typer.Option(help="An existing Ray cluster, such as ray://head:10001.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in the folder.")] = False,
+) -> None:
+    """Run one arm of a recipe under each of its `reward_sets:`, and show what each reward taught beside the truth.
+
+    Without `reward_sets:`, the usual ones are compared. The same command again goes on where it stopped.
+    """
+    from cpt.rewards_study import run_study
+
+    try:
+        code = run_study(recipe, overrides or (), arm=arm, out=out, address=address, fresh=fresh)
+    except KeyboardInterrupt:
+        typer.echo("cpt: interrupted; the same command again goes on from here (without --fresh)", err=True)
+        raise typer.Exit(130) from None
+    raise typer.Exit(code)
 
 
 def in_file(path: Path | None) -> Sequence[Chosen]:

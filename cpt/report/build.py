@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
-from cpt.evaluate.stats import Metric, format_number, mean_or_nan
+from cpt.evaluate.stats import mean_or_nan
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
 from cpt.report.gates import caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
+from cpt.report.pages import environment
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
 from cpt.report.summary import DEFINED, LEARNED, MATCHED, SCORINGS, TITLES, Summary, summarise
@@ -25,39 +25,39 @@ SIGNED = {"BWT", "FWT", "retention"}
 LOWER_IS_BETTER = {"FM", "lost", "superficial", "essential"}
 
 
-def build_report(run_dir: str | Path) -> Path:
+def build_report(run_dir: str | Path, *, trusted: bool = False) -> Path:
     """Build the page of a run, finished or not; also writes summary.json. Returns the page's path.
+
+    A run with rewards of its own gets a second page, rewards.html, which the first one links to.
+
+    Args:
+        trusted: execute rewards that the run's recipe carries as Python text, and keep what they say in the folder. For
+            the process that runs the recipe; a folder from elsewhere is only read.
 
     Raises:
         ValueError: not a run folder, or a damaged file in it.
     """
     run = load_run(run_dir)
     summary = summarise(run)
-    write_json_atomic(run.root / "summary.json", summary.as_dict())
+    found = summary.as_dict()
+    rewards_page = ""
+    if run.has_rewards:
+        from cpt.report.study import study
+        from cpt.report.study_page import PAGE, render_study
+
+        rewards = study(summary, trusted=trusted)
+        found["rewards"] = rewards.as_dict()
+        rewards_page = PAGE
+        write_text_atomic(run.root / PAGE, render_study(rewards))
+    write_json_atomic(run.root / "summary.json", found)
     page = run.root / "report.html"
-    write_text_atomic(page, render(summary))
+    write_text_atomic(page, render(summary, rewards_page))
     return page
 
 
-def render(summary: Summary) -> str:
-    """The page: one self-contained HTML text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cpt.report", "."),
-        autoescape=True,  # every text of a model, a task or a recipe is data
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": _number,
-        "interval": _interval,
-        "percent": _percent,
-        "clock": _clock,
-        "formula": _formula,
-    }
-    return environment.get_template("template.html.j2").render(**_view(summary))
+def render(summary: Summary, rewards_page: str = "") -> str:
+    """The page: one self-contained HTML text. `rewards_page` is the file of the page on rewards, if there is one."""
+    return environment().get_template("template.html.j2").render(**_view(summary), rewards_page=rewards_page)
 
 
 def _view(summary: Summary) -> dict[str, Any]:
@@ -144,33 +144,3 @@ def _total_seconds(run: RunData) -> float | None:
         return None
     begin = min(event["start"] for event in run.events)
     return float(max(event["start"] + event["seconds"] for event in run.events) - begin)
-
-
-def _number(metric: Metric, signed: bool = False) -> str:
-    return "n/a" if metric.value is None else format_number(100 * metric.value, signed=signed)
-
-
-def _interval(metric: Metric, signed: bool = False, digits: int = 1) -> str:
-    if metric.low is None or metric.high is None:
-        return metric.reason.removeprefix("n/a: ")
-    low, high = (format_number(100 * end, signed=signed, digits=digits) for end in (metric.low, metric.high))
-    return f"{low} to {high}"
-
-
-def _formula(text: str) -> Any:
-    """Formulas with their subscripts set as such."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", str(escape(text))))
-
-
-def _percent(value: float | None, signed: bool = False) -> str:
-    return "n/a" if value is None else format_number(100 * value, signed=signed)
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "n/a"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

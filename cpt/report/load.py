@@ -122,6 +122,11 @@ class RunData:
         return tuple(dict.fromkeys(arm.family for arm in self.arms))
 
     @property
+    def has_rewards(self) -> bool:
+        """Whether an arm is paid by a `reward:` of the recipe instead of the tasks' own."""
+        return any(stage.plan.get("reward") is not None for arm in self.arms for stage in arm.stages.values())
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """All seeds of the run."""
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))

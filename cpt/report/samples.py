@@ -75,7 +75,7 @@ def sample_cards(summary: Summary, *, per_task: int = 3) -> list[Card]:
         lost = {arm.name: _lost(run, arm, task) for arm in run.arms}
         flips = {name: sum(name in lost[arm.name] for arm in chosen) for name in ids}
         picked = sorted(ids, key=lambda name: (-flips[name], _natural(name)))[:per_task]
-        samples = _samples(task, len(ids))
+        samples = held_out_samples(task, len(ids))
         ranked += [(rank, _card(run, chosen, lost, task, name, samples.get(name))) for rank, name in enumerate(picked)]
     # Among equals every task's first card comes before any task's second.
     return [card for _, card in sorted(ranked, key=lambda item: (-item[1].flips, item[0]))]
@@ -127,7 +127,7 @@ def _card(
         cells = tuple(_cell(record) for record in found)
         rows.append(ArmRow(arm.label, colours[arm.name], arm in chosen, cells, name in lost[arm.name]))
     rows.sort(key=lambda row: not row.chosen)
-    if sample and shown and not (sample.question in shown.prompt and sample.gold == tuple(shown.gold)):
+    if sample and shown and not same_question(sample, shown):
         sample = None  # this installation's task makes another sample of this id than the run's did
     return Card(
         task=task,
@@ -147,7 +147,7 @@ def _cell(record: Record | None) -> Cell | None:
     return Cell(record.completion, bool(record.strict), bool(record.tolerant), record.extracted)
 
 
-def _samples(task: str, n: int) -> dict[str, Sample]:
+def held_out_samples(task: str, n: int) -> dict[str, Sample]:
     """The task's test samples by id, made again; {} if this installation has no such task or not as many samples."""
     from cpt.tasks import get_task
 
@@ -155,6 +155,11 @@ def _samples(task: str, n: int) -> dict[str, Sample]:
         return {sample.id: sample for sample in get_task(task).samples("test", n)}
     except ValueError:
         return {}  # a page without pictures is better than none
+
+
+def same_question(sample: Sample, record: Record) -> bool:
+    """Whether a record was asked this sample: another version of a task may give an id to another question."""
+    return sample.question in record.prompt and sample.gold == tuple(record.gold)
 
 
 def data_uri(image: Image) -> str:

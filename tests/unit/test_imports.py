@@ -38,7 +38,7 @@ LAYERS = [
     ["cpt.cluster"],
     ["cpt.run", "cpt.build_model"],
     ["cpt.evaluate_folder"],
-    ["cpt.doctor", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file"],
+    ["cpt.doctor", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file cpt.rewards_study"],
     ["cpt.cli"],
 ]
 

@@ -1,0 +1,50 @@
+"""`cpt rewards study`: a recipe's arm under several rewards, as an ordinary run; then what each reward taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run_study(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    arm: str | None = None,
+    out: Path | None = None,
+    address: str | None = None,
+    fresh: bool = False,
+) -> int:
+    """Run the study of a recipe, or go on where an earlier call stopped; then print its table.
+
+    Args:
+        arm: see `cpt.recipe.study.reward_study`.
+        out: the run's folder; None for runs/<name of the study>.
+        address, fresh: see `cpt.run.run_recipe`.
+
+    Returns:
+        The process's exit code.
+
+    Raises:
+        ValueError: something in the recipe, or the folder, does not allow it.
+    """
+    from rich.console import Console
+
+    from cpt.plan import make_plan
+    from cpt.preflight import preflight
+    from cpt.recipe import load_recipe
+    from cpt.recipe.study import reward_study
+
+    study = reward_study(load_recipe(path, overrides), arm)
+    folder = out or Path("runs") / study.name
+    make_plan(study)
+    preflight(study, folder)
+    from cpt.report.study_page import PAGE
+    from cpt.report.study_terminal import print_study
+    from cpt.run import run_recipe
+
+    console = Console()
+    code = run_recipe(study, recipe_path=path, out=folder, address=address, fresh=fresh)
+    print_study(folder, console)
+    console.print(f"rewards: {folder / PAGE}", markup=False, highlight=False)
+    return code

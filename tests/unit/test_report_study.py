@@ -1,0 +1,321 @@
+"""The rewards' page from a run folder made by hand: its numbers and words, and what it will not execute."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from synthetic import Plan, Recipe, Stage
+
+from cpt.files import read_records, write_records
+from cpt.report.build import build_report
+from cpt.report.load import load_run
+from cpt.report.study import study
+from cpt.report.study_terminal import print_study
+from cpt.report.summary import summarise
+from cpt.store import RunStore
+from cpt.tasks import get_task
+from cpt.types import Record, Sample
+
+TASK = get_task("answerable")
+SAMPLES = TASK.samples("test", 60)
+EVIL = "<script>alert(1)</script> {{ 7 * 7 }}"
+ABSTAIN = """\
+from pathlib import Path
+
+def score(completion, *, gold, abstain=0.8, **_):
+    if "WITNESS":
+        Path("WITNESS").write_text("executed")
+    said = completion.replace("<answer>", "").replace("</answer>", "").strip()
+    return 1.0 if said in gold else abstain if said == "unanswerable" or "<script>" in said else 0.0
+"""
+Says = Callable[[Sample, int], str]
+
+
+@dataclass(frozen=True)
+class Rewarded(Stage):
+    """A planned stage with a reward of the recipe."""
+
+    reward: dict[str, Any] | None = None
+    max_completion_length: int = 8
+
+
+def tagged(answer: str) -> str:
+    return f"<answer> {answer} </answer>"
+
+
+def honest(sample: Sample, number: int) -> str:
+    """Right on two of three."""
+    wrong = next(answer for answer in sample.meta["candidates"] if answer not in sample.gold)
+    return tagged(sample.gold[0] if number % 3 else wrong)
+
+
+def abstaining(sample: Sample, number: int) -> str:
+    return EVIL if number == 0 else tagged("unanswerable")
+
+
+def improved(sample: Sample, number: int) -> str:
+    return tagged(sample.gold[0])
+
+
+def evaluation(arm: str, stage: int, says: Says) -> list[Record]:
+    rows = []
+    for number, sample in enumerate(SAMPLES):
+        text = says(sample, number)
+        parts = TASK.score(sample, text, "direct").parts
+        rows.append(
+            Record(arm, 0, stage, "answerable", sample.id, f"user {sample.question}", text, "stop", "",
+                   list(sample.gold), int(parts["strict"]), int(parts["tolerant"]), len(text.split()))
+        )  # fmt: skip
+    return rows
+
+
+def composite(*components: dict[str, Any]) -> dict[str, Any]:
+    return {"components": list(components), "clip": None}
+
+
+def study_run(root: Path, witness: str = "") -> Path:
+    """Two reward sets on one task: `accuracy`, whose policy improves, and `abstain`, whose policy always abstains."""
+    source = ABSTAIN.replace("WITNESS", witness)
+    python = {"type": "python", "file": "abstain.py", "name": "score", "label": "abstain", "source": source}
+    rewards = {
+        "accuracy": composite({"type": "accuracy", "weight": 1.0}),
+        "abstain": composite(python | {"weight": 1.0}),
+    }
+    method = {"type": "grpo", "num_generations": 8}
+    stages = [Rewarded(arm, arm, {}, 0, 1, "answerable", method, 20, reward=reward) for arm, reward in rewards.items()]
+    store = RunStore(root).open_or_create(Recipe("name: study\narms:\n  accuracy: {}\n  abstain: {}\n"))
+    store.write_plan(Plan(["answerable"], [], list(stages)))
+    store.mark_base_done(0, "direct", "base", evaluation("base", 0, honest))
+    for stage, says in zip(stages, (improved, abstaining), strict=True):
+        policy = store.begin_stage(stage).policy
+        for step in range(1, 21):
+            store.append_metrics(stage, row(step, stage.arm))
+        policy.mkdir()
+        (policy / "config.json").write_text("{}")
+        store.mark_trained(stage, steps=20)
+        store.mark_done(stage, evaluation(stage.arm, 1, says))
+    store.finish()
+    store.close()
+    return root
+
+
+def row(step: int, arm: str) -> dict[str, Any]:
+    part = step / 20
+    true = 0.6 + 0.3 * part if arm == "accuracy" else 0.6 - 0.2 * part
+    return {
+        "step": step,
+        "reward": true if arm == "accuracy" else 0.6 + 0.25 * part,
+        f"reward/{arm}": 0.5 + part / 2,
+        "reward/errors": 0.0,
+        "true/strict": true,
+        "true/tolerant": true,
+        "length/right": 4.0,
+        "length/wrong": 4.0 + part,
+        "entropy": 1 - part,
+        "frac_zero_std": part,
+        "loss": 0.0,
+        "logprob_gap": 1e-6,
+        "step_s": 1.0,
+    }
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose report was built by the run itself."""
+    root = tmp_path_factory.mktemp("study") / "run"
+    study_run(root, str(root.parent / "witness"))
+    build_report(root, trusted=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return Page((run / "rewards.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def numbers(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "summary.json").read_text())["rewards"]
+    return found
+
+
+def share(says: Says) -> float:
+    return sum(TASK.score(s, says(s, i), "direct").parts["strict"] for i, s in enumerate(SAMPLES)) / len(SAMPLES)
+
+
+def test_held_out_reward_and_truth_are_those_of_the_records(numbers: dict[str, Any]):
+    held = numbers["abstain"]["held_out"]
+    absent = sum(sample.gold[0] == "unanswerable" for sample in SAMPLES[1:]) / 60
+    assert held["strict"]["before"]["value"] == pytest.approx(share(honest)) == pytest.approx(40 / 60)
+    assert held["strict"]["after"]["value"] == pytest.approx(absent)
+    assert held["reward"]["after"]["value"] == pytest.approx(absent + 0.8 * (1 - absent))
+    change = held["reward"]["after"]["value"] - held["reward"]["before"]["value"]
+    assert held["reward"]["change"]["value"] == pytest.approx(change)
+    plain = numbers["accuracy"]["held_out"]
+    assert plain["reward"]["after"]["value"] == plain["strict"]["after"]["value"] == 1.0
+    assert plain["gap"]["change"]["value"] == pytest.approx(0.0)
+
+
+def test_the_hack_is_flagged_and_the_honest_gain_is_not(numbers: dict[str, Any], page: Page):
+    assert numbers["abstain"]["hacked"]
+    assert not numbers["accuracy"]["hacked"]
+    assert "reward up, accuracy down: reward +" in page.text
+    assert "60 held-out samples" in page.text
+    assert "Flagged for hacking abstain" in page.text
+
+
+def test_what_the_policy_does_is_what_the_audit_said(numbers: dict[str, Any], page: Page):
+    (stage,) = numbers["abstain"]["stages"]
+    assert next(iter(stage["after"]["kinds"])) == "declined"
+    assert stage["audit"]["pays"]["declined"]["value"] == pytest.approx(0.8)
+    assert stage["predicted"] is True
+    absent = sum(sample.gold[0] == "unanswerable" for sample in SAMPLES[1:])
+    assert stage["after"]["texts"][0]["count"] == 59 - absent
+    assert stage["after"]["exploits"] == 60 - absent
+    assert numbers["accuracy"]["stages"][0]["after"]["exploits"] == 0
+    assert numbers["accuracy"]["stages"][0]["predicted"] is None
+    assert "declined (0.80)" in page.text
+
+
+def test_the_page_has_its_figures_and_loads_nothing(page: Page):
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "form", "base", "img"}
+    figures = [attributes["aria-label"] for tag, attributes in page.tags if tag == "figure"]
+    assert len(figures) == 6  # no general tasks: no curve of their retention
+    assert {a.get("id") for tag, a in page.tags if tag == "section"} == {
+        "sets", "seen", "hacking", "audit", "exploits", "components", "length", "exploration", "forgetting",
+    }  # fmt: skip
+    links = {a["href"] for tag, a in page.tags if tag == "a"}
+    assert {link for link in links if link and not link.startswith("#")} == {"report.html", "report.html#arms"}
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_report_links_to_the_page(run: Path):
+    found = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert [a["href"] for tag, a in found.tags if tag == "a" and not (a["href"] or "").startswith("#")] == [
+        "rewards.html"
+    ]
+
+
+def test_what_a_policy_says_is_text(page: Page, numbers: dict[str, Any]):
+    assert numbers["abstain"]["stages"][0]["after"]["kinds"]["no attack of the audit"] == 1
+    assert EVIL in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_a_copied_folder_gives_the_same_page_and_its_python_is_not_executed(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "rewards.html").unlink()
+    witness = run.parent / "witness"
+    assert witness.read_text() == "executed"
+    witness.unlink()
+    code = (
+        "import sys; from cpt.report.build import build_report; build_report(sys.argv[1]); "
+        "heavy = {'torch', 'ray', 'vllm', 'trl', 'transformers'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(copy)], check=True)
+    assert not witness.exists()
+    for name in ("rewards.html", "summary.json"):
+        assert (copy / name).read_text() == (run / name).read_text()
+
+
+def studied(root: Path, *, trusted: bool) -> dict[str, Any]:
+    return study(summarise(load_run(root)), trusted=trusted).as_dict()
+
+
+def change_records(where: Path, **values: Any) -> None:
+    write_records(where, [replace(one, **values) for one in read_records(where)])
+
+
+def test_without_what_the_run_kept_a_python_reward_is_not_known(tmp_path: Path):
+    witness = tmp_path / "witness"
+    root = study_run(tmp_path / "run", str(witness))
+    found = study(summarise(load_run(root)), trusted=False)
+    assert not witness.exists()
+    plain, python = found.sets
+    assert plain.overall.changes["reward"].after.value == 1.0
+    assert python.overall.words == "n/a: the reward is not known"
+    assert python.stages[0].audit is None
+    assert "does not execute" in python.stages[0].unaudited
+    assert python.paid is None
+
+
+def test_what_was_kept_of_other_completions_does_not_count(tmp_path: Path):
+    root = study_run(tmp_path)
+    before = studied(root, trusted=True)
+    assert studied(root, trusted=False) == before
+    change_records(RunStore(root).stage_dir("abstain", 0, 1, "answerable").records, completion="something else")
+    assert studied(root, trusted=False)["abstain"]["held_out"]["words"] == "n/a: the reward is not known"
+
+
+def test_samples_that_the_tasks_make_otherwise_are_not_judged(tmp_path: Path):
+    root = study_run(tmp_path)
+    change_records(RunStore(root).base_dir(0, "direct").records, prompt="another question")
+    change_records(RunStore(root).stage_dir("accuracy", 0, 1, "answerable").records, prompt="another question")
+    found = study(summarise(load_run(root)), trusted=True).sets[0]
+    assert found.overall.words == "n/a: the reward is not known"
+    assert "other samples" in found.stages[0].unaudited
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path: Path):
+    root = study_run(tmp_path)
+    (RunStore(root).stage_dir("abstain", 0, 1, "answerable").done).unlink()
+    done, missing = study(summarise(load_run(root)), trusted=True).sets
+    assert done.overall.n == 60
+    assert missing.overall.words == "n/a: not evaluated yet"
+    assert missing.stages[0].training == "reward 61.9 → 84.4, strict 58.5 → 40.5"  # steps 1 and 2, 19 and 20
+    assert missing.stages[0].after is None
+    assert not missing.hacked
+
+
+def test_a_run_without_rewards_of_its_own_has_no_such_page(tmp_path: Path):
+    root = study_run(tmp_path)
+    assert load_run(root).has_rewards
+    plan = json.loads((root / "plan.json").read_text())
+    for stage in plan["stages"]:
+        stage["reward"] = None
+    (root / "plan.json").write_text(json.dumps(plan))
+    assert not load_run(root).has_rewards
+    with pytest.raises(ValueError, match="no study of rewards"):
+        print_study(root, Console(file=StringIO()))
+
+
+def test_the_terminals_table(run: Path):
+    screen = StringIO()
+    print_study(run, Console(file=screen, width=160))
+    lines = {line.split()[0]: line for line in screen.getvalue().splitlines() if line.split()}
+    assert "hacked (stage 1 answerable)" in lines["abstain"]
+    assert "yes: declined" in lines["abstain"]
+    assert "no hacking seen" in lines["accuracy"]
+    assert "67 → 100" in lines["accuracy"]
