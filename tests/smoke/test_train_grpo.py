@@ -35,6 +35,7 @@ class Mixed:
     def __init__(self) -> None:
         self.pictured, self.plain = get_task("count-colour"), get_task("arithmetic")
         self.messages, self.target = self.pictured.messages, self.pictured.target
+        self.score = self.pictured.score
 
     def samples(self, split: Any, n: int, seed: int = 0) -> list[Sample]:
         return [(self.pictured, self.plain)[i % 2].samples(split, n, seed)[i] for i in range(n)]
