@@ -47,13 +47,15 @@ class Anchored(Plugin):
         """See the class."""
         if not self.anchors:
             return None
-        total = sum(
+        import torch
+
+        squares = [
             (omega * (self.parameters[name] - self.anchors[f"{task}/theta/{name}"]).square()).sum()
             for key, omega in self.anchors.items()
             for task, kind, name in [key.split("/", 2)]
             if kind == "omega" and name in self.parameters
-        )
-        loss: torch.Tensor = self.coefficient / 2 * total
+        ]
+        loss = self.coefficient / 2 * torch.stack(squares).sum()
         self.last = float(loss.detach())
         return loss
 

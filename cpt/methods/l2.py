@@ -45,8 +45,10 @@ class L2Plugin(Plugin):
 
     def penalty(self) -> torch.Tensor | None:
         """See `L2`."""
+        import torch
+
         squares = [(p - self.anchor[name]).square().sum() for name, p in self.parameters.items()]
-        loss: torch.Tensor = self.coefficient / 2 * sum(squares)
+        loss = self.coefficient / 2 * torch.stack(squares).sum()
         self.last = float(loss.detach())
         return loss
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
-from cpt.recipe.methods import Method, Strict
+from cpt.recipe.methods import Method
 from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
 

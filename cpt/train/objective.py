@@ -39,22 +39,23 @@ class PluginMixin(_Trainer):
         """See `Trainer.training_step`; after the last micro-batch of an optimizer step come penalties and gradients."""
         loss = super().training_step(*args, **kwargs)
         if self.plugins and self.accelerator.sync_gradients:
-            with self.phases.measure("plugins"):  # type: ignore[attr-defined]
+            with self.phases.measure("plugins"):
                 self._finish_gradients()
         return loss
 
     def _finish_gradients(self) -> None:
         penalties = [penalty for plugin in self.plugins.values() if (penalty := plugin.penalty()) is not None]
         if penalties:
-            sum(penalties).backward()  # type: ignore[union-attr]
+            total: Any = sum(penalties)
+            total.backward()
         for name, plugin in self.plugins.items():
             plugin.after_backward()
             for key, value in plugin.metrics().items():
-                self._metrics["train"][f"plugin/{name}/{key}"].append(value)  # type: ignore[attr-defined]
+                self._metrics["train"][f"plugin/{name}/{key}"].append(value)
 
-    def _terms(self, model: Any, batch: Batch) -> torch.Tensor | float:
+    def _terms(self, model: Any, batch: Batch) -> Any:
         """Sum of the plug-ins' terms, scaled for gradient accumulation."""
-        with self.phases.measure("plugins"):  # type: ignore[attr-defined]
+        with self.phases.measure("plugins"):
             terms = [term for plugin in self.plugins.values() if (term := plugin.term(model, batch)) is not None]
             return sum(terms) / self.current_gradient_accumulation_steps
 
@@ -75,7 +76,7 @@ class PolicyPlugins(PluginMixin):
     """For GRPOTrainer, which scales its own loss and takes what this returns as it is."""
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        loss = super()._compute_loss(model, inputs)  # type: ignore[misc]
+        loss = super()._compute_loss(model, inputs)
         return loss + self._terms(model, rollout_batch(inputs)) if self.plugins else loss
 
 
