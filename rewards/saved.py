@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rewards.batch import guarded, text_of
-from rewards.extract import Template
 from rewards.python_file import required_columns
 from rewards.registry import nearest
 from rewards.score import Reward, Score
+from rewards.templates import TEMPLATES
 
 FORMATS = (".parquet", ".jsonl", ".ndjson")
 
@@ -36,16 +36,19 @@ class Saved:
         Raises:
             ValueError: a value that no reward could use, with its row.
         """
-        used = {name: _READERS[name] for name in self.columns if name in _READERS}
-        values = zip(*(self.columns[name] for name in used), strict=True) if used else ([] for _ in range(len(self)))
+        used = [(name, _READERS[name]) for name in self.columns if name in _READERS]
+        values = zip(*(self.columns[name] for name, _ in used), strict=True) if used else ([] for _ in range(len(self)))
         for number, (completion, row) in enumerate(zip(self.columns["completion"], values, strict=True), 1):
-            where = f"{self.path}, row {number}"
-            keywords = {
-                name: read(value, f"{where}, column {name}")
-                for (name, read), value in zip(used.items(), row, strict=True)
-                if value is not None
-            }
-            yield _said(completion, where), keywords
+            name = "completion"
+            keywords = {}
+            try:
+                said = _said(completion)
+                for (name, read), value in zip(used, row, strict=True):
+                    if value is not None:
+                        keywords[name] = read(value)
+            except ValueError as error:
+                raise ValueError(f"{self.path}, row {number}, column {name}: {error}") from None
+            yield said, keywords
 
 
 def read_saved(path: Path, renamed: Mapping[str, str] = {}, constants: Mapping[str, object] = {}) -> Saved:
@@ -176,12 +179,14 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _said(value: Any, where: str) -> str:
+def _said(value: Any) -> str:
     """A completion's text; of a chat, its last message's, as in training."""
+    if isinstance(value, str):
+        return value
     chat = isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value)
-    if isinstance(value, str) or (chat and isinstance(value[-1].get("content"), str | list)):
+    if chat and isinstance(value[-1].get("content"), str | list):
         return text_of(value)
-    raise ValueError(f"{where}: completion has to be text or a chat's messages, not {_shown(value)}")
+    raise ValueError(f"has to be text or a chat's messages, not {_shown(value)}")
 
 
 def as_texts(value: Any) -> list[str]:
@@ -193,27 +198,27 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _template(value: Any, where: str) -> str:
-    if value not in get_args(Template):
-        raise ValueError(f"{where}: there is no template {_shown(value)}{nearest(str(value), get_args(Template))}")
+def _template(value: Any) -> str:
+    if value not in TEMPLATES:
+        raise ValueError(f"there is no template {_shown(value)}{nearest(str(value), TEMPLATES)}")
     return str(value)
 
 
-def _count(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
-        raise ValueError(f"{where}: has to be a whole number, not {_shown(value)}")
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        raise ValueError(f"has to be a whole number, not {_shown(value)}")
     return int(value)
 
 
-def _meta(value: Any, where: str) -> Mapping[str, Any]:
+def _meta(value: Any) -> Mapping[str, Any]:
     """A mapping, or one as JSON text, because parquet would give every row the same keys."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"{where}: not JSON ({error})") from error
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON ({error})") from error
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: has to be a mapping, not {_shown(value)}")
+        raise ValueError(f"has to be a mapping, not {_shown(value)}")
     return value
 
 
@@ -223,15 +228,15 @@ def _shown(value: Any) -> str:
 
 
 # What a reward gets to see of a row, and how it is read. `task` is for rewards that differ by task.
-_READERS: Mapping[str, Callable[[Any, str], Any]] = {
-    "gold": lambda value, where: as_texts(value),
-    "candidates": lambda value, where: as_texts(value),
-    "choices": lambda value, where: as_texts(value),
-    "question": lambda value, where: _text(value),
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "gold": as_texts,
+    "candidates": as_texts,
+    "choices": as_texts,
+    "question": _text,
     "template": _template,
-    "finish_reason": lambda value, where: _text(value),
+    "finish_reason": _text,
     "n_tokens": _count,
     "max_tokens": _count,
     "meta": _meta,
-    "task": lambda value, where: _text(value),
+    "task": _text,
 }

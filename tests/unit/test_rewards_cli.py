@@ -255,7 +255,7 @@ def test_what_is_shown_of_a_text(text, width, shown):
 
 def test_help_stays_quick():
     """What the sub-commands need is imported when they run. (pydantic is typer's own for options with bounds.)"""
-    heavy = ("rewards.registry", "rewards.compose", "pyarrow", "rich", "numpy", "rapidfuzz", "sympy")
+    heavy = ("rewards.answers", "rewards.audit", "pyarrow", "rich", "numpy", "rapidfuzz", "sympy")
     code = (
         "import sys\nfrom cpt.cli import main\ntry:\n    main(['rewards', '--help'])\nexcept SystemExit:\n"
         f"    print('heavy:', [name for name in {heavy!r} if name in sys.modules])"

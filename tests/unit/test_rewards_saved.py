@@ -131,8 +131,8 @@ def test_an_exception_is_an_error_of_that_row_and_a_refusal_when_it_hits_every_r
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"completion": None}, "row 2: completion has to be text or a chat's messages, not None"),
-        ({"completion": 3}, "row 2: completion has to be text"),
+        ({"completion": None}, "row 2, column completion: has to be text or a chat's messages, not None"),
+        ({"completion": 3}, "row 2, column completion: has to be text"),
         ({"completion": "3", "template": "thnk"}, "row 2, column template: there is no template 'thnk'; did you mean"),
         ({"completion": "3", "n_tokens": 2.5}, "row 2, column n_tokens: has to be a whole number, not 2.5"),
         ({"completion": "3", "meta": "{"}, "row 2, column meta: not JSON"),
