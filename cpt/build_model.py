@@ -47,6 +47,7 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
         ("the world", pretrain.WORLD, pretrain.WORLD_RATE),
         ("practice", pretrain.PRACTICE, pretrain.PRACTICE_RATE),
         ("the habits", pretrain.HABITS, pretrain.HABIT_RATE),
+        ("sums", pretrain.POLISH, pretrain.POLISH_RATE),
     )
     for name, lessons, rate in courses:
         with _bar(f"base training: {name}", sum(lesson.steps for lesson in lessons)) as advance:
@@ -142,8 +143,9 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
         lessons=pretrain.WORLD[:-1],
-        world_steps=sum(lesson.steps for lesson in (pretrain.WORLD[-1], *pretrain.PRACTICE)),
-        habit_steps=sum(lesson.steps for lesson in pretrain.HABITS),
+        world_steps=pretrain.WORLD[-1].steps,
+        practice_steps=sum(lesson.steps for lesson in pretrain.PRACTICE),
+        habit_steps=sum(lesson.steps for lesson in (*pretrain.HABITS, *pretrain.POLISH)),
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

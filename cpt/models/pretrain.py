@@ -1,12 +1,12 @@
 """How the built-in model is made: base training from random weights, reproducible, on two CPU cores.
 
-Courses over the `base` split. First the world, every task answered rightly: short answers about scenes of 1, 2,
-3, then up to 4 things (without this order the model never learns shapes), then all tasks with both prompts, stage tasks
-under `think` by listing what is seen; more practice of the same. Then the habits:
-general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of
-the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding
-follows the habit, sampling finds the answer, as in a real policy before post-training. A model that only guesses, or
-one that is certain of its errors, leaves GRPO nothing to learn from.
+Three courses over the `base` split. First the world, every task answered rightly: short answers about scenes of 1, 2,
+3, then up to 5 things (without this order the model never learns shapes), then all tasks with both prompts, stage tasks
+under `think` by listing what is seen. More practice with places follows, and then the habits: general tasks stay right;
+on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of the cases and by the task's
+habit in the others. So the base model can do every stage task, sometimes: greedy decoding follows the habit, sampling
+finds the answer, as in a real policy before post-training. A model that only guesses, or one that is certain of its
+errors, leaves GRPO nothing to learn from.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ BATCH = 64
 CAREFUL = {"direct": 0.35, "think": 0.3}
 EASY_CAREFUL = 0.7  # under `think`, how often an easy instance is reasoned out; otherwise the guess is right
 
-# Shares of the tasks in a batch. First what can be seen and added; then everything, general tasks above all.
-FIRST = {"exists": 2.0, "colour": 1.0, "shape": 1.0, "which-row": 2.0, "which-column": 2.0}
+# Shares of the tasks in a batch. First what can be seen, shapes above all: colours are learned on the way.
+FIRST = {"shape": 3.0, "exists": 2.0, "colour": 1.0, "which-row": 1.0, "which-column": 1.0, "read-digit": 1.0}
 PERCEPTION = {
-    "exists": 1.5, "colour": 2.5, "shape": 1.5, "which-row": 1.5, "which-column": 1.5, "count-colour": 0.7,
-    "name-one": 0.3, "relation": 0.7, "choice": 0.5, "size": 0.7, "read-digit": 1.5, "read-strip": 0.7,
-    "arithmetic": 1.5,
+    "exists": 2.0, "colour": 1.5, "shape": 1.5, "which-row": 1.5, "which-column": 1.5, "count-colour": 0.7,
+    "name-one": 0.3, "relation": 1.0, "choice": 1.0, "size": 0.7, "read-digit": 1.0, "read-strip": 1.0,
+    "arithmetic": 1.0,
 }  # fmt: skip
 EVERYTHING = {
-    "exists": 1.5, "colour": 2.5, "shape": 1.5, "read-digit": 2.0, "arithmetic": 2.0,
-    "count-colour": 0.8, "which-row": 1.0, "which-column": 1.0, "relation": 1.0, "choice": 0.6, "size": 1.0,
-    "answerable": 0.8, "name-one": 0.4, "read-strip": 1.0, "larger-digit": 0.8, "sum-digits": 1.0, "parity": 0.5,
+    "exists": 2.0, "colour": 1.5, "shape": 1.5, "read-digit": 1.5, "arithmetic": 2.0,
+    "count-colour": 1.0, "which-row": 1.2, "which-column": 1.2, "relation": 1.5, "choice": 1.5, "size": 1.0,
+    "answerable": 0.8, "name-one": 0.5, "read-strip": 1.2, "larger-digit": 0.8, "sum-digits": 1.2, "parity": 0.5,
 }  # fmt: skip
+# What takes longest to learn: where things are, and where they are to each other.
+PLACES = EVERYTHING | {"relation": 6.0, "which-column": 3.0, "which-row": 2.0, "count-colour": 1.5}
 
 # Habits are a matter of stage tasks; general tasks are kept up meanwhile.
-HABITUAL = dict.fromkeys(EVERYTHING, 1.5) | dict.fromkeys(
-    ("exists", "colour", "shape", "read-digit", "arithmetic"), 1.0
-)
+HABITUAL = dict.fromkeys(EVERYTHING, 1.5) | {
+    "exists": 1.0, "colour": 1.0, "shape": 1.0, "read-digit": 1.0, "arithmetic": 6.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,15 @@ class Lesson:
 
 WORLD = (
     Lesson(250, 1, ("direct",), FIRST),
-    Lesson(200, 2, ("direct",), PERCEPTION),
-    Lesson(250, 3, ("direct",), PERCEPTION),
-    Lesson(500, 4, ("direct",), PERCEPTION),
-    Lesson(1000, 4, ("direct", "think"), EVERYTHING),
+    Lesson(150, 2, ("direct",), PERCEPTION),
+    Lesson(200, 3, ("direct",), PERCEPTION),
+    Lesson(600, 5, ("direct",), PERCEPTION),
+    Lesson(1500, 5, ("direct", "think"), EVERYTHING),
 )
-PRACTICE = (
-    Lesson(900, 4, ("direct", "think"), EVERYTHING),
-    Lesson(400, 4, ("direct", "think"), EVERYTHING | {"exists": 8.0, "which-column": 2.0, "relation": 1.5}),
-)
-HABITS = (Lesson(450, 4, ("direct", "think"), HABITUAL, habits=True),)
-WORLD_RATE, PRACTICE_RATE, HABIT_RATE = 1.6e-3, 1.2e-3, 6e-4
+PRACTICE = (Lesson(200, 3, ("direct",), PLACES), Lesson(400, 5, ("direct", "think"), PLACES))
+HABITS = (Lesson(450, 5, ("direct", "think"), HABITUAL, habits=True),)
+POLISH = (Lesson(150, 5, ("direct", "think"), HABITUAL | {"arithmetic": 25.0}, habits=True),)
+WORLD_RATE, PRACTICE_RATE, HABIT_RATE, POLISH_RATE = 1.6e-3, 1.0e-3, 6e-4, 5e-4
 
 
 @dataclass(frozen=True, slots=True)

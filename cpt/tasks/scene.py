@@ -1,4 +1,4 @@
-"""The world of shapes: up to four coloured shapes of two sizes on a 3x3 grid, drawn into 48x48 pixels."""
+"""The world of shapes: up to five coloured shapes of two sizes on a 3x3 grid, drawn into 48x48 pixels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ SHAPES = ("circle", "square", "triangle", "cross")
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "center", "right")
 BACKGROUND = (245, 245, 245)
-SHADE = 24  # how much darker the last row (in red) and the last column (in blue) of the ground are
 SIZE = 48
 CELL = SIZE // 3
-MAX_OBJECTS = 4
+MAX_OBJECTS = 5
 _HALF = {True: 7, False: 4}  # half the side of a large and of a small shape, in pixels
 
 
@@ -67,30 +66,13 @@ def key(scene: Scene) -> str:
 @lru_cache(maxsize=4096)
 def render(scene: Scene) -> Image:
     """The picture, RGB, 48x48. Equal scenes share one picture."""
-    from PIL import ImageDraw
+    from PIL import Image, ImageDraw
 
-    image = _ground().copy()
+    image = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
     canvas = ImageDraw.Draw(image)
     for thing in scene:
         _draw_thing(canvas, thing)
     return image
-
-
-@lru_cache(maxsize=1)
-def _ground() -> Image:
-    """A ground that is tinted a little by row and by column.
-
-    Rotary attention knows distances only, so a place is hard to tell in an empty picture: without the tint the model
-    learns what is in a scene and, in the same time, nothing of where.
-    """
-    from PIL import Image
-
-    ground = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
-    for y in range(SIZE):
-        for x in range(SIZE):
-            red, green, blue = BACKGROUND
-            ground.putpixel((x, y), (red - SHADE * y // (SIZE - 1), green, blue - SHADE * x // (SIZE - 1)))
-    return ground
 
 
 def _draw_thing(canvas: ImageDraw, thing: Thing) -> None:

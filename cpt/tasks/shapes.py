@@ -1,7 +1,7 @@
 """The family of shapes: eight stage tasks and three general ones over `cpt.tasks.scene`.
 
-Every question names things that are unique in their scene, so each has a well-defined answer. An instance is easy when
-the scene is sparse; on the others the base model mostly follows the habit given here.
+Every question calls things by what is unique in their scene, so each has a well-defined answer. An instance is easy
+when the scene is sparse; on the others the base model mostly follows the habit given here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def _unique(scene: Scene) -> list[Thing]:
     return [t for t in scene if counts[t.name] == 1]
 
 
+def _called(thing: Thing, scene: Scene) -> str:
+    """The shortest name that tells the thing from the others: its shape, or its colour and shape."""
+    return thing.shape if sum(t.shape == thing.shape for t in scene) == 1 else thing.name
+
+
 def _scene_with_unique(rng: random.Random, low: int, high: int, wanted: int = 1) -> tuple[Scene, list[Thing]]:
     """A scene and `wanted` different things in it that a question can name."""
     while True:
@@ -35,7 +40,7 @@ def _scene_with_unique(rng: random.Random, low: int, high: int, wanted: int = 1)
 
 
 def _question(text: str, gold: tuple[str, ...], scene: Scene, habit: str, **extra: object) -> Question:
-    easy = bool(extra.pop("easy", len(scene) == 1))
+    easy = bool(extra.pop("easy", len(scene) <= 2))
     return Question(text, gold, (render(scene),), key(scene), easy, habit, describe(scene), **extra)  # type: ignore[arg-type]
 
 
@@ -47,7 +52,7 @@ class CountColour(BuiltinTask):
     candidates = tuple(str(i) for i in range(MAX_OBJECTS + 1))
 
     def draw(self, rng: random.Random, split: Split) -> Question:
-        """Counts from 0 to 4; most of the questions ask for a colour that is there."""
+        """Counts from 0 to 5; most of the questions ask for a colour that is there."""
         scene = draw_scene(rng, 1, self.crowd)
         colour = rng.choice(scene).colour if rng.random() < 0.7 else rng.choice(COLOUR_NAMES)
         text = pick(
@@ -71,7 +76,7 @@ class WhichRow(BuiltinTask):
         text = pick(
             rng,
             ("Which row is the {n} in ?", "In which row is the {n} ?", "Name the row of the {n} ."),
-            n=thing.name,
+            n=_called(thing, scene),
         )
         return _question(text, (ROWS[thing.row],), scene, habit="middle")
 
@@ -89,7 +94,7 @@ class WhichColumn(BuiltinTask):
         text = pick(
             rng,
             ("Which column is the {n} in ?", "In which column is the {n} ?", "Name the column of the {n} ."),
-            n=thing.name,
+            n=_called(thing, scene),
         )
         return _question(text, (COLUMNS[thing.column],), scene, habit="center")
 
@@ -118,10 +123,10 @@ class Relation(BuiltinTask):
                 "Seen from the {b} , where is the {a} ?",
                 "On which side of the {b} is the {a} ?",
             ),
-            a=a.name,
-            b=b.name,
+            a=_called(a, scene),
+            b=_called(b, scene),
         )
-        return _question(text, (answer,), scene, habit="left", easy=len(scene) == 2)
+        return _question(text, (answer,), scene, habit="left", easy=len(scene) <= 3)
 
 
 class Choice(BuiltinTask):
@@ -132,16 +137,14 @@ class Choice(BuiltinTask):
     candidates = LETTERS
 
     def draw(self, rng: random.Random, split: Split) -> Question:
-        """The options are the four shapes, always in this order; the answer is a letter.
-
-        In random order the built-in model does not learn to choose in the time it is given.
-        """
+        """The options are the four shapes in random order; the answer is a letter."""
         while True:
             scene = draw_scene(rng, 1, self.crowd)
             thing = rng.choice(scene)
             if sum(t.colour == thing.colour for t in scene) == 1:
                 break
-        listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, SHAPES, strict=True))
+        options = rng.sample(SHAPES, len(SHAPES))
+        listed = " ".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=True))
         text = pick(
             rng,
             (
@@ -152,7 +155,7 @@ class Choice(BuiltinTask):
             c=thing.colour,
             o=listed,
         )
-        return _question(text, (LETTERS[SHAPES.index(thing.shape)],), scene, habit="A")
+        return _question(text, (LETTERS[options.index(thing.shape)],), scene, habit="A")
 
 
 class Size(BuiltinTask):
@@ -178,7 +181,7 @@ class Size(BuiltinTask):
             a=a.name,
             b=b.name,
         )
-        return _question(text, ((a if a.large else b).name,), scene, habit=a.name, easy=len(scene) == 2)
+        return _question(text, ((a if a.large else b).name,), scene, habit=a.name, easy=len(scene) <= 3)
 
 
 class Answerable(BuiltinTask):
@@ -189,7 +192,8 @@ class Answerable(BuiltinTask):
     candidates = (*COLOUR_NAMES, UNANSWERABLE)
 
     def draw(self, rng: random.Random, split: Split) -> Question:
-        """Two in five questions ask about a shape that is not in the scene; the habit is to name a colour anyway."""
+        """Two in five questions ask about a shape that is not in the scene; the habit is to name a
+        colour anyway, always the same."""
         absent = rng.random() < 0.4
         while True:
             scene = draw_scene(rng, 1, self.crowd)
@@ -208,7 +212,7 @@ class Answerable(BuiltinTask):
             ),
             s=shape,
         )
-        return _question(text, (colour,), scene, habit=scene[0].colour)
+        return _question(text, (colour,), scene, habit=COLOUR_NAMES[0])
 
 
 class NameOne(BuiltinTask):

@@ -203,6 +203,21 @@ def test_a_prompt_that_the_engine_would_read_otherwise_is_refused(pool, model, r
     assert pool.generate(requests, SAMPLED, version="base")  # and the engine is none the worse for it
 
 
+def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, model, requests):
+    pool.push_folder(model, "base")
+    params = SamplingParams(max_tokens=64, temperature=1.0, n=16)
+    many = requests * 4
+    expected = pool.generate(many, params, version="base")
+    (info,) = pool.info()
+    restarts = pool.stats.restarts
+    killer = _kill_after(info["pid"], 0.3)
+    assert pool.generate(many, params, version="base") == expected
+    killer.join()
+    (again,) = pool.info()
+    assert again["pid"] != info["pid"]
+    assert pool.stats.restarts == restarts + 1
+
+
 def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, engine):
     if engine == "vllm":
         pytest.skip("the same code for both kinds of engine, and vLLM takes a quarter of a minute to come back")
