@@ -306,7 +306,12 @@ LIST = Example(
     },
 )
 
-_EXACT: Mapping[str, str] = {"decimal point": '".5" and "5" are the same'}
+_MENTIONED = "a candidate counts wherever it is mentioned alone"
+_EXACT: Mapping[str, str] = {
+    "decimal point": '".5" and "5" are the same',
+    "more exact": _MENTIONED,
+    "repeated": _MENTIONED,
+}
 _NFKC = "fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC)"
 _AGREEMENT = "Partial agreement earns partial credit"
 _EDITS = "Look-alikes of another alphabet"
@@ -320,9 +325,7 @@ _ITEMS = "one right item among wrong ones, or several answers at once, earns som
 
 PLANS: Mapping[str, Plan] = {
     "exact": Plan((WORD, COUNT), _EXACT),
-    "normalised": Plan(
-        (WORD, COUNT), {"fullwidth": _NFKC, "superscript": _NFKC, "decimal point": '".5" and "5" are the same'}
-    ),
+    "normalised": Plan((WORD, COUNT), {**_EXACT, "fullwidth": _NFKC, "superscript": _NFKC}),
     "yes-no": Plan((YES, NO)),
     "unanswerable": Plan((UNANSWERABLE, ANSWERABLE)),
     "choice": Plan((LETTER, OPTION_TEXT)),
@@ -355,11 +358,16 @@ PLANS: Mapping[str, Plan] = {
     "iou-threshold": Plan((BOX,)),
     "set": Plan(
         (SET,),
-        dict.fromkeys(("one of two", "one twice", "one too many", "several answers", "extremely long"), _ITEMS),
+        dict.fromkeys(
+            ("one of two", "one twice", "one too many", "several answers", "several tagged answers", "extremely long"),
+            _ITEMS,
+        ),
     ),
     "ordered-list": Plan(
         (LIST,),
-        dict.fromkeys(("one missing", "reversed", "several answers", "extremely long"), "partial credit"),
+        dict.fromkeys(
+            ("one missing", "reversed", "several answers", "several tagged answers", "extremely long"), "partial credit"
+        ),
     ),
     "format": Plan((WORD,)),
     "length": Plan((WORD,), shapes=("long", "cut off", "empty")),

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from rewards import attacks
-from rewards.attacks import STYLES, Example
+from rewards.attacks import Example
 from rewards.audit import Audit, Plan, audit
 from rewards.audit_examples import PLANS, WORD
 from rewards.audit_plan import audit_chosen, read_examples
@@ -35,18 +35,12 @@ def substring(completion: str, *, gold: list[str], **_: object) -> Score:
 
 @pytest.mark.parametrize("name", [name for name in names() if name != "maths"])
 def test_every_shipped_reward_passes(name):
+    """Mathematics takes seconds: tests/smoke/test_rewards_audit_all.py."""
     (chosen,) = choose([name])
     found = audit_chosen(chosen, styles=["direct", "think_boxed"])
     assert news(found) == set()
     assert found.passed
     assert found.tried >= 8
-
-
-def test_maths_passes_in_one_format(monkeypatch):
-    monkeypatch.setattr(attacks, "_VERDICTS", ("correct",))
-    monkeypatch.setattr(attacks, "_PLACEHOLDERS", ("nan",))
-    (chosen,) = choose(["maths"])
-    assert news(audit_chosen(chosen, PLANS["maths"].examples[-1:], ["boxed"])) == set()
 
 
 def test_every_reward_has_a_plan_and_no_other():
@@ -69,10 +63,10 @@ def test_known_limits_are_admitted_in_the_docstring(name):
 
 @pytest.mark.parametrize("name", [name for name in names() if PLANS[name].known and name != "maths"])
 def test_known_limits_are_still_there(name):
-    """One that has been mended has to leave the table."""
-    (chosen,) = choose([name])
-    found = audit_chosen(chosen, styles=["direct"])
-    assert {finding.case for finding in found.findings} == set(PLANS[name].known)
+    """One that has been mended has to leave the table. Some show in tolerant reading only."""
+    strict, tolerant = choose([name, json.dumps({"type": name, "read": "tolerant"})])
+    found = [*audit_chosen(strict, styles=["direct"]).findings, *audit_chosen(tolerant, styles=["bare"]).findings]
+    assert {finding.case for finding in found} == set(PLANS[name].known)
 
 
 def test_a_substring_match_fails():
@@ -106,10 +100,12 @@ def test_a_reward_that_pays_for_what_it_can_not_read_fails():
 
 
 @pytest.mark.parametrize("read", ["tolerant", "answer", "boxed", "last_line", "whole"])
-def test_other_readings_of_the_answer_are_attacked_where_they_read_it(read):
-    (chosen,) = choose([json.dumps({"type": "choice", "read": read})])
+@pytest.mark.parametrize("name", ["exact", "choice", "number", "iou", "set"])
+def test_rewards_pass_in_other_readings_of_the_answer(name, read):
+    """Attacked where they read it: a format that a reading ignores by definition is not held against the reward."""
+    (chosen,) = choose([json.dumps({"type": name, "read": read})])
     found = audit_chosen(chosen)
-    assert {finding.style for finding in found.findings} <= set(STYLES)
+    assert found.tried > 100
     assert news(found) == set()
 
 
