@@ -72,7 +72,7 @@ WORLD = (
 )
 PRACTICE = (Lesson(200, 3, ("direct",), PLACES), Lesson(400, 5, ("direct", "think"), PLACES))
 HABITS = (Lesson(450, 5, ("direct", "think"), HABITUAL, habits=True),)
-POLISH = (Lesson(150, 5, ("direct", "think"), HABITUAL | {"arithmetic": 25.0}, habits=True),)
+POLISH = (Lesson(300, 5, ("direct", "think"), HABITUAL | {"arithmetic": 25.0}, habits=True),)
 WORLD_RATE, PRACTICE_RATE, HABIT_RATE, POLISH_RATE = 1.6e-3, 1.0e-3, 6e-4, 5e-4
 
 
