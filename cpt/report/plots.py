@@ -41,13 +41,13 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
                 axes.invert_yaxis()
             axes.set_title("better is up and to the right", color=MUTED, fontsize=8.5)
             axes.margins(0.12)
-            axes.set_xlim(_at_least(axes.get_xlim(), 10.0))
-            axes.set_ylim(_at_least(axes.get_ylim(), 10.0))
+            axes.set_xlim(at_least(axes.get_xlim(), 10.0))
+            axes.set_ylim(at_least(axes.get_ylim(), 10.0))
         figure.legend(handles=_family_legend(summary.run), loc="outside upper left", ncols=6)
         return to_svg(figure, f"tradeoff-{scoring}")
 
 
-def _at_least(limits: tuple[float, float], span: float) -> tuple[float, float]:
+def at_least(limits: tuple[float, float], span: float) -> tuple[float, float]:
     """Limits of an axis, in their order, widened to `span`: a curve of rounding errors should look flat."""
     low, high = limits
     missing = max(0.0, span - abs(high - low))
@@ -145,7 +145,7 @@ def _by_stage(
             if column + columns >= panels:
                 axes.set_xlabel("after stage")
         assert first is not None
-        first.set_ylim(_at_least(first.get_ylim(), 5.0))  # the panels share it
+        first.set_ylim(at_least(first.get_ylim(), 5.0))  # the panels share it
         _legend_below(figure, run, run.arms)
         return to_svg(figure, name)
 

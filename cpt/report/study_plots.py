@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpt.report.load import NO_VARIANCE, REWARD, ArmRun, RunData
-from cpt.report.plots import WIDTH
+from cpt.report.plots import WIDTH, at_least
 from cpt.report.seen import Seen
 from cpt.report.style import HUES, INK, MUTED, arm_colours, plotting, to_svg
 
@@ -28,20 +28,17 @@ Curve = tuple[list[float], list[float]]
 
 
 def curves(arm: ArmRun, value: Callable[[Mapping[str, Any]], float | None]) -> list[Curve]:
-    """Steps and values per seed, the stages one after another; steps without a value are left out."""
+    """Steps and values of every stage and seed, stages one after another; steps without a value left out."""
     found = []
     for seed in arm.seeds:
-        xs: list[float] = []
-        ys: list[float] = []
         before = 0
         for (own, _), stage in sorted(arm.stages.items()):
             if own == seed:
                 known = [(before + row["step"], value(row)) for row in stage.metrics]
-                xs += [x for x, y in known if y is not None]
-                ys += [float(y) for _, y in known if y is not None]
+                points = [(float(x), float(y)) for x, y in known if y is not None]
+                if points:
+                    found.append(([x for x, _ in points], [y for _, y in points]))
                 before += int(stage.plan["steps"])
-        if xs:
-            found.append((xs, ys))
     return found
 
 
@@ -70,8 +67,10 @@ def seen_and_true(run: RunData, arms: Sequence[ArmRun], seen: Mapping[str, Seque
 
     def draw(axes: Axes, arm: ArmRun) -> None:
         rewards, truths = curves(arm, _key(REWARD)), curves(arm, _key(STRICT))
-        if len(rewards) == len(truths) == 1 and rewards[0][0] == truths[0][0]:
-            axes.fill_between(rewards[0][0], smooth(rewards[0][1]), smooth(truths[0][1]), color=_GAP, lw=0)
+        if len(arm.seeds) == 1:
+            for (xs, paid), (others, true) in zip(rewards, truths, strict=False):
+                if xs == others:
+                    axes.fill_between(xs, smooth(paid), smooth(true), color=_GAP, lw=0)
         _lines(axes, curves(arm, _key(TOLERANT)), MUTED, lw=1.2, ls=(0, (3, 2)))
         _lines(axes, truths, INK)
         _lines(axes, rewards, colours[arm.name], lw=2.0)
@@ -137,6 +136,7 @@ def lengths(run: RunData, arms: Sequence[ArmRun]) -> str:
     def draw(axes: Axes, arm: ArmRun) -> None:
         _lines(axes, curves(arm, _key(WRONG)), _WRONG)
         _lines(axes, curves(arm, _key(RIGHT)), _RIGHT)
+        axes.set_ylim(at_least(axes.get_ylim(), 1.0))
 
     shown = [arm for arm in arms if curves(arm, _key(RIGHT)) or curves(arm, _key(WRONG))]
     handles = [
@@ -215,7 +215,7 @@ def _together(
             axes = figure.add_subplot(1, len(drawings), number + 1)
             for arm in arms:
                 draw(axes, arm)
-            _mark_stages(axes, run, arms[0], named=True)
+            _mark_stages(axes, run, arms[0], named=True, top=True)
             axes.set_ylabel(label)
             axes.set_xlabel("step, stages one after another")
         handles = [Line2D([], [], color=colours[arm.name], lw=2.4, label=arm.label) for arm in arms]
@@ -223,19 +223,21 @@ def _together(
         return to_svg(figure, name)
 
 
-def _mark_stages(axes: Axes, run: RunData, arm: ArmRun, *, named: bool) -> None:
-    """A line where a stage ends, and its task's name; nothing with one stage."""
+def _mark_stages(axes: Axes, run: RunData, arm: ArmRun, *, named: bool, top: bool = False) -> None:
+    """A line where a stage ends, and its task's name at the foot or the top of the panel; nothing with one stage."""
     axes.locator_params(axis="x", integer=True, nbins=6)
-    if len(run.tasks) == 1:
+    steps = [int(arm.stages[arm.seeds[0], index + 1].plan["steps"]) for index in range(len(run.tasks))]
+    axes.set_xlim(0.5, sum(steps) + 0.5)
+    if len(steps) == 1:
         return
-    start = 0
-    for index, task in enumerate(run.tasks, start=1):
-        if index > 1:
-            axes.axvline(start + 0.5, color=MUTED, lw=0.9, ls=(0, (2, 2)))
+    for index, task in enumerate(run.tasks):
+        start = sum(steps[:index]) + 0.5
+        if index:
+            axes.axvline(start, color=MUTED, lw=0.9, ls=(0, (2, 2)))
         if named:
-            axes.annotate(f"{index} {task}", (start + 0.5, 0), xycoords=("data", "axes fraction"), xytext=(3, 3),
-                          textcoords="offset points", fontsize=7.5, color=MUTED)  # fmt: skip
-        start += int(arm.stages[arm.seeds[0], index].plan["steps"])
+            axes.annotate(f"{index + 1} {task}", (start, int(top)), xycoords=("data", "axes fraction"),
+                          xytext=(4, 2 if top else 4), textcoords="offset points", fontsize=7.5,
+                          color=MUTED)  # fmt: skip
 
 
 def _figure(height: float) -> Figure:

@@ -34,16 +34,32 @@ def print_study(run_dir: Path, console: Console) -> None:
     table.add_column("reward set", no_wrap=True)
     for title in ("reward seen", "strict", "tolerant", "wrong and paid"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    table.add_column("audit predicted it")
+    table.add_column("flagged", justify="right")
     for name, one in found.items():
         held = one["held_out"]
         cells = [_moved(held[part]) for part in ("reward", "strict", "tolerant")]
         label = Text(name, style="bold red" if one["hacked"] else "bold")
-        table.add_row(label, *cells, _paid(one["stages"]), Text(_verdict(one)), Text(_predicted(one["stages"])))
+        stages = ", ".join(str(stage["stage"]) for stage in one["stages"] if stage["held_out"]["hacked"])
+        table.add_row(label, *cells, _paid(one["stages"]), f"stage {stages}" if stages else "")
     console.print(table)
     # Names are data: no markup.
-    console.print(f"hacked = a stage is {RULE}", style="dim", markup=False, highlight=False)
+    for name, one in found.items():
+        for stage in one["stages"]:
+            if stage["held_out"]["hacked"]:
+                console.print(f"{name}: {_told(stage)}", markup=False, highlight=False)
+    console.print(f"A stage is {RULE}.", style="dim", markup=False, highlight=False)
+
+
+def _told(stage: Mapping[str, Any]) -> str:
+    """A flagged stage in words: what happened, what was exploited most, and whether the audit pays for it."""
+    held, after = stage["held_out"], stage["after"]
+    text = f"stage {stage['stage']}, {held['task']}: {held['words']}"
+    if after and after["kinds"]:
+        kind, count = next(iter(after["kinds"].items()))
+        said = {True: "predicted by the audit", False: "not predicted by the audit", None: "not audited"}
+        text += f"; wrong and paid {after['exploits']} of {after['completions']}, {count} of them: {kind}"
+        text += f" ({said[stage['predicted']]})"
+    return text
 
 
 def _moved(change: Mapping[str, Any]) -> str:
@@ -62,24 +78,6 @@ def _paid(stages: list[Mapping[str, Any]]) -> str:
         return "n/a"
     before, after = (sum(column) / len(column) for column in zip(*shares, strict=True))
     return f"{_percent(before)} → {_percent(after)}"
-
-
-def _verdict(one: Mapping[str, Any]) -> str:
-    flagged = [
-        f"{stage['stage']} {stage['held_out']['task']}" for stage in one["stages"] if stage["held_out"]["hacked"]
-    ]
-    return f"hacked (stage {', '.join(flagged)})" if flagged else "no hacking seen"
-
-
-def _predicted(stages: list[Mapping[str, Any]]) -> str:
-    """Of the flagged stages, what was exploited most and whether the audit pays for it."""
-    words = []
-    for stage in stages:
-        if stage["held_out"]["hacked"] and stage["after"] and stage["after"]["kinds"]:
-            kind = next(iter(stage["after"]["kinds"]))
-            known = {True: "yes", False: "no", None: "not audited"}[stage["predicted"]]
-            words.append(f"{known}: {kind}")
-    return "; ".join(dict.fromkeys(words))
 
 
 def _percent(value: float) -> str:

@@ -311,11 +311,12 @@ def test_a_run_without_rewards_of_its_own_has_no_such_page(tmp_path: Path):
         print_study(root, Console(file=StringIO()))
 
 
-def test_the_terminals_table(run: Path):
+def test_the_terminals_table_fits_80_columns(run: Path):
     screen = StringIO()
-    print_study(run, Console(file=screen, width=160))
-    lines = {line.split()[0]: line for line in screen.getvalue().splitlines() if line.split()}
-    assert "hacked (stage 1 answerable)" in lines["abstain"]
-    assert "yes: declined" in lines["abstain"]
-    assert "no hacking seen" in lines["accuracy"]
-    assert "67 → 100" in lines["accuracy"]
+    print_study(run, Console(file=screen, width=80))
+    text = screen.getvalue()
+    lines = {line.split()[0]: line for line in reversed(text.splitlines()) if line.split()}
+    assert lines["accuracy"].split()[1:] == ["67", "→", "100", "67", "→", "100", "67", "→", "100", "0", "→", "0"]
+    assert lines["abstain"].rstrip().endswith("stage 1")
+    assert "abstain: stage 1, answerable: reward up, accuracy down" in text
+    assert "(predicted by the audit)" in " ".join(text.split())
