@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,24 @@ if TYPE_CHECKING:
 CARD_SAMPLES = 512
 PASS_AT = 8
 PROMPTS: tuple[PromptStyle, ...] = ("direct", "think")
-# One row of the card: greedy strict accuracy and pass@8, both in [0, 1].
-Scores = dict[tuple[str, PromptStyle], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Strict accuracy on one task under one prompt, in [0, 1]; None where there are no such instances."""
+
+    greedy: float
+    easy: float | None
+    hard: float | None
+    pass_at: float
+
+    def columns(self) -> str:
+        """As the card's table has it."""
+        values = (self.greedy, self.easy, self.hard, self.pass_at)
+        return " | ".join("–" if value is None else f"{value:.3f}" for value in values)
+
+
+Scores = dict[tuple[str, PromptStyle], Cell]
 
 
 def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> None:
@@ -100,7 +117,7 @@ def measure(folder: Path, samples: int) -> Scores:
 
 def _measure_task(
     pool: LocalPool, version: str, processor: object, name: str, prompt: PromptStyle, samples: int
-) -> tuple[float, float]:
+) -> Cell:
     from cpt.rollout.encode import encode_prompts
 
     task = get_task(name)
@@ -108,19 +125,21 @@ def _measure_task(
     ids = encode_prompts(processor, [task.messages(q, prompt) for q in questions], [q.images for q in questions])
     requests = [GenerationRequest(i, q.images, n) for n, (i, q) in enumerate(zip(ids, questions, strict=True))]
 
-    def share_right(params: SamplingParams) -> float:
+    def right(params: SamplingParams) -> list[bool]:
         answers = pool.generate(requests, params, version=version)
-        right = [
+        return [
             any(task.score(question, completion.text, prompt).value == 1.0 for completion in group)
             for question, group in zip(questions, answers, strict=True)
         ]
-        return sum(right) / len(right)
+
+    def share(found: list[bool], easy: bool | None = None) -> float | None:
+        chosen = [r for q, r in zip(questions, found, strict=True) if easy is None or q.meta["easy"] is easy]
+        return sum(chosen) / len(chosen) if chosen else None
 
     limit = MAX_COMPLETION_TOKENS[prompt]
-    return (
-        share_right(SamplingParams(max_tokens=limit)),
-        share_right(SamplingParams(max_tokens=limit, temperature=1.0, n=PASS_AT)),
-    )
+    greedy = right(SamplingParams(max_tokens=limit))
+    sampled = right(SamplingParams(max_tokens=limit, temperature=1.0, n=PASS_AT))
+    return Cell(share(greedy) or 0.0, share(greedy, True), share(greedy, False), share(sampled) or 0.0)
 
 
 def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int, note: str = "") -> None:
@@ -132,8 +151,8 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
     )
     rows = []
     for name in task_names():
-        cells = [f"{value:.3f}" for prompt in PROMPTS for value in scores[name, prompt]]
-        rows.append(f"| {name} | {get_task(name).role} | {' | '.join(cells)} |")
+        cells = " | ".join(scores[name, prompt].columns() for prompt in PROMPTS)
+        rows.append(f"| {name} | {get_task(name).role} | {cells} |")
     text = template.render(
         rows=rows,
         samples=samples,
