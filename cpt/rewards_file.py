@@ -14,8 +14,9 @@ from rewards.choose import Chosen, from_data
 def rewards_in(path: Path) -> list[Chosen]:
     """The rewards of a file.
 
-    A recipe's are called by where they stand: `reward`, `tasks.<name>`, `arms.<name>`. Any other file holds one, a list
-    of components, a mapping with `components` and `clip`, or a mapping with `type`; it is called as the file is.
+    A recipe's are called by where they stand: `reward`, `tasks.<name>`, `arms.<name>`, `reward_sets.<name>`. Any other
+    file holds one, a list of components, a mapping with `components` and `clip`, or a mapping with `type`; it is called
+    as the file is.
 
     Raises:
         ValueError: no such file, not YAML, or not a reward.
@@ -43,6 +44,8 @@ def _of_recipe(source: Source) -> Iterator[tuple[str, Any]]:
     for name, arm in arms.items() if isinstance(arms, Mapping) else ():
         if isinstance(arm, Mapping) and "reward" in arm:
             yield f"arms.{name}", arm["reward"]
+    sets = source.data.get("reward_sets")
+    yield from ((f"reward_sets.{name}", one) for name, one in (sets.items() if isinstance(sets, Mapping) else ()))
 
 
 def _chosen(data: Any, label: str, path: Path) -> Chosen:
