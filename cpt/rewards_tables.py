@@ -189,6 +189,8 @@ def said(score: Score | None) -> str:
 
 def print_audit(name: str, audit: Audit, show: int, out: Console) -> None:
     """One reward's audit: a verdict, then what it paid for wrongly, what it failed to pay for, and known limits."""
+    from rewards.audit import RIGHT
+
     news = [finding for finding in audit.findings if not finding.known]
     verdict = "passed" if audit.passed else f"{len(news)} findings"
     known = f", {len(audit.findings) - len(news)} known" if len(audit.findings) > len(news) else ""
@@ -203,8 +205,8 @@ def print_audit(name: str, audit: Audit, show: int, out: Console) -> None:
     for (is_known, kind, case), found in cases.items():
         for number, one in enumerate(found[:show]):
             first = [_KINDS[kind], case, str(len(found))] if number == 0 else ["", "", ""]
-            bound = f"{'≥' if kind == 'unpaid' else '≤'} {one.bound:.3g}"
-            cells = [*first, visible(one.completion), said(one.score), bound, one.style]
+            sign = "≤" if kind != "unpaid" else ">" if case == RIGHT else "≥"
+            cells = [*first, visible(one.completion), said(one.score), f"{sign} {one.bound:.3g}", one.style]
             table.add_row(*(_plain(cell, "dim" if is_known else "") for cell in cells))
         if is_known:
             table.add_row("", _plain("known limit", "dim"), "", _plain(found[0].known, "dim"))

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rewards.attacks import STYLES, Example, Style
+from rewards.attacks import BARE, STYLES, Example, Style
 from rewards.audit import Audit, Plan, audit
 from rewards.audit_examples import PLANS, UNKNOWN
 from rewards.choose import Chosen
@@ -70,9 +70,17 @@ def read_of(chosen: Chosen) -> Read:
 
 
 def styles_of(chosen: Chosen) -> tuple[Style, ...]:
-    """The formats that the reward can read: the one that a member asks for, else those of its reading."""
+    """The formats that the reward can read: the one that a member asks for, else those of its reading.
+
+    Where a member pays for the format, an answer without any is not tried: it may be worth nothing at all.
+    """
     fixed = [one.parameters["template"] for one in chosen.members if "template" in one.parameters]
-    return (_FORMATS.get(fixed[0], fixed[0]),) if fixed else _STYLES[read_of(chosen)]
+    if fixed:
+        return (_FORMATS.get(fixed[0], fixed[0]),)
+    styles = _STYLES[read_of(chosen)]
+    if any(one.family == "format" for one in chosen.members):
+        return tuple(style for style in styles if style not in BARE) or styles
+    return styles
 
 
 def read_examples(path: Path, most: int) -> list[Example]:

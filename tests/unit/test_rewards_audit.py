@@ -124,6 +124,15 @@ def test_a_composites_length_term_is_no_finding_of_its_own():
     assert news(audit_chosen(chosen, [WORD])) == set()
 
 
+def test_a_gate_on_the_format_is_not_tried_without_one():
+    components = [
+        {"type": "choice", "read": "tolerant", "weight": 0.9, "requires": "format"},
+        {"type": "format", "weight": 0.1},
+    ]
+    (chosen,) = choose([json.dumps(components)])
+    assert news(audit_chosen(chosen)) == set()
+
+
 def test_a_components_fixed_format_is_the_one_that_is_tried():
     components = [{"type": "exact", "weight": 0.9}, {"type": "format", "weight": 0.1, "template": "think_boxed"}]
     (chosen,) = choose([json.dumps(components)])
