@@ -32,6 +32,8 @@ class Setting(Strict):
     extra_passes: ClassVar[str] = ""  # what a step costs beyond the plain method's; empty: nothing worth mentioning
     needs_full_tuning: ClassVar[bool] = False
     needs_lora: ClassVar[bool] = False
+    needs_new_adapters: ClassVar[bool] = False  # an adapter of its own in every stage
+    needs_no_weight_decay: ClassVar[bool] = False  # which moves parameters that have no gradient
 
     type: str
 

@@ -1,0 +1,26 @@
+"""Where in a model a parameter is, read from its name as transformers gives it (with PEFT's prefix or without)."""
+
+from __future__ import annotations
+
+import re
+
+_BLOCK = re.compile(r"(?:^|.*?\.)(?:layers|layer|blocks|h)\.(\d+)\.")
+_VISION = re.compile(r"(?:^|\.)(?:visual|vision_tower|vision_model)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|word_embeddings|wte)\.")
+
+
+def block_of(name: str) -> str | None:
+    """The transformer block, vision or text, such as `model.visual.blocks.3.`; None for what is in no block."""
+    found = _BLOCK.match(name)
+    return found[0] if found else None
+
+
+def text_layer(name: str) -> int | None:
+    """0-based number of the language model's layer; None for what is in none."""
+    found = _BLOCK.match(name)
+    return int(found[1]) if found and not _VISION.search(name) else None
+
+
+def is_text_embedding(name: str) -> bool:
+    """Whether this is the language model's input embedding."""
+    return bool(_EMBEDDING.search(name)) and text_layer(name) is None and not _VISION.search(name)

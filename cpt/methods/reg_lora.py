@@ -1,0 +1,94 @@
+"""RegLoRA: a task's adapter leaves alone the weights that the adapters of earlier tasks changed most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat
+
+from cpt.methods.lora_factors import lora_factors
+from cpt.methods.masks import largest
+from cpt.methods.plugin import Plugin, Setting, Stage
+
+if TYPE_CHECKING:
+    import torch
+
+FILE = "masks.safetensors"
+
+
+class RegLoRA(Setting):
+    """λ · mean_modules mean_{ij∈M} |BA|_ij (RegLoRA in SEFE, arXiv 2505.02486); λ is `coefficient`.
+
+    M of a module is the union over finished tasks of the `share` of entries with the largest |BA|, rounded up to a
+    whole number. BA is taken without LoRA's factor α/r, and the outer mean is over the modules, as in the released code
+    (github.com/jinpeng0528/SEFE). There an entry that several tasks chose counts several times, here once. Zero in the
+    first stage and, because a new B is zero, at the start of every later one.
+
+    Memory: one byte per adapted weight for the masks; the products BA are made again in the backward pass, so that one
+    at a time is held. Needs LoRA with `between_stages: merge`, where BA is the change of one stage alone.
+    """
+
+    extra_passes: ClassVar[str] = "none"
+    needs_lora: ClassVar[bool] = True
+    needs_new_adapters: ClassVar[bool] = True
+
+    type: Literal["reg-lora"]
+    coefficient: PositiveFloat = 2.5e3
+    share: Annotated[float, Field(gt=0, le=1)] = 0.02
+
+    def plugin(self) -> Plugin:
+        """See `Setting.plugin`."""
+        return RegLoRAPlugin(self.coefficient, self.share)
+
+
+class RegLoRAPlugin(Plugin):
+    """Keeps a mask per adapted module."""
+
+    def __init__(self, coefficient: float, share: float) -> None:
+        self.coefficient, self.share = coefficient, share
+        self.masks: dict[str, torch.Tensor] = {}  # bool, [outputs, inputs]; only those with an entry
+        self.last = 0.0
+
+    def before_stage(self, stage: Stage) -> None:
+        """Read the masks of the stages before."""
+        from safetensors.torch import load_file
+
+        self.factors = lora_factors(stage.parameters)
+        if stage.earlier is not None:
+            device = str(next(iter(self.factors.values()))[0].device)
+            masks = load_file(stage.earlier / FILE, device=device)
+            self.masks = {module: mask for module, mask in masks.items() if module in self.factors}
+
+    def penalty(self) -> torch.Tensor | None:
+        """See `RegLoRA`."""
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        if not self.masks:
+            return None
+        means = [
+            checkpoint(mean_size, *self.factors[module], mask, use_reentrant=False, preserve_rng_state=False)
+            for module, mask in self.masks.items()
+        ]
+        loss = self.coefficient * torch.stack(means).mean()
+        self.last = float(loss.detach())
+        return loss
+
+    def after_stage(self, stage: Stage) -> None:
+        """Add what this stage's adapters changed most to the masks, and leave them to the next one."""
+        from safetensors.torch import save_file
+
+        for module, (a, b) in self.factors.items():
+            changed = largest((b.detach() @ a.detach()).abs(), self.share)
+            self.masks[module] = self.masks[module] | changed if module in self.masks else changed
+        stage.memory.mkdir(parents=True, exist_ok=True)
+        save_file({module: mask for module, mask in self.masks.items() if mask.any()}, stage.memory / FILE)
+
+    def metrics(self) -> dict[str, float]:
+        """The penalty at the last step."""
+        return {"penalty": self.last}
+
+
+def mean_size(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of |BA| over the entries of `mask`, which has at least one."""
+    return (b @ a)[mask].abs().mean()
