@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cpt.recipe.arms import ArmSpec, expand_arms
 from cpt.recipe.load import load_recipe
-from cpt.recipe.methods import GRPO, SFT, AnyMethod, BaseMethod, Batch
+from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, PolicyGradient
+from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec, reward_of
 from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
@@ -19,6 +20,7 @@ __all__ = [
     "Evaluation",
     "Full",
     "LoRA",
+    "PolicyGradient",
     "Recipe",
     "RecipeError",
     "RewardSpec",

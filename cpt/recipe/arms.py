@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cpt.methods.registry import AnyRegulariser
 from cpt.recipe.errors import explain, nearest
-from cpt.recipe.methods import AnyMethod
+from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
 from cpt.recipe.source import KeyPath

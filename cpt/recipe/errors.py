@@ -93,6 +93,8 @@ def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> 
         return f"unknown type {context['tag']!r}{nearest(context['tag'], _tags(path, schema))}"
     if kind == "literal_error":
         choices = [choice.strip().strip("'") for choice in context["expected"].replace(" or ", ", ").split(",")]
+        if len(choices) == 1 and "method" in path:
+            return f"is always {choices[0]} with this type of method, not {shown(value)}; leave it out"
         return f"unknown value {shown(value)}{nearest(value, choices)}"
     if kind == "string_pattern_mismatch":
         return f"{detail['input']!r} is not a valid name; use letters, digits, - and _, a letter or digit first"

@@ -1,7 +1,8 @@
 """The ways of training an arm can name: one class each, every setting explicit, named as in TRL's configs.
 
-A new method is one class here and one name in `AnyMethod`. Our own defaults are written below and end up in the
-resolved plan: nothing that influences a comparison is left to a trainer's default.
+GRPO's relatives are in `cpt.recipe.estimators`. A new method is one class and one name in `cpt.recipe.registry`. Our
+own defaults are written below and end up in the resolved plan: nothing that influences a comparison is left to a
+trainer's default.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from cpt.methods.advantages import Baseline, Scale
 from cpt.methods.plugin import Strict
 from cpt.types import PromptStyle, TargetStyle
 
@@ -140,13 +142,13 @@ class SFT(BaseMethod):
         return Batch(samples=rows, completions=rows, steps=1)
 
 
-class GRPO(BaseMethod):
-    """Group relative policy optimisation (arXiv 2402.03300, equation 3).
+class PolicyGradient(BaseMethod):
+    """What GRPO and its relatives share: all of them run on TRL's GRPOTrainer and differ in advantages and loss.
 
-    Defaults that differ from TRL's: `loss_type` grpo is the paper's mean over each completion's tokens (TRL: dapo, a
-    mean over the batch's tokens); `use_bias_correction_kl` false is the paper's k3 estimator; importance weights
-    between engine and trainer are truncated per token, never masked, so no sample drops out unseen. `beta` is 0: a KL
-    term is a factor to compare, not a default. The learning rate is that of arXiv 2507.05386.
+    Defaults that differ from TRL's: `loss_type` grpo is the mean over each completion's tokens (TRL: dapo, a mean over
+    the batch's tokens); `use_bias_correction_kl` false is the k3 estimator of GRPO's paper; importance weights between
+    engine and trainer are truncated per token, never masked, so no sample drops out unseen. `beta` is 0: a KL term is a
+    factor to compare, not a default. The learning rate is that of arXiv 2507.05386.
 
     `per_device_train_batch_size` counts completions. Nothing truncates the sampling distribution (no top-p, top-k,
     min-p): log-probabilities of the trainer and the engine would no longer belong to the same distribution.
@@ -155,8 +157,9 @@ class GRPO(BaseMethod):
     own: ClassVar[frozenset[str]] = BaseMethod.own | {"max_completion_length"}
     trl_config: ClassVar[tuple[str, str]] = ("grpo_config", "GRPOConfig")
     needs_rollouts: ClassVar[bool] = True
+    baseline: ClassVar[Baseline] = "group_mean"  # what a reward is compared with (`cpt.methods.advantages`)
 
-    type: Literal["grpo"]
+    type: str
     learning_rate: LearningRate = 1e-6
     per_device_train_batch_size: PositiveInt = 128
     num_generations: Annotated[int, Field(ge=2)] = 8
@@ -170,7 +173,7 @@ class GRPO(BaseMethod):
     epsilon: PositiveFloat = 0.2
     epsilon_high: PositiveFloat | None = None  # null: the same as epsilon
     delta: PositiveFloat | None = None
-    scale_rewards: Literal["group", "batch", "none"] = "group"
+    scale_rewards: Scale = "group"
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
     vllm_importance_sampling_correction: bool = True
@@ -228,5 +231,16 @@ class GRPO(BaseMethod):
         return arguments
 
 
-AnyMethod = SFT | GRPO
-Method = Annotated[AnyMethod, Field(discriminator="type")]
+class GRPO(PolicyGradient):
+    """Group relative policy optimisation (arXiv 2402.03300, equation 3).
+
+    A = (r − mean of the group) / (std of the group + 1e-4), unbiased std; `scale_rewards: none` leaves the division
+    out, `batch` takes the std of the batch. The loss is a mean over each completion's tokens.
+    """
+
+    type: Literal["grpo"]
+
+    @property
+    def title(self) -> str:
+        """Its name, and how rewards are scaled where that is not GRPO's own way."""
+        return {"group": "grpo", "batch": "grpo (batch std)", "none": "grpo (no std)"}[self.scale_rewards]

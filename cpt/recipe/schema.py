@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
-from cpt.recipe.methods import Method
+from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
 

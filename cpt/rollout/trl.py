@@ -35,6 +35,12 @@ class PoolGeneration(VLLMGeneration):
 
     Every rank asks the pool for its own prompts, so nothing is gathered or broadcast. Weights are pushed by the main
     process alone.
+
+    Attributes:
+        latest: the last call's completions, one per row.
+        groups: the last call's requests, as (first row, number of rows).
+        with_greedy: whether to ask for a greedy completion of every request, too.
+        greedy: the last call's greedy completions, one per request; never trained on.
     """
 
     def __init__(self, trainer: Any, pool: RolloutPool, key: str, **options: Any) -> None:
@@ -43,6 +49,9 @@ class PoolGeneration(VLLMGeneration):
         self.version = ""
         self.calls_of_step = (-1, 0)
         self.latest: list[Completion] = []
+        self.groups: list[tuple[int, int]] = []
+        self.with_greedy = False
+        self.greedy: list[Completion] = []
         super().__init__(logprobs=0, **options)
 
     def _init_vllm(self) -> None:
@@ -74,7 +83,10 @@ class PoolGeneration(VLLMGeneration):
                 for row, _ in groups
             ]
             completions = self._ask(requests, [size for _, size in groups])
-        self.latest = completions
+            if self.with_greedy:
+                params = SamplingParams(self.max_completion_length, temperature=0.0)
+                self.greedy = [one for (one,) in self.pool.generate(requests, params, version=self.version)]
+        self.latest, self.groups = completions, groups
         ids = [completion.token_ids for completion in completions]
         return list(prompts), ids, [[[value] for value in one.logprobs] for one in completions], None
 

@@ -1,4 +1,4 @@
-"""Group relative policy optimisation of one stage with TRL's GRPOTrainer and rollouts from the pool."""
+"""Policy-gradient training of one stage with TRL's GRPOTrainer, our advantages and rollouts from the pool."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from cpt.models.adapters import merged_parameters
+from cpt.recipe import PolicyGradient
 from cpt.rollout.trl import RolloutMixin
 from cpt.tasks.row import reward_row
+from cpt.train.advantages import Advantages, OneCompletionConfig
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_order
 from cpt.train.objective import PolicyPlugins
 from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
@@ -32,7 +34,7 @@ Scores = tuple[Any, Any, Any]
 """Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
 
 
-class StageGRPOTrainer(PolicyPlugins, RolloutMixin, Resumable, GRPOTrainer):
+class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOTrainer):
     """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +68,7 @@ class StageGRPOTrainer(PolicyPlugins, RolloutMixin, Resumable, GRPOTrainer):
     def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Also tells the reward how each completion ended.
 
-        A row without a reward is NaN: TRL leaves it out of its group's mean and deviation and gives it no advantage.
+        A row without a reward is NaN: it is left out of its group's mean and deviation and gets no advantage.
         """
         ended = [completion.finish_reason for completion in self.vllm_generation.latest]
         rows = [row | {"finish_reason": reason} for row, reason in zip(inputs, ended, strict=True)]
@@ -157,7 +159,8 @@ def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:
         "use_vllm": False,  # the rollout mixin brings its own engines
         "log_completions": False,
     }
-    return config(GRPOConfig, arguments, dict(stage.trainer_args))
+    cls = OneCompletionConfig if arguments["num_generations"] == 1 else GRPOConfig
+    return config(cls, arguments, dict(stage.trainer_args))
 
 
 def grpo_trainer(
@@ -174,6 +177,7 @@ def grpo_trainer(
     Args:
         policy: the model at the stage's start, which is also the reference of the KL term.
     """
+    assert isinstance(stage.method, PolicyGradient)
     assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
     # TRL pads prompt ids on the left itself but takes the token types of the pictures as the processor pads them: on
     # the other side, they would give every shorter prompt's tokens wrong positions.
@@ -191,6 +195,7 @@ def grpo_trainer(
         rollout_pool=pool,
         rollout_key=f"{stage.seed}/{stage.index}",
         max_logprob_gap=stage.max_logprob_gap,
+        baseline=stage.method.baseline,
     )
 
 

@@ -1,0 +1,70 @@
+"""Advantages of rollouts from their rewards: one pure function per baseline.
+
+Shapes: P prompts, G completions of each. A reward of NaN is one that could not be given: it counts in no mean or
+deviation and its advantage is 0, which is TRL's rule.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Baseline = Literal["group_mean", "others_mean", "greedy"]
+Scale = Literal["group", "batch", "none"]
+
+EPSILON = 1e-4
+"""Beside the standard deviation, as in TRL and in RECAP's released code; arXiv 2507.05386 has 1e-6.
+
+A group of 8 with one right answer has a deviation of 0.354, so the two differ by 0.03 % there.
+"""
+
+
+def advantages(
+    baseline: Baseline, rewards_PG: torch.Tensor, *, scale: Scale = "none", greedy_P: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Advantages [P, G] with that baseline. `scale` is of `group_mean` alone, `greedy_P` of `greedy` alone."""
+    if baseline == "group_mean":
+        return against_group_mean(rewards_PG, scale)
+    assert scale == "none", f"the baseline {baseline} has no scale"
+    if baseline == "others_mean":
+        return against_others(rewards_PG)
+    assert greedy_P is not None
+    return against_greedy(rewards_PG, greedy_P)
+
+
+def against_group_mean(rewards_PG: torch.Tensor, scale: Scale = "group", epsilon: float = EPSILON) -> torch.Tensor:
+    """A = r − mean of the group, over (std + ε) of the group or of the batch, or not at all.
+
+    Unbiased standard deviation (G − 1). `group`: GRPO (arXiv 2402.03300, 2507.05386); `none`: Dr. GRPO (arXiv
+    2503.20783), and REINFORCE with a group-mean baseline. Bit for bit what TRL's GRPOTrainer computes.
+    """
+    centred_PG = rewards_PG - rewards_PG.nanmean(dim=1, keepdim=True)
+    if scale == "group":
+        centred_PG = centred_PG / (_std(rewards_PG, dim=1) + epsilon)
+    elif scale == "batch":
+        centred_PG = centred_PG / (_std(rewards_PG.reshape(-1), dim=None) + epsilon)
+    return centred_PG.nan_to_num(nan=0.0)
+
+
+def against_others(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """A_i = r_i − mean of the group's other rewards (RLOO: arXiv 2402.14740); G/(G − 1) times r_i − mean of all.
+
+    As a mean of differences, so that equal rewards give exactly 0. The only reward of a group has no others: 0.
+    """
+    differences_PGG = rewards_PG.unsqueeze(2) - rewards_PG.unsqueeze(1)
+    others_P1 = (~rewards_PG.isnan()).sum(dim=1, keepdim=True) - 1
+    return (differences_PGG.nansum(dim=2) / others_P1).nan_to_num(nan=0.0)
+
+
+def against_greedy(rewards_PG: torch.Tensor, greedy_P: torch.Tensor) -> torch.Tensor:
+    """A = r − r(greedy completion of the same prompt) (ReMax: arXiv 2310.10505)."""
+    return (rewards_PG - greedy_P.unsqueeze(1)).nan_to_num(nan=0.0)
+
+
+def _std(rewards: torch.Tensor, dim: int | None) -> torch.Tensor:
+    """Unbiased, over the rewards that are there, dimensions kept; NaN for fewer than two."""
+    count = (~rewards.isnan()).sum(dim=dim, keepdim=True)
+    squares = (rewards - rewards.nanmean(dim=dim, keepdim=True)) ** 2
+    return (squares.nanmean(dim=dim, keepdim=True) * (count / (count - 1))).sqrt()

@@ -1,0 +1,88 @@
+"""Our advantages in place of TRL's, and the greedy completions that some of them are taken against."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import gather
+from trl import GRPOConfig
+
+from cpt.methods.advantages import Baseline, advantages
+
+if TYPE_CHECKING:
+    # The mixin stands before TRL's trainer in a class's bases.
+    from trl import GRPOTrainer as _Trainer
+else:
+    _Trainer = object
+
+
+class Advantages(_Trainer):
+    """For GRPOTrainer behind a rollout pool, with one reward function. Put it before `RolloutMixin`.
+
+    Args:
+        baseline: what a reward is compared with; `group_mean` is TRL's own.
+    """
+
+    def __init__(self, *args: Any, baseline: Baseline = "group_mean", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.baseline = baseline
+        self.vllm_generation.with_greedy = baseline == "greedy"
+        self._rewards_N: torch.Tensor | None = None
+        self._greedy_N: torch.Tensor | None = None
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Rewards of the rows of all processes; those of the greedy completions are kept beside them."""
+        rewards: torch.Tensor = super()._calculate_rewards(inputs, *args, **kwargs)
+        assert rewards.shape[1] == 1, "a stage has one reward function"
+        self._rewards_N = rewards[:, 0]
+        self._greedy_N = self._reward_greedy(inputs) if self.baseline == "greedy" else None
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        start = self.accelerator.process_index * len(inputs)
+        output["advantages"] = self._advantages()[start : start + len(inputs)]
+        return output
+
+    def _reward_greedy(self, inputs: list[dict[str, Any]]) -> torch.Tensor:
+        """Reward of the greedy completion of each row's prompt, by the same function; NaN where it gives none. [N]"""
+        (reward,) = self.reward_funcs
+        generation = self.vllm_generation
+        firsts = [
+            inputs[row] | {"finish_reason": completion.finish_reason}
+            for (row, _), completion in zip(generation.groups, generation.greedy, strict=True)
+        ]
+        ids = [completion.token_ids for completion in generation.greedy]
+        texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        columns = {key: [row[key] for row in firsts] for key in firsts[0] if key != "prompt"}
+        found = [math.nan if value is None else value for value in reward(texts, completion_ids=ids, **columns)]
+        sizes = torch.tensor([size for _, size in generation.groups])
+        rewards: torch.Tensor = gather(torch.tensor(found).repeat_interleave(sizes).to(self.accelerator.device))
+        if not rewards.isnan().all():
+            self._log_metric("baseline/greedy", rewards.nanmean().item())
+        return rewards
+
+    def _advantages(self) -> torch.Tensor:
+        """Advantages of the last batch's rows, of all processes. [N]"""
+        assert self._rewards_N is not None
+        rewards_PG, greedy = self._rewards_N.view(-1, self.num_generations), self._greedy_N
+        greedy_P = None if greedy is None else greedy.view(-1, self.num_generations)[:, 0]
+        found = advantages(self.baseline, rewards_PG, scale=self.scale_rewards, greedy_P=greedy_P).reshape(-1)
+        if greedy is not None:  # TRL asks whether a group has one reward, which a group of one always has
+            self._metrics["train"]["frac_reward_zero_std"][-1] = (found == 0).float().mean().item()
+        return found
+
+
+class OneCompletionConfig(GRPOConfig):
+    """GRPOConfig for one completion per prompt, which TRL refuses: it knows no baseline but the group's."""
+
+    num_generations: int
+
+    def __post_init__(self) -> None:
+        """TRL's checks, with a number that they let pass."""
+        assert self.num_generations == 1
+        self.num_generations = self.per_device_train_batch_size * self.steps_per_generation
+        super().__post_init__()
+        self.num_generations = 1
