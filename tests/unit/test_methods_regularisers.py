@@ -6,7 +6,7 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from cpt.methods.blocks import block_of, is_text_embedding, text_layer
+from cpt.methods.likelihood import nll
 from cpt.methods.masks import largest
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.registry import AnyRegulariser, Regulariser
@@ -504,6 +505,67 @@ def test_reg_lora_is_a_mean_over_modules(tmp_path: Path):
     second = plugin(type="reg-lora", coefficient=2.0)
     second.before_stage(stage_of(model, tmp_path / "2", 2, tmp_path / "1"))
     assert second.penalty().item() == pytest.approx(2 * (1 + 4) / 2)
+
+
+# ---- more of it keeps nearer
+
+
+def new_adapter() -> Toy:
+    return adapter([[1.0, 0.5]], [[0.0], [0.0]])
+
+
+def fit_first(model: nn.Module) -> torch.Tensor:
+    """Loss of a first task: token 1 after token 0, or a BA with one large entry."""
+    return nll(model, row(0, 1)) if isinstance(model, Lookup) else distance(model, [[2.0, 0.0], [0.0, 0.0]])
+
+
+def fit_second(model: nn.Module) -> torch.Tensor:
+    """Loss of a second task that pulls at what the first one needs."""
+    return nll(model, row(0, 0)) if isinstance(model, Lookup) else distance(model, [[-2.0, 1.0], [0.0, 1.0]])
+
+
+def distance(model: nn.Module, target: list[list[float]]) -> torch.Tensor:
+    a, b = factors(model)
+    return (b @ a - torch.tensor(target)).square().sum()
+
+
+@pytest.mark.parametrize(
+    ("settings", "make", "little", "much"),
+    [
+        ({"type": "ewc", "samples": 1}, lambda: Lookup(TABLE), 0.1, 10.0),
+        ({"type": "mas", "samples": 1}, lambda: Lookup(TABLE), 0.01, 1.0),
+        ({"type": "l2"}, lambda: Lookup(TABLE), 0.01, 1.0),
+        ({"type": "cpo", "share": 0.5}, lambda: Lookup(TABLE), 0.01, 0.5),
+        ({"type": "o-lora"}, new_adapter, 0.001, 0.5),
+        ({"type": "reg-lora", "share": 0.25}, new_adapter, 0.01, 1.0),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_a_larger_coefficient_keeps_nearer(
+    tmp_path: Path, settings: dict[str, Any], make: Callable[[], nn.Module], little: float, much: float
+):
+    left = []
+    for coefficient in (little, much):
+        model, earlier = make(), None
+        for index, fit in ((1, fit_first), (2, fit_second)):
+            memory = tmp_path / f"{coefficient}" / str(index)
+            if index == 2 and not isinstance(model, Lookup):
+                model = make()
+            regulariser = plugin(coefficient=coefficient, **settings)
+            stage = stage_of(model, memory, index, earlier, [row(0, 1)])
+            regulariser.before_stage(stage)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+            for _ in range(20):
+                penalty = regulariser.penalty()
+                loss = fit(model) if penalty is None else fit(model) + penalty
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            end = regulariser.penalty()
+            regulariser.after_stage(stage)
+            earlier = memory
+        left.append(end.item() / coefficient)
+    assert 0 < left[1] < 0.9 * left[0]
 
 
 # ---- every regulariser
