@@ -240,6 +240,9 @@ def write(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     from cpt.files import atomic_path
     from rewards.saved import write_table
 
-    with atomic_path(out) as temporary:
-        write_table(temporary, columns, out.suffix)
+    try:
+        with atomic_path(out) as temporary:
+            write_table(temporary, columns, out.suffix)
+    except OSError as error:
+        raise ValueError(f"{out}: can't be written ({error.strerror})") from error
     typer.echo(f"written: {out}")

@@ -161,7 +161,11 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON lines file. ValueError that names the line if one is damaged."""
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
-    with path.open("rb") as handle:
+    try:
+        handle = path.open("rb")
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read ({error.strerror})") from error
+    with handle:
         for number, line in enumerate(handle, 1):
             if not line.strip():
                 continue

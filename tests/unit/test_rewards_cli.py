@@ -179,6 +179,9 @@ def test_what_is_there_is_not_written_over(records, capfd):
     assert cpt("score", records, "--reward", "exact", "--out", "old.jsonl", "--force") == 0
     assert len(Path("old.jsonl").read_text().splitlines()) == 4
     assert cpt("score", records, "--reward", "exact", "--out", "new.csv") == 2
+    capfd.readouterr()
+    assert cpt("score", records, "--reward", "exact", "--out", "records.parquet/new.jsonl") == 2
+    assert "records.parquet/new.jsonl: can't be written" in capfd.readouterr().err
 
 
 def test_an_audit_that_finds_something_exits_with_1(tmp_path, monkeypatch, capfd):
