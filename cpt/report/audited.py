@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt.recipe.rewards import RewardSpec
-from cpt.report.exploits import PAYS, WRONG
+from cpt.report.exploits import NO_KIND, PAYS
 from cpt.types import PromptStyle, Sample
 from rewards.attacks import Example, in_style
 from rewards.audit import SAME
@@ -49,8 +49,8 @@ class Prediction:
     failed: tuple[str, ...]
 
     def predicts(self, kind: str) -> bool:
-        """Whether exploits of this kind were to be expected."""
-        return kind in self.pays or (kind == WRONG and self.wrong >= PAYS)
+        """Whether such exploits were to be expected: they pay, or no more than a plain wrong answer, which does."""
+        return kind in self.pays or (kind != NO_KIND and self.wrong >= PAYS)
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cpt.evaluate.transitions import flipped
@@ -147,7 +148,8 @@ def _cell(record: Record | None) -> Cell | None:
     return Cell(record.completion, bool(record.strict), bool(record.tolerant), record.extracted)
 
 
-def held_out_samples(task: str, n: int) -> dict[str, Sample]:
+@lru_cache(maxsize=32)
+def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
     """The task's test samples by id, made again; {} if this installation has no such task or not as many samples."""
     from cpt.tasks import get_task
 

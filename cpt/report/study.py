@@ -13,7 +13,7 @@ from cpt.evaluate.stats import format_number
 from cpt.files import read_json, write_json_atomic
 from cpt.report import judge
 from cpt.report.audited import Prediction, example_of, predict
-from cpt.report.exploits import NO_KIND, Exploits, Rewarded, find_exploits
+from cpt.report.exploits import Exploits, Rewarded, find_exploits
 from cpt.report.load import REWARD, ArmRun, StageRun
 from cpt.report.seen import Seen, mean_of, seen_in_stage
 from cpt.report.study_plots import STRICT
@@ -48,8 +48,7 @@ class RewardStage:
         """Whether the audit pays for the most frequent kind of exploit; None if nothing was exploited or is known."""
         if self.after is None or self.audit is None or not self.after.texts:
             return None
-        kind = next(iter(self.after.kinds))
-        return kind != NO_KIND and self.audit.predicts(kind)
+        return self.audit.predicts(next(iter(self.after.kinds)))
 
 
 @dataclass(frozen=True)

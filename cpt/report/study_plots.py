@@ -21,7 +21,6 @@ STRICT, TOLERANT = "true/strict", "true/tolerant"
 RIGHT, WRONG = "length/right", "length/wrong"
 PART = "reward/"
 WINDOW = 5  # steps of the running mean
-_COLUMNS = 3
 _RIGHT, _WRONG, _GAP = "#2f7d4f", "#b3261e", "#f3d9d5"
 
 Curve = tuple[list[float], list[float]]
@@ -181,7 +180,7 @@ def _panels(
     """One panel per reward set; all share their axes."""
     if not arms:
         return ""
-    columns = min(_COLUMNS, len(arms))
+    columns = 4 if len(arms) in (4, 7, 8) else min(3, len(arms))
     rows = math.ceil(len(arms) / columns)
     with plotting():
         figure = _figure(2.35 * rows + 0.3)
@@ -195,7 +194,7 @@ def _panels(
             if number % columns == 0:
                 axes.set_ylabel(label)
             if number + columns >= len(arms):
-                axes.set_xlabel("step, stages one after another")
+                axes.set_xlabel("step")
         figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(handles)))
         return to_svg(figure, name)
 

@@ -11,7 +11,7 @@ from cpt.recipe import load_recipe
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.study import default_sets, reward_study
 from cpt.report.audited import Prediction, example_of, predict
-from cpt.report.exploits import WRONG
+from cpt.report.exploits import NO_KIND, WRONG
 from cpt.tasks import get_task
 from cpt.types import Sample
 
@@ -41,7 +41,8 @@ def test_nothing_pays_under_the_sound_sets(shipped: dict[str, RewardSpec], name:
 def test_a_wrong_answer_in_the_right_format_is_predicted_where_the_format_pays(shipped: dict[str, RewardSpec]):
     heavy, light = audited(shipped["format-heavy"]), audited(shipped["accuracy-format"])
     assert heavy.wrong == pytest.approx(0.7)
-    assert heavy.predicts(WRONG)
+    assert heavy.predicts(WRONG) and heavy.predicts("declined")  # which gets no more than any wrong answer
+    assert not heavy.predicts(NO_KIND)
     assert light.wrong == pytest.approx(0.1)
     assert not light.predicts(WRONG)
 

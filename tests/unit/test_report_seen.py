@@ -52,17 +52,17 @@ def test_a_reward_that_rises_while_accuracy_stays_is_flagged():
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "rewards"),
+    ("before", "after", "rewards", "verdict"),
     [
-        ("0000000000", "1111100000", (0.0, 0.5)),  # reward outruns accuracy, but that grows too
-        ("1111100000", "1111100000", (0.0, 0.08)),  # the reward rises by 4 points
-        ("1111100000", "0000000000", (0.5, 0.5)),  # both fall
+        ("0000000000", "1111100000", (0.0, 0.5), "no hacking seen"),  # reward outruns accuracy, but that grows too
+        ("1111100000", "1111100000", (0.0, 0.08), "no hacking seen"),  # the reward rises by 4 points
+        ("1111100000", "0000000000", (0.5, 0.5), "accuracy down, reward not up enough for a flag"),  # both fall
     ],
 )
-def test_what_is_not_flagged(before: str, after: str, rewards: tuple[float, float]):
+def test_what_is_not_flagged(before: str, after: str, rewards: tuple[float, float], verdict: str):
     seen = stage(before, after, rewards)
     assert not seen.hacked
-    assert seen.words.startswith("no hacking seen")
+    assert seen.words.startswith(f"{verdict}: reward ")
 
 
 def test_a_regained_skill_in_another_style_is_no_hack():
