@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -10,10 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.types import RunFailed
+
 if TYPE_CHECKING:
     from cpt.recipe.schema import Resources, Rollout
 
+logger = logging.getLogger(__name__)
+
 _OBJECT_STORE_BYTES = 512 << 20  # on one machine without a GPU: a few copies of a small policy's weights
+_STARTS = 3
+_TOO_SLOW = "timed out during startup"
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -41,13 +48,36 @@ def cluster(address: str | None) -> Iterator[None]:
         options |= {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False}
         if not _cuda():
             options["object_store_memory"] = _OBJECT_STORE_BYTES
-    ray.init(address=address or "local", **options)
+    _start(address or "local", options)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
         ray.shutdown()
+
+
+def _start(address: str, options: dict[str, Any]) -> None:
+    """ray.init, again where a busy machine was too slow for it. RunFailed if it stays so.
+
+    Ray 2.60 gives a local node 30 s, which can't be set, and then raises a bare Exception.
+    """
+    import ray
+
+    for _ in range(_STARTS):
+        try:
+            ray.init(address=address, **options)
+        except Exception as error:
+            if _TOO_SLOW not in str(error):
+                raise
+            logger.warning("Ray was not up after 30 s; trying again")
+            ray.shutdown()
+        else:
+            return
+    raise RunFailed(
+        f"Ray did not start within 30 s, {_STARTS} times in a row: this machine is too busy. Close other programs and "
+        "run the same command again; nothing is lost"
+    )
 
 
 def share_of(rollout: Rollout, wanted: Resources) -> Share:
