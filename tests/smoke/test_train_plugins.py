@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import TypeAdapter
 from stages import planned, random_model, rows, tensors
 
@@ -32,7 +34,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ewc": {"type": "ewc", "coefficient": 1e3, "samples": 4},
     "l2": {"type": "l2", "coefficient": 4.0},
     "lwf": {"type": "lwf", "coefficient": 1.0},
+    "mas": {"type": "mas", "coefficient": 1.0, "samples": 4},
+    # An absolute value's gradient has one size: with a larger coefficient SGD's few steps swing around the reference.
+    "cpo": {"type": "cpo", "coefficient": 0.01},
+    "freeze-bottom": {"type": "freeze-bottom"},
+    "hft": {"type": "hft"},
+    "o-lora": {"type": "o-lora"},
+    "reg-lora": {"type": "reg-lora"},
 }
+LORA = {"type": "lora", "r": 4}
+TUNING: dict[str, Any] = {kind: LORA if kind in ("o-lora", "reg-lora") else "full" for kind in SETTINGS}
 
 
 class EasilyPaid:
@@ -71,11 +82,19 @@ def regulariser(settings: dict[str, Any]) -> AnyRegulariser:
 
 
 def two_stages(
-    base: Path, pool: LocalPool, out: Path, method: str, *settings: dict[str, Any], parts: int = 1, steps: int = 2
+    base: Path,
+    pool: LocalPool,
+    out: Path,
+    method: str,
+    *settings: dict[str, Any],
+    parts: int = 1,
+    steps: int = 2,
+    tuning: Any = "full",
 ) -> list[StageDir]:
     """Both stages of a two-task arm, each optimizer step in `parts` micro-batches."""
     sizes = {"per_device_train_batch_size": ROWS // parts, "gradient_accumulation_steps": parts, "max_steps": steps}
-    stages: list[StagePlan] = planned(base, METHODS[method] | sizes, tasks=("read-digit", "count-colour"), samples=64)
+    tasks = ("read-digit", "count-colour")
+    stages: list[StagePlan] = planned(base, METHODS[method] | sizes, tasks=tasks, samples=64, tuning=tuning)
     start, done = base, []
     for stage in stages:
         folder = StageDir(out / str(stage.index))
@@ -92,18 +111,23 @@ def largest_difference(a: Path, b: Path) -> float:
 
 @pytest.fixture(scope="module")
 def plain(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[StageDir]]:
-    """Both methods without a plug-in."""
-    return {method: two_stages(base, pool, tmp_path_factory.mktemp(method), method) for method in METHODS}
+    """Both methods without a plug-in, and with adapters."""
+    runs = {method: two_stages(base, pool, tmp_path_factory.mktemp(method), method) for method in METHODS}
+    for method in METHODS:
+        runs[f"{method} lora"] = two_stages(base, pool, tmp_path_factory.mktemp(method), method, tuning=LORA)
+    return runs
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_four_quarters_are_one_whole(base: Path, pool: LocalPool, plain: Any, tmp_path: Path, kind: str, method: str):
-    whole = two_stages(base, pool, tmp_path / "whole", method, SETTINGS[kind])
-    quarters = two_stages(base, pool, tmp_path / "quarters", method, SETTINGS[kind], parts=4)
+    tuning = TUNING[kind]
+    whole = two_stages(base, pool, tmp_path / "whole", method, SETTINGS[kind], tuning=tuning)
+    quarters = two_stages(base, pool, tmp_path / "quarters", method, SETTINGS[kind], parts=4, tuning=tuning)
     for ours, theirs in zip(whole, quarters, strict=True):
         assert largest_difference(ours.policy, theirs.policy) < 2e-6  # float32, sums in another order
-    assert largest_difference(whole[1].policy, plain[method][1].policy) > 1e-5  # it has done something
+    without = plain[method if tuning == "full" else f"{method} lora"]
+    assert largest_difference(whole[1].policy, without[1].policy) > 1e-5  # it has done something
     assert all(any(key.startswith(f"plugin/{kind}/") for key in row) for row in rows(whole[1]))
 
 
@@ -114,12 +138,30 @@ def test_the_first_stage_has_nothing_to_remember(base: Path, pool: LocalPool, pl
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("kind", "measure"), [("ewc", "penalty"), ("l2", "penalty"), ("lwf", "kl")])
+def test_frozen_layers_are_left_exactly_where_they_were(base: Path, pool: LocalPool, tmp_path: Path, method: str):
+    first, second = two_stages(base, pool, tmp_path, method, {"type": "freeze-bottom", "layers": 3})
+    before, after = tensors(first.policy), tensors(second.policy)
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    layers = {name for name in before if re.search(r"(?<!visual)\.layers\.[012]\.", name)}
+    assert layers and layers <= still
+    assert not any(re.search(r"\.layers\.3\..*proj\.weight", name) for name in still)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("kind", "measure", "much"),  # so much that plain SGD's three steps are still stable
+    [
+        ("ewc", "penalty", 1e2),
+        ("l2", "penalty", 4.0),
+        ("cpo", "penalty", 0.01),
+        ("lwf", "kl", 1.0),
+    ],
+)
 def test_a_larger_coefficient_keeps_nearer(
-    base: Path, pool: LocalPool, tmp_path: Path, method: str, kind: str, measure: str
+    base: Path, pool: LocalPool, tmp_path: Path, method: str, kind: str, measure: str, much: float
 ):
     found = []
-    for coefficient in (1e-3, SETTINGS[kind]["coefficient"]):
+    for coefficient in (1e-3, much):
         settings = SETTINGS[kind] | {"coefficient": coefficient}
         last = rows(two_stages(base, pool, tmp_path / str(coefficient), method, settings, steps=3)[1])[-1]
         value = last[f"plugin/{kind}/{measure}"]
