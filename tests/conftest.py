@@ -18,6 +18,10 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="Agg",
+    # One thread is as fast as two for models this small, and does not spin at barriers on a busy machine. The processes
+    # of a run set their own (cpt.rollout.threads).
+    OMP_NUM_THREADS="1",
+    OMP_WAIT_POLICY="PASSIVE",
 )
 
 # The same examples every time, and no verdict that depends on how busy the machine is.
