@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from cpt.methods.plugin import Batch, Plugin
 
 if TYPE_CHECKING:
-
     # The mixin stands before one of TRL's trainers in a class's bases.
     from transformers import Trainer as _Trainer
 else:
