@@ -137,6 +137,8 @@ def contradictions(spec: ArmSpec) -> Iterator[Problem]:
             yield at, f"{setting.type} needs tuning: full, because an adapter's factors mean something else every stage"
         if setting.needs_lora and spec.tuning.type != "lora":
             yield at, f"{setting.type} acts on adapters; set tuning: {{type: lora}} or leave it out"
+        if setting.type == "l2" and setting.reference == "base" and spec.tuning.type != "full":
+            yield (*at, "reference"), "the base model has no adapter to compare with; use stage_start, or tuning: full"
         if setting.needs_new_adapters and getattr(spec.tuning, "between_stages", "merge") != "merge":
             yield at, f"{setting.type} compares the adapters of different stages; set tuning.between_stages: merge"
         if setting.needs_no_weight_decay and spec.method.weight_decay:

@@ -627,6 +627,12 @@ def test_what_cannot_work_together_is_refused(tmp_path: Path, kind: str, tuning:
     assert "arms.a.regularisers.0: " + remedy in problem
 
 
+def test_the_base_model_has_no_adapter_to_be_near(tmp_path: Path):
+    (problem,) = problems(tmp_path, "l2, reference: base", FRESH)
+    assert "arms.a.regularisers.0.reference: the base model has no adapter" in problem
+    assert problems(tmp_path, "l2, reference: base") == []
+
+
 @pytest.mark.parametrize(
     ("kind", "tuning", "decay"),
     [
