@@ -113,7 +113,9 @@ def reward(name: str, *, source: str, formula: str, family: Family = "answer") -
 def names() -> list[str]:
     """Every reward's name, in the registry's order."""
     _load()
-    return list(_entries)
+    # Whoever imports a module of rewards enters them early; the order is that of `_MODULES` all the same.
+    order = {f"rewards.{module}": i for i, module in enumerate(_MODULES)}
+    return sorted(_entries, key=lambda name: order.get(_entries[name].function.__module__, len(order)))
 
 
 def get(name: str) -> Entry:

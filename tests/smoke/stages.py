@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,11 @@ def rows(out: StageDir) -> list[dict[str, Any]]:
     """metrics.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in out.metrics.read_text().splitlines()]
     return [{key: value for key, value in line.items() if not key.startswith(CLOCK)} for line in lines]
+
+
+def interruptible() -> None:
+    """For a child process: Ctrl-C reaches it also where the tests themselves run in a background that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Killed(Exception):

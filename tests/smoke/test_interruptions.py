@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from stages import interruptible
 
 from cpt.files import read_records
 from cpt.store import RunStore
@@ -56,7 +57,7 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
     log = (out / "log").open("ab") if out.exists() else subprocess.DEVNULL
     command = [sys.executable, "-m", "cpt.cli", "run", str(recipe), "--out", str(out / "run")]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=interruptible)
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stages import random_model
+from stages import interruptible, random_model
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.smoke
@@ -58,6 +58,7 @@ def test_engines_end_with_their_driver(how: signal.Signals, tmp_path: Path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=interruptible,
     )
     assert driver.stdout is not None
     line = driver.stdout.readline()
