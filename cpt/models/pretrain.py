@@ -2,9 +2,9 @@
 
 Three courses over the `base` split. First the world, every task answered rightly: short answers about scenes of 1, 2,
 3, then up to 5 things (without this order the model never learns shapes), then all tasks with both prompts, stage tasks
-under `think` by listing what is seen. More practice with places follows, and then the habits: general tasks stay right;
-on stage tasks easy instances stay right, and hard ones are answered rightly in `CAREFUL` of the cases and by the task's
-habit in the others. So the base model can do every stage task, sometimes: greedy decoding follows the habit, sampling
+under `think` by listing what is seen. More practice with places follows, again from few things to many, and then the
+habits: general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in
+`CAREFUL` of the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding follows the habit, sampling
 finds the answer, as in a real policy before post-training. A model that only guesses, or one that is certain of its
 errors, leaves GRPO nothing to learn from.
 """
@@ -45,6 +45,7 @@ EVERYTHING = {
 }  # fmt: skip
 # What takes longest to learn: where things are, and where they are to each other.
 PLACES = EVERYTHING | {"relation": 6.0, "which-column": 3.0, "which-row": 2.0, "count-colour": 1.5}
+PAIRS = EVERYTHING | {"relation": 14.0, "which-column": 4.0, "which-row": 2.0}
 
 # Habits are a matter of stage tasks; general tasks are kept up meanwhile.
 HABITUAL = dict.fromkeys(EVERYTHING, 1.5) | {
@@ -70,7 +71,11 @@ WORLD = (
     Lesson(600, 5, ("direct",), PERCEPTION),
     Lesson(1500, 5, ("direct", "think"), EVERYTHING),
 )
-PRACTICE = (Lesson(200, 3, ("direct",), PLACES), Lesson(400, 5, ("direct", "think"), PLACES))
+PRACTICE = (
+    Lesson(300, 2, ("direct",), PAIRS),
+    Lesson(200, 3, ("direct",), PAIRS),
+    Lesson(300, 5, ("direct", "think"), PLACES),
+)
 HABITS = (Lesson(450, 5, ("direct", "think"), HABITUAL, habits=True),)
 POLISH = (Lesson(300, 5, ("direct", "think"), HABITUAL | {"arithmetic": 25.0}, habits=True),)
 WORLD_RATE, PRACTICE_RATE, HABIT_RATE, POLISH_RATE = 1.6e-3, 1.0e-3, 6e-4, 5e-4
@@ -94,8 +99,8 @@ def tasks_for(crowd: int) -> list[BuiltinTask]:
 def completion_for(task: BuiltinTask, sample: Sample, prompt: PromptStyle, habits: bool, rng: random.Random) -> str:
     """What base training teaches the model to say, see the module's text."""
     answer, easy = sample.gold[0], sample.meta["easy"]
-    if task.role == "general":
-        return in_format(answer, prompt)
+    if task.role == "general":  # seen at once, but for sums, which are read out first: any phrasing becomes one
+        return in_format(answer, prompt) if sample.images else in_format(answer, prompt, sample.reasoning)
     if not habits:
         return in_format(answer, prompt, sample.reasoning)
     careful = rng.random() < CAREFUL[prompt]
