@@ -4,9 +4,9 @@ Three courses over the `base` split. First the world, every task answered rightl
 3, then up to 5 things (without this order the model never learns shapes), then all tasks with both prompts, stage tasks
 under `think` by listing what is seen. More practice with places follows, again from few things to many, and then the
 habits: general tasks stay right; on stage tasks easy instances stay right, and hard ones are answered rightly in
-`CAREFUL` of the cases and by the task's habit in the others. So the base model can do every stage task, sometimes: greedy decoding follows the habit, sampling
-finds the answer, as in a real policy before post-training. A model that only guesses, or one that is certain of its
-errors, leaves GRPO nothing to learn from.
+`CAREFUL` of the cases and by the task's habit in the others. So the base model can do every stage task, sometimes:
+greedy decoding follows the habit, sampling finds the answer, as in a real policy before post-training. A model that
+only guesses, or one that is certain of its errors, leaves GRPO nothing to learn from.
 """
 
 from __future__ import annotations
