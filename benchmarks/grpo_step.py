@@ -135,7 +135,7 @@ def our_trainer(stage: Any, folder: Path, engine: str) -> Any:
 
     from cpt.models.load import load_policy, load_processor
     from cpt.rollout.pool import RolloutPool
-    from cpt.tasks import get_task
+    from cpt.train.data import own_samples
     from cpt.train.worker import import_trainers
 
     import_trainers()
@@ -144,22 +144,22 @@ def our_trainer(stage: Any, folder: Path, engine: str) -> Any:
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     pool = RolloutPool.start(stage.model.path, engine=engine, max_model_len=stage.rollout.max_model_len)
     policy, processor = load_policy(stage.model.path), load_processor(stage.model.path)
-    return grpo_trainer(stage, get_task(stage.task), policy, processor, folder, pool)
+    return grpo_trainer(stage, own_samples(stage), policy, processor, folder, pool)
 
 
 def stock_trainer(stage: Any, folder: Path) -> Any:
     """TRL's trainer and transformers' model, with nothing of ours but a stopwatch."""
     from cpt.models.load import load_processor
     from cpt.rollout.timing import TimedTrainer
-    from cpt.tasks import get_task
     from cpt.train.worker import import_trainers
 
     import_trainers()
     from transformers import AutoModelForImageTextToText
     from trl import GRPOTrainer
 
-    from cpt.train.data import as_dataset, policy_rows, stage_order
-    from cpt.train.policy import grpo_arguments, reward_function
+    from cpt.train.data import as_dataset, own_samples, policy_rows, stage_data
+    from cpt.train.policy import grpo_arguments
+    from cpt.train.reward import reward_function, rewards_of
 
     class Stock(TimedTrainer, GRPOTrainer):
         """TRL's own steps, timed."""
@@ -169,16 +169,16 @@ def stock_trainer(stage: Any, folder: Path) -> Any:
                 return super()._generate_single_turn(*args, **kwargs)
 
     settings = grpo_arguments(stage, folder)
-    task, processor = get_task(stage.task), load_processor(stage.model.path)
+    processor = load_processor(stage.model.path)
     processor.tokenizer.padding_side = "left"
-    rows = policy_rows(task, task.samples("train", stage.data_samples, stage.seed), stage.prompt)
+    data = stage_data(stage, own_samples(stage), settings.world_size)
     return Stock(
         model=AutoModelForImageTextToText.from_pretrained(
             stage.model.path, dtype="float32", attn_implementation="sdpa"
         ),
         args=settings,
-        reward_funcs=[reward_function(task, stage.prompt)],
-        train_dataset=as_dataset(rows, stage_order(stage, len(rows), settings.world_size)),
+        reward_funcs=[reward_function(stage.prompt, rewards_of(stage))],
+        train_dataset=as_dataset(policy_rows(data.samples, stage.prompt), data.order),
         processing_class=processor,
     )
 

@@ -6,18 +6,23 @@ stages with one key are the same work. Arms' names are not part of it, nor is an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 from cpt.methods.registry import AnyRegulariser
+from cpt.methods.replay import AnyReplay, buffer, own_share
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
 from cpt.recipe.rewards import RewardSpec, reward_of
-from cpt.recipe.schema import GeneralTask, Model, StageTask
+from cpt.recipe.schema import GeneralTask, Model, Schedule, StageTask
 from cpt.types import PromptStyle
 
+JOINT = "joint"
+"""What the one stage of a joint schedule is called."""
 _LOGPROB_GAP = {"float32": 1e-4}  # nats per token
 _LOGPROB_GAP_LOW_PRECISION = 0.5
 
@@ -68,6 +73,22 @@ class BasePlan:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Training samples of another task than the stage's own, or of one task among those of a joint stage.
+
+    Attributes:
+        samples: unique training samples that its own stage has, or that the recipe grants it.
+        reward: what rollouts from its prompts are paid for; None for the task's own.
+        finished: its stage came before.
+    """
+
+    task: str
+    samples: int
+    reward: RewardSpec | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
 class StagePlan:
     """Training on one task and the evaluation after it. Plain data: can be pickled and sent to a worker.
 
@@ -82,6 +103,9 @@ class StagePlan:
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
+        schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.
+        finished: the tasks of the stages before, in order; without their rewards.
+        sources: where replayed samples come from, and for a joint stage all samples.
     """
 
     arm: str
@@ -108,6 +132,15 @@ class StagePlan:
     key: str = ""
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    schedule: Schedule = "sequential"
+    finished: tuple[Source, ...] = ()
+    replay: AnyReplay | None = None
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def from_base(self) -> bool:
+        """Whether it starts from the base model, whatever its position."""
+        return self.index == 1 or self.schedule != "sequential"
 
     @property
     def label(self) -> str:
@@ -246,38 +279,84 @@ def _plan_arm(
 
     gap = recipe.rollout.max_logprob_gap or _LOGPROB_GAP.get(model.dtype, _LOGPROB_GAP_LOW_PRECISION)
     batch = spec.method.batch()
-    parent = content_hash(model.content())
+    base = parent = content_hash(model.content())
     stages: list[StagePlan] = []
-    for index, task in enumerate(recipe.tasks, start=1):
-        samples = task.samples or recipe.data.samples
+    for work in _work(recipe, spec):
         stage = StagePlan(
             arm=spec.name,
             family=spec.family,
             sweep=dict(spec.sweep),
             seed=seed,
-            index=index,
-            task=task.name,
+            index=work.index,
+            task=work.task,
             model=model,
             method=spec.method,
             prompt=spec.prompt,
             tuning=spec.tuning,
             freeze=spec.freeze,
             trainer_args=dict(spec.trainer_args),
-            data_samples=samples,
-            steps=spec.method.steps(samples),
+            data_samples=work.samples,
+            steps=work.steps,
             batch_samples=batch.samples,
             global_batch=spec.method.per_device_train_batch_size * spec.method.gradient_accumulation_steps,
             max_completion_length=spec.method.completion_limit(spec.prompt, MAX_COMPLETION_TOKENS),
             evaluation=evaluation,
             rollout=recipe.rollout,
             max_logprob_gap=gap,
-            parent_key=parent,
+            parent_key=base if spec.schedule == "single" else parent,
             regularisers=spec.regularisers,
-            reward=reward_of(recipe, spec, task),
+            reward=work.reward,
+            schedule=spec.schedule,
+            finished=work.finished,
+            replay=spec.replay,
+            sources=work.sources,
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
     return stages
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one stage of an arm trains on, and how long."""
+
+    index: int
+    task: str
+    samples: int
+    steps: int
+    reward: RewardSpec | None
+    finished: tuple[Source, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+
+def _work(recipe: Recipe, spec: ArmSpec) -> Iterator[_Work]:
+    """The stages of an arm's schedule."""
+    tasks = [
+        Source(task.name, task.samples or recipe.data.samples, reward_of(recipe, spec, task), finished=True)
+        for task in recipe.tasks
+    ]
+    if spec.schedule == "joint":
+        steps = sum(spec.method.steps(task.samples) for task in tasks)
+        yield _Work(len(tasks), JOINT, sum(task.samples for task in tasks), steps, None, sources=tuple(tasks))
+        return
+    for index, own in enumerate(tasks, start=1):
+        finished = tuple(tasks[: index - 1]) if spec.schedule == "sequential" else ()
+        sources: tuple[Source, ...] = ()
+        share = Fraction(1)
+        if spec.replay is not None:
+            extra = tuple(Source(name, spec.replay.samples) for name in spec.replay.tasks)
+            sources = (finished if spec.replay.finished else ()) + extra
+            share = own_share(spec.replay, own.samples, replayed(sources, spec.replay))
+        # An epoch counts the stage's own samples, however many others stand between them.
+        steps = spec.method.steps(math.ceil(own.samples / share))
+        plain = tuple(replace(one, reward=None) for one in finished)
+        yield _Work(index, own.task, own.samples, steps, own.reward, plain, sources)
+
+
+def replayed(sources: Sequence[Source], replay: AnyReplay) -> list[int]:
+    """Samples of every source that are replayed."""
+    kept = iter(buffer([one.samples for one in sources if one.finished], replay.budget, replay.selection, ""))
+    return [len(next(kept)) if one.finished else one.samples for one in sources]
 
 
 def _stage_key(stage: StagePlan) -> str:
@@ -285,8 +364,11 @@ def _stage_key(stage: StagePlan) -> str:
     for name in ("arm", "family", "sweep", "key"):
         del content[name]
     content["model"] = stage.model.content()
-    if stage.reward is None:
-        del content["reward"]  # work done before there was a choice of rewards is the same work
+    del content["finished"]  # the parent's key says it
+    # Work done before there was a choice of these is the same work.
+    for name, default in (("reward", None), ("schedule", "sequential"), ("replay", None), ("sources", [])):
+        if content[name] == default:
+            del content[name]
     return content_hash(without_neutral(content))
 
 

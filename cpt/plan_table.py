@@ -49,7 +49,7 @@ def print_plan(plan: RunPlan, console: Console) -> None:
     for stages in arms.values():
         table.add_row(*row(stages))
     known = plan.model.nbytes
-    samples = {stage.task: stage.data_samples for stage in plan.stages}
+    samples = {task.name: task.samples or recipe.data.samples for task in recipe.tasks}
     evaluation = plan.bases[0].evaluation
     disk = plan.disk_estimate_bytes()
     console.print(

@@ -94,10 +94,11 @@ class Run:
 
     def train_arm(self, stages: Sequence[StagePlan]) -> None:
         """One arm, one seed: each stage starts from the policy that the stage before has left."""
-        start = Path(stages[0].model.path) if Path(stages[0].model.path).exists() else stages[0].model.path
+        base = Path(stages[0].model.path) if Path(stages[0].model.path).exists() else stages[0].model.path
+        start = base
         for stage in stages:
             if not self.store.is_trained(stage):
-                self.train(stage, start)
+                self.train(stage, base if stage.from_base else start)
             if not self.store.is_done(stage):
                 self.evaluate(stage)
             start = self.store.stage(stage).policy

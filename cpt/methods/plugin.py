@@ -8,7 +8,7 @@ them in SFT and in reinforcement learning alike; nothing in a plug-in knows whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -60,22 +60,30 @@ class Stage:
     """What a plug-in may know of the stage it is in.
 
     Attributes:
-        index: 1-based position in the sequence.
+        index: 1-based position in the sequence; 1 for a stage that starts from the base model.
+        step: optimizer steps done, in a stage that goes on from a checkpoint; 0 otherwise.
+        task: whose samples are trained on.
+        finished: the tasks of the stages before with their numbers of training samples, in order.
         model: the policy; at its start's weights before the stage, at its end's after it.
         parameters: what is trained, by name. The same objects as the model's.
         memory: folder that belongs to the plug-in alone, in this stage. What it leaves there the next stage finds.
         earlier: the folder it left in the stage before; None in the first stage.
         batches: `batches(samples, rows)` gives the stage's first training samples with their supervised targets in the
             prompt's format, `rows` at a time, the same ones for every method.
+        batch_of: the same of chosen rows: (a task that the stage may train on, or a finished one; sample number).
         reference: a frozen copy of the policy at `stage_start`, of the `base` model, or of a folder.
     """
 
     index: int
+    step: int
+    task: str
+    finished: tuple[tuple[str, int], ...]
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
     memory: Path
     earlier: Path | None
     batches: Callable[[int, int], Iterable[Batch]]
+    batch_of: Callable[[Sequence[tuple[str, int]]], Batch]
     reference: Callable[[str], nn.Module]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from cpt.methods.registry import AnyRegulariser
+from cpt.methods.replay import AnyReplay
 from cpt.recipe.errors import explain, nearest
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
+from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar, Schedule
 from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
 
@@ -42,6 +43,8 @@ class ArmSpec:
     trainer_args: Mapping[str, Any]
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    schedule: Schedule = "sequential"
+    replay: AnyReplay | None = None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -122,6 +125,8 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         trainer_args=arm.trainer_args,
         regularisers=tuple(arm.regularisers),
         reward=arm.reward,
+        schedule=arm.schedule,
+        replay=arm.replay,
     )
 
 

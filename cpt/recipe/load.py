@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from cpt.recipe.arms import ArmSpec, Problem, expand_arm
 from cpt.recipe.errors import explain, nearest, shown
+from cpt.recipe.replay import check_replay
 from cpt.recipe.rewards import as_written, check_rewards, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.source import KeyPath, RecipeError, Source, override, read
@@ -90,6 +91,8 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     if spec.method.needs_rollouts and isinstance(spec.tuning, LoRA) and spec.tuning.dropout:
         where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
+    for path, message in check_replay(recipe, spec):
+        yield (*at, *path), message
     known = config_fields(*spec.method.trl_config) if spec.trainer_args else frozenset()
     for key in spec.trainer_args:
         where = (*at, "trainer_args", key)

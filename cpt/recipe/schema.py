@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
+from cpt.methods.replay import Replay
 from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
@@ -19,6 +20,7 @@ from cpt.types import PromptStyle
 VERSION = 1
 Scalar = bool | int | float | str
 Frozen = Literal["vision_tower", "projector"]
+Schedule = Literal["sequential", "joint", "single"]
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
 # What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
@@ -151,13 +153,20 @@ def _dotted(value: Any) -> Any:
 
 
 class Arm(Strict):
-    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (`cpt.recipe.arms`)."""
+    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (`cpt.recipe.arms`).
+
+    `schedule: sequential` is one task after another. `joint` is the upper bound: one stage over the samples of all
+    tasks, shuffled, with as many steps as the stages would have together. `single` gives references: every task is
+    trained from the base model alone.
+    """
 
     method: Method
     prompt: PromptStyle | None = None
     tuning: Tuning | None = None
     freeze: list[Frozen] | None = None
     reward: Reward | None = None
+    schedule: Schedule = "sequential"
+    replay: Replay | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(

@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cpt.methods.replay import buffer, mixture
+from cpt.tasks import get_task
 from cpt.types import PromptStyle, Sample, TargetStyle, Task
 
 if TYPE_CHECKING:
@@ -40,28 +42,91 @@ def presentation_order(unique: int, length: int, seed: str) -> list[int]:
     return order[:length]
 
 
-def stage_order(stage: StagePlan, unique: int, processes: int = 1) -> list[int]:
-    """Positions of the samples a stage reads, as many as it needs: one per row of data, for GRPO one per prompt."""
+@dataclass(frozen=True)
+class StageData:
+    """What a stage trains on.
+
+    Attributes:
+        samples: every sample that it may read, its own ones first.
+        order: positions in `samples`, row by row: for GRPO one per prompt.
+    """
+
+    samples: list[Sample]
+    order: list[int]
+
+
+def own_samples(stage: StagePlan) -> list[Sample]:
+    """The stage's own training samples; of a joint stage those of all tasks."""
+    if stage.schedule == "joint":
+        return [sample for source in stage.sources for sample in training_samples(source.task, source.samples, stage)]
+    return training_samples(stage.task, stage.data_samples, stage)
+
+
+def training_samples(task: str, samples: int, stage: StagePlan) -> list[Sample]:
+    """The first training samples of a task, as any stage with the seed of this one has them."""
+    return get_task(task).samples("train", samples, stage.seed)
+
+
+def replayed_samples(stage: StagePlan) -> list[list[Sample]]:
+    """The samples of each of the stage's replay sources: of finished tasks those that the buffer has kept."""
+    replay = stage.replay
+    if replay is None or stage.schedule == "joint":
+        return []
+    finished = [source.samples for source in stage.sources if source.finished]
+    kept = iter(buffer(finished, replay.budget, replay.selection, f"{stage.seed}/buffer"))
+    found = []
+    for source in stage.sources:
+        samples = training_samples(source.task, source.samples, stage)
+        found.append([samples[position] for position in next(kept)] if source.finished else samples)
+    return found
+
+
+def stage_data(stage: StagePlan, own: Sequence[Sample], processes: int = 1) -> StageData:
+    """The samples of a stage and the order in which it reads them, as many as it needs.
+
+    Args:
+        own: its own samples, or what a filter has left of them.
+        processes: that train; a batch is as many times as large.
+    """
     batches = math.ceil(stage.steps / stage.method.batch().steps)
-    return presentation_order(unique, batches * stage.batch_samples * processes, f"{stage.seed}/{stage.index}")
+    batch = stage.batch_samples * processes
+    seed = f"{stage.seed}/{stage.index}"
+    sources = [] if stage.replay is None or stage.replay.loss == "supervised" else replayed_samples(stage)
+    if stage.replay is None or not any(sources):
+        return StageData(list(own), presentation_order(len(own), batches * batch, seed))
+    samples, numbers = list(own), []
+    for source in sources:
+        numbers.append(range(len(samples), len(samples) + len(source)))
+        samples += source
+
+    def shuffled(among: Sequence[int], length: int, name: str) -> list[int]:
+        order = presentation_order(len(among), length, f"{seed}/{name}" if name else seed)
+        return [among[position] for position in order]
+
+    return StageData(
+        samples, mixture(stage.replay, range(len(own)), numbers, batches * batch, batch=batch, shuffled=shuffled)
+    )
 
 
-def sft_rows(task: Task, samples: Sequence[Sample], prompt: PromptStyle, style: TargetStyle) -> list[dict[str, Any]]:
-    """Prompt, completion and images of every sample; the loss covers the completion alone."""
-    return [
-        {
-            "prompt": checked_prompt(task, sample, prompt),
-            "completion": [{"role": "assistant", "content": task.target(sample, style, prompt)}],
-            "images": list(sample.images),
-        }
-        for sample in samples
-    ]
+def sft_rows(samples: Sequence[Sample], prompt: PromptStyle, style: TargetStyle) -> list[dict[str, Any]]:
+    """Prompt, completion and images of every sample, and its task; the loss covers the completion alone."""
+    rows = []
+    for sample in samples:
+        task = get_task(sample.task)
+        completion = [{"role": "assistant", "content": task.target(sample, style, prompt)}]
+        row = {"prompt": checked_prompt(task, sample, prompt), "completion": completion, "images": list(sample.images)}
+        rows.append(row | {"task": sample.task})
+    return rows
 
 
-def policy_rows(task: Task, samples: Sequence[Sample], prompt: PromptStyle) -> list[dict[str, Any]]:
+def policy_rows(samples: Sequence[Sample], prompt: PromptStyle) -> list[dict[str, Any]]:
     """Prompt and images of every sample, and the sample itself for the reward; nothing else reaches the policy."""
     return [
-        {"prompt": checked_prompt(task, sample, prompt), "images": list(sample.images), "sample": sample}
+        {
+            "prompt": checked_prompt(get_task(sample.task), sample, prompt),
+            "images": list(sample.images),
+            "sample": sample,
+        }
         for sample in samples
     ]
 

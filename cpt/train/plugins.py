@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.plugin import Batch, Plugin, Stage
-from cpt.types import Sample, Task
+from cpt.tasks import get_task
+from cpt.train.data import training_samples
+from cpt.types import Sample
 
 if TYPE_CHECKING:
     from cpt.folder import StageDir
@@ -21,11 +24,15 @@ class StagePlugins:
     """The plug-ins of one stage.
 
     Args:
+        own: the stage's own training samples.
         start: the folder that the stage's policy started from; what the stage before left lies beside it.
+        step: optimizer steps that an earlier process has done.
     """
 
-    def __init__(self, plan: StagePlan, start: Path, out: StageDir, task: Task, processor: Any) -> None:
-        self.plan, self.start, self.out, self.task, self.processor = plan, start, out, task, processor
+    def __init__(
+        self, plan: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, processor: Any, step: int = 0
+    ) -> None:
+        self.plan, self.own, self.start, self.out, self.processor, self.step = plan, own, start, out, processor, step
         self.plugins: dict[str, Plugin] = {setting.type: setting.plugin() for setting in plan.regularisers}
 
     def before(self, trainer: Any) -> None:
@@ -43,22 +50,40 @@ class StagePlugins:
         policy = trainer.accelerator.unwrap_model(trainer.model)
         earlier = self.start.parent / FOLDER / name
         return Stage(
-            index=self.plan.index,
+            index=1 if self.plan.from_base else self.plan.index,
+            step=self.step,
+            task=self.plan.task,
+            finished=tuple((source.task, source.samples) for source in self.plan.finished),
             model=policy,
             parameters={key: p for key, p in policy.named_parameters() if p.requires_grad},
             memory=self.out.policy.parent / FOLDER / name,
-            earlier=earlier if self.plan.index > 1 and earlier.is_dir() else None,
+            earlier=earlier if not self.plan.from_base and earlier.is_dir() else None,
             batches=self._batches(policy),
+            batch_of=self._batch_of(policy),
             reference=self._reference(policy),
         )
 
     def _batches(self, policy: Any) -> Callable[[int, int], Iterator[Batch]]:
         def batches(samples: int, rows: int) -> Iterator[Batch]:
-            found = self.task.samples("train", min(samples, self.plan.data_samples), self.plan.seed)
+            found = self.own[:samples]
             for start in range(0, len(found), rows):
-                yield supervised_batch(self.processor, self.task, found[start : start + rows], self.plan, policy.device)
+                yield supervised_batch(self.processor, found[start : start + rows], self.plan, policy.device)
 
         return batches
+
+    def _batch_of(self, policy: Any) -> Callable[[Sequence[tuple[str, int]]], Batch]:
+        counts = {source.task: source.samples for source in (*self.plan.finished, *self.plan.sources)}
+        counts.setdefault(self.plan.task, self.plan.data_samples)
+
+        @cache
+        def samples_of(task: str) -> list[Sample]:
+            return training_samples(task, counts[task], self.plan)
+
+        def batch_of(rows: Sequence[tuple[str, int]]) -> Batch:
+            samples = [samples_of(task)[position] for task, position in rows]
+            return supervised_batch(self.processor, samples, self.plan, policy.device)
+
+        return batch_of
 
     def _reference(self, policy: Any) -> Callable[[str], Any]:
         def reference(name: str) -> Any:
@@ -76,14 +101,15 @@ class StagePlugins:
         return reference
 
 
-def supervised_batch(processor: Any, task: Task, samples: list[Sample], plan: StagePlan, device: Any) -> Batch:
+def supervised_batch(processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any) -> Batch:
     """Prompts with their supervised targets in the prompt's format; labels on the targets and their end of turn."""
     end = processor.tokenizer.eos_token
-    prompts = [
-        processor.apply_chat_template(task.messages(sample, plan.prompt), add_generation_prompt=True, tokenize=False)
-        for sample in samples
-    ]
-    targets = [task.target(sample, "policy", plan.prompt) + end for sample in samples]
+    prompts, targets = [], []
+    for sample in samples:
+        task = get_task(sample.task)
+        chat = task.messages(sample, plan.prompt)
+        prompts.append(processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        targets.append(task.target(sample, "policy", plan.prompt) + end)
     images = [list(sample.images) for sample in samples]
     texts = [prompt + target for prompt, target in zip(prompts, targets, strict=True)]
     pictures = images if any(images) else None

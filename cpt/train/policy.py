@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,18 @@ from trl import GRPOConfig, GRPOTrainer
 from cpt.models.adapters import merged_parameters
 from cpt.recipe import PolicyGradient
 from cpt.rollout.trl import RolloutMixin
-from cpt.tasks.row import reward_row
 from cpt.train.advantages import Advantages, OneCompletionConfig
-from cpt.train.data import as_dataset, check_groups, policy_rows, stage_order
+from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
 from cpt.train.objective import PolicyPlugins
 from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 from cpt.train.resume import Resumable
+from cpt.train.reward import reward_function, rewards_of
 from cpt.train.settings import config, shared_arguments
-from cpt.train.truth import truth
-from rewards.batch import TRLReward, as_trl_reward, text_of
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
-    from cpt.recipe import RewardSpec
     from cpt.rollout.pool import RolloutPool
-    from cpt.types import PromptStyle, Sample, Task
-    from rewards.score import Score
+    from cpt.types import Sample
 
 Scores = tuple[Any, Any, Any]
 """Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
@@ -165,7 +161,7 @@ def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:
 
 def grpo_trainer(
     stage: StagePlan,
-    task: Task,
+    own: Sequence[Sample],
     policy: Any,
     processor: Any,
     checkpoints: Path,
@@ -175,6 +171,7 @@ def grpo_trainer(
     """A trainer over the stage's samples, rewarded as the stage says.
 
     Args:
+        own: the stage's own samples.
         policy: the model at the stage's start, which is also the reference of the KL term.
     """
     assert isinstance(stage.method, PolicyGradient)
@@ -183,13 +180,12 @@ def grpo_trainer(
     # the other side, they would give every shorter prompt's tokens wrong positions.
     processor.tokenizer.padding_side = "left"
     arguments = grpo_arguments(stage, checkpoints)
-    rows = policy_rows(task, task.samples("train", stage.data_samples, stage.seed), stage.prompt)
-    order = stage_order(stage, len(rows), arguments.world_size)
+    data = stage_data(stage, own, arguments.world_size)
     return StageGRPOTrainer(
         model=policy,
         args=arguments,
-        reward_funcs=[reward_function(task, stage.prompt, stage.reward, stage.max_completion_length)],
-        train_dataset=as_dataset(rows, order),
+        reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length)],
+        train_dataset=as_dataset(policy_rows(data.samples, stage.prompt), data.order),
         processing_class=processor,
         peft_config=peft_config,
         rollout_pool=pool,
@@ -197,48 +193,3 @@ def grpo_trainer(
         max_logprob_gap=stage.max_logprob_gap,
         baseline=stage.method.baseline,
     )
-
-
-def reward_function(
-    task: Task, prompt: PromptStyle, spec: RewardSpec | None = None, max_tokens: int | None = None
-) -> TRLReward:
-    """A stage's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
-
-    `rewards.batch.as_trl_reward` says what is logged, and what becomes of a reward that fails; beside that, the task's
-    own scoring of the same completions (`cpt.train.truth`).
-
-    Args:
-        spec: the recipe's reward; None for the task's own.
-        max_tokens: the limit of a completion's length.
-    """
-
-    def own(completion: str, **row: Any) -> Score:
-        return task.reward(row["sample"], completion, prompt)
-
-    def row(columns: Mapping[str, Any]) -> Mapping[str, Any]:
-        if spec is None:
-            return columns
-        return reward_row(
-            columns["sample"],
-            prompt,
-            finish_reason=columns.get("finish_reason"),
-            n_tokens=len(columns["completion_ids"]),
-            max_tokens=max_tokens,
-        )
-
-    paid = as_trl_reward(own if spec is None else spec.build(), row)
-
-    def reward(
-        completions: Sequence[Any],
-        sample: Sequence[Sample],
-        completion_ids: Sequence[Sequence[int]] | None = None,
-        log_metric: Callable[[str, float], None] | None = None,
-        **columns: Any,
-    ) -> list[float | None]:
-        if log_metric is not None:
-            tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
-            for name, value in truth(task, sample, list(map(text_of, completions)), prompt, tokens).items():
-                log_metric(name, value)
-        return paid(completions, sample=sample, completion_ids=completion_ids, log_metric=log_metric, **columns)
-
-    return reward

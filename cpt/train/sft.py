@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig, SFTTrainer
 
 from cpt.rollout.timing import TimedTrainer
-from cpt.train.data import as_dataset, sft_rows, stage_order
+from cpt.train.data import as_dataset, sft_rows, stage_data
 from cpt.train.objective import SupervisedPlugins
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
-    from cpt.types import Task
+    from cpt.types import Sample
 
 
 class StageSFTTrainer(SupervisedPlugins, TimedTrainer, Resumable, SFTTrainer):
@@ -47,22 +48,22 @@ def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:
 
 
 def sft_trainer(
-    stage: StagePlan, task: Task, policy: Any, processor: Any, checkpoints: Path, peft_config: Any = None
+    stage: StagePlan, own: Sequence[Sample], policy: Any, processor: Any, checkpoints: Path, peft_config: Any = None
 ) -> StageSFTTrainer:
     """A trainer over the stage's samples, supervising `stage.method.target_style`.
 
     Args:
+        own: the stage's own samples.
         policy: the model at the stage's start; with `peft_config`, or already with an adapter, only that is trained.
     """
     arguments = sft_arguments(stage, checkpoints)
-    samples = task.samples("train", stage.data_samples, stage.seed)
     assert stage.method.type == "sft"
-    rows = sft_rows(task, samples, stage.prompt, stage.method.target_style)
-    order = stage_order(stage, len(rows), arguments.world_size)
+    data = stage_data(stage, own, arguments.world_size)
+    rows = sft_rows(data.samples, stage.prompt, stage.method.target_style)
     return StageSFTTrainer(
         model=policy,
         args=arguments,
-        train_dataset=as_dataset(rows, order),
+        train_dataset=as_dataset(rows, data.order),
         processing_class=processor,
         peft_config=peft_config,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cpt.folder import StageDir
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.types import Sample
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def train_stage(
         FloatingPointError: the training diverged.
     """
     from cpt.models.export import save_policy
-    from cpt.tasks import get_task
+    from cpt.train.data import own_samples
     from cpt.train.plugins import StagePlugins
     from cpt.train.resume import last_checkpoint
 
@@ -71,9 +72,10 @@ def train_stage(
         seconds[name], clock = now - clock, now
 
     found = last_checkpoint(out.checkpoints)
-    trainer = _trainer(stage, Path(start_folder), out, pool)
+    own = own_samples(stage)
+    trainer = _trainer(stage, own, Path(start_folder), out, pool)
     _instrument(trainer, stage, out, found.step, on_step)
-    plugins = StagePlugins(stage, Path(start_folder), out, get_task(stage.task), trainer.processing_class)
+    plugins = StagePlugins(stage, own, Path(start_folder), out, trainer.processing_class, found.step)
     plugins.before(trainer)
     lap("load_s")
     trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
@@ -92,11 +94,10 @@ def drop_checkpoints(out: StageDir) -> None:
     shutil.rmtree(out.checkpoints, ignore_errors=True)
 
 
-def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> Any:
-    """The method's trainer over the stage's policy."""
+def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, pool: RolloutPool | None) -> Any:
+    """The method's trainer over the stage's policy and its own samples."""
     from cpt.models.adapters import adapter_beside, attach_adapter, freeze_parts, lora_config
     from cpt.models.load import load_policy, load_processor
-    from cpt.tasks import get_task
     from cpt.train.settings import stage_seed, weights_dtype
 
     _seed(stage_seed(stage))
@@ -114,15 +115,14 @@ def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | N
         peft_config = lora_config(policy, stage.tuning, stage.freeze)
     else:
         policy = attach_adapter(policy, adapter, stage.tuning)
-    task = get_task(stage.task)
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
-        return sft_trainer(stage, task, policy, processor, out.checkpoints, peft_config)
+        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config)
     from cpt.train.policy import grpo_trainer
 
     assert pool is not None
-    return grpo_trainer(stage, task, policy, processor, out.checkpoints, pool, peft_config)
+    return grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config)
 
 
 def _seed(seed: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cpt.types import PromptStyle, Sample, Task
+from cpt.tasks import get_task
+from cpt.types import PromptStyle, Sample
 
 
 def truth(
-    task: Task,
     samples: Sequence[Sample],
     texts: Sequence[str],
     prompt: PromptStyle,
@@ -24,7 +24,8 @@ def truth(
         `true/strict` and `true/tolerant`, shares of right answers; `length/right` and `length/wrong`, mean tokens of
         the completions that strict scoring counts as right and of the others, absent where there are none.
     """
-    scores = [task.score(sample, text, prompt).parts for sample, text in zip(samples, texts, strict=True)]
+    pairs = zip(samples, texts, strict=True)
+    scores = [get_task(sample.task).score(sample, text, prompt).parts for sample, text in pairs]
     found = {f"true/{name}": _mean([parts[name] for parts in scores]) for name in ("strict", "tolerant")}
     if tokens is not None:
         for name, wanted in (("right", True), ("wrong", False)):

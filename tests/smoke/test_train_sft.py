@@ -47,12 +47,13 @@ def test_a_stage_learns_and_leaves_a_plain_folder(base: Path, tmp_path: Path):
 @pytest.mark.parametrize("task", ["count-colour", "arithmetic"])
 def test_the_loss_covers_the_whole_completion_and_nothing_else(base: Path, tmp_path: Path, task: str):
     from cpt.tasks import get_task
+    from cpt.train.data import own_samples
     from cpt.train.sft import sft_trainer
 
     (stage,) = planned(base, SFT, prompt="think")
     stage = on_task(stage, task)
     processor = load_processor(base)
-    trainer = sft_trainer(stage, get_task(task), load_policy(base), processor, tmp_path)
+    trainer = sft_trainer(stage, own_samples(stage), load_policy(base), processor, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     sample = get_task(task).samples("train", 24)
     targets = {f"{get_task(task).target(s, 'policy', 'think')} <|im_end|>" for s in sample}

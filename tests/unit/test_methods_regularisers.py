@@ -64,11 +64,15 @@ def stage_of(
     """A stage by hand. `batches` are rows one by one, of which as many are given as are asked for."""
     return Stage(
         index=index,
+        step=0,
+        task="new",
+        finished=(),
         model=model,
         parameters=dict(model.named_parameters()),
         memory=memory,
         earlier=earlier,
         batches=lambda samples, rows: list(batches)[:samples],
+        batch_of=lambda rows: next(iter(batches)),
         reference=lambda name: (references or {})[name],
     )
 

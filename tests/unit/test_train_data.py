@@ -20,16 +20,27 @@ from cpt.train.data import (
     policy_rows,
     presentation_order,
     sft_rows,
-    stage_order,
+    stage_data,
 )
 from cpt.types import PromptStyle, Sample
 
 
 def plan(method: SFT | GRPO, steps: int, *, seed: int = 0, index: int = 1) -> StagePlan:
     stage = SimpleNamespace(
-        method=method, steps=steps, seed=seed, index=index, batch_samples=method.batch().samples, arm=method.type
+        method=method,
+        steps=steps,
+        seed=seed,
+        index=index,
+        batch_samples=method.batch().samples,
+        arm=method.type,
+        replay=None,
+        schedule="sequential",
     )
     return cast("StagePlan", stage)
+
+
+def order(stage: StagePlan, unique: int) -> list[int]:
+    return stage_data(stage, cast("list[Sample]", list(range(unique)))).order
 
 
 def test_order_is_permutations_one_after_another() -> None:
@@ -53,8 +64,8 @@ def test_no_samples_is_an_error() -> None:
 def test_every_method_walks_through_the_same_samples_in_the_same_order() -> None:
     sft = SFT(type="sft", per_device_train_batch_size=6, gradient_accumulation_steps=2)
     grpo = GRPO(type="grpo", per_device_train_batch_size=8, num_generations=4)
-    by_sft = stage_order(plan(sft, steps=3), unique=10)
-    by_grpo = stage_order(plan(grpo, steps=5), unique=10)
+    by_sft = order(plan(sft, steps=3), 10)
+    by_grpo = order(plan(grpo, steps=5), 10)
     assert len(by_sft) == 3 * 12
     assert len(by_grpo) == 5 * 2  # two prompts a step
     assert by_sft[:10] == by_grpo
@@ -62,35 +73,36 @@ def test_every_method_walks_through_the_same_samples_in_the_same_order() -> None
 
 def test_two_passes_over_completions_need_half_the_prompts() -> None:
     grpo = GRPO(type="grpo", per_device_train_batch_size=8, num_generations=4, num_iterations=2)
-    assert len(stage_order(plan(grpo, steps=5), unique=10)) == 3 * 2  # five steps are three batches
+    assert len(order(plan(grpo, steps=5), 10)) == 3 * 2  # five steps are three batches
 
 
 def test_seeds_and_stages_have_orders_of_their_own() -> None:
     method = SFT(type="sft", per_device_train_batch_size=20)
-    orders = [stage_order(plan(method, 1, seed=seed, index=index), 20) for seed in (0, 1) for index in (1, 2)]
+    orders = [order(plan(method, 1, seed=seed, index=index), 20) for seed in (0, 1) for index in (1, 2)]
     assert len({tuple(order) for order in orders}) == 4
 
 
 def test_sft_row_is_prompt_completion_and_pictures() -> None:
     task = get_task("count-colour")
     sample = task.samples("train", 1)[0]
-    (row,) = sft_rows(task, [sample], "direct", "policy")
+    (row,) = sft_rows([sample], "direct", "policy")
     assert row["prompt"] == task.messages(sample, "direct")
     assert row["completion"] == [{"role": "assistant", "content": f"<answer> {sample.gold[0]} </answer>"}]
     assert row["images"] == list(sample.images)
+    assert row["task"] == "count-colour"
 
 
 def test_policy_row_holds_no_completion() -> None:
     task = get_task("count-colour")
     sample = task.samples("train", 1)[0]
-    (row,) = policy_rows(task, [sample], "think")
+    (row,) = policy_rows([sample], "think")
     assert set(row) == {"prompt", "images", "sample"}
     assert row["sample"] is sample
 
 
 def test_a_lookup_returns_the_same_pictures_again() -> None:
     task = get_task("count-colour")
-    rows = policy_rows(task, task.samples("train", 3), "direct")
+    rows = policy_rows(task.samples("train", 3), "direct")
     batch = RowLookup(rows)({"row": [2, 2, 0]})
     assert [sample.id for sample in batch["sample"]] == [rows[i]["sample"].id for i in (2, 2, 0)]
     assert batch["images"][0][0] is batch["images"][1][0]

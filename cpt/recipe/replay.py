@@ -1,0 +1,73 @@
+"""What is wrong with an arm's `replay:` and `schedule:` that their types allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cpt.methods.replay import Mixed, RecapReplay, Static
+from cpt.recipe.errors import nearest
+
+if TYPE_CHECKING:
+    from cpt.recipe.arms import ArmSpec, Problem
+    from cpt.recipe.schema import Recipe
+
+
+def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
+    """Problems of one arm, with paths below the arm."""
+    replay = spec.replay
+    if replay is None:
+        return
+    if spec.schedule != "sequential":
+        yield ("replay",), f"a {spec.schedule} arm has no finished tasks; remove it, or set schedule: sequential"
+        return
+    yield from _sources(recipe, spec, replay)
+    yield from _loss(spec, replay)
+    if isinstance(replay, RecapReplay | Static) and spec.method.type == "sft" and spec.method.loss_type != "nll":
+        yield ("replay",), "weights act on the negative log-likelihood; set method.loss_type: nll"
+    if isinstance(replay, Static):
+        known = [*recipe.task_names, *replay.tasks]
+        for name in replay.weights:
+            if name.partition("/")[0] not in known:
+                yield ("replay", "weights", name), f"is no source of this arm{nearest(name, known)}"
+
+
+def _sources(recipe: Recipe, spec: ArmSpec, replay: Mixed) -> Iterator[Problem]:
+    from cpt.tasks import task_names
+
+    for i, name in enumerate(replay.tasks):
+        if name not in task_names():
+            yield ("replay", "tasks", i), f"unknown task {name!r}{nearest(name, task_names())}"
+        elif name in replay.tasks[:i]:
+            yield ("replay", "tasks", i), f"{name!r} stands here twice"
+        elif name in recipe.task_names:
+            yield (
+                ("replay", "tasks", i),
+                f"{name!r} is a stage; `finished: true` replays it once its stage is over",
+            )
+    if replay.tasks or (replay.finished and len(recipe.tasks) > 1):
+        return
+    if isinstance(replay, RecapReplay) and not spec.method.needs_rollouts:
+        yield (
+            ("replay",),
+            "RECAP weighs objectives against each other and there is one only; name `tasks:` to replay, or set "
+            "finished: true with two stages or more",
+        )
+    elif not isinstance(replay, RecapReplay | Static):
+        yield ("replay",), "replays nothing; name `tasks:`, or set finished: true with two stages or more"
+
+
+def _loss(spec: ArmSpec, replay: Mixed) -> Iterator[Problem]:
+    supervised = replay.loss == "supervised"
+    if supervised and not spec.method.needs_rollouts:
+        yield ("replay", "loss"), "SFT supervises replayed samples anyway; leave it out"
+    if not supervised and replay.coefficient != 1.0:
+        yield ("replay", "coefficient"), "is the factor of the supervised side loss; set loss: supervised"
+    if replay.ratio is not None and replay.sampler != "ratio" and not supervised:
+        yield ("replay", "ratio"), f"sampler: {replay.sampler} mixes by its own rule; remove it, or set sampler: ratio"
+    samples = spec.method.batch().samples
+    if (replay.sampler == "ratio" or supervised) and samples * replay.share < 1:
+        yield (
+            ("replay", "ratio"),
+            f"{replay.share:g} of a batch of {samples} samples is less than one; set {1 / samples:.3g} or more",
+        )

@@ -1,0 +1,78 @@
+"""What a stage's rollouts are paid, as TRL calls it: by each sample's own task, or by what the recipe says instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cpt.tasks import get_task
+from cpt.tasks.row import reward_row
+from cpt.train.truth import truth
+from rewards.batch import TRLReward, as_trl_reward, text_of
+
+if TYPE_CHECKING:
+    from cpt.plan import StagePlan
+    from cpt.recipe import RewardSpec
+    from cpt.types import PromptStyle, Sample
+    from rewards.score import Score
+
+
+def rewards_of(stage: StagePlan) -> dict[str, RewardSpec | None]:
+    """The reward of every task that the stage has samples of; None for the task's own."""
+    return {stage.task: stage.reward} | {source.task: source.reward for source in stage.sources}
+
+
+def reward_function(
+    prompt: PromptStyle,
+    specs: Mapping[str, RewardSpec | None],
+    max_tokens: int | None = None,
+    weighed: Callable[[str, Score], Score] | None = None,
+) -> TRLReward:
+    """A stage's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
+
+    `rewards.batch.as_trl_reward` says what is logged, and what becomes of a reward that fails; beside that, the tasks'
+    own scoring of the same completions (`cpt.train.truth`).
+
+    Args:
+        specs: the recipe's reward for the samples of each task; None for the task's own.
+        max_tokens: the limit of a completion's length.
+        weighed: what becomes of a task's score before it is paid; see `cpt.train.objectives`.
+    """
+    composites = {task: None if spec is None else spec.build() for task, spec in specs.items()}
+
+    def row(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+        return reward_row(
+            columns["sample"],
+            prompt,
+            finish_reason=columns.get("finish_reason"),
+            n_tokens=len(columns["completion_ids"]),
+            max_tokens=max_tokens,
+        )
+
+    def by_task(completion: str, **columns: Any) -> Score:
+        sample: Sample = columns["sample"]
+        composite = composites[sample.task]
+        if composite is None:
+            found = get_task(sample.task).reward(sample, completion, prompt)
+        else:
+            found = composite(completion, **row(columns))
+        return found if weighed is None else weighed(sample.task, found)
+
+    one = next(iter(composites.values())) if len(composites) == 1 and weighed is None else None
+    # A recipe's one reward tells TRL's glue itself which columns it needs.
+    rewarded = as_trl_reward(by_task, dict) if one is None else as_trl_reward(one, row)
+
+    def reward(
+        completions: Sequence[Any],
+        sample: Sequence[Sample],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        if log_metric is not None:
+            tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
+            for name, value in truth(sample, list(map(text_of, completions)), prompt, tokens).items():
+                log_metric(name, value)
+        return rewarded(completions, sample=sample, completion_ids=completion_ids, log_metric=log_metric, **columns)
+
+    return reward
