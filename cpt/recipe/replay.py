@@ -25,6 +25,11 @@ def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     yield from _loss(spec, replay)
     if isinstance(replay, RecapReplay | Static) and spec.method.type == "sft" and spec.method.loss_type != "nll":
         yield ("replay",), "weights act on the negative log-likelihood; set method.loss_type: nll"
+    if isinstance(replay, RecapReplay) and replay.weigh == "advantages":
+        if not spec.method.needs_rollouts:
+            yield ("replay", "weigh"), "SFT has no advantages; leave it out"
+        elif spec.method.type == "remax":
+            yield ("replay", "weigh"), "ReMax's greedy baseline has no components; set weigh: rewards"
     if isinstance(replay, Static):
         known = [*recipe.task_names, *replay.tasks]
         for name in replay.weights:

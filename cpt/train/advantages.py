@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,8 @@ from cpt.methods.advantages import Baseline, advantages
 if TYPE_CHECKING:
     # The mixin stands before TRL's trainer in a class's bases.
     from trl import GRPOTrainer as _Trainer
+
+    from cpt.train.objectives import Parts
 else:
     _Trainer = object
 
@@ -63,6 +66,22 @@ class Advantages(_Trainer):
         if not rewards.isnan().all():
             self._log_metric("baseline/greedy", rewards.nanmean().item())
         return rewards
+
+    def _weighed_advantages(self, parts: Sequence[Parts], weight: Callable[[str], float]) -> torch.Tensor:
+        """Σ_k λ_k · A_k: the advantages of every component by itself, weighed. Rows of all processes, [N].
+
+        Args:
+            parts: of the batch's rows, of all processes.
+            weight: λ of `source/component`.
+        """
+        assert self.baseline != "greedy", "recipes refuse it"
+        total = torch.zeros(len(parts), device=self.accelerator.device)
+        for name in sorted({name for _, found in parts for name in found}):
+            values = torch.tensor([found.get(name, math.nan) for _, found in parts]).view(-1, self.num_generations)
+            weights = torch.tensor([weight(f"{task}/{name}") if name in found else 0.0 for task, found in parts])
+            own = advantages(self.baseline, values, scale=self.scale_rewards).reshape(-1)
+            total += (weights * own).to(total.device)
+        return total
 
     def _advantages(self) -> torch.Tensor:
         """Advantages of the last batch's rows, of all processes. [N]"""

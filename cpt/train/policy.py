@@ -16,6 +16,7 @@ from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
 from cpt.train.objective import PolicyPlugins
+from cpt.train.objectives import Objectives, Parts, means, objectives_of
 from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 from cpt.train.resume import Resumable
 from cpt.train.reward import reward_function, rewards_of
@@ -39,6 +40,8 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         self._sample_ids: list[str] = []
         self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
         self._rows: torch.Tensor | None = None
+        self.objectives: Objectives | None = None
+        self._parts: list[Parts] = []
         if hasattr(self.model, "peft_config") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             self.vllm_generation._iter_named_params = partial(merged_parameters, self.model)
 
@@ -50,7 +53,7 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         output["row"] = torch.arange(len(inputs), device=output["prompt_ids"].device)
         return output
 
-    def _gathered(self, local: list[str]) -> list[str]:
+    def _gathered(self, local: list[Any]) -> list[Any]:
         from accelerate.utils import gather_object
 
         return list(gather_object(local))
@@ -70,7 +73,22 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         rows = [row | {"finish_reason": reason} for row, reason in zip(inputs, ended, strict=True)]
         with self.phases.measure("reward"):
             rewards: torch.Tensor = super()._calculate_rewards(rows, *args, **kwargs)
+        if self.objectives is not None:
+            self._parts = self._gathered(self.objectives.take(len(rows)))
         return rewards
+
+    def _advantages(self) -> torch.Tensor:
+        """Also moves the weights of the objectives, which the next batch is paid by."""
+        if self.objectives is None:
+            return super()._advantages()
+        if self.objectives.on_rewards:
+            found = super()._advantages()
+        else:
+            found = self._weighed_advantages(self._parts, self.objectives.weight)
+        told = self.objectives.observe(means(self._parts), self.state.global_step, supervised=False)
+        for key, value in told.items():
+            self._metrics["train"][key].append(value)
+        return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         inputs = dict(inputs)
@@ -181,10 +199,12 @@ def grpo_trainer(
     processor.tokenizer.padding_side = "left"
     arguments = grpo_arguments(stage, checkpoints)
     data = stage_data(stage, own, arguments.world_size)
-    return StageGRPOTrainer(
+    objectives = objectives_of(stage)
+    pay = None if objectives is None else objectives.pay
+    trainer = StageGRPOTrainer(
         model=policy,
         args=arguments,
-        reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length)],
+        reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length, pay)],
         train_dataset=as_dataset(policy_rows(data.samples, stage.prompt), data.order),
         processing_class=processor,
         peft_config=peft_config,
@@ -193,3 +213,5 @@ def grpo_trainer(
         max_logprob_gap=stage.max_logprob_gap,
         baseline=stage.method.baseline,
     )
+    trainer.objectives = objectives
+    return trainer

@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from cpt.rollout.timing import TimedTrainer
 from cpt.train.data import as_dataset, sft_rows, stage_data
 from cpt.train.objective import SupervisedPlugins
+from cpt.train.objectives import WeighedSources, objectives_of
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from cpt.types import Sample
 
 
-class StageSFTTrainer(SupervisedPlugins, TimedTrainer, Resumable, SFTTrainer):
-    """TRL's trainer with plug-ins, a stopwatch and checkpoints that resume."""
+class StageSFTTrainer(SupervisedPlugins, WeighedSources, TimedTrainer, Resumable, SFTTrainer):
+    """TRL's trainer with plug-ins, weights of the sources, a stopwatch and checkpoints that resume."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,10 +61,12 @@ def sft_trainer(
     assert stage.method.type == "sft"
     data = stage_data(stage, own, arguments.world_size)
     rows = sft_rows(data.samples, stage.prompt, stage.method.target_style)
-    return StageSFTTrainer(
+    trainer = StageSFTTrainer(
         model=policy,
         args=arguments,
         train_dataset=as_dataset(rows, data.order),
         processing_class=processor,
         peft_config=peft_config,
     )
+    trainer.weigh(objectives_of(stage))
+    return trainer

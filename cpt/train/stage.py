@@ -137,11 +137,14 @@ def _instrument(
     """Metrics to disk instead of to the terminal; lines of steps that will be made again go."""
     from transformers import PrinterCallback
 
+    from cpt.files import read_jsonl
     from cpt.models.attention import batch_images
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics, kl_bound
 
     keep_until(out.metrics, step)
+    if trainer.objectives is not None:
+        trainer.objectives.restore(read_jsonl(out.metrics))
     beta = getattr(stage.method, "beta", 0.0)
     bound = kl_bound(stage.model.dtype) if beta else None
     trainer.remove_callback(PrinterCallback)

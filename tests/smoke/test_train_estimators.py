@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import Killed, die_at, digest, planned, random_model, rows, tensors
+from stages import Killed, die_at, digest, planned, random_model, replace_tasks, rows, tensors
 
 from cpt.folder import StageDir
 from cpt.plan import StagePlan
@@ -119,7 +119,7 @@ def trained(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactor
             return generate(requests, params, version=version)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cpt.tasks.get_task", lambda _: Paid(given))
+            replace_tasks(patch, lambda _: Paid(given))
             patch.setattr(StageGRPOTrainer, "_compute_loss", watched_loss)
             patch.setattr(pool, "generate", watched_generate)
             train_stage(stage, start_folder=base, out=seen.out, pool=pool)
@@ -222,7 +222,7 @@ def test_what_is_equal_on_policy_and_what_is_not(trained: Callable[[str], Seen])
 def test_a_killed_stage_resumes_to_the_same_weights(
     name: str, base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cpt.tasks.get_task", lambda _: Paid([]))
+    replace_tasks(monkeypatch, lambda _: Paid([]))
     stage = stage_of(base, name, max_steps=3, save_steps=1)
     whole, killed = StageDir(tmp_path / "whole"), StageDir(tmp_path / "killed")
     train_stage(stage, start_folder=base, out=whole, pool=pool)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import Killed, die_at, digest, planned, random_model, rows, tensors
+from stages import Killed, die_at, digest, planned, random_model, replace_tasks, rows, tensors
 
 from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
@@ -58,7 +58,7 @@ def pool(base: Path) -> LocalPool:
 
 @pytest.fixture(autouse=True)
 def mixed_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpt.tasks.get_task", lambda name: Mixed())
+    replace_tasks(monkeypatch, lambda _: Mixed())
 
 
 def stage_of(base: Path, method: dict[str, Any], **settings: Any) -> StagePlan:
