@@ -30,7 +30,7 @@ GRPO = {
 class Mixed:
     """Questions with and without pictures in turn, and a reward that a model with random weights earns now and then."""
 
-    name = "mixed"
+    name = "count-colour"
 
     def __init__(self) -> None:
         self.pictured, self.plain = get_task("count-colour"), get_task("arithmetic")
@@ -38,7 +38,8 @@ class Mixed:
         self.score = self.pictured.score
 
     def samples(self, split: Any, n: int, seed: int = 0) -> list[Sample]:
-        return [(self.pictured, self.plain)[i % 2].samples(split, n, seed)[i] for i in range(n)]
+        found = [(self.pictured, self.plain)[i % 2].samples(split, n, seed)[i] for i in range(n)]
+        return [dataclasses.replace(sample, task=self.name) for sample in found]
 
     def reward(self, sample: Sample, completion: str, prompt: Any) -> Score:
         parts = {"short": float(len(completion) % 3 == 0), "bonus": float(len(completion) % 2)}
