@@ -64,7 +64,7 @@ def mixed_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stage_of(base: Path, method: dict[str, Any], **settings: Any) -> StagePlan:
     (stage,) = planned(base, method, **settings)
-    return dataclasses.replace(stage, task="mixed")
+    return stage
 
 
 def test_a_stage_with_and_without_pictures(base: Path, pool: LocalPool, tmp_path: Path):
