@@ -20,9 +20,9 @@ from cpt.report.timing import time_bars
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
-FURTHER = ("MAA", "FWT", "lost", "gained")
-SIGNED = {"BWT", "FWT", "retention"}
-LOWER_IS_BETTER = {"FM", "lost", "superficial", "essential"}
+FURTHER = ("MAA", "FWT", "intransigence", "lost", "gained")
+SIGNED = {"BWT", "FWT", "intransigence", "retention"}
+LOWER_IS_BETTER = {"FM", "intransigence", "lost", "superficial", "essential"}
 
 
 def build_report(run_dir: str | Path, *, trusted: bool = False) -> Path:
@@ -71,7 +71,7 @@ def _view(summary: Summary) -> dict[str, Any]:
         "colours": arm_colours(run),
         "scorings": SCORINGS,
         "headline": HEADLINE,
-        "further": FURTHER,
+        "further": [name for name in FURTHER if name != "intransigence" or summary.arms[0].intransigence],
         "titles": TITLES,
         "definitions": DEFINED,
         "definitions_short": {definition.name for definition in DEFINITIONS},

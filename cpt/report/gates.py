@@ -106,7 +106,8 @@ def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> 
     at = arm.scores.seeds.index(seed)
     gains = []
     for numbers in summary.numbers.values():
-        own = numbers.trained.per_seed[at, :, index - 1]
+        rows_by_task = numbers.trained.per_seed[at]
+        own = rows_by_task.mean(axis=1) if arm.schedule == "joint" else rows_by_task[:, index - 1]
         gain = float(own[index] - own[0])
         gains.append(None if gain != gain else gain)
     rows = [record for (s, i, _), record in arm.records.items() if (s, i) == (seed, index)]
@@ -154,6 +155,13 @@ def caveats(run: RunData) -> list[str]:
         found.append(
             f"{len(run.seeds)} seeds: the intervals include the spread over seeds, but so few seeds show it roughly."
         )
+    for arm in run.arms:
+        replay = next(iter(arm.stages.values())).plan.get("replay") or {}
+        trained = [name for name in replay.get("tasks", ()) if name in run.general]
+        if trained:
+            found.append(
+                f"{arm.label} replays {', '.join(trained)}: it goes on training what its retention there is about."
+            )
     unfinished = [arm.label for arm in run.arms if not arm.finished]
     if unfinished:
         found.append(f"Unfinished: {', '.join(unfinished)}. What needs their missing evaluations is n/a.")

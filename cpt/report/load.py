@@ -71,6 +71,7 @@ class ArmRun:
     """One arm over its seeds.
 
     Attributes:
+        schedule: sequential, joint (one stage, on the last task's place) or single (every stage from the base model).
         stages: (seed, index) → stage.
         records: (seed, stage, sample id) → record; stage 0 is the base model.
     """
@@ -80,6 +81,7 @@ class ArmRun:
     sweep: Mapping[str, Any]
     method: Mapping[str, Any]
     prompt: str
+    schedule: str
     seeds: tuple[int, ...]
     stages: Mapping[tuple[int, int], StageRun]
     scores: Scores
@@ -175,12 +177,17 @@ def _load_arm(
             (index, stage.plan["task"]) for (own, index), stage in stages.items() if own == seed and stage.evaluated
         ]
         records += store.arm_records(first["arm"], seed, first["prompt"], done)
+    schedule = str(first.get("schedule", "sequential"))
+    if schedule == "single":  # what a stage leaves of another's task is nothing that a sequence could have forgotten
+        own = dict(enumerate(tasks, start=1))
+        records = [r for r in records if r.stage == 0 or r.task in general or r.task == own[r.stage]]
     return ArmRun(
         name=first["arm"],
         family=first["family"],
         sweep=first["sweep"],
         method=first["method"],
         prompt=first["prompt"],
+        schedule=schedule,
         seeds=seeds,
         stages=stages,
         scores=collect(records, tasks, general, seeds=seeds),

@@ -193,7 +193,8 @@ def _series(arm: ArmRun, index: int, key: str) -> list[tuple[list[int], list[flo
     """Steps and values of one stage, per seed."""
     found = []
     for seed in arm.seeds:
-        rows = [row for row in arm.stages[seed, index].metrics if row.get(key) is not None]
+        stage = arm.stages.get((seed, index))  # a joint arm has one
+        rows = [row for row in stage.metrics if row.get(key) is not None] if stage is not None else []
         if rows:
             found.append(([row["step"] for row in rows], [float(row[key]) for row in rows]))
     return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, metrics
 from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
-from cpt.evaluate.stats import Bootstrap, Metric, difference
+from cpt.evaluate.stats import Bootstrap, Metric, difference, undefined
 from cpt.evaluate.transitions import FORMULAS, Transitions, general_transitions, trained_transitions
 from cpt.report.load import ArmRun, RunData
 
@@ -22,6 +22,7 @@ LEARNED = 0.10  # gain over the base model from which a task counts as learned
 TITLES = {
     **{name: definition.title for name, definition in BY_NAME.items()},
     "retention": "General retention",
+    "intransigence": "Intransigence",
     "lost": "Lost",
     "gained": "Gained",
     "superficial": "Superficial forgetting",
@@ -30,6 +31,8 @@ TITLES = {
 DEFINED = {
     **{definition.name: definition.formula for definition in DEFINITIONS},
     "retention": MEAN_CHANGE.replace("R_{ig}", "R_{Tg}"),
+    "intransigence": "(1/T) Σ_{j} (R*_{j} − R_{jj}), R* of the run's joint arm of the same method, without one of its "
+    "single-task references (arXiv 1801.10112)",
     **{name: text.format(before="after the own stage") + ", mean over tasks j<T" for name, text in FORMULAS.items()},
 }
 
@@ -66,6 +69,7 @@ class ArmSummary:
     numbers: Mapping[Scoring, Numbers]
     trained_transitions: Mapping[Scoring, Transitions]
     general_transitions: Mapping[Scoring, Transitions]
+    intransigence: Mapping[Scoring, Metric] = field(default_factory=dict)
 
     @property
     def seeds_used(self) -> int:
@@ -76,6 +80,8 @@ class ArmSummary:
         """The columns of the headline table. Under tolerant scoring nothing is superficial by construction."""
         found = dict(self.numbers[scoring].metrics)
         found["retention"] = self.numbers[scoring].retention.final
+        if scoring in self.intransigence:
+            found["intransigence"] = self.intransigence[scoring]
         found |= dict(self.trained_transitions[scoring].items())
         if scoring == "tolerant":
             del found["superficial"]
@@ -93,6 +99,8 @@ class ArmSummary:
             "stages_planned": len(stages),
             "stages_evaluated": sum(stage.evaluated for stage in stages),
             **{scoring: numbers.as_dict() for scoring, numbers in self.numbers.items()},
+            "schedule": self.arm.schedule,
+            "intransigence": {scoring: metric.as_dict() for scoring, metric in self.intransigence.items()},
             "transitions": {
                 kind: {scoring: _transitions_dict(found[scoring]) for scoring in SCORINGS}
                 for kind, found in (("trained", self.trained_transitions), ("general", self.general_transitions))
@@ -160,7 +168,7 @@ class Summary:
 def summarise(run: RunData, bootstrap: Bootstrap | None = None) -> Summary:
     """Compute every number from the records."""
     boot = bootstrap or Bootstrap()
-    arms = tuple(_summarise_arm(run, arm, boot) for arm in run.arms)
+    arms = _with_intransigence(tuple(_summarise_arm(run, arm, boot) for arm in run.arms), boot)
     return Summary(run, boot, arms, tuple(pair for scoring in SCORINGS for pair in _pairs(arms, scoring, boot)))
 
 
@@ -175,12 +183,37 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
     return ArmSummary(arm, numbers, trained_moves, general_moves)
 
 
+def _with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:
+    """Every sequential arm against the bound of its method, if the run has one; all arms, or none, carry the metric."""
+    bounds: dict[tuple[str, str], ArmSummary] = {}
+    for schedule in ("single", "joint"):  # joint, where there are both
+        for item in arms:
+            if item.arm.schedule == schedule:
+                bounds[item.arm.method["type"], item.arm.prompt] = item
+    if not bounds:
+        return arms
+    found = []
+    for item in arms:
+        bound = bounds.get((item.arm.method["type"], item.arm.prompt))
+        by_scoring = {}
+        for scoring in SCORINGS:
+            own = item.numbers[scoring].metrics["MFT"]
+            if bound is None or item.arm.schedule != "sequential":
+                reason = "is a bound itself" if item.arm.schedule != "sequential" else "no bound of this method"
+                by_scoring[scoring] = undefined("intransigence", DEFINED["intransigence"], reason)
+            else:
+                best = bound.numbers[scoring].metrics["AvgAcc" if bound.arm.schedule == "joint" else "MFT"]
+                by_scoring[scoring] = difference("intransigence", best, own, bootstrap)
+        found.append(replace(item, intransigence=by_scoring))
+    return tuple(found)
+
+
 def _pairs(arms: tuple[ArmSummary, ...], scoring: Scoring, bootstrap: Bootstrap) -> list[Pair]:
     """For every two families their best-learned matched settings; without any, the closest ones."""
     learned: dict[str, list[tuple[float, ArmSummary]]] = {}
     for summary in arms:
         value = summary.numbers[scoring].metrics["MFT"].value
-        if value is not None:
+        if value is not None and summary.arm.schedule == "sequential":
             learned.setdefault(summary.arm.family, []).append((value, summary))
     pairs = []
     for one, two in combinations(learned, 2):

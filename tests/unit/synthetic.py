@@ -62,6 +62,8 @@ class Arm:
     forget: float = 0.2
     general_loss: float = 0.1
     style_loss: float = 0.0
+    schedule: str = "sequential"
+    replay: Mapping[str, Any] | None = None
 
     @property
     def family(self) -> str:
@@ -83,6 +85,8 @@ class Stage:
     prompt: str = "direct"
     max_logprob_gap: float = 1e-4
     global_batch: int = 64
+    schedule: str = "sequential"
+    replay: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -137,10 +141,16 @@ def make_run(
 ) -> RunStore:
     """A run folder as a run leaves it, with made-up outcomes. Only the first `stop_after` stages are finished."""
     stages = [
-        Stage(arm.name, arm.family, arm.sweep, seed, i, task, {"type": arm.method}, steps)
+        Stage(
+            *(arm.name, arm.family, arm.sweep, seed, i, task, {"type": arm.method}, steps),
+            schedule=arm.schedule,
+            replay=arm.replay,
+        )
         for arm in arms
         for seed in seeds
-        for i, task in enumerate(tasks, start=1)
+        for i, task in (
+            [(len(tasks), "joint")] if arm.schedule == "joint" else [(i, task) for i, task in enumerate(tasks, start=1)]
+        )
     ]
     recipe = Recipe("name: synthetic\narms:\n" + "".join(f"  {a.family}: {{}}\n" for a in arms), seeds=seeds)
     store = RunStore(root).open_or_create(recipe)

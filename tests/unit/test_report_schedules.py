@@ -1,0 +1,70 @@
+"""Joint arms, single-task references and arms that replay, in the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from synthetic import Arm, make_run
+
+from cpt.report.build import render
+from cpt.report.gates import caveats, stage_gates
+from cpt.report.load import load_run
+from cpt.report.summary import Summary, summarise
+
+SFT, GRPO = Arm("sft"), Arm("grpo", "grpo")
+JOINT = Arm("all", schedule="joint", gain=0.5)
+SINGLE = Arm("alone", schedule="single", gain=0.4)
+
+
+def summary(root: Path, *arms: Arm) -> Summary:
+    make_run(root, arms, samples=40)
+    return summarise(load_run(root))
+
+
+def test_a_joint_arm_has_a_last_row_only(tmp_path: Path):
+    found = summary(tmp_path, SFT, JOINT)
+    metrics = found.arms[1].numbers["strict"].metrics
+    assert metrics["AvgAcc"].value is not None
+    assert {name for name, metric in metrics.items() if metric.value is None} == {"MFT", "MAA", "BWT", "FWT", "FM"}
+    assert "missing cell: stage 1" in metrics["FM"].reason
+    assert [(gate.index, gate.task, gate.state) for gate in stage_gates(found)][-1] == (3, "joint", "complete")
+
+
+def test_references_are_learned_one_by_one_and_forget_nothing(tmp_path: Path):
+    metrics = summary(tmp_path, SINGLE).arms[0].numbers["strict"].metrics
+    assert metrics["MFT"].value is not None
+    assert {name for name, metric in metrics.items() if metric.value is None} == {"AvgAcc", "MAA", "BWT", "FWT", "FM"}
+
+
+def test_intransigence_is_the_bound_minus_what_was_learned(tmp_path: Path):
+    found = summary(tmp_path, SFT, GRPO, SINGLE)
+    sft, grpo, alone = (item.headline()["intransigence"] for item in found.arms)
+    learned, best = (found.arms[i].numbers["strict"].metrics["MFT"].value for i in (0, 2))
+    assert learned is not None and best is not None
+    assert sft.value == pytest.approx(best - learned)
+    assert sft.value > 0.05  # 0.4 against 0.3 gained
+    assert "no bound of this method" in grpo.reason
+    assert "is a bound itself" in alone.reason
+
+
+def test_the_joint_arm_is_the_bound_where_there_are_both(tmp_path: Path):
+    found = summary(tmp_path, SFT, SINGLE, JOINT)
+    best = found.arms[2].numbers["strict"].metrics["AvgAcc"].value
+    learned = found.arms[0].numbers["strict"].metrics["MFT"].value
+    assert best is not None and learned is not None
+    assert found.arms[0].headline()["intransigence"].value == pytest.approx(best - learned)
+
+
+def test_bounds_are_in_no_pair_and_the_page_has_the_metric_only_with_a_bound(tmp_path: Path):
+    with_bound = summary(tmp_path / "with", SFT, GRPO, JOINT, SINGLE)
+    assert {(pair.first.arm.name, pair.second.arm.name) for pair in with_bound.pairs} == {("sft", "grpo")}
+    assert "Intransigence" in render(with_bound)
+    assert "Intransigence" not in render(summary(tmp_path / "without", SFT, GRPO))
+
+
+def test_replayed_general_tasks_are_told(tmp_path: Path):
+    replaying = Arm("again", replay={"type": "buffer", "tasks": ["x", "elsewhere"]})
+    told = [line for line in caveats(summary(tmp_path, SFT, replaying).run) if "replays" in line]
+    assert len(told) == 1
+    assert "again replays x:" in told[0]
