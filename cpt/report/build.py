@@ -12,6 +12,7 @@ from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
 from cpt.report.gates import caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
+from cpt.report.objective_plots import objective_weights
 from cpt.report.pages import environment
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
@@ -101,6 +102,7 @@ def _figures(summary: Summary, bars: Any, phase_colours: dict[str, str]) -> dict
         drawn[f"stages_{scoring}"] = plots.accuracy_by_stage(summary, scoring)
         drawn[f"retention_{scoring}"] = plots.retention_by_stage(summary, scoring)
     drawn["learning"] = plots.learning_curves(summary.run)
+    drawn["objectives"] = objective_weights(summary.run)
     drawn["gap"] = plots.logprob_gap(summary.run)
     drawn["time"] = plots.time_budget(bars, phase_colours)
     return {name: Markup(svg) for name, svg in drawn.items()}

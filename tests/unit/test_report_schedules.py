@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from synthetic import Arm, make_run
 from cpt.report.build import render
 from cpt.report.gates import caveats, stage_gates
 from cpt.report.load import load_run
+from cpt.report.objective_plots import objective_weights
 from cpt.report.summary import Summary, summarise
 
 SFT, GRPO = Arm("sft"), Arm("grpo", "grpo")
@@ -68,3 +70,17 @@ def test_replayed_general_tasks_are_told(tmp_path: Path):
     told = [line for line in caveats(summary(tmp_path, SFT, replaying).run) if "replays" in line]
     assert len(told) == 1
     assert "again replays x:" in told[0]
+
+
+def test_weights_of_objectives_are_drawn_where_there_are_any(tmp_path: Path):
+    make_run(tmp_path, [SFT, GRPO], samples=8)
+    assert objective_weights(load_run(tmp_path)) == ""
+    for path in (tmp_path / "arms" / "sft").rglob("metrics.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        signals = {
+            f"objective/{name}/{signal}": 1.5 for name in ("a", "x/format") for signal in ("weight", "instability")
+        }
+        path.write_text("".join(json.dumps(row | signals) + "\n" for row in rows))
+    drawn = objective_weights(load_run(tmp_path))
+    assert drawn.startswith("<svg")
+    assert "What the objectives weighed" in render(summarise(load_run(tmp_path)))

@@ -1,0 +1,117 @@
+"""`replay:` and `schedule:` in recipes: what they resolve to, and what a writer is told about what can't be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cpt.plan import StagePlan, make_plan
+from cpt.recipe import RecipeError, load_recipe
+
+SFT = {"type": "sft", "per_device_train_batch_size": 16}
+GRPO = {"type": "grpo", "per_device_train_batch_size": 64, "num_generations": 8}
+
+
+def path_of(folder: Path, method: dict[str, Any], tasks: list[str], arm: dict[str, Any]) -> Path:
+    recipe = {
+        "version": 1,
+        "name": "demo",
+        "model": "builtin/tiny-qwen2_5-vl",
+        "tasks": tasks,
+        "general": ["exists", "arithmetic"],
+        "data": {"samples": 96},
+        "arms": {"arm": {"method": method} | arm},
+    }
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def stages(folder: Path, method: dict[str, Any], **arm: Any) -> list[StagePlan]:
+    return make_plan(load_recipe(path_of(folder, method, ["count-colour", "which-row", "choice"], arm))).stages
+
+
+def told(folder: Path, method: dict[str, Any], *, tasks: tuple[str, ...] = ("count-colour", "which-row"), **arm: Any):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path_of(folder, method, list(tasks), arm))
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_a_stage_replays_what_is_finished_and_an_epoch_counts_its_own_samples(tmp_path: Path):
+    first, second, third = stages(tmp_path, SFT, replay={"type": "buffer", "ratio": 0.25, "tasks": ["exists"]})
+    assert [source.task for source in third.sources] == ["count-colour", "which-row", "exists"]
+    assert [source.finished for source in third.sources] == [True, True, False]
+    assert [source.task for source in first.sources] == ["exists"]
+    assert second.steps == 96 / (16 * 0.75)
+
+
+def test_the_first_stage_of_an_arm_without_other_tasks_is_the_plain_one(tmp_path: Path):
+    first, second, _ = stages(tmp_path, SFT, replay={"type": "buffer", "ratio": 0.25})
+    assert first.steps == 96 / 16
+    assert second.steps == 8
+    assert first.sources == ()
+
+
+def test_uniform_gives_every_source_as_many_batches(tmp_path: Path):
+    _, _, third = stages(tmp_path, GRPO, replay={"type": "buffer", "sampler": "uniform"})
+    assert third.steps == 3 * 96 / 8
+
+
+def test_only_arms_that_use_them_have_other_keys(tmp_path: Path):
+    plain, same = stages(tmp_path, SFT), stages(tmp_path, SFT, schedule="sequential")
+    assert [stage.key for stage in plain] == [stage.key for stage in same]
+    single, joint = stages(tmp_path, SFT, schedule="single"), stages(tmp_path, SFT, schedule="joint")
+    assert single[0].parent_key == single[1].parent_key == joint[0].parent_key == plain[0].parent_key
+    assert len({stage.key for stage in (*plain, *single, *joint)}) == 7
+
+
+def test_a_joint_stage_takes_all_steps_at_once(tmp_path: Path):
+    (joint,) = stages(tmp_path, SFT | {"max_steps": 10}, schedule="joint")
+    assert (joint.index, joint.task, joint.steps, joint.data_samples) == (3, "joint", 30, 288)
+    assert joint.from_base
+
+
+@pytest.mark.parametrize(
+    ("replay", "message"),
+    [
+        ({"type": "buffer", "ratio": 1.2}, "less than 1"),
+        ({"type": "buffer", "ratio": 0.05}, "less than one; set 0.0625 or more"),
+        ({"type": "buffer", "finished": False}, "replays nothing"),
+        ({"type": "buffer", "tasks": ["exits"]}, "did you mean 'exists'"),
+        ({"type": "buffer", "tasks": ["exists", "exists"]}, "stands here twice"),
+        ({"type": "buffer", "tasks": ["count-colour"]}, "`finished: true` replays it"),
+        ({"type": "buffer", "sampler": "uniform", "ratio": 0.5}, "mixes by its own rule"),
+        ({"type": "buffer", "loss": "supervised"}, "SFT supervises replayed samples anyway"),
+        ({"type": "buffer", "coefficient": 2.0}, "set loss: supervised"),
+        ({"type": "recap", "finished": False}, "there is one only"),
+        ({"type": "recap", "alpha": 2.0}, "-1 to be annealed"),
+        ({"type": "recap", "weigh": "advantages"}, "SFT has no advantages"),
+        ({"type": "static", "weights": {"exist": 2.0}, "tasks": ["exists"]}, "did you mean 'exists'"),
+        ({"type": "static", "weights": {}}, "is empty; give at least one"),
+    ],
+)
+def test_what_an_sft_arm_can_not_replay(tmp_path: Path, replay: dict[str, Any], message: str):
+    assert message in told(tmp_path, SFT, replay=replay)
+
+
+def test_one_task_alone_is_one_objective(tmp_path: Path):
+    problem = told(tmp_path, SFT, tasks=("count-colour",), replay={"type": "recap"})
+    assert "RECAP weighs objectives against each other and there is one only" in problem
+
+
+def test_weights_and_another_loss_exclude_each_other(tmp_path: Path):
+    assert "loss_type: nll" in told(tmp_path, SFT | {"loss_type": "dft"}, replay={"type": "recap"})
+
+
+def test_a_greedy_baseline_has_no_components(tmp_path: Path):
+    remax = {"type": "remax", "per_device_train_batch_size": 64}
+    assert "weigh: rewards" in told(tmp_path, remax, replay={"type": "recap", "weigh": "advantages"})
+
+
+@pytest.mark.parametrize("schedule", ["joint", "single"])
+def test_only_a_sequence_has_finished_tasks(tmp_path: Path, schedule: str):
+    assert "no finished tasks" in told(tmp_path, SFT, schedule=schedule, replay={"type": "buffer"})
