@@ -56,6 +56,19 @@ class EvaluationPlan:
 
 
 @dataclass(frozen=True)
+class DriftPlan:
+    """Whose prompts tell how far a stage's policy has moved from the base model.
+
+    Attributes:
+        groups: `new` (the stage's task), `prior` (the finished ones) and `general` → names of tasks.
+        samples: test samples per task; none where nothing is measured.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BasePlan:
     """Evaluation of the base model in one prompt style: row 0 of the matrix. Greedy ones share a key over the seeds."""
 
@@ -82,6 +95,7 @@ class StagePlan:
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
+        drift: what is measured on the finished policy; no part of the key.
     """
 
     arm: str
@@ -108,6 +122,7 @@ class StagePlan:
     key: str = ""
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    drift: DriftPlan = DriftPlan()
 
     @property
     def label(self) -> str:
@@ -274,15 +289,29 @@ def _plan_arm(
             parent_key=parent,
             regularisers=spec.regularisers,
             reward=reward_of(recipe, spec, task),
+            drift=_plan_drift(recipe, index, evaluation),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
     return stages
 
 
+def _plan_drift(recipe: Recipe, index: int, evaluation: EvaluationPlan) -> DriftPlan:
+    if not recipe.drift.samples:
+        return DriftPlan()
+    tasks = recipe.task_names
+    groups = {
+        "new": (tasks[index - 1],),
+        "prior": tuple(tasks[: index - 1]),
+        "general": tuple(recipe.general_names),
+    }
+    asked = [name for names in groups.values() for name in names]
+    return DriftPlan(groups, {name: min(recipe.drift.samples, evaluation.samples[name]) for name in asked})
+
+
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key"):
+    for name in ("arm", "family", "sweep", "key", "drift"):
         del content[name]
     content["model"] = stage.model.content()
     if stage.reward is None:

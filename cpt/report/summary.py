@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from cpt.evaluate.drift import Drift, drift
 from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, metrics
 from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
@@ -66,6 +67,7 @@ class ArmSummary:
     numbers: Mapping[Scoring, Numbers]
     trained_transitions: Mapping[Scoring, Transitions]
     general_transitions: Mapping[Scoring, Transitions]
+    drift: Drift
 
     @property
     def seeds_used(self) -> int:
@@ -97,6 +99,7 @@ class ArmSummary:
                 kind: {scoring: _transitions_dict(found[scoring]) for scoring in SCORINGS}
                 for kind, found in (("trained", self.trained_transitions), ("general", self.general_transitions))
             },
+            "drift": self.drift.as_dict(),
         }
 
 
@@ -172,7 +175,9 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
         numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
     trained_moves = {scoring: trained_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
     general_moves = {scoring: general_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
-    return ArmSummary(arm, numbers, trained_moves, general_moves)
+    measured = {place: stage.drift for place, stage in arm.stages.items()}
+    moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
+    return ArmSummary(arm, numbers, trained_moves, general_moves, moved)
 
 
 def _pairs(arms: tuple[ArmSummary, ...], scoring: Scoring, bootstrap: Bootstrap) -> list[Pair]:
