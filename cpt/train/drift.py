@@ -94,7 +94,8 @@ def _sample(stage: StagePlan, policy: Path, processor: Any, pool: RolloutPool) -
     for side, folder in (("policy", policy), ("base", stage.model.path)):
         version = pool.push_folder(folder, f"{stage.key}:drift:{side}")
         spoken.append([one.token_ids for (one,) in pool.generate(requests, params, version=version)])
-    return [Said(*item, prompt, base, ours) for item, prompt, ours, base in zip(items, prompts, *spoken, strict=True)]
+    ours, base = spoken
+    return [Said(task, group, sample, prompts[i], base[i], ours[i]) for i, (task, group, sample) in enumerate(items)]
 
 
 def _batches(said: Sequence[Said], vocabulary: int) -> Iterator[list[Said]]:
