@@ -106,6 +106,10 @@ class StageDir:
         return self.root / "records.parquet"
 
     @property
+    def drift(self) -> Path:
+        return self.root / "drift.parquet"
+
+    @property
     def done(self) -> Path:
         return self.root / "DONE.json"
 

@@ -61,6 +61,19 @@ class EvaluationPlan:
 
 
 @dataclass(frozen=True)
+class DriftPlan:
+    """Whose prompts tell how far a stage's policy has moved from the base model.
+
+    Attributes:
+        groups: `new` (the stage's task), `prior` (the finished ones) and `general` → names of tasks.
+        samples: test samples per task; none where nothing is measured.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BasePlan:
     """Evaluation of the base model in one prompt style: row 0 of the matrix. Greedy ones share a key over the seeds."""
 
@@ -106,6 +119,7 @@ class StagePlan:
         schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.
         finished: the tasks of the stages before, in order; without their rewards.
         sources: where replayed samples come from, and for a joint stage all samples.
+        drift: what is measured on the finished policy; no part of the key.
     """
 
     arm: str
@@ -136,6 +150,7 @@ class StagePlan:
     finished: tuple[Source, ...] = ()
     replay: AnyReplay | None = None
     sources: tuple[Source, ...] = ()
+    drift: DriftPlan = DriftPlan()
 
     @property
     def from_base(self) -> bool:
@@ -310,6 +325,7 @@ def _plan_arm(
             finished=work.finished,
             replay=spec.replay,
             sources=work.sources,
+            drift=_plan_drift(recipe, work, evaluation),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -359,9 +375,21 @@ def replayed(sources: Sequence[Source], replay: AnyReplay) -> list[int]:
     return [len(next(kept)) if one.finished else one.samples for one in sources]
 
 
+def _plan_drift(recipe: Recipe, work: _Work, evaluation: EvaluationPlan) -> DriftPlan:
+    if not recipe.drift.samples:
+        return DriftPlan()
+    groups = {
+        "new": tuple(recipe.task_names) if work.task == JOINT else (work.task,),
+        "prior": tuple(source.task for source in work.finished),
+        "general": tuple(recipe.general_names),
+    }
+    asked = [name for names in groups.values() for name in names]
+    return DriftPlan(groups, {name: min(recipe.drift.samples, evaluation.samples[name]) for name in asked})
+
+
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key"):
+    for name in ("arm", "family", "sweep", "key", "drift"):
         del content[name]
     content["model"] = stage.model.content()
     del content["finished"]  # the parent's key says it

@@ -25,13 +25,14 @@ ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_lengt
 
 # What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
 # the
-# requests, what hardware is asked for, and how often a stage is saved.
+# requests, what hardware is asked for, how often a stage is saved, and what is measured on its finished policy.
 NEUTRAL = frozenset(
     {
         ("rollout", "engines"),
         ("rollout", "gpu_memory_utilization"),
         ("resources",),
         ("reward_sets",),
+        ("drift",),
         ("method", "save_steps"),
         ("method", "save_total_limit"),
     }
@@ -119,6 +120,16 @@ class Evaluation(Strict):
     temperature: NonNegativeFloat = 0.0
 
 
+class Drift(Strict):
+    """How far each stage's policy has moved from the base model in what it says, measured after every stage.
+
+    `samples`: prompts per task, the first of those that are evaluated; 0 measures nothing. It is no part of what a
+    policy is: a stage that is trained already stays as it is.
+    """
+
+    samples: NonNegativeInt = 64
+
+
 class Rollout(Strict):
     """The pool of inference engines that serves training rollouts and evaluation.
 
@@ -190,6 +201,7 @@ class Recipe(Strict):
     prompt: PromptStyle = "direct"
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
+    drift: Drift = Drift()
     rollout: Rollout = Rollout()
     reward: Reward | None = None
     reward_sets: dict[ArmName, Reward] = Field(default_factory=dict)

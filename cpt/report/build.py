@@ -10,6 +10,7 @@ from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
+from cpt.report.drift import drift_figure, drift_view
 from cpt.report.gates import caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
 from cpt.report.objective_plots import objective_weights
@@ -86,6 +87,7 @@ def _view(summary: Summary) -> dict[str, Any]:
         "learned_points": LEARNED * 100,
         "bases": _bases(summary),
         "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},
+        "drift": drift_view(summary),
         "figures": _figures(summary, bars, phase_colours),
         "cards": sample_cards(summary),
         "samples_per_task": sorted({len(ids) for arm in run.arms for ids in arm.scores.sample_ids.values() if ids}),
@@ -101,6 +103,7 @@ def _figures(summary: Summary, bars: Any, phase_colours: dict[str, str]) -> dict
         drawn[f"tradeoff_{scoring}"] = plots.tradeoff(summary, scoring)
         drawn[f"stages_{scoring}"] = plots.accuracy_by_stage(summary, scoring)
         drawn[f"retention_{scoring}"] = plots.retention_by_stage(summary, scoring)
+        drawn[f"drift_{scoring}"] = drift_figure(summary, scoring)
     drawn["learning"] = plots.learning_curves(summary.run)
     drawn["objectives"] = objective_weights(summary.run)
     drawn["gap"] = plots.logprob_gap(summary.run)

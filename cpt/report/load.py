@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpt.evaluate.drift import DriftRow, read_drift
 from cpt.evaluate.scores import Scores, collect
 from cpt.files import read_json
+from cpt.folder import StageDir
 from cpt.store import RunStore, read_metrics
 from cpt.types import Record
 
@@ -40,12 +42,14 @@ class StageRun:
         trained: its steps are complete.
         evaluated: its records are complete.
         metrics: one row per step so far.
+        drift: one row per prompt, or in words why there are none.
     """
 
     plan: Mapping[str, Any]
     trained: bool
     evaluated: bool
     metrics: list[dict[str, Any]]
+    drift: Sequence[DriftRow] | str
 
     @property
     def last_step(self) -> int:
@@ -169,7 +173,8 @@ def _load_arm(
         where = store.stage_dir(plan["arm"], plan["seed"], plan["index"], plan["task"])
         trained = where.trained.exists() and _matches(read_json(where.trained), plan, "key", "steps")
         evaluated = trained and where.done.exists() and _matches(read_json(where.done), plan, "key")
-        stages[plan["seed"], plan["index"]] = StageRun(plan, trained, evaluated, read_metrics(where.metrics))
+        metrics, drift = read_metrics(where.metrics), _drift(where, trained)
+        stages[plan["seed"], plan["index"]] = StageRun(plan, trained, evaluated, metrics, drift)
     seeds = tuple(sorted({seed for seed, _ in stages}))
     records: list[Record] = []
     for seed in seeds:
@@ -193,6 +198,12 @@ def _load_arm(
         scores=collect(records, tasks, general, seeds=seeds),
         records={(record.seed, record.stage, record.sample_id): record for record in records},
     )
+
+
+def _drift(where: StageDir, trained: bool) -> Sequence[DriftRow] | str:
+    if not trained:
+        return "not trained yet"
+    return read_drift(where.drift) if where.drift.exists() else "the stage was trained without measuring it"
 
 
 def _matches(marker: Mapping[str, Any], plan: Mapping[str, Any], *keys: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
+from cpt.evaluate.drift import Drift, drift
 from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, metrics
 from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
@@ -69,6 +70,7 @@ class ArmSummary:
     numbers: Mapping[Scoring, Numbers]
     trained_transitions: Mapping[Scoring, Transitions]
     general_transitions: Mapping[Scoring, Transitions]
+    drift: Drift
     intransigence: Mapping[Scoring, Metric] = field(default_factory=dict)
 
     @property
@@ -105,6 +107,7 @@ class ArmSummary:
                 kind: {scoring: _transitions_dict(found[scoring]) for scoring in SCORINGS}
                 for kind, found in (("trained", self.trained_transitions), ("general", self.general_transitions))
             },
+            "drift": self.drift.as_dict(),
         }
 
 
@@ -180,7 +183,9 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
         numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
     trained_moves = {scoring: trained_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
     general_moves = {scoring: general_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
-    return ArmSummary(arm, numbers, trained_moves, general_moves)
+    measured = {place: stage.drift for place, stage in arm.stages.items()}
+    moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
+    return ArmSummary(arm, numbers, trained_moves, general_moves, moved)
 
 
 def _with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpt.evaluate.drift import HEADLINE
 from cpt.evaluate.stats import Metric, format_number
+from cpt.report.drift import nats
 from cpt.report.gates import caveats
 from cpt.report.load import load_run
 from cpt.report.summary import DEFINED, Summary, summarise
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "FM": "forgetting ↓", "retention": "general ↑"}
+DRIFT = "drift"  # in nats, beside percentages: only where there is room
 
 
 def print_summary(run: str | Path | Summary, console: Console | None = None) -> None:
@@ -27,14 +30,19 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
 
     summary = run if isinstance(run, Summary) else summarise(load_run(run))
     out = console or RichConsole()
-    out.print(_table(summary, out.width))
+    measured = any(item.drift.headline.value is not None for item in summary.arms)
+    table = _table(summary, out.width, with_drift=measured)
+    needed = out.measure(table, options=out.options.update(width=10 * out.width)).maximum
+    shown = measured and needed <= out.width
+    out.print(table if shown else _table(summary, out.width))
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
+    definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
     # Arms and tasks are data: no markup, no colouring of numbers.
     for line in (*definitions, *caveats(summary.run)):
         out.print(line, style="dim", markup=False, highlight=False)
 
 
-def _table(summary: Summary, width: int) -> Table:
+def _table(summary: Summary, width: int, *, with_drift: bool = False) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -52,6 +60,8 @@ def _table(summary: Summary, width: int) -> Table:
     table.add_column("arm", no_wrap=True)
     for title in COLUMNS.values():
         table.add_column(title, justify="right", no_wrap=True)
+    if with_drift:
+        table.add_column(DRIFT, justify="right", no_wrap=True)
     for number, item in enumerate(summary.arms):
         previous = summary.arms[number - 1].arm.family if number else item.arm.family
         if previous != item.arm.family:
@@ -60,6 +70,9 @@ def _table(summary: Summary, width: int) -> Table:
             strict = scoring == "strict"
             found = item.headline(scoring)
             cells = [_cell(found[name], signed=name == "retention", wide=wide) for name in COLUMNS]
+            if with_drift:
+                moved = item.drift.headline.value
+                cells.append("" if not strict else "n/a" if moved is None else nats(moved))
             label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
             table.add_row(label, *cells, style="" if strict else "dim")
     return table

@@ -23,7 +23,7 @@ class TrainResult:
     Attributes:
         steps: optimizer steps in total; equal to the plan's.
         resumed_from: step of the checkpoint this process went on from; 0 for a start from the beginning.
-        seconds: wall time by phase of this process: load, train, save.
+        seconds: wall time by phase of this process: load, train, save, drift.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
     """
@@ -47,9 +47,10 @@ def train_stage(
 
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
-        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, and adapter/ for a LoRA that is
-            continued.
-        pool: rollout engines; needed by methods that sample. They are left with the weights of the last step but one.
+        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued,
+            and drift.parquet.
+        pool: rollout engines; needed by methods that sample, and to measure drift, which is left out without them.
+            Whoever uses them next must push: what weights they are left with is not defined.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
@@ -58,6 +59,7 @@ def train_stage(
     """
     from cpt.models.export import save_policy
     from cpt.train.data import own_samples
+    from cpt.train.drift import measure_drift
     from cpt.train.plugins import StagePlugins
     from cpt.train.resume import last_checkpoint
 
@@ -86,6 +88,10 @@ def train_stage(
     plugins.after(trainer)
     save_policy(_plain_model(trainer.model, stage, out), start_folder, out.policy)
     lap("save_s")
+    del trainer, plugins  # the memory of optimizer and gradients is for the two models to compare
+    if pool is not None and stage.drift.samples:
+        measure_drift(stage, out.policy, out.drift, pool)
+        lap("drift_s")
     return TrainResult(done, found.step, seconds, out.policy, found.notes)
 
 

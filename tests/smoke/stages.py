@@ -42,6 +42,7 @@ def planned(
             },
             "tasks": list(tasks),
             "data": {"samples": settings.get("samples", 24)},
+            "drift": {"samples": 0},
             "prompt": settings.get("prompt", "direct"),
             "arms": {"arm": {"method": method}},
         }

@@ -27,7 +27,8 @@ LAYERS = [
     [
         "cpt.tasks",
         "cpt.methods",
-        "cpt.evaluate.matrix cpt.evaluate.retention cpt.evaluate.scores cpt.evaluate.stats cpt.evaluate.transitions",
+        "cpt.evaluate.matrix cpt.evaluate.retention cpt.evaluate.scores cpt.evaluate.stats cpt.evaluate.transitions "
+        "cpt.evaluate.drift",
     ],
     ["cpt.recipe"],
     ["cpt.plan cpt.plan_table cpt.disk cpt.preflight"],
@@ -56,6 +57,7 @@ FORBIDDEN = {
     "cpt.evaluate.scores": MACHINERY,
     "cpt.evaluate.stats": MACHINERY,
     "cpt.evaluate.transitions": MACHINERY,
+    "cpt.evaluate.drift": MACHINERY,
     "cpt.recipe": MACHINERY,
     "cpt.plan": MACHINERY,
     "cpt.plan_table": MACHINERY,

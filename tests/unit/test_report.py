@@ -86,7 +86,7 @@ def test_every_section_is_there_with_its_figures_and_definitions(page: tuple[Pat
     tags = Tags(page[1])
     ids = {attributes.get("id") for tag, attributes in tags.tags if tag == "section"}
     assert ids == {
-        *("arms", "tradeoff", "matched", "matrices", "stages", "learning"),
+        *("arms", "tradeoff", "matched", "matrices", "stages", "drift", "learning"),
         *("gap", "time", "samples", "validity", "reproduce"),
     }
     figures = [attributes["aria-label"] for tag, attributes in tags.tags if tag == "figure"]
@@ -95,6 +95,7 @@ def test_every_section_is_there_with_its_figures_and_definitions(page: tuple[Pat
     for definition in ("each task right after its own stage", "drop from the best row", "negative = forgetting"):
         assert definition in text
     assert "leads, not results" in text
+    assert "Not measured: no stage is trained yet" in text  # drift: these stages have none
     assert "sft · lr 1e-4" in text
     assert len([1 for tag, _ in tags.tags if tag == "img"]) > 0
 

@@ -1,0 +1,182 @@
+"""How far a finished stage has moved the policy from the base model in what it says (see `cpt.evaluate.drift`).
+
+Completions come from the rollout pool, one per prompt from either policy; both models then score all of them. The
+same prompts, and the same random stream for a prompt, serve every arm, stage and side: what differs is the policy.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.evaluate.drift import DriftRow, write_drift
+from cpt.types import GenerationRequest, Sample, SamplingParams, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from cpt.plan import StagePlan
+    from cpt.rollout.pool import RolloutPool
+
+# What goes through the models at once: tokens, and numbers in the logits of one of them (256 MB in bfloat16).
+_TOKENS = 1 << 13
+_LOGITS = 1 << 27
+
+
+@dataclass(frozen=True)
+class Said:
+    """One prompt and what the two policies sampled after it, as token ids."""
+
+    task: Task
+    group: str
+    sample: Sample
+    prompt: list[int]
+    base: list[int]
+    policy: list[int]
+
+
+def measure_drift(stage: StagePlan, policy: Path, out: Path, pool: RolloutPool) -> None:
+    """Measure what `stage.drift` asks for and write one row per prompt to `out`.
+
+    Both models are in the precision that the engines sample and evaluate them in. The pool is left with the base
+    model's weights.
+
+    Args:
+        policy: the finished policy's folder, adapters merged.
+    """
+    import torch
+
+    from cpt.models.load import load_policy, load_processor
+
+    gc.collect()  # a trainer is a ring of references, and holds more memory than the models
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trust = stage.model.trust_remote_code
+    processor = load_processor(stage.model.path, trust_remote_code=trust)
+    said = _sample(stage, policy, processor, pool)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base: Any = load_policy(stage.model.path, dtype=stage.model.dtype, trust_remote_code=trust)
+    dtype = str(base.dtype).removeprefix("torch.")
+    moved: Any = load_policy(policy, dtype=dtype, trust_remote_code=trust)
+    models = [model.to(device).eval().requires_grad_(False) for model in (base, moved)]
+    rows: list[DriftRow] = []
+    for batch in _batches(said, base.config.get_text_config().vocab_size):
+        forward, reverse = _divergences(models[0], models[1], processor, batch)
+        rows += [
+            DriftRow(one.task.name, one.group, one.sample.id, there, back, len(one.base), len(one.policy))
+            for one, there, back in zip(batch, forward, reverse, strict=True)
+        ]
+    places = {one.sample.id: place for place, one in enumerate(said)}
+    write_drift(out, sorted(rows, key=lambda row: places[row.sample_id]))
+
+
+def _sample(stage: StagePlan, policy: Path, processor: Any, pool: RolloutPool) -> list[Said]:
+    """A completion of either policy for every prompt, at temperature 1 and within evaluation's limit of tokens."""
+    from cpt.rollout.encode import encode_prompts
+    from cpt.rollout.engine import request_seed
+    from cpt.tasks import get_task
+
+    items: list[tuple[Task, str, Sample]] = []
+    for group, names in stage.drift.groups.items():
+        for task in map(get_task, names):
+            items += [(task, group, sample) for sample in task.samples("test", stage.drift.samples[task.name])]
+    chats = [task.messages(sample, stage.prompt) for task, _, sample in items]
+    prompts = encode_prompts(processor, chats, [sample.images for *_, sample in items])
+    requests = [
+        GenerationRequest(ids, sample.images, request_seed("drift", stage.seed, sample.id))
+        for ids, (*_, sample) in zip(prompts, items, strict=True)
+    ]
+    params = SamplingParams(stage.evaluation.max_tokens, temperature=1.0)
+    spoken = []
+    for side, folder in (("policy", policy), ("base", stage.model.path)):
+        version = pool.push_folder(folder, f"{stage.key}:drift:{side}")
+        spoken.append([one.token_ids for (one,) in pool.generate(requests, params, version=version)])
+    ours, base = spoken
+    return [Said(task, group, sample, prompts[i], base[i], ours[i]) for i, (task, group, sample) in enumerate(items)]
+
+
+def _batches(said: Sequence[Said], vocabulary: int) -> Iterator[list[Said]]:
+    """Prompts of one task at a time, alike in length, as many as fit through a model together."""
+    for task in dict.fromkeys(one.task.name for one in said):
+        own = sorted((one for one in said if one.task.name == task), key=lambda one: len(one.prompt))
+        longest = max(len(ids) for one in own for ids in (one.base, one.policy))
+        tokens = len(own[-1].prompt) + 2 * longest
+        size = max(1, min(_TOKENS // tokens, _LOGITS // (2 * longest * vocabulary)))
+        for start in range(0, len(own), size):
+            yield own[start : start + size]
+
+
+def _divergences(base: Any, policy: Any, processor: Any, batch: Sequence[Said]) -> tuple[list[float], list[float]]:
+    """KL(base ‖ policy) over the base's completions and KL(policy ‖ base) over the policy's, in nats per completion."""
+    import torch
+
+    from cpt.methods.divergence import completion_kl
+    from cpt.rollout.engine import banned_tokens
+
+    prompts = _prompts(base, processor, batch)
+    completions = [ids for one in batch for ids in (one.base, one.policy)]
+    longest = max(map(len, completions))
+    pad = torch.tensor([ids + [0] * (longest - len(ids)) for ids in completions], device=base.device)
+    lengths = torch.tensor([len(ids) for ids in completions], device=base.device)
+    mask = torch.arange(longest, device=base.device) < lengths[:, None]
+    with torch.inference_mode():
+        ours, theirs = (_logits(model, prompts, pad, mask) for model in (base, policy))
+        banned = banned_tokens(base.config)
+        forward = completion_kl(ours[::2], theirs[::2], mask[::2], banned)
+        reverse = completion_kl(theirs[1::2], ours[1::2], mask[1::2], banned)
+    return forward.tolist(), reverse.tolist()
+
+
+def _logits(model: Any, prompts: dict[str, torch.Tensor], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What a model predicts for each of R · n completion tokens [R · n, C, V], where R prompts have n completions each.
+
+    A prompt, which is longer than an answer, and its pictures go through the model once for all its completions.
+
+    Args:
+        prompts: see `_prompts`.
+        ids, mask: [R · n, C], neighbours with the same prompt, padded on the right.
+    """
+    import torch
+
+    before = prompts["attention_mask"]
+    n = len(ids) // len(before)
+    output = model(**prompts, use_cache=True, logits_to_keep=1)
+    position = before.sum(1)
+    if "position_ids" not in prompts:
+        position = position + output.rope_deltas.flatten()
+    first = output.logits.repeat_interleave(n, 0)
+    cache = output.past_key_values
+    cache.batch_repeat_interleave(n)
+    rest = model(
+        input_ids=ids,
+        attention_mask=torch.cat([before.repeat_interleave(n, 0), mask.to(before.dtype)], dim=1),
+        position_ids=position.repeat_interleave(n)[:, None] + torch.arange(ids.shape[1], device=ids.device),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    return torch.cat([first, rest[:, :-1]], dim=1)
+
+
+def _prompts(model: Any, processor: Any, batch: Sequence[Said]) -> dict[str, torch.Tensor]:
+    """The model's arguments for R prompts, padded on the left as in training on rollouts."""
+    import torch
+
+    width = max(len(one.prompt) for one in batch)
+    pad = processor.tokenizer.pad_token_id
+    ids = torch.full((len(batch), width), 0 if pad is None else pad)
+    mask = torch.zeros_like(ids)
+    for row, one in enumerate(batch):
+        ids[row, width - len(one.prompt) :] = torch.tensor(one.prompt)
+        mask[row, width - len(one.prompt) :] = 1
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    images = [image for one in batch for image in one.sample.images]
+    if images:
+        pixels = processor.image_processor(images=images, return_tensors="pt")
+        inputs |= {**pixels, "mm_token_type_ids": ids.eq(model.config.image_token_id).long()}
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    if not images or not hasattr(model.base_model, "get_rope_index"):
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    return {name: value.to(model.device) for name, value in inputs.items()}
