@@ -144,7 +144,9 @@ def our_trainer(stage: Any, folder: Path, engine: str) -> Any:
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     pool = RolloutPool.start(stage.model.path, engine=engine, max_model_len=stage.rollout.max_model_len)
     policy, processor = load_policy(stage.model.path), load_processor(stage.model.path)
-    return grpo_trainer(stage, get_task(stage.task), policy, processor, folder, pool)
+    task = get_task(stage.task)
+    samples = task.samples("train", stage.data_samples, stage.seed)
+    return grpo_trainer(stage, task, samples, policy, processor, folder, pool)
 
 
 def stock_trainer(stage: Any, folder: Path) -> Any:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cpt.methods.filtering import RIF
 from cpt.methods.registry import AnyRegulariser
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
-from cpt.recipe.rewards import RewardSpec, reward_of
+from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
 from cpt.recipe.schema import GeneralTask, Model, StageTask
 from cpt.types import PromptStyle
 
@@ -82,6 +83,8 @@ class StagePlan:
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
+        filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
+        filter_reward: what the filter's rollouts are paid for; None for the task's own reward.
     """
 
     arm: str
@@ -108,6 +111,8 @@ class StagePlan:
     key: str = ""
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    filter: RIF | None = None
+    filter_reward: RewardSpec | None = None
 
     @property
     def label(self) -> str:
@@ -274,6 +279,8 @@ def _plan_arm(
             parent_key=parent,
             regularisers=spec.regularisers,
             reward=reward_of(recipe, spec, task),
+            filter=spec.filter,
+            filter_reward=filter_reward_of(recipe, spec, task) if spec.filter else None,
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -287,6 +294,8 @@ def _stage_key(stage: StagePlan) -> str:
     content["model"] = stage.model.content()
     if stage.reward is None:
         del content["reward"]  # work done before there was a choice of rewards is the same work
+    if stage.filter is None:
+        del content["filter"], content["filter_reward"]  # likewise
     return content_hash(without_neutral(content))
 
 

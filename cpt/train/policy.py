@@ -166,13 +166,14 @@ def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:
 def grpo_trainer(
     stage: StagePlan,
     task: Task,
+    samples: Sequence[Sample],
     policy: Any,
     processor: Any,
     checkpoints: Path,
     pool: RolloutPool,
     peft_config: Any = None,
 ) -> StageGRPOTrainer:
-    """A trainer over the stage's samples, rewarded as the stage says.
+    """A trainer over `samples`, rewarded as the stage says.
 
     Args:
         policy: the model at the stage's start, which is also the reference of the KL term.
@@ -183,7 +184,7 @@ def grpo_trainer(
     # the other side, they would give every shorter prompt's tokens wrong positions.
     processor.tokenizer.padding_side = "left"
     arguments = grpo_arguments(stage, checkpoints)
-    rows = policy_rows(task, task.samples("train", stage.data_samples, stage.seed), stage.prompt)
+    rows = policy_rows(task, samples, stage.prompt)
     order = stage_order(stage, len(rows), arguments.world_size)
     return StageGRPOTrainer(
         model=policy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from cpt.train.settings import config, shared_arguments
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
-    from cpt.types import Task
+    from cpt.types import Sample, Task
 
 
 class StageSFTTrainer(SupervisedPlugins, TimedTrainer, Resumable, SFTTrainer):
@@ -47,15 +48,20 @@ def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:
 
 
 def sft_trainer(
-    stage: StagePlan, task: Task, policy: Any, processor: Any, checkpoints: Path, peft_config: Any = None
+    stage: StagePlan,
+    task: Task,
+    samples: Sequence[Sample],
+    policy: Any,
+    processor: Any,
+    checkpoints: Path,
+    peft_config: Any = None,
 ) -> StageSFTTrainer:
-    """A trainer over the stage's samples, supervising `stage.method.target_style`.
+    """A trainer over `samples`, supervising `stage.method.target_style`.
 
     Args:
         policy: the model at the stage's start; with `peft_config`, or already with an adapter, only that is trained.
     """
     arguments = sft_arguments(stage, checkpoints)
-    samples = task.samples("train", stage.data_samples, stage.seed)
     assert stage.method.type == "sft"
     rows = sft_rows(task, samples, stage.prompt, stage.method.target_style)
     order = stage_order(stage, len(rows), arguments.world_size)

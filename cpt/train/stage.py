@@ -46,13 +46,14 @@ def train_stage(
 
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
-        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, and adapter/ for a LoRA that is
-            continued.
-        pool: rollout engines; needed by methods that sample. They are left with the weights of the last step but one.
+        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is
+            continued, and filter.parquet for a filter that has not chosen the samples yet.
+        pool: rollout engines; needed by such a filter and by methods that sample. The latter leave them with the
+            weights of the last step but one.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
-        ValueError: a setting that the model or the trainer does not allow.
+        ValueError: a setting that the model or the trainer does not allow, or a filter that keeps no sample.
         FloatingPointError: the training diverged.
     """
     from cpt.models.export import save_policy
@@ -97,16 +98,20 @@ def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | N
     from cpt.models.adapters import adapter_beside, attach_adapter, freeze_parts, lora_config
     from cpt.models.load import load_policy, load_processor
     from cpt.tasks import get_task
+    from cpt.train.filter import filtered
     from cpt.train.settings import stage_seed, weights_dtype
 
-    _seed(stage_seed(stage))
     trust = stage.model.trust_remote_code
     adapter = None
     if stage.tuning.type == "lora" and stage.tuning.between_stages == "continue":
         adapter = adapter_beside(start)
     weights = start if adapter is None else Path(stage.model.path)
-    policy: Any = load_policy(weights, dtype=weights_dtype(stage), trust_remote_code=trust)
     processor = load_processor(start, trust_remote_code=trust)
+    task = get_task(stage.task)
+    everything = task.samples("train", stage.data_samples, stage.seed)
+    samples = filtered(stage, everything, task=task, start_folder=start, out=out, pool=pool, processor=processor)
+    _seed(stage_seed(stage))
+    policy: Any = load_policy(weights, dtype=weights_dtype(stage), trust_remote_code=trust)
     peft_config = None
     if stage.tuning.type == "full":
         freeze_parts(policy, stage.freeze)
@@ -114,15 +119,14 @@ def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | N
         peft_config = lora_config(policy, stage.tuning, stage.freeze)
     else:
         policy = attach_adapter(policy, adapter, stage.tuning)
-    task = get_task(stage.task)
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
-        return sft_trainer(stage, task, policy, processor, out.checkpoints, peft_config)
+        return sft_trainer(stage, task, samples, policy, processor, out.checkpoints, peft_config)
     from cpt.train.policy import grpo_trainer
 
     assert pool is not None
-    return grpo_trainer(stage, task, policy, processor, out.checkpoints, pool, peft_config)
+    return grpo_trainer(stage, task, samples, policy, processor, out.checkpoints, pool, peft_config)
 
 
 def _seed(seed: int) -> None:

@@ -164,6 +164,13 @@ def test_two_steps_with_the_advantages_of_the_definition(name: str, trained: Cal
     assert digest(seen.out.policy) != digest(base)
 
 
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if not name.startswith("remax")])
+def test_groups_of_one_reward_are_counted_whatever_the_estimator(name: str, trained: Callable[[str], Seen]):
+    seen = trained(name)
+    wasted = sum(len(set(group)) == 1 for group in (seen.rewards[:4], seen.rewards[4:8])) / 2
+    assert rows(seen.out)[0]["frac_zero_std"] == wasted
+
+
 @pytest.mark.parametrize("name", ["grpo", "grpo by the batch", "grpo without std"])
 def test_grpos_advantages_are_trls_to_the_last_bit(name: str, trained: Callable[[str], Seen]):
     assert trained(name).advantages == trained(name).theirs
