@@ -164,11 +164,22 @@ def test_two_steps_with_the_advantages_of_the_definition(name: str, trained: Cal
     assert digest(seen.out.policy) != digest(base)
 
 
-@pytest.mark.parametrize("name", [name for name in ESTIMATORS if not name.startswith("remax")])
-def test_groups_of_one_reward_are_counted_whatever_the_estimator(name: str, trained: Callable[[str], Seen]):
-    seen = trained(name)
-    wasted = sum(len(set(group)) == 1 for group in (seen.rewards[:4], seen.rewards[4:8])) / 2
-    assert rows(seen.out)[0]["frac_zero_std"] == wasted
+class PaidByQuestion(Paid):
+    """Whatever is said to a question earns the same, and another question's answers earn something else."""
+
+    def reward(self, sample: Sample, completion: str, prompt: Any) -> Score:
+        return Score(sum(map(ord, sample.id)) % 7 / 7, {}, completion)
+
+
+@pytest.mark.parametrize("name", ["grpo", "grpo by the batch", "rloo", "remax of two"])
+def test_groups_of_one_reward_are_counted_whatever_the_estimator(
+    name: str, base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cpt.tasks.get_task", lambda _: PaidByQuestion([]))
+    train_stage(stage_of(base, name, max_steps=1), start_folder=base, out=StageDir(tmp_path), pool=pool)
+    (row,) = rows(StageDir(tmp_path))
+    assert row["reward_std"] > 0
+    assert row["frac_zero_std"] == 1
 
 
 @pytest.mark.parametrize("name", ["grpo", "grpo by the batch", "grpo without std"])

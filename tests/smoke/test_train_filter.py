@@ -75,9 +75,7 @@ def choose(stage: StagePlan, out: Path, pool: LocalPool | None) -> list[str]:
     return [sample.id for sample in samples]
 
 
-def test_no_group_of_the_first_batch_has_one_reward(
-    pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_group_of_the_first_batch_has_one_reward(pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The first batch drawn with the filter's own seeds: the very completions that the filter saw, from training's own
     prompts, weights and reward. With training's seeds a prompt that is right 7 times in 8 may be right 8 times."""
     from cpt.rollout.trl import PoolGeneration
