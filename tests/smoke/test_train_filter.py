@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,13 @@ from stages import Killed, die_at, digest, planned, rows
 from cpt.folder import StageDir
 from cpt.methods.filter_file import read_filter
 from cpt.models.load import load_processor
-from cpt.plan import StagePlan
+from cpt.plan import StagePlan, make_plan
+from cpt.progress import PlainProgress
+from cpt.recipe import Recipe
 from cpt.rollout.engine import EngineSettings
 from cpt.rollout.local import LocalPool, build_engine
+from cpt.run import Run
+from cpt.store import RunStore
 from cpt.tasks import get_task
 from cpt.train.filter import filter_seed, filtered
 from cpt.train.stage import train_stage
@@ -161,6 +168,61 @@ def test_fewer_samples_than_a_batch_are_cycled(pool: LocalPool, tmp_path: Path):
     out = train(stage, tmp_path, pool)
     assert 0 < sum(read_filter(out.filter).kept) < stage.batch_samples
     assert len(rows(out)) == stage.steps
+
+
+def test_the_driver_filters_before_the_trainer_and_tells(
+    pool: LocalPool, tmp_path: Path, calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+):
+    recipe = Recipe.model_validate(
+        {
+            "version": 1,
+            "name": "test",
+            "model": {"name_or_path": str(MODEL)},
+            "tasks": ["count-colour"],
+            "data": {"samples": 48},
+            "arms": {"rif": {"method": SFT | {"per_device_train_batch_size": 40}, "filter": RIF}},
+        }
+    )
+    plan, shown = make_plan(recipe), io.StringIO()
+    (stage,) = plan.stages
+    monkeypatch.setattr(Run, "_prepare_worker", lambda self: None)
+    with RunStore(tmp_path).open_or_create(recipe) as store:
+        run = Run(plan, store, PlainProgress(shown), pool, share=None)
+        where = store.begin_stage(stage)
+        for _ in range(2):
+            run.filter(stage, stage.model.path, where)
+        assert [(event["phase"], event["arm"], event["stage"]) for event in store.events()] == [
+            ("filter", "rif", 1)
+        ] * 2
+    assert calls == [(48, 8)]
+    kept = sum(read_filter(where.filter).kept)
+    first, said = [line.split("] ", 1)[1] for line in shown.getvalue().splitlines()[:2]]
+    assert first == "rif seed 0 stage 1/0 count-colour: filter"
+    assert said == (
+        f"rif, seed 0, stage 1 (count-colour): the filter keeps {kept} of 48 training samples, "
+        "fewer than one batch of 40"
+    )
+    train(stage, where.root, None)
+    assert calls == [(48, 8)]
+
+
+def test_the_command_alone(tmp_path: Path):
+    """`cpt filter` with Ray: the same rollouts as a stage's own filter."""
+    recipe = tmp_path / "demo.yaml"
+    recipe.write_text(
+        f"version: 1\nname: demo\nmodel: {MODEL}\ntasks: [count-colour]\ndata: {{samples: 48}}\n"
+        "rollout: {engine: hf}\narms:\n  rif: {method: {type: grpo, max_steps: 1}, filter: rif}\n"
+    )
+    command = [sys.executable, "-m", "cpt.cli", "filter", str(recipe), "--task", "count-colour", "--out"]
+    done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found = read_filter(tmp_path / "out" / "filter.parquet")
+    assert [prompt.task for prompt in found.prompts] == ["count-colour"] * 48
+    everything, kept = found.counts()
+    assert f"keeps {sum(kept)} of 48 prompts, {sum(kept) / 48:.1%}" in done.stdout
+    for passes, (n, own) in enumerate(zip(everything, kept, strict=True)):
+        (line,) = [line.split() for line in done.stdout.splitlines() if line.strip().startswith(f"{passes}/8")]
+        assert line[:4] == [f"{passes}/8", f"{passes / 8:.3f}", str(n), str(own)]
 
 
 def test_an_emptied_task_is_refused_before_training(pool: LocalPool, tmp_path: Path):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
+from cpt.filter_task import filter_stage
 from cpt.methods.filter_file import FilterFile, read_filter, write_filter
 from cpt.methods.filtering import RIF, Filter, PromptRollouts, emptied, histogram, select
 from cpt.plan import make_plan
@@ -164,6 +165,53 @@ def test_a_plan_with_a_filter_is_other_work_of_the_same_length(tmp_path):
     assert {stage.key for stage in rule}.isdisjoint(stage.key for stage in plain)
     assert plain[0].as_dict()["filter"] is None
     assert replace(rule[0], filter=None, key="") == replace(plain[0], key="")
+
+
+def test_a_plan_says_what_filters_sample(tmp_path):
+    import io
+
+    from rich.console import Console
+
+    from cpt.plan_table import print_plan
+
+    stream = io.StringIO()
+    recipe = load(tmp_path, "{type: rif, rollouts: 4, min_pass: 0.25, control: random_same_size}")
+    print_plan(make_plan(recipe), Console(file=stream, width=160))
+    line = next(line for line in stream.getvalue().splitlines() if line.startswith("filter"))
+    assert "pass rate 0.25 to 1, 4 rollouts a prompt, control random_same_size, 8192 + 8192 rollouts: rif" in line
+
+
+def test_an_arm_without_a_reward_filters_by_the_one_that_others_train_on(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        RECIPE.replace("FILTER", "rif").replace("arms:", "reward: [{type: accuracy, weight: 1.0}]\narms:")
+        + "  sft: {method: {type: sft, max_steps: 10}, filter: rif}\n"
+    )
+    rl, _, sft, _ = make_plan(load_recipe(path)).stages
+    assert sft.reward is None
+    assert sft.filter_reward == rl.filter_reward == rl.reward is not None
+
+
+# ---- alone
+
+
+def alone(tmp_path: Path, arms: str) -> Recipe:
+    path = tmp_path / "demo.yaml"
+    head = RECIPE.partition("arms:")[0].replace("which-row]", "which-row]\ngeneral: [exists]\ndata: {samples: 64}")
+    path.write_text(f"{head}arms:\n{arms}")
+    return load_recipe(path)
+
+
+def test_which_stage_cpt_filter_takes(tmp_path):
+    sft, grpo = "{type: sft, max_steps: 1, per_device_train_batch_size: 8}", "{type: grpo, max_steps: 1}"
+    arms = f"  sft: {{method: {sft}}}\n  grpo: {{method: {grpo}}}\n"
+    recipe = alone(tmp_path, arms + f"  rif: {{method: {grpo}, filter: {{type: rif, keep: solvable}}}}\n")
+    stage, note = filter_stage(recipe, "which-row")
+    assert (stage.arm, stage.task, stage.index, stage.filter.keep, note) == ("rif", "which-row", 2, "solvable", "")
+    stage, note = filter_stage(recipe, "exists", "sft")
+    assert (stage.arm, stage.task, stage.data_samples, stage.filter) == ("sft", "exists", 64, rif())
+    assert note == "arm sft has no filter; taking the defaults of rif"
+    assert filter_stage(alone(tmp_path, arms), "count-colour")[0].arm == "grpo"
 
 
 # ---- the file
