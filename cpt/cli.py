@@ -132,6 +132,27 @@ def evaluate(
     evaluate_folder(model, names, prompt, samples, out)
 
 
+@app.command(name="filter")
+def filter_(
+    recipe: RecipePath,
+    task: Annotated[str, typer.Option(help="A task of the recipe.")],
+    overrides: Overrides = None,
+    arm: Annotated[str | None, typer.Option(help="The arm whose filter it is. Default: the first with one.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="A Hugging Face folder to sample from. Default: the recipe's model.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for filter.parquet. Default: runs/<name of the recipe>-filter/<task>.")
+    ] = None,
+) -> None:
+    """Filter the training prompts of one task by a policy's rollouts; train nothing."""
+    from cpt.filter_task import filter_task
+    from cpt.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    filter_task(loaded, task, arm, policy, out or Path("runs") / f"{loaded.name}-filter" / task)
+
+
 @app.command()
 def tasks() -> None:
     """List the built-in tasks."""

@@ -14,7 +14,8 @@ from cpt.recipe import Full, LoRA
 if TYPE_CHECKING:
     from cpt.plan import RunPlan, StagePlan
 
-# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat.
+# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. A filter's rollout has
+# less.
 RECORD_BYTES = 200
 _TRAINED_BYTES = 4  # trained weights are float32 whatever the model's own precision
 # Numbers the optimizer keeps per trained number.
@@ -29,7 +30,8 @@ def estimate_bytes(plan: RunPlan) -> int | None:
     if plan.model.nbytes is None:
         return None
     checkpoints = max((checkpoint_bytes(stage) for stage in plan.stages), default=0)
-    return len(plan.stages) * plan.model.nbytes + checkpoints + plan.evaluated_samples() * RECORD_BYTES
+    sampled = sum(stage.data_samples * stage.filter.rollouts for stage in plan.stages if stage.filter)
+    return len(plan.stages) * plan.model.nbytes + checkpoints + (plan.evaluated_samples() + sampled) * RECORD_BYTES
 
 
 def checkpoint_bytes(stage: StagePlan) -> int:

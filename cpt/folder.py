@@ -90,6 +90,10 @@ class StageDir:
         return self.root / "metrics.jsonl"
 
     @property
+    def filter(self) -> Path:
+        return self.root / "filter.parquet"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from cpt.methods.filtering import RIF
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay, buffer, own_share
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
-from cpt.recipe.rewards import RewardSpec, reward_of
+from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
 from cpt.recipe.schema import GeneralTask, Model, Schedule, StageTask
 from cpt.types import PromptStyle
 
@@ -120,6 +121,8 @@ class StagePlan:
         finished: the tasks of the stages before, in order; without their rewards.
         sources: where replayed samples come from, and for a joint stage all samples.
         drift: what is measured on the finished policy; no part of the key.
+        filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
+        filter_reward: what the filter's rollouts are paid for; None for the task's own reward.
     """
 
     arm: str
@@ -151,6 +154,9 @@ class StagePlan:
     replay: AnyReplay | None = None
     sources: tuple[Source, ...] = ()
     drift: DriftPlan = DriftPlan()
+
+    filter: RIF | None = None
+    filter_reward: RewardSpec | None = None
 
     @property
     def from_base(self) -> bool:
@@ -326,6 +332,8 @@ def _plan_arm(
             replay=spec.replay,
             sources=work.sources,
             drift=_plan_drift(recipe, work, evaluation),
+            filter=spec.filter,
+            filter_reward=work.filter_reward if spec.filter else None,
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -341,6 +349,7 @@ class _Work:
     samples: int
     steps: int
     reward: RewardSpec | None
+    filter_reward: RewardSpec | None
     finished: tuple[Source, ...] = ()
     sources: tuple[Source, ...] = ()
 
@@ -353,7 +362,7 @@ def _work(recipe: Recipe, spec: ArmSpec) -> Iterator[_Work]:
     ]
     if spec.schedule == "joint":
         steps = sum(spec.method.steps(task.samples) for task in tasks)
-        yield _Work(len(tasks), JOINT, sum(task.samples for task in tasks), steps, None, sources=tuple(tasks))
+        yield _Work(len(tasks), JOINT, sum(task.samples for task in tasks), steps, None, None, sources=tuple(tasks))
         return
     for index, own in enumerate(tasks, start=1):
         finished = tuple(tasks[: index - 1]) if spec.schedule == "sequential" else ()
@@ -366,7 +375,8 @@ def _work(recipe: Recipe, spec: ArmSpec) -> Iterator[_Work]:
         # An epoch counts the stage's own samples, however many others stand between them.
         steps = spec.method.steps(math.ceil(own.samples / share))
         plain = tuple(replace(one, reward=None) for one in finished)
-        yield _Work(index, own.task, own.samples, steps, own.reward, plain, sources)
+        filtered = filter_reward_of(recipe, spec, recipe.tasks[index - 1])
+        yield _Work(index, own.task, own.samples, steps, own.reward, filtered, plain, sources)
 
 
 def replayed(sources: Sequence[Source], replay: AnyReplay) -> list[int]:
@@ -394,7 +404,10 @@ def _stage_key(stage: StagePlan) -> str:
     content["model"] = stage.model.content()
     del content["finished"]  # the parent's key says it
     # Work done before there was a choice of these is the same work.
-    for name, default in (("reward", None), ("schedule", "sequential"), ("replay", None), ("sources", [])):
+    defaults: dict[str, Any] = {"reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None}
+    if stage.filter is None:
+        del content["filter_reward"]
+    for name, default in defaults.items():
         if content[name] == default:
             del content[name]
     return content_hash(without_neutral(content))

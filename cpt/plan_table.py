@@ -66,7 +66,7 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(table)
-    for line in reward_lines(arms):
+    for line in [*reward_lines(arms), *filter_lines(arms)]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -80,3 +80,14 @@ def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
             if text is not None:
                 paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {stage.task}")
     return [f"reward      {text}: {', '.join(where)}" for text, where in paid.items()]
+
+
+def filter_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+    """One line for each filter with its arms: the rule, and how many completions it samples before each stage."""
+    found: dict[str, list[str]] = {}
+    for arm, stages in arms.items():
+        rule = stages[0].filter
+        if rule is not None:
+            sampled = " + ".join(str(stage.data_samples * rule.rollouts) for stage in stages)
+            found.setdefault(f"{rule.describe()}, {sampled} rollouts", []).append(arm)
+    return [f"filter      {text}: {', '.join(where)}" for text, where in found.items()]

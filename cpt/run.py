@@ -20,6 +20,7 @@ from cpt.types import PromptStyle, Record
 if TYPE_CHECKING:
     from cpt.cluster import Share
     from cpt.evaluate.evaluate import Questions
+    from cpt.folder import StageDir
     from cpt.recipe import Recipe, Rollout
     from cpt.rollout.pool import RolloutPool
 
@@ -110,6 +111,8 @@ class Run:
         from cpt.train.worker import TrainerDied, run_stage
 
         where = self.store.begin_stage(stage)
+        if stage.filter is not None:
+            self.filter(stage, start, where)
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
 
         def on_step(row: Mapping[str, Any]) -> None:
@@ -131,6 +134,21 @@ class Run:
             self.progress.message(f"{stage.label}: {note}")
         self.store.mark_trained(stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds)
         drop_checkpoints(where)
+
+    def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> None:
+        """Rollouts of the policy that the stage starts from choose its training samples. Done once, kept in a file."""
+        from cpt.models.load import load_processor
+        from cpt.train.data import own_samples
+        from cpt.train.filter import filtered
+
+        self._prepare_worker()
+        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "filter")
+        with self.store.phase("filter", arm=stage.arm, seed=stage.seed, stage=stage.index):
+            processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
+            samples = own_samples(stage)
+            kept = filtered(stage, samples, start_folder=start, out=where, pool=self.pool, processor=processor)
+        few = f", fewer than one batch of {stage.batch_samples}" if len(kept) < stage.batch_samples else ""
+        self.progress.message(f"{stage.label}: the filter keeps {len(kept)} of {len(samples)} training samples{few}")
 
     def evaluate(self, stage: StagePlan) -> None:
         """The policy that a stage has left, on every task of the recipe, by free generation."""

@@ -6,6 +6,7 @@ deviation and its advantage is 0, which is TRL's rule.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ def against_others(rewards_PG: torch.Tensor) -> torch.Tensor:
 def against_greedy(rewards_PG: torch.Tensor, greedy_P: torch.Tensor) -> torch.Tensor:
     """A = r − r(greedy completion of the same prompt) (ReMax: arXiv 2310.10505)."""
     return (rewards_PG - greedy_P.unsqueeze(1)).nan_to_num(nan=0.0)
+
+
+def one_reward(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """For each group, whether its rewards are all the same (or fewer than two are there). [P], bool."""
+    largest_P = rewards_PG.nan_to_num(nan=-math.inf).max(dim=1).values
+    smallest_P = rewards_PG.nan_to_num(nan=math.inf).min(dim=1).values
+    return largest_P <= smallest_P
 
 
 def _std(rewards: torch.Tensor, dim: int | None) -> torch.Tensor:

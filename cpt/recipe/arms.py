@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cpt.methods.filtering import RIF
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
 from cpt.recipe.errors import explain, nearest
@@ -31,6 +32,7 @@ class ArmSpec:
         family: the arm's name in the recipe; the points of one sweep share it.
         sweep: dotted path in the arm → this point's value; empty without a sweep.
         reward: the arm's own; None for the task's, or the recipe's (`cpt.recipe.rewards.reward_of`).
+        filter: which training samples are kept; None for all.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ArmSpec:
     reward: RewardSpec | None = None
     schedule: Schedule = "sequential"
     replay: AnyReplay | None = None
+    filter: RIF | None = None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -127,11 +130,14 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         reward=arm.reward,
         schedule=arm.schedule,
         replay=arm.replay,
+        filter=arm.filter,
     )
 
 
 def contradictions(spec: ArmSpec) -> Iterator[Problem]:
     """Settings of an arm that are right alone and wrong together, with the key to change."""
+    for key, message in spec.filter.problems() if spec.filter else ():
+        yield ("filter", key), message
     seen: set[str] = set()
     for i, setting in enumerate(spec.regularisers):
         at: KeyPath = ("regularisers", i)

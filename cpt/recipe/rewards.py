@@ -79,7 +79,12 @@ Reward = Annotated[RewardSpec, BeforeValidator(_written_out)]
 
 def reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
     """What an arm is paid for on a task; None for the task's own reward, and for methods without rollouts."""
-    return (arm.reward or task.reward or recipe.reward) if arm.method.needs_rollouts else None
+    return filter_reward_of(recipe, arm, task) if arm.method.needs_rollouts else None
+
+
+def filter_reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
+    """What a filter's rollouts are paid for, also in an arm whose method has no reward; None for the task's own."""
+    return arm.reward or task.reward or recipe.reward
 
 
 def include_sources(source: Source) -> None:
@@ -130,7 +135,7 @@ def _places(
     recipe: Recipe, arms: list[ArmSpec]
 ) -> Iterator[tuple[KeyPath, RewardSpec, list[StageTask], list[PromptStyle]]]:
     """Every `reward:` with the tasks and prompt styles that it is used on; none of these if nothing uses it."""
-    paid = [arm for arm in arms if arm.method.needs_rollouts]
+    paid = [arm for arm in arms if arm.method.needs_rollouts or arm.filter]
     plain = list(dict.fromkeys(arm.prompt for arm in paid if arm.reward is None))
     if recipe.reward is not None:
         yield ("reward",), recipe.reward, [task for task in recipe.tasks if task.reward is None], plain

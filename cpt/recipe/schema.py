@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from cpt.methods.filtering import Filter
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
 from cpt.methods.replay import Replay
@@ -178,6 +179,7 @@ class Arm(Strict):
     reward: Reward | None = None
     schedule: Schedule = "sequential"
     replay: Replay | None = None
+    filter: Filter | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(

@@ -11,6 +11,7 @@ from cpt.evaluate.stats import mean_or_nan
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
 from cpt.report.drift import drift_figure, drift_view
+from cpt.report.filtering import FilteredStage, filtered_stages, pass_rates
 from cpt.report.gates import caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
 from cpt.report.objective_plots import objective_weights
@@ -51,6 +52,8 @@ def build_report(run_dir: str | Path, *, trusted: bool = False) -> Path:
         found["rewards"] = rewards.as_dict()
         rewards_page = PAGE
         write_text_atomic(run.root / PAGE, render_study(rewards))
+    if filtered := filtered_stages(run):
+        found["filters"] = [stage.as_dict() for stage in filtered]
     write_json_atomic(run.root / "summary.json", found)
     page = run.root / "report.html"
     write_text_atomic(page, render(summary, rewards_page))
@@ -67,6 +70,7 @@ def _view(summary: Summary) -> dict[str, Any]:
     run = summary.run
     bars, phase_colours = time_bars(run)
     gates, bases = stage_gates(summary), task_gates(summary)
+    filtered = filtered_stages(run)
     return {
         "run": run,
         "summary": summary,
@@ -88,14 +92,17 @@ def _view(summary: Summary) -> dict[str, Any]:
         "bases": _bases(summary),
         "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},
         "drift": drift_view(summary),
-        "figures": _figures(summary, bars, phase_colours),
+        "figures": _figures(summary, bars, phase_colours, filtered),
+        "filtered": filtered,
         "cards": sample_cards(summary),
         "samples_per_task": sorted({len(ids) for arm in run.arms for ids in arm.scores.sample_ids.values() if ids}),
         "seconds": _total_seconds(run),
     }
 
 
-def _figures(summary: Summary, bars: Any, phase_colours: dict[str, str]) -> dict[str, Any]:
+def _figures(
+    summary: Summary, bars: Any, phase_colours: dict[str, str], filtered: list[FilteredStage]
+) -> dict[str, Any]:
     from markupsafe import Markup
 
     drawn: dict[str, str] = {}
@@ -106,6 +113,7 @@ def _figures(summary: Summary, bars: Any, phase_colours: dict[str, str]) -> dict
         drawn[f"drift_{scoring}"] = drift_figure(summary, scoring)
     drawn["learning"] = plots.learning_curves(summary.run)
     drawn["objectives"] = objective_weights(summary.run)
+    drawn["filter"] = pass_rates(summary.run, filtered)
     drawn["gap"] = plots.logprob_gap(summary.run)
     drawn["time"] = plots.time_budget(bars, phase_colours)
     return {name: Markup(svg) for name, svg in drawn.items()}

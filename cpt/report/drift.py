@@ -44,10 +44,11 @@ class Point:
 
 def drift_view(summary: Summary) -> dict[str, Any]:
     """What the page's template shows; no `rows` where nothing was measured."""
-    rows = [
-        {"arm": item.arm, "stage": stage, "task": task, "cells": _cells(item, stage)}
+    rows: list[dict[str, Any]] = [
+        {"arm": item.arm, "stage": stage, "task": found.plan["task"], "cells": _cells(item, stage)}
         for item in summary.arms
-        for stage, task in enumerate(summary.run.tasks, start=1)
+        for (seed, stage), found in sorted(item.arm.stages.items())
+        if seed == item.arm.seeds[0]
     ]
     measured = any(cell["value"] for row in rows for cell in row["cells"])
     return {

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather
 from trl import GRPOConfig
 
-from cpt.methods.advantages import Baseline, advantages
+from cpt.methods.advantages import Baseline, advantages, one_reward
 
 if TYPE_CHECKING:
     # The mixin stands before TRL's trainer in a class's bases.
@@ -91,6 +91,8 @@ class Advantages(_Trainer):
         found = advantages(self.baseline, rewards_PG, scale=self.scale_rewards, greedy_P=greedy_P).reshape(-1)
         if greedy is not None:  # TRL asks whether a group has one reward, which a group of one always has
             self._metrics["train"]["frac_reward_zero_std"][-1] = (found == 0).float().mean().item()
+        elif self.scale_rewards == "batch":  # TRL asks whether the whole batch has one reward
+            self._metrics["train"]["frac_reward_zero_std"][-1] = one_reward(rewards_PG).float().mean().item()
         return found
 
 

@@ -186,7 +186,7 @@ def grpo_trainer(
     pool: RolloutPool,
     peft_config: Any = None,
 ) -> StageGRPOTrainer:
-    """A trainer over the stage's samples, rewarded as the stage says.
+    """A trainer over `samples`, rewarded as the stage says.
 
     Args:
         own: the stage's own samples.

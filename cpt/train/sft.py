@@ -51,7 +51,7 @@ def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:
 def sft_trainer(
     stage: StagePlan, own: Sequence[Sample], policy: Any, processor: Any, checkpoints: Path, peft_config: Any = None
 ) -> StageSFTTrainer:
-    """A trainer over the stage's samples, supervising `stage.method.target_style`.
+    """A trainer over `samples`, supervising `stage.method.target_style`.
 
     Args:
         own: the stage's own samples.

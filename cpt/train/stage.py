@@ -48,18 +48,21 @@ def train_stage(
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued,
-            and drift.parquet.
-        pool: rollout engines; needed by methods that sample, and to measure drift, which is left out without them.
+            drift.parquet, and filter.parquet for a filter that has not chosen the samples yet.
+        pool: rollout engines; needed by methods and filters that sample, and to measure drift, which is left out
+            without them.
             Whoever uses them next must push: what weights they are left with is not defined.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
-        ValueError: a setting that the model or the trainer does not allow.
+        ValueError: a setting that the model or the trainer does not allow, or a filter that keeps no sample.
         FloatingPointError: the training diverged.
     """
     from cpt.models.export import save_policy
+    from cpt.models.load import load_processor
     from cpt.train.data import own_samples
     from cpt.train.drift import measure_drift
+    from cpt.train.filter import filtered
     from cpt.train.plugins import StagePlugins
     from cpt.train.resume import last_checkpoint
 
@@ -74,7 +77,14 @@ def train_stage(
         seconds[name], clock = now - clock, now
 
     found = last_checkpoint(out.checkpoints)
-    own = own_samples(stage)
+    own = filtered(
+        stage,
+        own_samples(stage),
+        start_folder=start_folder,
+        out=out,
+        pool=pool,
+        processor=load_processor(start_folder, trust_remote_code=stage.model.trust_remote_code),
+    )
     trainer = _trainer(stage, own, Path(start_folder), out, pool)
     _instrument(trainer, stage, out, found.step, on_step)
     plugins = StagePlugins(stage, own, Path(start_folder), out, trainer.processing_class, found.step)
@@ -106,14 +116,14 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     from cpt.models.load import load_policy, load_processor
     from cpt.train.settings import stage_seed, weights_dtype
 
-    _seed(stage_seed(stage))
     trust = stage.model.trust_remote_code
     adapter = None
     if stage.tuning.type == "lora" and stage.tuning.between_stages == "continue":
         adapter = adapter_beside(start)
     weights = start if adapter is None else Path(stage.model.path)
-    policy: Any = load_policy(weights, dtype=weights_dtype(stage), trust_remote_code=trust)
     processor = load_processor(start, trust_remote_code=trust)
+    _seed(stage_seed(stage))
+    policy: Any = load_policy(weights, dtype=weights_dtype(stage), trust_remote_code=trust)
     peft_config = None
     if stage.tuning.type == "full":
         freeze_parts(policy, stage.freeze)

@@ -30,7 +30,7 @@ def random_model(folder: Path) -> Path:
 def planned(
     model: Path, method: dict[str, Any], *, tasks: Sequence[str] = ("count-colour",), **settings: Any
 ) -> list[StagePlan]:
-    """The stages of a recipe with one arm. `settings`: tuning, freeze, samples, prompt."""
+    """The stages of a recipe with one arm. `settings`: tuning, freeze, samples, prompt, filter."""
     recipe = Recipe.model_validate(
         {
             "version": 1,
@@ -44,7 +44,7 @@ def planned(
             "data": {"samples": settings.get("samples", 24)},
             "drift": {"samples": 0},
             "prompt": settings.get("prompt", "direct"),
-            "arms": {"arm": {"method": method}},
+            "arms": {"arm": {"method": method, "filter": settings.get("filter")}},
         }
     )
     return make_plan(recipe).stages

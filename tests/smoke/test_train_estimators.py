@@ -164,6 +164,24 @@ def test_two_steps_with_the_advantages_of_the_definition(name: str, trained: Cal
     assert digest(seen.out.policy) != digest(base)
 
 
+class PaidByQuestion(Paid):
+    """Whatever is said to a question earns the same, and another question's answers earn something else."""
+
+    def reward(self, sample: Sample, completion: str, prompt: Any) -> Score:
+        return Score(sum(map(ord, sample.id)) % 7 / 7, {}, completion)
+
+
+@pytest.mark.parametrize("name", ["grpo", "grpo by the batch", "rloo", "remax of two"])
+def test_groups_of_one_reward_are_counted_whatever_the_estimator(
+    name: str, base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cpt.tasks.get_task", lambda _: PaidByQuestion([]))
+    train_stage(stage_of(base, name, max_steps=1), start_folder=base, out=StageDir(tmp_path), pool=pool)
+    (row,) = rows(StageDir(tmp_path))
+    assert row["reward_std"] > 0
+    assert row["frac_zero_std"] == 1
+
+
 @pytest.mark.parametrize("name", ["grpo", "grpo by the batch", "grpo without std"])
 def test_grpos_advantages_are_trls_to_the_last_bit(name: str, trained: Callable[[str], Seen]):
     assert trained(name).advantages == trained(name).theirs

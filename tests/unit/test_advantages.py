@@ -14,6 +14,7 @@ from cpt.methods.advantages import (  # noqa: E402
     against_greedy,
     against_group_mean,
     against_others,
+    one_reward,
 )
 
 NAN = math.nan
@@ -80,6 +81,11 @@ def test_what_has_no_reward_counts_in_nothing():
     close(against_group_mean(rewards, "group"), [[unit, -unit, 0.0], none, none])
     close(against_others(rewards), [[1.0, -1.0, 0.0], none, none])
     close(against_greedy(rewards, torch.tensor([1.0, NAN, 0.0])), [[0.0, -1.0, 0.0], none, none])
+
+
+def test_groups_of_one_reward():
+    rewards = torch.tensor([[0.3, 0.3, 0.3], [0.3, 0.3, 0.4], [NAN, 0.3, NAN], [NAN, NAN, NAN], [NAN, 0.1, 0.2]])
+    assert one_reward(rewards).tolist() == [True, False, True, True, False]
 
 
 def test_by_name():

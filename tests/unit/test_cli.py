@@ -190,6 +190,23 @@ def test_eval_checks_its_input_and_hands_over(recipe, calls, capfd):
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "count-color"], "there is no task 'count-color' in this recipe; did you mean 'count-colour'?"),
+        (["--task", "parity"], "there is no task 'parity' in this recipe"),  # one of cpt's, but not the recipe's
+        (["--task", "exists", "--arm", "grop"], "there is no arm 'grop'; did you mean 'grpo'?"),
+        (["--task", "exists", "--policy", "./nowhere"], "model folder ./nowhere does not exist"),
+        (["--task", "exists", "arms.grpo.filter.type=rff"], "unknown value 'rff'; did you mean 'rif'?"),
+    ],
+)
+def test_filter_refuses_bad_input_in_one_line(recipe, calls, capfd, arguments, message):
+    assert cpt("filter", recipe, *arguments) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert message in line
+    assert not calls  # nothing of a run was imported
+
+
 def test_tasks_lists_all_of_them(capfd):
     from cpt.tasks import task_names
 
@@ -203,7 +220,9 @@ def test_help_and_version(capfd):
     assert capfd.readouterr().out == f"cpt {__version__}\n"
     assert cpt("--help") == 0
     shown = capfd.readouterr().out
-    assert all(f"\n  {name} " in shown for name in ("run", "plan", "report", "eval", "tasks", "doctor", "model"))
+    assert all(
+        f"\n  {name} " in shown for name in ("run", "plan", "report", "eval", "filter", "tasks", "doctor", "model")
+    )
     assert cpt("nonsense") == 2
 
 

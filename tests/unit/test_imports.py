@@ -38,7 +38,7 @@ LAYERS = [
     ["cpt.report", "cpt.progress"],
     ["cpt.cluster"],
     ["cpt.run", "cpt.build_model"],
-    ["cpt.evaluate_folder"],
+    ["cpt.evaluate_folder", "cpt.filter_task"],
     ["cpt.doctor", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file cpt.rewards_study"],
     ["cpt.cli"],
 ]

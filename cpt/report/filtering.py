@@ -1,0 +1,142 @@
+"""What filters kept: keep rate and pass rates of every filtered stage, from its filter.parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpt.evaluate.stats import mean_or_nan
+from cpt.methods.filter_file import FilterFile, read_filter
+from cpt.methods.filtering import RIF
+from cpt.report.load import NO_VARIANCE, ArmRun, RunData, StageRun
+from cpt.report.style import GRID, arm_colours, plotting, to_svg
+from cpt.store import RunStore
+
+_PANEL = (10.4, 1.75)  # inches: width of the page, height of an arm's row
+
+
+@dataclass(frozen=True)
+class FilteredStage:
+    """One filtered stage, its seeds together.
+
+    Attributes:
+        everything, kept: prompts by right completions, none to all of them; equally long.
+        scarce: a seed has fewer kept prompts than a batch holds.
+        wasted: share of completions in training whose group has one reward, mean over steps; None without rollouts.
+    """
+
+    arm: ArmRun
+    index: int
+    task: str
+    rule: RIF
+    everything: tuple[int, ...]
+    kept: tuple[int, ...]
+    scarce: bool
+    wasted: float | None
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that were asked."""
+        return sum(self.everything)
+
+    @property
+    def keep_rate(self) -> float:
+        """Share of them that was kept."""
+        return sum(self.kept) / self.prompts
+
+    @property
+    def pass_rate(self) -> float:
+        """Mean pass rate over all of them."""
+        return _pass_rate(self.everything)
+
+    @property
+    def kept_pass_rate(self) -> float | None:
+        """Mean pass rate over the kept ones."""
+        return _pass_rate(self.kept) if any(self.kept) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "arm": self.arm.name,
+            "stage": self.index,
+            "task": self.task,
+            "filter": self.rule.model_dump(mode="json"),
+            "prompts": self.prompts,
+            "keep_rate": self.keep_rate,
+            "prompts_by_passes": list(self.everything),
+            "kept_by_passes": list(self.kept),
+            "frac_zero_std": self.wasted,
+        }
+
+
+def filtered_stages(run: RunData) -> list[FilteredStage]:
+    """Every stage of an arm with a filter that has sampled already, arm by arm. ValueError for a damaged file."""
+    found = []
+    for arm in run.arms:
+        for index, task in enumerate(run.tasks, start=1):
+            stages = [arm.stages[seed, index] for seed in arm.seeds]
+            files = [file for stage in stages if (file := _evidence(run, stage)) is not None]
+            if files:
+                found.append(_filtered_stage(arm, index, task, stages, files))
+    return found
+
+
+def _evidence(run: RunData, stage: StageRun) -> FilterFile | None:
+    plan = stage.plan
+    path = RunStore(run.root).stage_dir(plan["arm"], plan["seed"], plan["index"], plan["task"]).filter
+    if plan.get("filter") is None or not path.exists():
+        return None
+    file = read_filter(path)
+    return file if file.key == plan["key"] else None
+
+
+def _filtered_stage(
+    arm: ArmRun, index: int, task: str, stages: Sequence[StageRun], files: Sequence[FilterFile]
+) -> FilteredStage:
+    wasted = [float(row[NO_VARIANCE]) for s in stages for row in s.metrics if row.get(NO_VARIANCE) is not None]
+    counts = [file.counts() for file in files]
+    return FilteredStage(
+        arm=arm,
+        index=index,
+        task=task,
+        rule=files[0].rule,
+        everything=_summed([everything for everything, _ in counts]),
+        kept=_summed([kept for _, kept in counts]),
+        scarce=any(sum(file.kept) < stages[0].plan["batch_samples"] for file in files),
+        wasted=mean_or_nan(wasted) if wasted else None,
+    )
+
+
+def pass_rates(run: RunData, stages: Sequence[FilteredStage]) -> str:
+    """Histograms of pass rates as SVG, a row per arm and a column per stage; the kept part in the arm's colour."""
+    if not stages:
+        return ""
+    from matplotlib.figure import Figure
+
+    arms = list(dict.fromkeys(stage.arm.name for stage in stages))
+    colours = arm_colours(run)
+    with plotting():
+        figure = Figure(figsize=(_PANEL[0], _PANEL[1] * len(arms) + 0.4), layout="constrained")
+        for stage in stages:
+            row = arms.index(stage.arm.name)
+            axes = figure.add_subplot(len(arms), len(run.tasks), row * len(run.tasks) + stage.index)
+            places = range(len(stage.everything))
+            axes.bar(places, stage.everything, color=GRID, width=0.86)
+            axes.bar(places, stage.kept, color=colours[stage.arm.name], width=0.86)
+            axes.grid(visible=False, axis="x")
+            axes.locator_params(axis="both", integer=True, nbins=6)
+            axes.set_title(f"{stage.index}  {stage.task}" if row == 0 else "")
+            if stage.index == 1:
+                axes.set_ylabel(stage.arm.label)
+            if row == len(arms) - 1:
+                axes.set_xlabel(f"right of {len(stage.everything) - 1}")
+        return to_svg(figure, "filter")
+
+
+def _summed(counts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*counts, strict=True)))
+
+
+def _pass_rate(counts: Sequence[int]) -> float:
+    return sum(passes * n for passes, n in enumerate(counts)) / (sum(counts) * (len(counts) - 1))

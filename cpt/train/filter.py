@@ -1,0 +1,128 @@
+"""A stage's training samples as its filter leaves them: rollouts of the policy that the stage starts from.
+
+The driver calls `filtered` first, so that its time and progress show; the training process calls it again and finds the
+file. The number of optimizer steps stays what was planned over all samples: with fewer of them the stage cycles
+through the kept ones, so that a filtered arm differs from a plain one in the prompts alone, not in the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.methods.filter_file import FilterFile, read_filter, write_filter
+from cpt.methods.filtering import PromptRollouts, emptied, select
+from cpt.rollout.encode import encode_prompts
+from cpt.rollout.engine import request_seed
+from cpt.tasks import get_task
+from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.train.data import checked_prompt
+from cpt.train.reward import reward_function
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+
+if TYPE_CHECKING:
+    from cpt.folder import StageDir
+    from cpt.plan import StagePlan
+    from cpt.rollout.pool import RolloutPool
+
+
+def filtered(
+    stage: StagePlan,
+    samples: Sequence[Sample],
+    *,
+    start_folder: str | Path,
+    out: StageDir,
+    pool: RolloutPool | None,
+    processor: Any,
+) -> list[Sample]:
+    """The samples that the stage trains on, in their order; all of them without a filter.
+
+    What was seen of every prompt is in `out.filter`. A file with this stage's key there is read, and nothing sampled.
+
+    Args:
+        start_folder: the policy the stage starts from. The pool is left with its weights.
+        processor: its Hugging Face processor.
+
+    Raises:
+        ValueError: the filter keeps no sample, or there is no pool to sample with.
+    """
+    if stage.filter is None:
+        return list(samples)
+    found = read_filter(out.filter) if out.filter.exists() else None
+    ids = [sample.id for sample in samples]
+    if found is None or found.key != stage.key or [prompt.sample_id for prompt in found.prompts] != ids:
+        if pool is None:
+            raise ValueError(f"{stage.label}: the filter needs a rollout pool")
+        version = pool.push_folder(start_folder, f"{stage.parent_key}:final")  # as the stage before was evaluated
+        prompts = roll_out(stage, samples, pool=pool, version=version, processor=processor)
+        kept = select(stage.filter, prompts, f"{stage.seed}/{stage.index}")
+        found = FilterFile(stage.key, stage.filter, prompts, kept)
+        write_filter(out.filter, found)
+    if not any(found.kept):
+        raise ValueError(f"{stage.label}: {emptied(stage.filter, found.prompts, stage.task)}")
+    return [sample for sample, kept in zip(samples, found.kept, strict=True) if kept]
+
+
+def roll_out(
+    stage: StagePlan, samples: Sequence[Sample], *, pool: RolloutPool, version: str, processor: Any
+) -> list[PromptRollouts]:
+    """`stage.filter.rollouts` completions of every sample by the weights `version`, scored and rewarded.
+
+    Prompts, length limit and reward are those of the stage's training. An arm without rollouts (SFT) has no reward of
+    its own in training; it takes the one that the recipe pays other arms.
+    """
+    rule = stage.filter
+    assert rule is not None
+    requests = filter_requests(stage, samples, processor)
+    limit = completion_limit(stage)
+    params = SamplingParams(limit, rule.temperature, rule.rollouts)
+    groups = pool.generate(requests, params, version=version)
+    flat = [(sample, one) for sample, group in zip(samples, groups, strict=True) for one in group]
+    paid = {source.task: source.reward for source in stage.sources} | {stage.task: stage.filter_reward}
+    pay = reward_function(stage.prompt, paid, limit)
+    rewards = pay(
+        [one.text for _, one in flat],
+        [sample for sample, _ in flat],
+        [one.token_ids for _, one in flat],
+        finish_reason=[one.finish_reason for _, one in flat],
+    )
+    size = rule.rollouts
+    return [
+        _scored(stage, sample, group, rewards[i * size : (i + 1) * size])
+        for i, (sample, group) in enumerate(zip(samples, groups, strict=True))
+    ]
+
+
+def filter_requests(stage: StagePlan, samples: Sequence[Sample], processor: Any) -> list[GenerationRequest]:
+    """One request per sample, with a stream of its own: `filter_seed`."""
+    chats = [checked_prompt(get_task(sample.task), sample, stage.prompt) for sample in samples]
+    ids = encode_prompts(processor, chats, [sample.images for sample in samples])
+    return [
+        GenerationRequest(prompt, sample.images, filter_seed(stage, sample.id))
+        for prompt, sample in zip(ids, samples, strict=True)
+    ]
+
+
+def filter_seed(stage: StagePlan, sample_id: str) -> int:
+    """Seed of a sample's rollouts, from the run's seed, the stage's position and the sample; the same for every arm.
+
+    The k-th completion draws from the k-th stream of its request (`cpt.rollout.engine`), so this and k decide it,
+    whatever else is in the call. Training draws from other streams, which know the step and the row
+    (`cpt.rollout.trl`): there a kept prompt may still, by chance, earn one reward eight times.
+    """
+    return request_seed("filter", stage.seed, stage.index, sample_id)
+
+
+def completion_limit(stage: StagePlan) -> int:
+    """Tokens per rollout: training's, or for a method without rollouts what its policy's styles take."""
+    styles = stage.method.styles(stage.prompt)
+    return stage.max_completion_length or max(MAX_COMPLETION_TOKENS[style] for style in styles)
+
+
+def _scored(
+    stage: StagePlan, sample: Sample, group: Sequence[Completion], rewards: Sequence[float | None]
+) -> PromptRollouts:
+    task = get_task(sample.task)
+    right = [task.score(sample, one.text, stage.prompt).parts["strict"] == 1 for one in group]
+    return PromptRollouts(sample.id, sample.task, tuple(one.text for one in group), tuple(rewards), tuple(right))

@@ -1,0 +1,97 @@
+"""What the report says of filters: keep rates by hand, the histogram, and nothing where nobody filters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import Arm, Plan, Recipe, Stage, make_run
+
+from cpt.methods.filter_file import FilterFile, write_filter
+from cpt.methods.filtering import RIF, PromptRollouts
+from cpt.report.build import build_report
+from cpt.report.filtering import filtered_stages
+from cpt.report.load import load_run
+from cpt.store import RunStore
+
+EVIL = "<script>alert(1)</script>"
+
+
+@dataclass(frozen=True)
+class Filtered(Stage):
+    """A planned stage of an arm with a filter."""
+
+    filter: dict[str, Any] = field(default_factory=dict)
+    batch_samples: int = 2
+
+
+def evidence(key: str, rule: RIF, rights: list[str], kept: list[bool]) -> FilterFile:
+    prompts = []
+    for number, right in enumerate(rights):
+        bits = tuple(bit == "1" for bit in right)
+        prompts.append(PromptRollouts(str(number), "a", (EVIL,) * len(bits), tuple(map(float, bits)), bits))
+    return FilterFile(key, rule, prompts, kept)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunStore:
+    """Two filtered stages, one of them trained; the file in a stage of the other arm belongs to none."""
+    rule = RIF(type="rif", rollouts=2, keep="learnable", control="random_same_size")
+    stages = [
+        Filtered(arm, arm, {}, 0, i, task, {"type": "grpo"}, filter=rule.model_dump() if arm == "rif" else None)
+        for arm in ("grpo", "rif")
+        for i, task in enumerate(("a", "b"), start=1)
+    ]
+    store = RunStore(tmp_path).open_or_create(Recipe("name: x\narms:\n  grpo: {}\n  rif: {}\n"))
+    store.write_plan(Plan(["a", "b"], [], stages))
+    first, second = stages[2:]
+    write_filter(
+        store.begin_stage(first).filter,
+        evidence(first.key, rule, ["00", "01", "10", "11", "11"], [False, True, False, True, False]),
+    )
+    for step, share in ((1, 0.5), (2, 0.25)):
+        store.append_metrics(first, {"step": step, "reward": 0.5, "frac_zero_std": share})
+    write_filter(store.begin_stage(second).filter, evidence(second.key, rule, ["01", "00"], [True, False]))
+    write_filter(store.begin_stage(stages[0]).filter, evidence("another", rule, ["01"], [True]))
+    store.close()
+    return store
+
+
+def test_numbers_by_hand(run: RunStore):
+    first, second = filtered_stages(load_run(run.root))
+    assert (first.arm.name, first.index, first.task) == ("rif", 1, "a")
+    assert (first.everything, first.kept) == ((1, 2, 2), (0, 1, 1))
+    assert first.keep_rate == pytest.approx(0.4)
+    assert first.pass_rate == pytest.approx((2 * 0.5 + 2 * 1) / 5)
+    assert first.kept_pass_rate == pytest.approx(0.75)
+    assert first.wasted == pytest.approx(0.375)
+    assert not first.scarce
+    assert second.scarce and second.wasted is None
+
+
+def test_the_page_and_the_summary_show_them(run: RunStore):
+    page = build_report(run.root).read_text(encoding="utf-8")
+    assert '<section id="filter">' in page and '<a href="#filter">' in page
+    assert "random_same_size" in page and "40.0 %" in page and "fewer than a batch" in page
+    assert 'aria-label="Training prompts by pass rate, kept and dropped"' in page
+    assert EVIL not in page
+    found = json.loads(run.summary_path.read_text())["filters"]
+    assert [one["stage"] for one in found] == [1, 2]
+    assert found[0]["kept_by_passes"] == [0, 1, 1]
+    assert found[0]["filter"]["control"] == "random_same_size"
+
+
+def test_a_run_without_filters_says_nothing_of_them(tmp_path: Path):
+    make_run(tmp_path, [Arm("grpo", "grpo")])
+    assert 'id="filter"' not in build_report(tmp_path).read_text(encoding="utf-8")
+    assert "filters" not in json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_a_damaged_file_is_named(run: RunStore):
+    path = next(run.root.glob("arms/rif/*/01-a/filter.parquet"))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"filter\.parquet: not a whole parquet file"):
+        build_report(run.root)
