@@ -53,10 +53,8 @@ def test_the_loss_covers_the_whole_completion_and_nothing_else(base: Path, tmp_p
     (stage,) = planned(base, SFT, prompt="think")
     stage = on_task(stage, task)
     processor = load_processor(base)
-    trainer = sft_trainer(stage, own_samples(stage), load_policy(base), processor, tmp_path)
-    batch = next(iter(trainer.get_train_dataloader()))
     sample = get_task(task).samples("train", 24)
-    trainer = sft_trainer(stage, get_task(task), sample, load_policy(base), processor, tmp_path)
+    trainer = sft_trainer(stage, own_samples(stage), load_policy(base), processor, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     targets = {f"{get_task(task).target(s, 'policy', 'think')} <|im_end|>" for s in sample}
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
