@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
@@ -82,6 +84,7 @@ class StagePlan:
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
+        kl: nearness to a reference policy, its folder absolute; None for no such term.
     """
 
     arm: str
@@ -108,6 +111,7 @@ class StagePlan:
     key: str = ""
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    kl: KL | None = None
 
     @property
     def label(self) -> str:
@@ -274,10 +278,22 @@ def _plan_arm(
             parent_key=parent,
             regularisers=spec.regularisers,
             reward=reward_of(recipe, spec, task),
+            kl=_plan_kl(spec.kl),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
     return stages
+
+
+def _plan_kl(setting: KL | None) -> KL | None:
+    """The setting with its reference's folder absolute. ValueError if that is missing or damaged."""
+    if setting is None or setting.path is None:
+        return setting
+    found = locate.locate_model(setting.path)
+    if isinstance(found, str):
+        return setting
+    locate.check_model_folder(found)
+    return setting.model_copy(update={"path": str(found.resolve())})
 
 
 def _stage_key(stage: StagePlan) -> str:
@@ -287,6 +303,10 @@ def _stage_key(stage: StagePlan) -> str:
     content["model"] = stage.model.content()
     if stage.reward is None:
         del content["reward"]  # work done before there was a choice of rewards is the same work
+    if stage.kl is None:
+        del content["kl"]
+    elif stage.kl.path is not None and isinstance(found := locate.locate_model(stage.kl.path), Path):
+        content["kl"]["path"] = locate.fingerprint(found)
     return content_hash(without_neutral(content))
 
 

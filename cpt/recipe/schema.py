@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from cpt.methods.kl import KL
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
 from cpt.recipe.registry import Method
@@ -159,6 +160,7 @@ class Arm(Strict):
     freeze: list[Frozen] | None = None
     reward: Reward | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
+    kl: KL | None = None
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
         default_factory=dict
