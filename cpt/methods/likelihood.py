@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from cpt.methods.plugin import Batch
 
 
-def completion_logits(
-    model: Callable[..., Any], batch: Batch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def completion_logits(model: Callable[..., Any], batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits [N, V] that predict the N completion tokens, their ids [N], and their rows in the batch [N].
 
     Costs a forward pass, unless the batch has this model's logits already (`Batch.shared`).

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
 
 class Means:
     """Means of what was noted since they were last read; a name without news keeps its value."""
@@ -10,8 +15,8 @@ class Means:
         self.last = dict.fromkeys(names, 0.0)
         self.noted: dict[str, list[float]] = {name: [] for name in names}
 
-    def note(self, **values: float) -> None:
-        """One micro-batch's values; all micro-batches count the same."""
+    def note(self, **values: float | torch.Tensor) -> None:
+        """One micro-batch's numbers; all micro-batches count the same."""
         for name, value in values.items():
             self.noted[name].append(float(value))
 

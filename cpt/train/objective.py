@@ -128,7 +128,7 @@ class PolicyPlugins(PluginMixin):
     def _added_to(self, rollouts: Mapping[str, Any]) -> torch.Tensor:
         batch = replace(rollout_batch(rollouts), shared={})
         logps, mask = rollouts["old_per_token_logps"], rollouts["completion_mask"]
-        total = logps.new_zeros(len(logps))
+        total: torch.Tensor = logps.new_zeros(len(logps))
         for name in sorted(self.paying):
             added = self.plugins[name].reward(batch, logps, mask)
             total = total if added is None else total + added
