@@ -65,6 +65,7 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
         ("practice", pretrain.PRACTICE, pretrain.PRACTICE_RATE),
         ("the habits", pretrain.HABITS, pretrain.HABIT_RATE),
         ("sums", pretrain.POLISH, pretrain.POLISH_RATE),
+        ("colours and choices", pretrain.FINISH, pretrain.FINISH_RATE),
     )
     for name, lessons, rate in courses:
         with _bar(f"base training: {name}", sum(lesson.steps for lesson in lessons)) as advance:
@@ -164,7 +165,7 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         lessons=pretrain.WORLD[:-1],
         world_steps=pretrain.WORLD[-1].steps,
         practice_steps=sum(lesson.steps for lesson in pretrain.PRACTICE),
-        habit_steps=sum(lesson.steps for lesson in (*pretrain.HABITS, *pretrain.POLISH)),
+        habit_steps=sum(lesson.steps for lesson in (*pretrain.HABITS, *pretrain.POLISH, *pretrain.FINISH)),
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

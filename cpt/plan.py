@@ -10,9 +10,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from cpt.methods.filtering import RIF
+from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay, buffer, own_share
 from cpt.models import locate
@@ -123,6 +125,7 @@ class StagePlan:
         drift: what is measured on the finished policy; no part of the key.
         filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
         filter_reward: what the filter's rollouts are paid for; None for the task's own reward.
+        kl: nearness to a reference policy, its folder absolute; None for no such term.
     """
 
     arm: str
@@ -154,9 +157,9 @@ class StagePlan:
     replay: AnyReplay | None = None
     sources: tuple[Source, ...] = ()
     drift: DriftPlan = DriftPlan()
-
     filter: RIF | None = None
     filter_reward: RewardSpec | None = None
+    kl: KL | None = None
 
     @property
     def from_base(self) -> bool:
@@ -334,6 +337,7 @@ def _plan_arm(
             drift=_plan_drift(recipe, work, evaluation),
             filter=spec.filter,
             filter_reward=work.filter_reward if spec.filter else None,
+            kl=_plan_kl(spec.kl),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -397,19 +401,37 @@ def _plan_drift(recipe: Recipe, work: _Work, evaluation: EvaluationPlan) -> Drif
     return DriftPlan(groups, {name: min(recipe.drift.samples, evaluation.samples[name]) for name in asked})
 
 
+def _plan_kl(setting: KL | None) -> KL | None:
+    """The setting with its reference's folder absolute. ValueError if that is missing or damaged."""
+    if setting is None or setting.path is None:
+        return setting
+    found = locate.locate_model(setting.path)
+    if isinstance(found, str):
+        return setting
+    locate.check_model_folder(found)
+    return setting.model_copy(update={"path": str(found.resolve())})
+
+
+# What plans once did not have, and what it is where it plays no part: work done before is the same work.
+_ADDED: dict[str, Any] = {
+    "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None,
+}  # fmt: skip
+
+
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
     for name in ("arm", "family", "sweep", "key", "drift"):
         del content[name]
     content["model"] = stage.model.content()
     del content["finished"]  # the parent's key says it
-    # Work done before there was a choice of these is the same work.
-    defaults: dict[str, Any] = {"reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None}
     if stage.filter is None:
         del content["filter_reward"]
-    for name, default in defaults.items():
+    for name, default in _ADDED.items():
         if content[name] == default:
             del content[name]
+    path = None if stage.kl is None else stage.kl.path
+    if path is not None and isinstance(found := locate.locate_model(path), Path):
+        content["kl"]["path"] = locate.fingerprint(found)
     return content_hash(without_neutral(content))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -11,21 +13,41 @@ if TYPE_CHECKING:
     from cpt.methods.plugin import Batch
 
 
-def completion_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [N, V] that predict the N completion tokens, their ids [N], and their rows in the batch [N]."""
-    targets = batch.labels[:, 1:]
-    chosen = targets != -100
-    logits = model(**batch.inputs).logits[:, :-1][chosen]
-    return logits, targets[chosen], chosen.nonzero()[:, 0]
+def completion_logits(model: Callable[..., Any], batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits [N, V] that predict the N completion tokens, their ids [N], and their rows in the batch [N].
+
+    Costs a forward pass, unless the batch has this model's logits already (`Batch.shared`).
+    """
+    predicting = batch.predicting
+
+    def logits() -> torch.Tensor:
+        found: torch.Tensor = model(**batch.inputs).logits[:, :-1][predicting]
+        return found
+
+    known = logits if batch.shared is None else batch.shared.setdefault(model, cache(logits))
+    return known(), batch.labels[:, 1:][predicting], predicting.nonzero()[:, 0]
+
+
+def token_logps(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [N] of `ids` [N] under `logits` [N, V], in float32."""
+    import torch
+
+    return torch.log_softmax(logits.float(), dim=-1).gather(1, ids[:, None])[:, 0]
+
+
+def row_sums(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Sum of `values` [N] over each of `count` rows [count]; 0 for a row without tokens."""
+    import torch
+
+    return torch.zeros(count, dtype=values.dtype, device=values.device).index_add(0, rows, values)
 
 
 def row_means(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
     """Mean of `values` [N] over each of `count` rows [count]; 0 for a row without tokens."""
     import torch
 
-    sums = torch.zeros(count, dtype=values.dtype, device=values.device).index_add(0, rows, values)
     tokens = torch.bincount(rows, minlength=count).clamp(min=1)
-    return sums / tokens
+    return row_sums(values, rows, count) / tokens
 
 
 def nll(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -21,7 +21,7 @@ class LwF(Setting):
     not shrink with it (arXiv 1503.02531, section 2). The previous policy is the one that the stage started from.
     """
 
-    extra_passes: ClassVar[str] = "a forward pass of the previous policy, forward and backward of the policy"
+    extra_passes: ClassVar[str] = "a forward pass of the previous policy"
 
     type: Literal["lwf"]
     coefficient: PositiveFloat = 1.0

@@ -3,12 +3,13 @@
 A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a
 `Plugin`, which does it in one stage. It may act at four points: before the stage, in the loss (`term`: of this batch's
 data; `penalty`: of the parameters alone), after the backward pass, and after the stage. `cpt.train.objective` calls
-them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
+them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is. A fifth point, `reward`, is
+for methods with rollouts alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,6 +38,15 @@ class Setting(Strict):
 
     type: str
 
+    @property
+    def needs_rollouts(self) -> bool:
+        """Whether it changes the reward, which only methods with rollouts have."""
+        return False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Keys of this setting that contradict each other: (key, what to change)."""
+        yield from ()
+
     def plugin(self) -> Plugin:
         """A fresh one for one stage."""
         raise NotImplementedError
@@ -49,10 +59,19 @@ class Batch:
     Attributes:
         inputs: the model's keyword arguments: ids and mask [B, L], and what belongs to the pictures.
         labels: [B, L], the ids of the completions and -100 elsewhere.
+        shared: model → its logits [N, V] at the `predicting` positions, computed when first asked for. In training it
+            is there from the start for the policy, whose logits are those of the method's own forward pass; plug-ins
+            that ask one model about one batch then share the pass. None: nothing is kept.
     """
 
     inputs: Mapping[str, Any]
     labels: torch.Tensor
+    shared: dict[Any, Callable[[], torch.Tensor]] | None = None
+
+    @property
+    def predicting(self) -> torch.Tensor:
+        """bool [B, L - 1]: where the next token is one of a completion; N of them."""
+        return self.labels[:, 1:] != -100
 
 
 @dataclass(frozen=True)
@@ -71,7 +90,8 @@ class Stage:
         batches: `batches(samples, rows)` gives the stage's first training samples with their supervised targets in the
             prompt's format, `rows` at a time, the same ones for every method.
         batch_of: the same of chosen rows: (a task that the stage may train on, or a finished one; sample number).
-        reference: a frozen copy of the policy at `stage_start`, of the `base` model, or of a folder.
+        reference: the policy at `stage_start`, the `base` model, or the model in a folder; frozen, called like a model.
+            Whoever asks for the same one gets the same object.
     """
 
     index: int
@@ -97,6 +117,18 @@ class Plugin:
         """A term of the loss: scalar, a mean over the rows of this micro-batch."""
         return None
 
+    def reward(self, batch: Batch, logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
+        """What to add to the rewards of these rollouts, before advantages are taken: [N], detached.
+
+        Called only where `Setting.needs_rollouts`, once per micro-batch of a generation.
+
+        Args:
+            batch: the rollouts, their completions in the last T columns.
+            logps: [N, T], log-probabilities of the completions' tokens under the policy that sampled them.
+            mask: [N, T], 1 at the tokens of the completions.
+        """
+        return None
+
     def penalty(self) -> torch.Tensor | None:
         """A term that depends on the parameters alone: scalar, asked for once per optimizer step."""
         return None
@@ -106,6 +138,12 @@ class Plugin:
 
     def after_stage(self, stage: Stage) -> None:
         """Merge, prune, store."""
+
+    def save(self, folder: Path) -> None:
+        """Write into a checkpoint's folder what a resumed stage could not find out again."""
+
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote; called after `before_stage`."""
 
     def metrics(self) -> dict[str, float]:
         """Numbers of the last step, logged as `plugin/<name>`."""

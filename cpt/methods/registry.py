@@ -14,7 +14,8 @@ from cpt.methods.l2 import L2
 from cpt.methods.lwf import LwF
 from cpt.methods.mas import MAS
 from cpt.methods.o_lora import OLoRA
+from cpt.methods.rapo import RaPO
 from cpt.methods.reg_lora import RegLoRA
 
-AnyRegulariser = CPO | EWC | FreezeBottom | HFT | L2 | LwF | MAS | OLoRA | RegLoRA
+AnyRegulariser = CPO | EWC | FreezeBottom | HFT | L2 | LwF | MAS | OLoRA | RaPO | RegLoRA
 Regulariser = Annotated[AnyRegulariser, Field(discriminator="type")]

@@ -78,7 +78,9 @@ PRACTICE = (
 )
 HABITS = (Lesson(450, 5, ("direct", "think"), HABITUAL, habits=True),)
 POLISH = (Lesson(300, 5, ("direct", "think"), HABITUAL | {"arithmetic": 25.0}, habits=True),)
-WORLD_RATE, PRACTICE_RATE, HABIT_RATE, POLISH_RATE = 1.6e-3, 1.0e-3, 6e-4, 5e-4
+FINAL = HABITUAL | {"colour": 8.0, "choice": 5.0, "arithmetic": 3.0}
+FINISH = (Lesson(250, 5, ("direct", "think"), FINAL, habits=True),)
+WORLD_RATE, PRACTICE_RATE, HABIT_RATE, POLISH_RATE, FINISH_RATE = 1.6e-3, 1.0e-3, 6e-4, 5e-4, 4e-4
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from cpt.methods.filtering import RIF
+from cpt.methods.kl import KL
+from cpt.methods.plugin import Setting
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
 from cpt.recipe.errors import explain, nearest
+from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar, Schedule
@@ -33,6 +36,7 @@ class ArmSpec:
         sweep: dotted path in the arm → this point's value; empty without a sweep.
         reward: the arm's own; None for the task's, or the recipe's (`cpt.recipe.rewards.reward_of`).
         filter: which training samples are kept; None for all.
+        kl: nearness to a reference policy; None for no such term.
     """
 
     name: str
@@ -48,6 +52,7 @@ class ArmSpec:
     schedule: Schedule = "sequential"
     replay: AnyReplay | None = None
     filter: RIF | None = None
+    kl: KL | None = None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -131,6 +136,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         schedule=arm.schedule,
         replay=arm.replay,
         filter=arm.filter,
+        kl=arm.kl,
     )
 
 
@@ -154,6 +160,36 @@ def contradictions(spec: ArmSpec) -> Iterator[Problem]:
             yield at, f"{setting.type} compares the adapters of different stages; set tuning.between_stages: merge"
         if setting.needs_no_weight_decay and spec.method.weight_decay:
             yield at, f"{setting.type} holds parameters still, weight decay moves them; set method.weight_decay: 0"
+        yield from _contradictions(at, setting, spec)
+    if spec.kl is not None:
+        yield from _contradictions(("kl",), spec.kl, spec)
+        if getattr(spec.method, "beta", 0.0):
+            yield ("kl",), "is a second KL term beside method.beta; set method.beta: 0, or leave kl out"
+
+
+def _contradictions(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Problem]:
+    """What a setting says of itself, and what stands against a change of the reward."""
+    for key, message in setting.problems():
+        yield (*at, key), message
+    if not setting.needs_rollouts:
+        return
+    method, name = spec.method, setting.type
+    if not isinstance(method, PolicyGradient):
+        yield at, f"{name} changes the reward, and {method.type.upper()} has none; use kl with in: loss"
+    elif method.baseline == "greedy":
+        yield (
+            at,
+            f"{name} changes the reward of what is sampled, but not that of the greedy completion which "
+            f"{method.type} compares with; use kl with in: loss, or another method, such as rloo",
+        )
+    elif method.temperature != 1.0:
+        yield at, f"{name} compares policies at temperature 1 on what they sample; set method.temperature: 1.0"
+    elif not method.vllm_importance_sampling_correction:
+        yield (
+            at,
+            f"{name} needs the trainer's own log-probabilities before the reward; set "
+            "method.vllm_importance_sampling_correction: true",
+        )
 
 
 def _label(point: Mapping[str, Scalar]) -> str:

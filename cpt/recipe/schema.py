@@ -11,6 +11,7 @@ import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from cpt.methods.filtering import Filter
+from cpt.methods.kl import KL
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
 from cpt.methods.replay import Replay
@@ -181,6 +182,7 @@ class Arm(Strict):
     replay: Replay | None = None
     filter: Filter | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
+    kl: KL | None = None
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
         default_factory=dict

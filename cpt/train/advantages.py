@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,9 +45,25 @@ class Advantages(_Trainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        added = self._added_reward(output)
+        if added is not None:
+            assert self._rewards_N is not None and self.baseline != "greedy", "the greedy reward lacks what is added"
+            self._rewards_N = self._rewards_N + gather(added)
         start = self.accelerator.process_index * len(inputs)
-        output["advantages"] = self._advantages()[start : start + len(inputs)]
+        output["advantages"] = (found := self._advantages())[start : start + len(inputs)]
+        # TRL asks whether a group has one reward. A group of one always has; under `scale_rewards: batch` it asks for
+        # the whole batch; and it does not know what was added.
+        if self._greedy_N is not None:
+            self._metrics["train"]["frac_reward_zero_std"][-1] = (found == 0).float().mean().item()
+        elif added is not None or self.scale_rewards == "batch":
+            assert self._rewards_N is not None
+            wasted = one_reward(self._rewards_N.view(-1, self.num_generations))
+            self._metrics["train"]["frac_reward_zero_std"][-1] = wasted.float().mean().item()
         return output
+
+    def _added_reward(self, output: Mapping[str, Any]) -> torch.Tensor | None:
+        """What is added to the rewards of this process's rows before advantages are taken [N]; None for nothing."""
+        return None
 
     def _reward_greedy(self, inputs: list[dict[str, Any]]) -> torch.Tensor:
         """Reward of the greedy completion of each row's prompt, by the same function; NaN where it gives none. [N]"""
@@ -88,12 +104,7 @@ class Advantages(_Trainer):
         assert self._rewards_N is not None
         rewards_PG, greedy = self._rewards_N.view(-1, self.num_generations), self._greedy_N
         greedy_P = None if greedy is None else greedy.view(-1, self.num_generations)[:, 0]
-        found = advantages(self.baseline, rewards_PG, scale=self.scale_rewards, greedy_P=greedy_P).reshape(-1)
-        if greedy is not None:  # TRL asks whether a group has one reward, which a group of one always has
-            self._metrics["train"]["frac_reward_zero_std"][-1] = (found == 0).float().mean().item()
-        elif self.scale_rewards == "batch":  # TRL asks whether the whole batch has one reward
-            self._metrics["train"]["frac_reward_zero_std"][-1] = one_reward(rewards_PG).float().mean().item()
-        return found
+        return advantages(self.baseline, rewards_PG, scale=self.scale_rewards, greedy_P=greedy_P).reshape(-1)
 
 
 class OneCompletionConfig(GRPOConfig):

@@ -38,7 +38,7 @@ class StepMetrics(TrainerCallback):
         path: metrics.jsonl.
         phases: seconds per phase since it was last asked.
         on_step: also told of every row.
-        kl_bound: how far the policy may be from its reference before the first step; None without a KL term.
+        zero_at_start: names of KL divergences from where the stage starts → what each may be before the first step.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class StepMetrics(TrainerCallback):
         path: Path,
         phases: Callable[[], Mapping[str, float]],
         on_step: Callable[[dict[str, Any]], None] | None = None,
-        kl_bound: float | None = None,
+        zero_at_start: Mapping[str, float] | None = None,
     ) -> None:
-        self.path, self.on_step, self.phases, self.kl_bound = path, on_step, phases, kl_bound
+        self.path, self.on_step, self.phases, self.zero_at_start = path, on_step, phases, zero_at_start or {}
         self.tokens = 0.0
         self.clock = time.perf_counter()
 
@@ -93,8 +93,8 @@ class StepMetrics(TrainerCallback):
         for name in ("loss", "grad_norm"):
             if not math.isfinite(row.get(name, 0.0)):
                 raise FloatingPointError(f"{name} is {row[name]} at step {row['step']}; lower the learning rate")
-        if self.kl_bound is not None and row["step"] == 1:
-            assert abs(row["kl"]) <= self.kl_bound, f"KL to the stage's start is {row['kl']} before the first update"
+        for name, bound in self.zero_at_start.items() if row["step"] == 1 else ():
+            assert abs(row[name]) <= bound, f"KL to the stage's start ({name}) is {row[name]} before the first update"
 
 
 def kl_bound(dtype: str) -> float:

@@ -7,12 +7,18 @@ whole batch: a `term` is a mean over the rows of a micro-batch and is divided by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.plugin import Batch, Plugin
+from cpt.train.hidden import caught_hidden, logits_of
 
 if TYPE_CHECKING:
+    import torch
+
     # The mixin stands before one of TRL's trainers in a class's bases.
     from transformers import Trainer as _Trainer
 else:
@@ -26,12 +32,17 @@ class PluginMixin(_Trainer):
     """Calls `plugins`, by name, at the points of a step. Without any, nothing is done."""
 
     plugins: Mapping[str, Plugin] = {}  # set once by `attach`, before training
+    paying: frozenset[str] = frozenset()
 
-    def attach(self, plugins: Mapping[str, Plugin]) -> None:
-        """Take these plug-ins along. ValueError where parameters are in shards, which penalties can't read."""
+    def attach(self, plugins: Mapping[str, Plugin], paying: frozenset[str] = frozenset()) -> None:
+        """Take these plug-ins along. ValueError where parameters are in shards, which penalties can't read.
+
+        Args:
+            paying: names of those that change the reward.
+        """
         if plugins and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError("regularisers need whole parameters: run without FSDP and DeepSpeed, or leave them out")
-        self.plugins = plugins
+        self.plugins, self.paying = plugins, paying
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """See `Trainer.training_step`; after the last micro-batch of an optimizer step come penalties and gradients."""
@@ -51,8 +62,20 @@ class PluginMixin(_Trainer):
             for key, value in plugin.metrics().items():
                 self._metrics["train"][f"plugin/{name}/{key}"].append(value)
 
-    def _terms(self, model: Any, batch: Batch) -> Any:
-        """Sum of the plug-ins' terms, scaled for gradient accumulation."""
+    def _caught(self, model: Any) -> AbstractContextManager[list[torch.Tensor]]:
+        """See `caught_hidden`; nothing is caught where nobody could ask for it."""
+        return caught_hidden(self.accelerator.unwrap_model(model)) if self.plugins else nullcontext([])
+
+    def _terms(self, model: Any, batch: Batch, hidden: Sequence[torch.Tensor]) -> Any:
+        """Sum of the plug-ins' terms, scaled for gradient accumulation.
+
+        Args:
+            hidden: the policy's hidden states of this batch; empty where its own forward pass could not be used.
+        """
+        policy = self.accelerator.unwrap_model(model)
+        if hidden:
+            logits = partial(logits_of, policy, hidden, batch.predicting, self.accelerator.autocast)
+            batch = replace(batch, shared={model: cache(logits)})
         with self.phases.measure("plugins"):
             terms = [term for plugin in self.plugins.values() if (term := plugin.term(model, batch)) is not None]
             return sum(terms) / self.current_gradient_accumulation_steps
@@ -63,19 +86,53 @@ class SupervisedPlugins(PluginMixin):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The trainer's loss and the plug-ins' terms."""
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
         if not self.plugins or not model.training:
-            return loss
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        with self._caught(model) as hidden:
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
         kept = {key: value for key, value in inputs.items() if key not in _NO_MODEL_INPUT}
-        return loss + self._terms(model, Batch(kept, inputs["labels"]))
+        return loss + self._terms(model, Batch(kept, inputs["labels"]), hidden)
 
 
 class PolicyPlugins(PluginMixin):
-    """For GRPOTrainer, which scales its own loss and takes what this returns as it is."""
+    """For GRPOTrainer, which scales its own loss and takes what this returns as it is.
+
+    Attributes:
+        hidden: of the forward pass that the next loss takes over from the rollouts' scoring; empty if it runs its own.
+    """
+
+    hidden: Sequence[torch.Tensor] = ()
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        loss = super()._compute_loss(model, inputs)
-        return loss + self._terms(model, rollout_batch(inputs)) if self.plugins else loss
+        if not self.plugins:
+            return super()._compute_loss(model, inputs)
+        with self._caught(model) as caught:
+            loss = super()._compute_loss(model, inputs)
+        hidden, self.hidden = caught or self.hidden, ()
+        return loss + self._terms(model, rollout_batch(inputs), hidden)
+
+    def _added_reward(self, output: Mapping[str, Any]) -> torch.Tensor | None:
+        """What the plug-ins add to the rewards of this process's rollouts [N]; None where none does.
+
+        The rollouts go through the plug-ins' references in micro-batches, cut as TRL cuts them for the loss.
+        """
+        import torch
+        from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+
+        if not self.paying:
+            return None
+        parts = split_tensor_dict(split_pixel_values_by_grid(dict(output)), self.args.steps_per_generation)
+        with self.phases.measure("plugins"):
+            return torch.cat([self._added_to(unsplit_pixel_values_by_grid(part)) for part in parts])
+
+    def _added_to(self, rollouts: Mapping[str, Any]) -> torch.Tensor:
+        batch = replace(rollout_batch(rollouts), shared={})
+        logps, mask = rollouts["old_per_token_logps"], rollouts["completion_mask"]
+        total: torch.Tensor = logps.new_zeros(len(logps))
+        for name in sorted(self.paying):
+            added = self.plugins[name].reward(batch, logps, mask)
+            total = total if added is None else total + added
+        return total
 
 
 def rollout_batch(inputs: Mapping[str, Any]) -> Batch:
@@ -87,5 +144,6 @@ def rollout_batch(inputs: Mapping[str, Any]) -> Batch:
     completion = inputs["completion_mask"].bool()
     said = torch.where(completion, inputs["completion_ids"], -100)
     labels = torch.cat([torch.full_like(inputs["prompt_ids"], -100), said], dim=1)
-    pictures = {key: inputs[key] for key in _PICTURES if inputs.get(key) is not None}
+    # Rows without any picture still have its tensors, of no rows: a forward pass fails on these.
+    pictures = {key: value for key in _PICTURES if (value := inputs.get(key)) is not None and value.numel()}
     return Batch({"input_ids": ids, "attention_mask": mask, **pictures}, labels)

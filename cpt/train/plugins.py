@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.snapshot import Snapshot
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
 from cpt.types import Sample
@@ -33,13 +34,17 @@ class StagePlugins:
         self, plan: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, processor: Any, step: int = 0
     ) -> None:
         self.plan, self.own, self.start, self.out, self.processor, self.step = plan, own, start, out, processor, step
-        self.plugins: dict[str, Plugin] = {setting.type: setting.plugin() for setting in plan.regularisers}
+        self.settings: list[Setting] = [*plan.regularisers, *([] if plan.kl is None else [plan.kl])]
+        self.plugins: dict[str, Plugin] = {setting.type: setting.plugin() for setting in self.settings}
+        self.references: dict[str, Any] = {}
+        self.at_start = True
 
     def before(self, trainer: Any) -> None:
         """Prepare every plug-in and hand them to the trainer, whose policy has the stage's first weights."""
-        trainer.attach(self.plugins)
+        trainer.attach(self.plugins, frozenset(setting.type for setting in self.settings if setting.needs_rollouts))
         for name, plugin in self.plugins.items():
             plugin.before_stage(self._stage(name, trainer))
+        self.at_start = False
 
     def after(self, trainer: Any) -> None:
         """Let every plug-in look at the finished policy and leave what the next stage needs."""
@@ -87,18 +92,29 @@ class StagePlugins:
 
     def _reference(self, policy: Any) -> Callable[[str], Any]:
         def reference(name: str) -> Any:
-            from cpt.models.load import load_policy
-            from cpt.rollout.trl import ban_tokens
-
-            known: Mapping[str, str | Path] = {"stage_start": self.start, "base": self.plan.model.path}
-            model: Any = load_policy(
-                known.get(name, name), dtype=self.plan.model.dtype, trust_remote_code=self.plan.model.trust_remote_code
-            )
-            if self.plan.method.needs_rollouts:
-                ban_tokens(model)  # as the policy's are
-            return model.to(policy.device).eval().requires_grad_(False)
+            if name not in self.references:
+                if name == "stage_start" and self.at_start:  # the policy as it is now: no model has to be loaded
+                    trained = {key: p for key, p in policy.named_parameters() if p.requires_grad}
+                    self.references[name] = Snapshot(policy, trained)
+                else:
+                    self.references[name] = self._load(name, policy)
+            return self.references[name]
 
         return reference
+
+    def _load(self, name: str, policy: Any) -> Any:
+        from cpt.models.load import load_policy
+        from cpt.rollout.trl import ban_tokens
+
+        path = {"stage_start": str(self.start), "base": self.plan.model.path}.get(name, name)
+        trust = self.plan.model.trust_remote_code
+        model: Any = load_policy(path, dtype=self.plan.model.dtype, trust_remote_code=trust)
+        theirs, ours = (len(one.get_output_embeddings().weight) for one in (model, policy))
+        if theirs != ours:
+            raise ValueError(f"{path} can't be the reference of this policy: it has {theirs} tokens, not {ours}")
+        if self.plan.method.needs_rollouts:
+            ban_tokens(model)  # as the policy's are
+        return model.to(policy.device).eval().requires_grad_(False)
 
 
 def supervised_batch(processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any) -> Batch:

@@ -38,7 +38,7 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         super().__init__(*args, **kwargs)
         self.processing_class: Any = OncePerPrompt(kwargs["processing_class"])
         self._sample_ids: list[str] = []
-        self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._kept: list[torch.Tensor] | None = None
         self._rows: torch.Tensor | None = None
         self.objectives: Objectives | None = None
         self._parts: list[Parts] = []
@@ -106,14 +106,14 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         """
         if torch.is_grad_enabled() and self._kept is not None:
             assert self._rows is not None
-            logps, entropies = (kept.index_select(0, self._rows) for kept in self._kept)
+            logps, entropies, *self.hidden = (kept.index_select(0, self._rows) for kept in self._kept)
             self._kept = None
             return logps, entropies, None
         if torch.is_grad_enabled() or self._kept is not None or not self._one_pass:
             return self._score(model, *args, **kwargs)
-        with self.phases.measure("forward_backward"), torch.enable_grad():
+        with self.phases.measure("forward_backward"), torch.enable_grad(), self._caught(model) as hidden:
             logps, entropies, _ = self._score(model, *args, **{**kwargs, "compute_entropy": True})
-        self._kept = (logps, entropies)
+            self._kept = [logps, entropies, *([torch.cat(hidden)] if hidden else [])]
         return logps.detach(), None, None
 
     def _score(

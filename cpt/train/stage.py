@@ -156,18 +156,30 @@ def _instrument(
     from cpt.files import read_jsonl
     from cpt.models.attention import batch_images
     from cpt.train.log import keep_until
-    from cpt.train.metrics import StepMetrics, kl_bound
+    from cpt.train.metrics import StepMetrics
 
     keep_until(out.metrics, step)
     if trainer.objectives is not None:
         trainer.objectives.restore(read_jsonl(out.metrics))
-    beta = getattr(stage.method, "beta", 0.0)
-    bound = kl_bound(stage.model.dtype) if beta else None
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StepMetrics(out.metrics, trainer.phases.take, on_step, bound))
+    trainer.add_callback(StepMetrics(out.metrics, trainer.phases.take, on_step, _zero_at_start(stage)))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         batch_images(reference)
+
+
+def _zero_at_start(stage: StagePlan) -> dict[str, float]:
+    """Metrics of the first step that are KL divergences of the policy from itself, and what rounding may make of them.
+
+    Not under dropout, with which no two passes are alike.
+    """
+    from cpt.train.metrics import kl_bound
+
+    bound = kl_bound(stage.model.dtype)
+    found = {"kl": bound} if getattr(stage.method, "beta", 0.0) else {}
+    if stage.kl is not None and stage.kl.starts_at_zero(stage.index) and not getattr(stage.tuning, "dropout", 0.0):
+        found["plugin/kl/kl"] = bound
+    return found
 
 
 def _plain_model(model: Any, stage: StagePlan, out: StageDir) -> Any:

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -16,11 +16,12 @@ import torch
 import yaml
 from pydantic import TypeAdapter
 from torch import nn
+from toy_stage import stage_of
 
 from cpt.methods.blocks import block_of, is_text_embedding, text_layer
 from cpt.methods.likelihood import nll
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Setting
 from cpt.methods.registry import AnyRegulariser, Regulariser
 from cpt.recipe import RecipeError, load_recipe
 
@@ -51,30 +52,6 @@ class Lookup(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
         return SimpleNamespace(logits=self.table[input_ids])
-
-
-def stage_of(
-    model: nn.Module,
-    memory: Path,
-    index: int = 1,
-    earlier: Path | None = None,
-    batches: Iterable[Batch] = (),
-    references: Mapping[str, nn.Module] | None = None,
-) -> Stage:
-    """A stage by hand. `batches` are rows one by one, of which as many are given as are asked for."""
-    return Stage(
-        index=index,
-        step=0,
-        task="new",
-        finished=(),
-        model=model,
-        parameters=dict(model.named_parameters()),
-        memory=memory,
-        earlier=earlier,
-        batches=lambda samples, rows: list(batches)[:samples],
-        batch_of=lambda rows: next(iter(batches)),
-        reference=lambda name: (references or {})[name],
-    )
 
 
 def plugin(**settings: Any) -> Plugin:
