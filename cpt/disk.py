@@ -39,7 +39,8 @@ def checkpoint_bytes(stage: StagePlan) -> int:
         return 0
     numbers = trained_numbers(Path(stage.model.path), stage.tuning)
     kept = min(stage.method.save_total_limit + 1, stage.steps // every)
-    return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim]))
+    average = 1 if stage.merge is not None and stage.merge.type == "ema" else 0
+    return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim] + average))
 
 
 def trained_numbers(folder: Path, tuning: Full | LoRA) -> int:

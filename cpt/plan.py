@@ -14,6 +14,7 @@ from cpt.methods.registry import AnyRegulariser
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
+from cpt.recipe.merge import AnyMerge
 from cpt.recipe.rewards import RewardSpec, reward_of
 from cpt.recipe.schema import GeneralTask, Model, StageTask
 from cpt.types import PromptStyle
@@ -82,6 +83,7 @@ class StagePlan:
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
+        merge: what becomes of the policy at the stage's end; None leaves it as it was trained.
     """
 
     arm: str
@@ -108,6 +110,7 @@ class StagePlan:
     key: str = ""
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    merge: AnyMerge | None = None
 
     @property
     def label(self) -> str:
@@ -274,6 +277,7 @@ def _plan_arm(
             parent_key=parent,
             regularisers=spec.regularisers,
             reward=reward_of(recipe, spec, task),
+            merge=spec.merge,
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -287,6 +291,8 @@ def _stage_key(stage: StagePlan) -> str:
     content["model"] = stage.model.content()
     if stage.reward is None:
         del content["reward"]  # work done before there was a choice of rewards is the same work
+    if stage.merge is None:
+        del content["merge"]  # and before there was merging
     return content_hash(without_neutral(content))
 
 

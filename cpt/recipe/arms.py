@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from cpt.methods.registry import AnyRegulariser
 from cpt.recipe.errors import explain, nearest
+from cpt.recipe.merge import AnyMerge
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar
@@ -42,6 +43,7 @@ class ArmSpec:
     trainer_args: Mapping[str, Any]
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
+    merge: AnyMerge | None = None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -122,6 +124,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         trainer_args=arm.trainer_args,
         regularisers=tuple(arm.regularisers),
         reward=arm.reward,
+        merge=arm.merge,
     )
 
 
@@ -143,6 +146,19 @@ def contradictions(spec: ArmSpec) -> Iterator[Problem]:
             yield at, f"{setting.type} compares the adapters of different stages; set tuning.between_stages: merge"
         if setting.needs_no_weight_decay and spec.method.weight_decay:
             yield at, f"{setting.type} holds parameters still, weight decay moves them; set method.weight_decay: 0"
+
+    if spec.merge is not None and spec.merge.type != "ema" and _continued(spec):
+        yield (
+            ("merge",),
+            (
+                "the next stage goes on with the adapter, which is not merged; "
+                "set tuning.between_stages: merge, or use type: ema"
+            ),
+        )
+
+
+def _continued(spec: ArmSpec) -> bool:
+    return isinstance(spec.tuning, LoRA) and spec.tuning.between_stages == "continue"
 
 
 def _label(point: Mapping[str, Scalar]) -> str:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
+from cpt.recipe.merge import Merge
 from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
@@ -151,7 +152,10 @@ def _dotted(value: Any) -> Any:
 
 
 class Arm(Strict):
-    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (`cpt.recipe.arms`)."""
+    """One way of training. What it leaves out is the recipe's; `sweep` makes one arm per value (`cpt.recipe.arms`).
+
+    `merge: null` leaves every stage's policy as it was trained.
+    """
 
     method: Method
     prompt: PromptStyle | None = None
@@ -159,6 +163,7 @@ class Arm(Strict):
     freeze: list[Frozen] | None = None
     reward: Reward | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
+    merge: Annotated[Merge | None, _named("type")] = None
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
         default_factory=dict

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.methods.ema import Average
 from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.train.settings import stage_seed
 from cpt.types import Sample, Task
 
 if TYPE_CHECKING:
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
 
 FOLDER = "plugins"
 """Folder beside a stage's policy; each plug-in has one of its own in it."""
+
+
+def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
+    """A stage's plug-ins by name, in the order in which every one of their points is called.
+
+    The moving average that `merge: ema` asks for comes first: what others see at a stage's end is the merged policy.
+    Regularisers follow as the recipe lists them, those that hold parameters still last (`Plugin.holds_still`).
+    """
+    plugins: dict[str, Plugin] = {}
+    if plan.merge is not None and plan.merge.type == "ema":
+        plugins["merge"] = Average(plan.merge.decay)
+    plugins |= {setting.type: setting.plugin() for setting in plan.regularisers}
+    return dict(sorted(plugins.items(), key=lambda item: item[1].holds_still))
 
 
 class StagePlugins:
@@ -26,7 +41,7 @@ class StagePlugins:
 
     def __init__(self, plan: StagePlan, start: Path, out: StageDir, task: Task, processor: Any) -> None:
         self.plan, self.start, self.out, self.task, self.processor = plan, start, out, task, processor
-        self.plugins: dict[str, Plugin] = {setting.type: setting.plugin() for setting in plan.regularisers}
+        self.plugins = make_plugins(plan)
 
     def before(self, trainer: Any) -> None:
         """Prepare every plug-in and hand them to the trainer, whose policy has the stage's first weights."""
@@ -44,6 +59,7 @@ class StagePlugins:
         earlier = self.start.parent / FOLDER / name
         return Stage(
             index=self.plan.index,
+            seed=stage_seed(self.plan),
             model=policy,
             parameters={key: p for key, p in policy.named_parameters() if p.requires_grad},
             memory=self.out.policy.parent / FOLDER / name,

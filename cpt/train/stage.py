@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cpt.folder import StageDir
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.train.plugins import StagePlugins
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainResult:
         seconds: wall time by phase of this process: load, train, save.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
+        merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
     """
 
     steps: int
@@ -32,6 +34,7 @@ class TrainResult:
     seconds: dict[str, float]
     policy: Path
     notes: tuple[str, ...] = ()
+    merge: dict[str, Any] | None = None
 
 
 def train_stage(
@@ -70,10 +73,11 @@ def train_stage(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    found = last_checkpoint(out.checkpoints)
-    trainer = _trainer(stage, Path(start_folder), out, pool)
+    start = Path(start_folder)
+    trainer = _trainer(stage, start, out, pool)
+    plugins = StagePlugins(stage, start, out, get_task(stage.task), trainer.processing_class)
+    found = last_checkpoint(out.checkpoints, plugins.plugins)
     _instrument(trainer, stage, out, found.step, on_step)
-    plugins = StagePlugins(stage, Path(start_folder), out, get_task(stage.task), trainer.processing_class)
     plugins.before(trainer)
     lap("load_s")
     trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
@@ -81,10 +85,10 @@ def train_stage(
     done = trainer.state.global_step
     if done != stage.steps:
         raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
-    plugins.after(trainer)
-    save_policy(_plain_model(trainer.model, stage, out), start_folder, out.policy)
+    policy, merge = _finished(trainer, stage, start, out, plugins)
+    save_policy(policy, start_folder, out.policy)
     lap("save_s")
-    return TrainResult(done, found.step, seconds, out.policy, found.notes)
+    return TrainResult(done, found.step, seconds, out.policy, found.notes, merge)
 
 
 def drop_checkpoints(out: StageDir) -> None:
@@ -149,6 +153,28 @@ def _instrument(
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         batch_images(reference)
+
+
+def _finished(
+    trainer: Any, stage: StagePlan, start: Path, out: StageDir, plugins: StagePlugins
+) -> tuple[Any, dict[str, Any] | None]:
+    """The plain model that the next stage starts from, and what merging did to it.
+
+    Plug-ins look back from where the next stage starts: after merging. Only adapters they see as they were trained,
+    because afterwards there are none.
+    """
+    from cpt.train.merging import Merging
+
+    adapted = stage.tuning.type == "lora"
+    merging = None if stage.merge is None else Merging(stage, start, trainer.model)
+    if adapted:
+        plugins.after(trainer)
+    policy = _plain_model(trainer.model, stage, out)
+    if merging is not None:
+        merging.apply(policy)
+    if not adapted:
+        plugins.after(trainer)
+    return policy, None if merging is None else merging.record(policy)
 
 
 def _plain_model(model: Any, stage: StagePlan, out: StageDir) -> Any:
