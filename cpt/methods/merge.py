@@ -36,7 +36,7 @@ def slerp(origin: Weights, first: Weights, second: Weights, weight: float) -> Me
     between them, each tensor by itself, flattened. Without a plane to turn in (one of them is zero, or they are
     parallel or opposite) it is the linear interpolation.
     """
-    yield from _each(lambda _, *three: _on_the_arc(*three, weight), origin, first, second)
+    yield from _each(lambda _, zero, one, two: _on_the_arc(zero, one, two, weight), origin, first, second)
 
 
 def lines(reference: Weights, end: Weights, alpha: float, beta: float) -> Merged:
