@@ -14,7 +14,7 @@ from cpt.methods.registry import AnyRegulariser
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
-from cpt.recipe.merge import AnyMerge
+from cpt.recipe.merge import AnyMerge, WarpMerge
 from cpt.recipe.rewards import RewardSpec, reward_of
 from cpt.recipe.schema import GeneralTask, Model, StageTask
 from cpt.types import PromptStyle
@@ -76,7 +76,7 @@ class StagePlan:
         arm, family, sweep: see `cpt.recipe.ArmSpec`.
         index: 1-based position of the task in the sequence.
         data_samples: unique training samples; cycled where the steps need more.
-        steps: optimizer steps.
+        steps: optimizer steps, of all trainings together where there are several.
         batch_samples: training samples (for GRPO: prompts) of one batch.
         global_batch: completions that one optimizer step learns from.
         max_completion_length: tokens per training rollout; None where the method has none.
@@ -84,6 +84,7 @@ class StagePlan:
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
         merge: what becomes of the policy at the stage's end; None leaves it as it was trained.
+        run: 0-based number of the training among those that `merge: warp` makes of a stage; see `trainings`.
     """
 
     arm: str
@@ -111,6 +112,21 @@ class StagePlan:
     regularisers: tuple[AnyRegulariser, ...] = ()
     reward: RewardSpec | None = None
     merge: AnyMerge | None = None
+    run: int = 0
+
+    @property
+    def stream(self) -> str:
+        """What everything random in a training is derived from; knows nothing of the arm."""
+        return f"{self.seed}/{self.index}" + (f"/{self.run}" if self.run else "")
+
+    @property
+    def trainings(self) -> list[StagePlan]:
+        """The stage itself; with `merge: warp` its trainings from one start, the last of which merges them all."""
+        if not isinstance(self.merge, WarpMerge):
+            return [self]
+        runs = self.merge.runs
+        one = replace(self, steps=self.steps // runs, merge=None)
+        return [replace(one, run=run) for run in range(runs - 1)] + [replace(one, run=runs - 1, merge=self.merge)]
 
     @property
     def label(self) -> str:
@@ -267,7 +283,7 @@ def _plan_arm(
             freeze=spec.freeze,
             trainer_args=dict(spec.trainer_args),
             data_samples=samples,
-            steps=spec.method.steps(samples),
+            steps=spec.method.steps(samples) * (spec.merge.runs if isinstance(spec.merge, WarpMerge) else 1),
             batch_samples=batch.samples,
             global_batch=spec.method.per_device_train_batch_size * spec.method.gradient_accumulation_steps,
             max_completion_length=spec.method.completion_limit(spec.prompt, MAX_COMPLETION_TOKENS),
@@ -286,7 +302,7 @@ def _plan_arm(
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key"):
+    for name in ("arm", "family", "sweep", "key", "run"):
         del content[name]
     content["model"] = stage.model.content()
     if stage.reward is None:

@@ -8,7 +8,7 @@ interpolation. What holds no floating-point numbers is taken from the last argum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.methods.blocks import relative_depths
@@ -37,6 +37,23 @@ def slerp(origin: Weights, first: Weights, second: Weights, weight: float) -> Me
     parallel or opposite) it is the linear interpolation.
     """
     yield from _each(lambda _, zero, one, two: _on_the_arc(zero, one, two, weight), origin, first, second)
+
+
+def warp(start: Weights, policies: Sequence[Weights], interpolation: float) -> Merged:
+    """(1 − η) · θ_0 + η · θ_slerp, η = interpolation in [0, 1] (WARP's third step, arXiv 2406.16768).
+
+    θ_slerp is the `slerp` of the policies around their common start θ_0, all with equal weight: the m-th is merged with
+    the result of those before by the weight 1/m. Two policies make up the same in either order.
+    """
+    import torch
+
+    def rule(_: str, origin: torch.Tensor, *ends: torch.Tensor) -> torch.Tensor:
+        merged = ends[0]
+        for count, end in enumerate(ends[1:], start=2):
+            merged = _on_the_arc(origin, merged, end, 1 / count)
+        return torch.lerp(origin, merged, interpolation)
+
+    yield from _each(rule, start, *policies)
 
 
 def lines(reference: Weights, end: Weights, alpha: float, beta: float) -> Merged:

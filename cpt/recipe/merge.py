@@ -52,6 +52,20 @@ class LinesMerge(Strict):
     reference: Reference = "stage_start"
 
 
+class WarpMerge(Strict):
+    """WARP (arXiv 2406.16768), second and third step: `runs` trainings from one start, merged, drawn back to it.
+
+    θ = (1 − interpolation) · θ⁰ + interpolation · SLERP of the trainings' task vectors from θ⁰, tensor by tensor, all
+    with equal weight: `cpt.methods.merge.warp`. The trainings differ in the order of the samples and in what is random
+    (sampling, adapters); the first is the one that the stage would be without merging. The stage takes `runs` times the
+    steps. The paper's first step, a moving anchor of the KL term, belongs to the loss and is no part of this.
+    """
+
+    type: Literal["warp"]
+    runs: Annotated[int, Field(ge=2)] = 2
+    interpolation: Weight = 0.3
+
+
 class EMA(Strict):
     """The moving average of the policy over the stage's optimizer steps takes its place: `cpt.methods.ema.Average`."""
 
@@ -59,5 +73,5 @@ class EMA(Strict):
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
 
 
-AnyMerge = LinearMerge | SlerpMerge | LinesMerge | EMA
+AnyMerge = LinearMerge | SlerpMerge | LinesMerge | WarpMerge | EMA
 Merge = Annotated[AnyMerge, Field(discriminator="type")]

@@ -43,7 +43,7 @@ def presentation_order(unique: int, length: int, seed: str) -> list[int]:
 def stage_order(stage: StagePlan, unique: int, processes: int = 1) -> list[int]:
     """Positions of the samples a stage reads, as many as it needs: one per row of data, for GRPO one per prompt."""
     batches = math.ceil(stage.steps / stage.method.batch().steps)
-    return presentation_order(unique, batches * stage.batch_samples * processes, f"{stage.seed}/{stage.index}")
+    return presentation_order(unique, batches * stage.batch_samples * processes, stage.stream)
 
 
 def sft_rows(task: Task, samples: Sequence[Sample], prompt: PromptStyle, style: TargetStyle) -> list[dict[str, Any]]:

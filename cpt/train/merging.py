@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,11 @@ class Merging:
     Args:
         start: the folder that the stage started from.
         trained: the policy as it was trained, with its adapters if it has any.
+        others: policy folders of the stage's earlier trainings from the same start.
     """
 
-    def __init__(self, plan: StagePlan, start: Path, trained: Any) -> None:
-        self.plan = plan
+    def __init__(self, plan: StagePlan, start: Path, trained: Any, others: Sequence[Path] = ()) -> None:
+        self.plan, self.others = plan, others
         self.start = self._weights(start)
         self.trained = merge.distance(_plain_parameters(trained), self.start)
 
@@ -36,7 +37,7 @@ class Merging:
             policy.get_parameter(name).detach().copy_(value)
 
     def record(self, policy: Any) -> dict[str, Any]:
-        """Type, and the Euclidean distance to the stage's start: where training ended, and where merging left it."""
+        """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
         assert self.plan.merge is not None
         left = merge.distance(_plain_parameters(policy), self.start)
         return {"type": self.plan.merge.type, "distance_trained": self.trained, "distance_merged": left}
@@ -50,6 +51,8 @@ class Merging:
             return merge.slerp(self._reference("base"), self.start, end, setting.weight)
         if setting.type == "lines":
             return merge.lines(self._reference(setting.reference), end, setting.alpha, setting.beta)
+        if setting.type == "warp":
+            return merge.warp(self.start, [*map(self._weights, self.others), end], setting.interpolation)
         return iter(())
 
     def _reference(self, name: str) -> dict[str, torch.Tensor]:

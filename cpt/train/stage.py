@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ class TrainResult:
 
     Attributes:
         steps: optimizer steps in total; equal to the plan's.
-        resumed_from: step of the checkpoint this process went on from; 0 for a start from the beginning.
+        resumed_from: step that this process went on from; 0 for a start from the beginning.
         seconds: wall time by phase of this process: load, train, save.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
@@ -47,6 +48,9 @@ def train_stage(
 ) -> TrainResult:
     """Train a stage and write its policy; goes on from the last whole checkpoint in `out.checkpoints` if there is one.
 
+    A stage of several trainings (`StagePlan.trainings`) makes them one after another, all but the last in folders of
+    their own; those that are finished are not made again. metrics.jsonl counts their steps on.
+
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, and adapter/ for a LoRA that is
@@ -58,13 +62,43 @@ def train_stage(
         ValueError: a setting that the model or the trainer does not allow.
         FloatingPointError: the training diverged.
     """
+    if stage.method.needs_rollouts and pool is None:
+        raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
+    *others, last = stage.trainings
+    done: list[TrainResult] = []
+    for training in others:
+        where = other_training(out, training.run)
+        if not (where.policy / "config.json").exists():
+            done.append(_train(training, Path(start_folder), where, out.metrics, pool, on_step))
+            drop_checkpoints(where)
+            gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
+    done.append(_train(last, Path(start_folder), out, out.metrics, pool, on_step))
+    seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
+    notes = tuple(note for result in done for note in result.notes)
+    return replace(done[-1], steps=stage.steps, resumed_from=done[0].resumed_from, seconds=seconds, notes=notes)
+
+
+def other_training(out: StageDir, run: int) -> StageDir:
+    """Folder in a stage's of a training that is not its last one."""
+    from cpt.folder import StageDir
+
+    return StageDir(out.root / "trainings" / str(run))
+
+
+def _train(
+    stage: StagePlan,
+    start: Path,
+    out: StageDir,
+    metrics: Path,
+    pool: RolloutPool | None,
+    on_step: Callable[[dict[str, Any]], None] | None,
+) -> TrainResult:
+    """One training; see `train_stage`."""
     from cpt.models.export import save_policy
     from cpt.tasks import get_task
     from cpt.train.plugins import StagePlugins
     from cpt.train.resume import last_checkpoint
 
-    if stage.method.needs_rollouts and pool is None:
-        raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
     clock = time.perf_counter()
     seconds: dict[str, float] = {}
 
@@ -73,11 +107,11 @@ def train_stage(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    start = Path(start_folder)
     trainer = _trainer(stage, start, out, pool)
     plugins = StagePlugins(stage, start, out, get_task(stage.task), trainer.processing_class)
     found = last_checkpoint(out.checkpoints, plugins.plugins)
-    _instrument(trainer, stage, out, found.step, on_step)
+    before = stage.run * stage.steps
+    _instrument(trainer, stage, metrics, before, found.step, on_step)
     plugins.before(trainer)
     lap("load_s")
     trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
@@ -86,14 +120,15 @@ def train_stage(
     if done != stage.steps:
         raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
     policy, merge = _finished(trainer, stage, start, out, plugins)
-    save_policy(policy, start_folder, out.policy)
+    save_policy(policy, start, out.policy)
     lap("save_s")
-    return TrainResult(done, found.step, seconds, out.policy, found.notes, merge)
+    return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
 
 
 def drop_checkpoints(out: StageDir) -> None:
-    """Delete a finished stage's checkpoints: its policy folder replaces them."""
-    shutil.rmtree(out.checkpoints, ignore_errors=True)
+    """Delete a finished stage's checkpoints and other trainings: its policy folder replaces them."""
+    for folder in (out.checkpoints, other_training(out, 0).root.parent):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trainer(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> Any:
@@ -136,7 +171,12 @@ def _seed(seed: int) -> None:
 
 
 def _instrument(
-    trainer: Any, stage: StagePlan, out: StageDir, step: int, on_step: Callable[[dict[str, Any]], None] | None
+    trainer: Any,
+    stage: StagePlan,
+    metrics: Path,
+    before: int,
+    step: int,
+    on_step: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Metrics to disk instead of to the terminal; lines of steps that will be made again go."""
     from transformers import PrinterCallback
@@ -145,11 +185,11 @@ def _instrument(
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics, kl_bound
 
-    keep_until(out.metrics, step)
+    keep_until(metrics, before + step)
     beta = getattr(stage.method, "beta", 0.0)
     bound = kl_bound(stage.model.dtype) if beta else None
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StepMetrics(out.metrics, trainer.phases.take, on_step, bound))
+    trainer.add_callback(StepMetrics(metrics, trainer.phases.take, on_step, bound, before))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         batch_images(reference)
@@ -166,7 +206,8 @@ def _finished(
     from cpt.train.merging import Merging
 
     adapted = stage.tuning.type == "lora"
-    merging = None if stage.merge is None else Merging(stage, start, trainer.model)
+    others = [other_training(out, run).policy for run in range(stage.run)]
+    merging = None if stage.merge is None else Merging(stage, start, trainer.model, others)
     if adapted:
         plugins.after(trainer)
     policy = _plain_model(trainer.model, stage, out)

@@ -19,7 +19,7 @@ from cpt.recipe.merge import Merge
 from cpt.rollout.engine import EngineSettings
 from cpt.rollout.local import LocalPool, build_engine
 from cpt.tasks import get_task as _get_task
-from cpt.train.stage import train_stage
+from cpt.train.stage import drop_checkpoints, train_stage
 from cpt.train.worker import import_trainers
 from rewards.score import Score
 
@@ -183,3 +183,39 @@ def test_plugins_go_on_where_a_checkpoint_left_them(base: Path, pool: LocalPool,
     assert digest(killed.policy) == digest(whole.policy)
     assert rows(killed) == rows(whole)
     assert all(row["plugin/ewc/penalty"] > 0 for row in rows(whole)[1:])
+
+
+@pytest.mark.parametrize("method", [SFT, GRPO], ids=["sft", "grpo"])
+def test_several_trainings_from_one_start_are_merged(base: Path, pool: LocalPool, tmp_path: Path, method: Any):
+    saving = method | {"max_steps": 2, "save_steps": 1}
+    l2 = (TypeAdapter(Regulariser).validate_python({"type": "l2"}),)
+    plain, stage = (replace(two_stages(base, saving)[0], regularisers=l2) for _ in range(2))
+    stage = replace(stage, steps=4, merge=TypeAdapter(Merge).validate_python({"type": "warp", "interpolation": 0.5}))
+    whole, killed = StageDir(tmp_path / "whole"), StageDir(tmp_path / "killed")
+    result = train_stage(stage, start_folder=base, out=whole, pool=pool)
+    assert (result.steps, result.resumed_from, result.merge["type"]) == (4, 0, "warp")
+    assert [row["step"] for row in rows(whole)] == [1, 2, 3, 4]
+    # The first is what the stage would be alone; the second another one, from the same start.
+    alone = StageDir(tmp_path / "alone")
+    train_stage(plain, start_folder=base, out=alone, pool=pool)
+    first = tensors(whole.root / "trainings" / "0" / "policy")
+    assert same(first, tensors(alone.policy))
+    assert rows(whole)[:2] == rows(alone)
+    assert rows(whole)[2]["loss"] != rows(whole)[0]["loss"]
+    again = StageDir(tmp_path / "again")
+    train_stage(replace(plain, run=1), start_folder=base, out=again, pool=pool)
+    name = "model.layers.0.mlp.up_proj.weight"
+    origin, found, *ends = (tensors(folder)[name] for folder in (base, whole.policy, alone.policy, again.policy))
+    a, b = (end.double() - origin for end in ends)
+    angle = torch.arccos((a * b).sum() / (a.norm() * b.norm()))
+    assert 0.1 < angle < 3.0
+    arc = torch.sin(angle / 2) / torch.sin(angle) * (a + b)
+    torch.testing.assert_close(found.double() - origin, arc / 2, rtol=0.0, atol=1e-6)
+    # Interrupted in the second training, the first is not made again.
+    with pytest.raises(Killed):
+        train_stage(stage, start_folder=base, out=killed, pool=pool, on_step=die_at(4))
+    assert train_stage(stage, start_folder=base, out=killed, pool=pool).resumed_from == 3
+    assert digest(killed.policy) == digest(whole.policy)
+    assert rows(killed) == rows(whole)
+    drop_checkpoints(killed)
+    assert not (killed.root / "trainings").exists()

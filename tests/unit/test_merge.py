@@ -14,7 +14,7 @@ from cpt.methods import merge
 from cpt.methods.blocks import relative_depths
 from cpt.plan import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
-from cpt.recipe.merge import EMA, LinearMerge, LinesMerge, SlerpMerge
+from cpt.recipe.merge import EMA, LinearMerge, LinesMerge, SlerpMerge, WarpMerge
 
 START = {"w": torch.tensor([1.0, 2.0]), "v": torch.tensor([[0.5]])}
 END = {"w": torch.tensor([3.0, -2.0]), "v": torch.tensor([[0.5]])}
@@ -123,6 +123,38 @@ def test_every_tensor_has_its_own_angle():
     assert found["b"] == [[1.0], [0.0]]
 
 
+# ---- WARP
+
+
+def test_warp_merges_around_the_start_and_draws_back():
+    start = {"w": torch.tensor([10.0, 20.0])}
+    ends = [{"w": torch.tensor(place)} for place in ([12.0, 20.0], [10.0, 24.0])]  # task vectors (2, 0) and (0, 4)
+    half = math.sqrt(0.5)
+    for policies in (ends, ends[::-1]):
+        ((_, found),) = merge.warp(start, policies, 0.25)
+        assert found.tolist() == pytest.approx([10 + 0.25 * 2 * half, 20 + 0.25 * 4 * half], abs=1e-5)
+    assert values(merge.warp(start, ends, 0.0)) == {"w": [10.0, 20.0]}
+    assert values(merge.warp(start, [ends[0], ends[0]], 1.0)) == {"w": [12.0, 20.0]}
+
+
+def test_warp_of_three_gives_each_the_same_part():
+    origin = {"w": torch.zeros(3)}
+    ((_, found),) = merge.warp(origin, [{"w": row} for row in torch.eye(3)], 1.0)
+    # e1 and e2 meet at 45°; from there a third of the right angle towards e3: cos 30° · (1, 1, 0)/√2 + sin 30° · e3.
+    assert found.tolist() == pytest.approx([math.sqrt(0.375), math.sqrt(0.375), 0.5], abs=1e-6)
+
+
+def test_warp_is_several_trainings_from_one_start(recipe: Any):
+    plain = make_plan(recipe()).stages[0]
+    stage = make_plan(recipe(", merge: {type: warp, runs: 3}")).stages[0]
+    assert (plain.steps, stage.steps, plain.trainings) == (2, 6, [plain])
+    first, second, last = stage.trainings
+    assert [training.steps for training in (first, second, last)] == [2, 2, 2]
+    assert [training.merge for training in (first, second, last)] == [None, None, stage.merge]
+    assert first.stream == plain.stream
+    assert len({training.stream for training in (first, second, last)}) == 3
+
+
 # ---- LiNeS
 
 NAMES = {
@@ -198,6 +230,7 @@ def recipe(tmp_path: Path) -> Any:
         ("{type: slerp, weight: 1}", SlerpMerge(type="slerp", weight=1.0)),
         ("{type: lines, alpha: 0.2}", LinesMerge(type="lines", alpha=0.2, beta=0.5)),
         ("{type: ema, decay: 0.9}", EMA(type="ema", decay=0.9)),
+        ("warp", WarpMerge(type="warp", runs=2, interpolation=0.3)),
     ],
 )
 def test_what_a_recipe_says_reaches_every_stage(recipe: Any, tmp_path: Path, written: str, meant: Any):
@@ -226,6 +259,7 @@ def test_a_weight_can_be_swept(recipe: Any):
     [
         ("{type: linear, weight: 1.5}", "arms.a.merge.weight: must be less than or equal to 1, not 1.5"),
         ("{type: slerp, reference: base}", "arms.a.merge.reference: belongs to type: linear or lines"),
+        ("{type: warp, runs: 1}", "arms.a.merge.runs: must be greater than or equal to 2, not 1"),
         ("{type: ema, decay: 1.0}", "arms.a.merge.decay: must be less than 1, not 1.0"),
         ("{type: lines, alpha: -1}", "arms.a.merge.alpha: must be greater than or equal to 0, not -1"),
         ("{type: liner}", "arms.a.merge: unknown type 'liner'; did you mean 'linear'?"),
@@ -241,7 +275,7 @@ def test_what_cannot_be_is_refused(recipe: Any, written: str, problem: str):
 CONTINUED = "{type: lora, between_stages: continue}"
 
 
-@pytest.mark.parametrize("kind", ["linear", "slerp", "lines"])
+@pytest.mark.parametrize("kind", ["linear", "slerp", "lines", "warp"])
 def test_a_continued_adapter_is_not_merged(recipe: Any, kind: str):
     with pytest.raises(RecipeError) as caught:
         recipe(f", merge: {kind}", CONTINUED)

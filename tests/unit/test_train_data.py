@@ -27,7 +27,11 @@ from cpt.types import PromptStyle, Sample
 
 def plan(method: SFT | GRPO, steps: int, *, seed: int = 0, index: int = 1) -> StagePlan:
     stage = SimpleNamespace(
-        method=method, steps=steps, seed=seed, index=index, batch_samples=method.batch().samples, arm=method.type
+        method=method,
+        steps=steps,
+        stream=f"{seed}/{index}",
+        batch_samples=method.batch().samples,
+        arm=method.type,
     )
     return cast("StagePlan", stage)
 
