@@ -23,13 +23,13 @@ _OPTIMIZER_STATES = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "adafactor": 
 
 
 def estimate_bytes(plan: RunPlan) -> int | None:
-    """Policies of all stages, the running stage's checkpoints with optimizer, and records; None if the size is unknown.
+    """Policies of all stages, what the running one needs beside, and records; None if the model's size is unknown.
 
     Checkpoints live until their stage ends, and the next one is written before the oldest goes.
     """
     if plan.model.nbytes is None:
         return None
-    checkpoints = max((checkpoint_bytes(stage) for stage in plan.stages), default=0)
+    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage in plan.stages), default=0)
     sampled = sum(stage.data_samples * stage.filter.rollouts for stage in plan.stages if stage.filter)
     return len(plan.stages) * plan.model.nbytes + checkpoints + (plan.evaluated_samples() + sampled) * RECORD_BYTES
 
@@ -41,7 +41,13 @@ def checkpoint_bytes(stage: StagePlan) -> int:
         return 0
     numbers = trained_numbers(Path(stage.model.path), stage.tuning)
     kept = min(stage.method.save_total_limit + 1, stage.steps // every)
-    return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim]))
+    average = 1 if stage.merge is not None and stage.merge.type == "ema" else 0
+    return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim] + average))
+
+
+def unmerged_bytes(stage: StagePlan) -> int:
+    """Policies of a stage's trainings that wait for the last one; 0 if the model's size is unknown."""
+    return (len(stage.trainings) - 1) * (stage.model.nbytes or 0)
 
 
 def trained_numbers(folder: Path, tuning: Full | LoRA) -> int:

@@ -20,6 +20,7 @@ from cpt.methods.replay import AnyReplay, buffer, own_share
 from cpt.models import locate
 from cpt.recipe import AnyMethod, ArmSpec, Full, LoRA, Recipe, Rollout, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
+from cpt.recipe.merge import AnyMerge, WarpMerge
 from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
 from cpt.recipe.schema import GeneralTask, Model, Schedule, StageTask
 from cpt.types import PromptStyle
@@ -112,7 +113,7 @@ class StagePlan:
         arm, family, sweep: see `cpt.recipe.ArmSpec`.
         index: 1-based position of the task in the sequence.
         data_samples: unique training samples; cycled where the steps need more.
-        steps: optimizer steps.
+        steps: optimizer steps, of all trainings together where there are several.
         batch_samples: training samples (for GRPO: prompts) of one batch.
         global_batch: completions that one optimizer step learns from.
         max_completion_length: tokens per training rollout; None where the method has none.
@@ -126,6 +127,8 @@ class StagePlan:
         filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
         filter_reward: what the filter's rollouts are paid for; None for the task's own reward.
         kl: nearness to a reference policy, its folder absolute; None for no such term.
+        merge: what becomes of the policy at the stage's end; None leaves it as it was trained.
+        run: 0-based number of the training among those that `merge: warp` makes of a stage; see `trainings`.
     """
 
     arm: str
@@ -160,11 +163,27 @@ class StagePlan:
     filter: RIF | None = None
     filter_reward: RewardSpec | None = None
     kl: KL | None = None
+    merge: AnyMerge | None = None
+    run: int = 0
 
     @property
     def from_base(self) -> bool:
         """Whether it starts from the base model, whatever its position."""
         return self.index == 1 or self.schedule != "sequential"
+
+    @property
+    def stream(self) -> str:
+        """What everything random in a training is derived from; knows nothing of the arm."""
+        return f"{self.seed}/{self.index}" + (f"/{self.run}" if self.run else "")
+
+    @property
+    def trainings(self) -> list[StagePlan]:
+        """The stage itself; with `merge: warp` its trainings from one start, the last of which merges them all."""
+        if not isinstance(self.merge, WarpMerge):
+            return [self]
+        runs = self.merge.runs
+        one = replace(self, steps=self.steps // runs, merge=None)
+        return [replace(one, run=run) for run in range(runs - 1)] + [replace(one, run=runs - 1, merge=self.merge)]
 
     @property
     def label(self) -> str:
@@ -320,7 +339,7 @@ def _plan_arm(
             freeze=spec.freeze,
             trainer_args=dict(spec.trainer_args),
             data_samples=work.samples,
-            steps=work.steps,
+            steps=work.steps * (spec.merge.runs if isinstance(spec.merge, WarpMerge) else 1),
             batch_samples=batch.samples,
             global_batch=spec.method.per_device_train_batch_size * spec.method.gradient_accumulation_steps,
             max_completion_length=spec.method.completion_limit(spec.prompt, MAX_COMPLETION_TOKENS),
@@ -338,6 +357,7 @@ def _plan_arm(
             filter=spec.filter,
             filter_reward=work.filter_reward if spec.filter else None,
             kl=_plan_kl(spec.kl),
+            merge=spec.merge,
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -414,13 +434,13 @@ def _plan_kl(setting: KL | None) -> KL | None:
 
 # What plans once did not have, and what it is where it plays no part: work done before is the same work.
 _ADDED: dict[str, Any] = {
-    "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None,
+    "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None, "merge": None,
 }  # fmt: skip
 
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key", "drift"):
+    for name in ("arm", "family", "sweep", "key", "drift", "run"):
         del content[name]
     content["model"] = stage.model.content()
     del content["finished"]  # the parent's key says it

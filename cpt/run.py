@@ -132,7 +132,10 @@ class Run:
                     self.progress.message(f"{error}; going on from its last checkpoint")
         for note in result.notes:
             self.progress.message(f"{stage.label}: {note}")
-        self.store.mark_trained(stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds)
+        notes = {} if result.merge is None else {"merge": result.merge}
+        self.store.mark_trained(
+            stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds, **notes
+        )
         drop_checkpoints(where)
 
     def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> None:

@@ -18,8 +18,9 @@ FILE = "masks.safetensors"
 class CPO(Setting):
     """λ · Σ_tensors mean_{i∈M} |θ_i − θ^ref_i| (CPO, arXiv 2607.04364); λ is `coefficient`.
 
-    θ^ref is where the stage started. M is the union over finished tasks of the `share` of each tensor's entries with
-    the largest |Δθ| in that task's stage, rounded up to a whole number; an entry that did not move is never in it.
+    The defaults, λ = 100 and a `share` of a tenth, are the paper's. θ^ref is where the stage started. M is the union
+    over finished tasks of the `share` of each tensor's entries with the largest |Δθ| in that task's stage, rounded up
+    to a whole number; an entry that did not move is never in it.
     Nothing is penalised in the first stage, and a tensor without such entries never is.
 
     The paper adds the penalty to a policy-gradient loss; here it goes with every method. The gradient of an absolute

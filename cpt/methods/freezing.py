@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cpt.methods.plugin import Plugin, Stage
 
@@ -20,6 +20,8 @@ class Freezing(Plugin):
     where it is under SGD and AdamW, whose moments stay zero. Weight decay would move it all the same, which is why
     `Setting.needs_no_weight_decay` is set for these.
     """
+
+    holds_still: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.held: list[nn.Parameter] = []

@@ -15,8 +15,8 @@ from cpt.methods.plugin import Plugin, Setting, Stage
 class HFT(Setting):
     """∇_θ L = 0 for ⌊n/2⌋ of the n parameter tensors of every transformer block (HFT, arXiv 2404.18466).
 
-    Which ones is drawn anew in every stage, the first included, from `seed`, the stage's number and the tensors' names:
-    every arm and every seed of a recipe that names the same `seed` freezes the same halves. The paper draws within
+    Which ones is drawn anew in every stage, the first included, and for every seed of a recipe, from the stage's seed,
+    `seed` and the tensors' names: arms that name the same `seed` freeze the same halves. The paper draws within
     attention, feed-forward part and norms of a block; here it is one draw per block, vision and text alike. What is in
     no block (embeddings, output head, the last norm, the projector) is trained.
     """
@@ -49,6 +49,6 @@ class HFTPlugin(Freezing):
                 blocks.setdefault(block, []).append(name)
 
         def draw(name: str) -> bytes:
-            return hashlib.blake2b(f"{self.seed}/{stage.index}/{name}".encode()).digest()
+            return hashlib.blake2b(f"{self.seed}/{stage.seed}/{name}".encode()).digest()
 
         return [name for names in blocks.values() for name in sorted(names, key=draw)[: len(names) // 2]]

@@ -1,10 +1,10 @@
 """Where an algorithm meets a method's training, whatever the method is.
 
 A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a
-`Plugin`, which does it in one stage. It may act at four points: before the stage, in the loss (`term`: of this batch's
-data; `penalty`: of the parameters alone), after the backward pass, and after the stage. `cpt.train.objective` calls
-them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is. A fifth point, `reward`, is
-for methods with rollouts alone.
+`Plugin`, which does it in one stage. It may act at five points: before the stage, in the loss (`term`: of this batch's
+data; `penalty`: of the parameters alone), after the backward pass, after the optimizer's step, and after the stage.
+`cpt.train.objective` calls them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
+A sixth point, `reward`, is for methods with rollouts alone.
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ class Stage:
         step: optimizer steps done, in a stage that goes on from a checkpoint; 0 otherwise.
         task: whose samples are trained on.
         finished: the tasks of the stages before with their numbers of training samples, in order.
+        index: 1-based position in the sequence.
+        seed: of what is random in this stage: another one in every stage and for every seed of a recipe, the same for
+            every arm.
         model: the policy; at its start's weights before the stage, at its end's after it.
         parameters: what is trained, by name. The same objects as the model's.
         memory: folder that belongs to the plug-in alone, in this stage. What it leaves there the next stage finds.
@@ -98,6 +101,7 @@ class Stage:
     step: int
     task: str
     finished: tuple[tuple[str, int], ...]
+    seed: int
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
     memory: Path
@@ -108,7 +112,13 @@ class Stage:
 
 
 class Plugin:
-    """One algorithm in one stage. Points that it does not override do nothing."""
+    """One algorithm in one stage. Points that it does not override do nothing.
+
+    Plug-ins are called in the recipe's order, but those that hold parameters still come last: a gradient that another
+    one changes after them would move what they hold.
+    """
+
+    holds_still: ClassVar[bool] = False  # sets gradients to zero in `after_backward`
 
     def before_stage(self, stage: Stage) -> None:
         """Read what the stage before left, calibrate, freeze, initialise."""
@@ -136,14 +146,17 @@ class Plugin:
     def after_backward(self) -> None:
         """Look at or change the gradients of a whole optimizer step, before they are clipped."""
 
+    def after_step(self) -> None:
+        """Look at the parameters that an optimizer step has just moved."""
+
     def after_stage(self, stage: Stage) -> None:
-        """Merge, prune, store."""
+        """Prune, store."""
 
     def save(self, folder: Path) -> None:
-        """Write into a checkpoint's folder what a resumed stage could not find out again."""
+        """Write what changes in the course of a stage into a checkpoint's folder, empty and this plug-in's own."""
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote; called after `before_stage`."""
+        """Go on from a checkpoint: after `before_stage`, when the policy has the checkpoint's weights again."""
 
     def metrics(self) -> dict[str, float]:
         """Numbers of the last step, logged as `plugin/<name>`."""

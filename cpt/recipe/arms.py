@@ -16,6 +16,7 @@ from cpt.methods.plugin import Setting
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
 from cpt.recipe.errors import explain, nearest
+from cpt.recipe.merge import AnyMerge
 from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
@@ -53,6 +54,7 @@ class ArmSpec:
     replay: AnyReplay | None = None
     filter: RIF | None = None
     kl: KL | None = None
+    merge: AnyMerge | None = None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:
@@ -137,6 +139,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         replay=arm.replay,
         filter=arm.filter,
         kl=arm.kl,
+        merge=arm.merge,
     )
 
 
@@ -190,6 +193,19 @@ def _contradictions(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Pr
             f"{name} needs the trainer's own log-probabilities before the reward; set "
             "method.vllm_importance_sampling_correction: true",
         )
+
+    if spec.merge is not None and spec.merge.type != "ema" and _continued(spec):
+        yield (
+            ("merge",),
+            (
+                "the next stage goes on with the adapter, which is not merged; "
+                "set tuning.between_stages: merge, or use type: ema"
+            ),
+        )
+
+
+def _continued(spec: ArmSpec) -> bool:
+    return isinstance(spec.tuning, LoRA) and spec.tuning.between_stages == "continue"
 
 
 def _label(point: Mapping[str, Scalar]) -> str:

@@ -121,7 +121,7 @@ def _unknown_key(path: KeyPath, schema: dict[str, Any]) -> str:
 
 
 def _tag(node: Mapping[str, Any]) -> str:
-    return str(node["properties"].get("type", {}).get("const", ""))
+    return str(node.get("properties", {}).get("type", {}).get("const", ""))
 
 
 def _tags(path: KeyPath, schema: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from cpt.methods.kl import KL
 from cpt.methods.plugin import Strict
 from cpt.methods.registry import Regulariser
 from cpt.methods.replay import Replay
+from cpt.recipe.merge import Merge
 from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
 from cpt.types import PromptStyle
@@ -171,6 +172,7 @@ class Arm(Strict):
     `schedule: sequential` is one task after another. `joint` is the upper bound: one stage over the samples of all
     tasks, shuffled, with as many steps as the stages would have together. `single` gives references: every task is
     trained from the base model alone.
+    `merge: null` leaves every stage's policy as it was trained.
     """
 
     method: Method
@@ -183,6 +185,7 @@ class Arm(Strict):
     filter: Filter | None = None
     regularisers: list[Regulariser] = Field(default_factory=list)
     kl: KL | None = None
+    merge: Annotated[Merge | None, _named("type")] = None
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
         default_factory=dict

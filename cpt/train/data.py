@@ -90,7 +90,7 @@ def stage_data(stage: StagePlan, own: Sequence[Sample], processes: int = 1) -> S
     """
     batches = math.ceil(stage.steps / stage.method.batch().steps)
     batch = stage.batch_samples * processes
-    seed = f"{stage.seed}/{stage.index}"
+    seed = stage.stream
     sources = [] if stage.replay is None or stage.replay.loss == "supervised" else replayed_samples(stage)
     if stage.replay is None or not any(sources):
         return StageData(list(own), presentation_order(len(own), batches * batch, seed))

@@ -39,6 +39,7 @@ class StepMetrics(TrainerCallback):
         phases: seconds per phase since it was last asked.
         on_step: also told of every row.
         zero_at_start: names of KL divergences from where the stage starts → what each may be before the first step.
+        before: steps of the stage's earlier trainings; rows are counted on from there.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class StepMetrics(TrainerCallback):
         phases: Callable[[], Mapping[str, float]],
         on_step: Callable[[dict[str, Any]], None] | None = None,
         zero_at_start: Mapping[str, float] | None = None,
+        before: int = 0,
     ) -> None:
+        self.before = before
         self.path, self.on_step, self.phases, self.zero_at_start = path, on_step, phases, zero_at_start or {}
         self.tokens = 0.0
         self.clock = time.perf_counter()
@@ -76,7 +79,7 @@ class StepMetrics(TrainerCallback):
         """
         if "loss" not in logs:  # the summary at the end of training
             return
-        row = {"step": state.global_step, **_renamed(logs)}
+        row = {"step": self.before + state.global_step, **_renamed(logs)}
         now = time.perf_counter()
         row["step_s"] = now - self.clock
         tokens = float(logs.get("num_tokens", self.tokens))  # a step on completions of the step before adds none

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.plugin import Batch, Plugin
 from cpt.train.hidden import caught_hidden, logits_of
+from cpt.train.plugin_state import load_states, save_states
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,7 @@ _PICTURES = ("pixel_values", "image_grid_thw", "mm_token_type_ids", "pixel_atten
 
 
 class PluginMixin(_Trainer):
-    """Calls `plugins`, by name, at the points of a step. Without any, nothing is done."""
+    """Calls `plugins`, by name, at the points of a step and with every checkpoint. Without any, nothing is done."""
 
     plugins: Mapping[str, Plugin] = {}  # set once by `attach`, before training
     paying: frozenset[str] = frozenset()
@@ -43,6 +45,8 @@ class PluginMixin(_Trainer):
         if plugins and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError("regularisers need whole parameters: run without FSDP and DeepSpeed, or leave them out")
         self.plugins, self.paying = plugins, paying
+        if plugins:
+            self.add_callback(_step_callback(self))
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """See `Trainer.training_step`; after the last micro-batch of an optimizer step come penalties and gradients."""
@@ -79,6 +83,36 @@ class PluginMixin(_Trainer):
         with self.phases.measure("plugins"):
             terms = [term for plugin in self.plugins.values() if (term := plugin.term(model, batch)) is not None]
             return sum(terms) / self.current_gradient_accumulation_steps
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Plug-ins write beside the optimizer: before trainer_state.json, which says that a checkpoint is whole.
+
+        `TrainerCallback.on_save` would be too late: it comes after that file.
+        """
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.plugins and self.args.should_save:
+            save_states(self.plugins, Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Plug-ins go on with the optimizer, when the policy's weights are there."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            load_states(self.plugins, Path(checkpoint))
+
+
+def _step_callback(trainer: PluginMixin) -> Any:
+    from transformers import TrainerCallback
+
+    class AfterStep(TrainerCallback):
+        """The optimizer has no hook of its own in the trainer."""
+
+        def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+            """Weights are new."""
+            with trainer.phases.measure("plugins"):
+                for plugin in trainer.plugins.values():
+                    plugin.after_step()
+
+    return AfterStep()
 
 
 class SupervisedPlugins(PluginMixin):

@@ -7,10 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.methods.ema import Average
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.snapshot import Snapshot
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
+from cpt.train.settings import stage_seed
 from cpt.types import Sample
 
 if TYPE_CHECKING:
@@ -19,6 +21,24 @@ if TYPE_CHECKING:
 
 FOLDER = "plugins"
 """Folder beside a stage's policy; each plug-in has one of its own in it."""
+
+
+def settings_of(plan: StagePlan) -> list[Setting]:
+    """What the plan says of plug-ins: its regularisers in their order, and its KL term."""
+    return [*plan.regularisers, *([] if plan.kl is None else [plan.kl])]
+
+
+def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
+    """A stage's plug-ins by name, in the order in which every one of their points is called.
+
+    The moving average that `merge: ema` asks for comes first: what others see at a stage's end is the merged policy.
+    Regularisers follow as the recipe lists them, those that hold parameters still last (`Plugin.holds_still`).
+    """
+    plugins: dict[str, Plugin] = {}
+    if plan.merge is not None and plan.merge.type == "ema":
+        plugins["merge"] = Average(plan.merge.decay)
+    plugins |= {setting.type: setting.plugin() for setting in settings_of(plan)}
+    return dict(sorted(plugins.items(), key=lambda item: item[1].holds_still))
 
 
 class StagePlugins:
@@ -34,14 +54,15 @@ class StagePlugins:
         self, plan: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, processor: Any, step: int = 0
     ) -> None:
         self.plan, self.own, self.start, self.out, self.processor, self.step = plan, own, start, out, processor, step
-        self.settings: list[Setting] = [*plan.regularisers, *([] if plan.kl is None else [plan.kl])]
-        self.plugins: dict[str, Plugin] = {setting.type: setting.plugin() for setting in self.settings}
+        self.plugins = make_plugins(plan)
         self.references: dict[str, Any] = {}
         self.at_start = True
 
     def before(self, trainer: Any) -> None:
         """Prepare every plug-in and hand them to the trainer, whose policy has the stage's first weights."""
-        trainer.attach(self.plugins, frozenset(setting.type for setting in self.settings if setting.needs_rollouts))
+        trainer.attach(
+            self.plugins, frozenset(setting.type for setting in settings_of(self.plan) if setting.needs_rollouts)
+        )
         for name, plugin in self.plugins.items():
             plugin.before_stage(self._stage(name, trainer))
         self.at_start = False
@@ -59,6 +80,7 @@ class StagePlugins:
             step=self.step,
             task=self.plan.task,
             finished=tuple((source.task, source.samples) for source in self.plan.finished),
+            seed=stage_seed(self.plan),
             model=policy,
             parameters={key: p for key, p in policy.named_parameters() if p.requires_grad},
             memory=self.out.policy.parent / FOLDER / name,

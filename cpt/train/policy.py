@@ -209,7 +209,7 @@ def grpo_trainer(
         processing_class=processor,
         peft_config=peft_config,
         rollout_pool=pool,
-        rollout_key=f"{stage.seed}/{stage.index}",
+        rollout_key=stage.stream,
         max_logprob_gap=stage.max_logprob_gap,
         baseline=stage.method.baseline,
     )

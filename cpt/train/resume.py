@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.models.locate import checkpoint_tensors
+from cpt.train.plugin_state import missing_state
 
 if TYPE_CHECKING:
     # The mixin stands before one of TRL's trainers in a class's bases.
@@ -37,16 +39,18 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def last_checkpoint(folder: Path) -> Found:
+def last_checkpoint(folder: Path, plugins: Iterable[str] = ()) -> Found:
     """The newest checkpoint that is complete. Broken ones that are newer are deleted, and the notes say so.
 
     Args:
         folder: holds `checkpoint-<step>` folders; may be absent.
+        plugins: those whose state belongs to a checkpoint.
     """
+    names = tuple(plugins)
     found = [(int(match[1]), path) for path in _entries(folder) if (match := _NAME.fullmatch(path.name))]
     notes: list[str] = []
     for step, path in sorted(found, reverse=True):
-        problem = what_is_missing(path, step)
+        problem = what_is_missing(path, step, names)
         if problem is None:
             return Found(path, step, tuple(notes))
         notes.append(f"{path.name} can't be used ({problem}); going back to the one before")
@@ -54,7 +58,7 @@ def last_checkpoint(folder: Path) -> Found:
     return Found(notes=tuple(notes))
 
 
-def what_is_missing(checkpoint: Path, step: int) -> str | None:
+def what_is_missing(checkpoint: Path, step: int, plugins: Iterable[str] = ()) -> str | None:
     """Why a checkpoint can't be resumed from; None if every file is there, of full length, and of this step."""
     state = checkpoint / "trainer_state.json"  # written last
     if not state.is_file():
@@ -66,11 +70,12 @@ def what_is_missing(checkpoint: Path, step: int) -> str | None:
             _check_adapter(checkpoint / "adapter_model.safetensors")
         else:
             checkpoint_tensors(checkpoint)
+        lost = missing_state(checkpoint, plugins)
     except (ValueError, KeyError) as error:
         return str(error)
     # torch.save writes zip archives, whose directory is at the very end: a file that was cut off has none.
     broken = [name for name in _PICKLED if not zipfile.is_zipfile(checkpoint / name)]
-    return f"{', '.join(broken)} missing or cut off" if broken else None
+    return f"{', '.join(broken)} missing or cut off" if broken else lost
 
 
 def _check_adapter(file: Path) -> None:

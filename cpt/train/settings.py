@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def stage_seed(stage: StagePlan) -> int:
     """Seed of what is random in a stage (adapter initialisation, dropout), the same for every arm; in [0, 2^31)."""
-    digest = hashlib.blake2b(f"{stage.seed}/{stage.index}".encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(stage.stream.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

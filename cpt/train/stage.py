@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from cpt.folder import StageDir
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.train.plugins import StagePlugins
     from cpt.types import Sample
 
 
@@ -22,10 +24,11 @@ class TrainResult:
 
     Attributes:
         steps: optimizer steps in total; equal to the plan's.
-        resumed_from: step of the checkpoint this process went on from; 0 for a start from the beginning.
+        resumed_from: step that this process went on from; 0 for a start from the beginning.
         seconds: wall time by phase of this process: load, train, save, drift.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
+        merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
     """
 
     steps: int
@@ -33,6 +36,7 @@ class TrainResult:
     seconds: dict[str, float]
     policy: Path
     notes: tuple[str, ...] = ()
+    merge: dict[str, Any] | None = None
 
 
 def train_stage(
@@ -45,29 +49,82 @@ def train_stage(
 ) -> TrainResult:
     """Train a stage and write its policy; goes on from the last whole checkpoint in `out.checkpoints` if there is one.
 
+    A stage of several trainings (`StagePlan.trainings`) makes them one after another, all but the last in folders of
+    their own; those that are finished are not made again. metrics.jsonl counts their steps on.
+
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued,
             drift.parquet, and filter.parquet for a filter that has not chosen the samples yet.
         pool: rollout engines; needed by methods and filters that sample, and to measure drift, which is left out
-            without them.
-            Whoever uses them next must push: what weights they are left with is not defined.
+            without them. Whoever uses them next must push: what weights they are left with is not defined.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
         ValueError: a setting that the model or the trainer does not allow, or a filter that keeps no sample.
         FloatingPointError: the training diverged.
     """
-    from cpt.models.export import save_policy
-    from cpt.models.load import load_processor
-    from cpt.train.data import own_samples
-    from cpt.train.drift import measure_drift
-    from cpt.train.filter import filtered
-    from cpt.train.plugins import StagePlugins
-    from cpt.train.resume import last_checkpoint
-
     if stage.method.needs_rollouts and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
+    start = Path(start_folder)
+    own = _own_samples(stage, start, out, pool)
+    *others, last = stage.trainings
+    done: list[TrainResult] = []
+    for training in others:
+        where = other_training(out, training.run)
+        if not (where.policy / "config.json").exists():
+            done.append(_train(training, own, start, where, out.metrics, pool, on_step))
+            drop_checkpoints(where)
+            gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
+    done.append(_train(last, own, start, out, out.metrics, pool, on_step))
+    gc.collect()  # the memory of optimizer and gradients is for the two models to compare
+    seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
+    seconds["drift_s"] = _measure_drift(stage, out, pool)
+    notes = tuple(note for result in done for note in result.notes)
+    return replace(done[-1], steps=stage.steps, resumed_from=done[0].resumed_from, seconds=seconds, notes=notes)
+
+
+def _own_samples(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> list[Sample]:
+    """What the stage's filter leaves of its own samples."""
+    from cpt.models.load import load_processor
+    from cpt.train.data import own_samples
+    from cpt.train.filter import filtered
+
+    processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
+    return filtered(stage, own_samples(stage), start_folder=start, out=out, pool=pool, processor=processor)
+
+
+def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) -> float:
+    """How far the finished policy is from the base model, into `out.drift`. Seconds that it took."""
+    from cpt.train.drift import measure_drift
+
+    begin = time.perf_counter()
+    if pool is not None and stage.drift.samples:
+        measure_drift(stage, out.policy, out.drift, pool)
+    return time.perf_counter() - begin
+
+
+def other_training(out: StageDir, run: int) -> StageDir:
+    """Folder in a stage's of a training that is not its last one."""
+    from cpt.folder import StageDir
+
+    return StageDir(out.root / "trainings" / str(run))
+
+
+def _train(
+    stage: StagePlan,
+    own: Sequence[Sample],
+    start: Path,
+    out: StageDir,
+    metrics: Path,
+    pool: RolloutPool | None,
+    on_step: Callable[[dict[str, Any]], None] | None,
+) -> TrainResult:
+    """One training; see `train_stage`."""
+    from cpt.models.export import save_policy
+    from cpt.train.plugins import StagePlugins, make_plugins
+    from cpt.train.resume import last_checkpoint
+
     clock = time.perf_counter()
     seconds: dict[str, float] = {}
 
@@ -76,18 +133,11 @@ def train_stage(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    found = last_checkpoint(out.checkpoints)
-    own = filtered(
-        stage,
-        own_samples(stage),
-        start_folder=start_folder,
-        out=out,
-        pool=pool,
-        processor=load_processor(start_folder, trust_remote_code=stage.model.trust_remote_code),
-    )
-    trainer = _trainer(stage, own, Path(start_folder), out, pool)
-    _instrument(trainer, stage, out, found.step, on_step)
-    plugins = StagePlugins(stage, own, Path(start_folder), out, trainer.processing_class, found.step)
+    found = last_checkpoint(out.checkpoints, make_plugins(stage))
+    before = stage.run * stage.steps
+    trainer = _trainer(stage, own, start, out, pool)
+    _instrument(trainer, stage, metrics, before, found.step, on_step)
+    plugins = StagePlugins(stage, own, start, out, trainer.processing_class, found.step)
     plugins.before(trainer)
     lap("load_s")
     trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
@@ -95,19 +145,16 @@ def train_stage(
     done = trainer.state.global_step
     if done != stage.steps:
         raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
-    plugins.after(trainer)
-    save_policy(_plain_model(trainer.model, stage, out), start_folder, out.policy)
+    policy, merge = _finished(trainer, stage, start, out, plugins)
+    save_policy(policy, start, out.policy)
     lap("save_s")
-    del trainer, plugins  # the memory of optimizer and gradients is for the two models to compare
-    if pool is not None and stage.drift.samples:
-        measure_drift(stage, out.policy, out.drift, pool)
-        lap("drift_s")
-    return TrainResult(done, found.step, seconds, out.policy, found.notes)
+    return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
 
 
 def drop_checkpoints(out: StageDir) -> None:
-    """Delete a finished stage's checkpoints: its policy folder replaces them."""
-    shutil.rmtree(out.checkpoints, ignore_errors=True)
+    """Delete a finished stage's checkpoints and other trainings: its policy folder replaces them."""
+    for folder in (out.checkpoints, other_training(out, 0).root.parent):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, pool: RolloutPool | None) -> Any:
@@ -148,7 +195,12 @@ def _seed(seed: int) -> None:
 
 
 def _instrument(
-    trainer: Any, stage: StagePlan, out: StageDir, step: int, on_step: Callable[[dict[str, Any]], None] | None
+    trainer: Any,
+    stage: StagePlan,
+    metrics: Path,
+    before: int,
+    step: int,
+    on_step: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Metrics to disk instead of to the terminal; lines of steps that will be made again go."""
     from transformers import PrinterCallback
@@ -158,11 +210,12 @@ def _instrument(
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics
 
-    keep_until(out.metrics, step)
+    keep_until(metrics, before + step)
     if trainer.objectives is not None:
-        trainer.objectives.restore(read_jsonl(out.metrics))
+        own = [row | {"step": row["step"] - before} for row in read_jsonl(metrics) if row["step"] > before]
+        trainer.objectives.restore(own)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(StepMetrics(out.metrics, trainer.phases.take, on_step, _zero_at_start(stage)))
+    trainer.add_callback(StepMetrics(metrics, trainer.phases.take, on_step, _zero_at_start(stage), before))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         batch_images(reference)
@@ -180,6 +233,29 @@ def _zero_at_start(stage: StagePlan) -> dict[str, float]:
     if stage.kl is not None and stage.kl.starts_at_zero(stage.index) and not getattr(stage.tuning, "dropout", 0.0):
         found["plugin/kl/kl"] = bound
     return found
+
+
+def _finished(
+    trainer: Any, stage: StagePlan, start: Path, out: StageDir, plugins: StagePlugins
+) -> tuple[Any, dict[str, Any] | None]:
+    """The plain model that the next stage starts from, and what merging did to it.
+
+    Plug-ins look back from where the next stage starts: after merging. Only adapters they see as they were trained,
+    because afterwards there are none.
+    """
+    from cpt.train.merging import Merging
+
+    adapted = stage.tuning.type == "lora"
+    others = [other_training(out, run).policy for run in range(stage.run)]
+    merging = None if stage.merge is None else Merging(stage, start, trainer.model, others)
+    if adapted:
+        plugins.after(trainer)
+    policy = _plain_model(trainer.model, stage, out)
+    if merging is not None:
+        merging.apply(policy)
+    if not adapted:
+        plugins.after(trainer)
+    return policy, None if merging is None else merging.record(policy)
 
 
 def _plain_model(model: Any, stage: StagePlan, out: StageDir) -> Any:

@@ -33,6 +33,7 @@ def plan(method: SFT | GRPO, steps: int, *, seed: int = 0, index: int = 1) -> St
         index=index,
         batch_samples=method.batch().samples,
         arm=method.type,
+        stream=f"{seed}/{index}",
         replay=None,
         schedule="sequential",
     )

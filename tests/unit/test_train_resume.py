@@ -73,6 +73,17 @@ def test_an_interrupted_save_is_found(tmp_path: Path) -> None:
     assert "interrupted" in (what_is_missing(path, 3) or "")
 
 
+def test_a_checkpoint_without_its_plugins_state_gives_way(tmp_path: Path) -> None:
+    whole = write_checkpoint(tmp_path, 2)
+    (whole / "plugins.json").write_text('{"ewc": {}}')
+    (write_checkpoint(tmp_path, 4) / "plugins.json").write_text("{")
+    write_checkpoint(tmp_path, 6)
+    assert what_is_missing(whole, 2) is None
+    found = last_checkpoint(tmp_path, ["ewc"])
+    assert (found.path, len(found.notes)) == (whole, 2)
+    assert "checkpoint-6 can't be used (plugins.json is missing)" in found.notes[0]
+
+
 def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 2)
     cut(write_checkpoint(tmp_path, 4) / "model.safetensors")

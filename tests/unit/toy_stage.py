@@ -18,11 +18,13 @@ def stage_of(
     earlier: Path | None = None,
     batches: Iterable[Batch] = (),
     references: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> Stage:
     """A stage by hand. `batches` are rows one by one, of which as many are given as are asked for."""
     return Stage(
         index=index,
         step=0,
+        seed=seed,
         task="new",
         finished=(),
         model=model,

@@ -1,0 +1,58 @@
+"""Exponential moving average of the policy over the optimizer steps of a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpt.methods.plugin import Plugin, Stage
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FILE = "average.safetensors"
+
+
+class Average(Plugin):
+    """θ̄ ← decay · θ̄ + (1 − decay) · θ after every optimizer step, θ̄ = θ⁰ at the stage's start; it ends as the policy.
+
+    The average is over what is trained: under LoRA the factors A and B, not their product. Memory: a float32 copy of
+    what is trained.
+
+    Args:
+        decay: in [0, 1); 0 leaves the policy as it is.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.average: dict[str, torch.Tensor] = {}
+
+    def before_stage(self, stage: Stage) -> None:
+        """Start where the stage starts."""
+        self.parameters = dict(stage.parameters)
+        self.average = {name: p.detach().float().clone() for name, p in self.parameters.items()}
+
+    def after_step(self) -> None:
+        """See the class."""
+        for name, parameter in self.parameters.items():
+            self.average[name].lerp_(parameter.detach().float(), 1 - self.decay)
+
+    def after_stage(self, stage: Stage) -> None:
+        """Let the policy be the average."""
+        for name, parameter in self.parameters.items():
+            parameter.detach().copy_(self.average[name])
+
+    def save(self, folder: Path) -> None:
+        """See `Plugin.save`."""
+        from safetensors.torch import save_file
+
+        save_file({name: average.contiguous() for name, average in self.average.items()}, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        """See `Plugin.load`."""
+        from safetensors.torch import load_file
+
+        saved = load_file(folder / FILE)
+        self.average = {name: saved[name].to(parameter.device) for name, parameter in self.parameters.items()}

@@ -1,0 +1,72 @@
+"""`merge:` at the end of a stage: the policy's weights are moved before they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.methods import merge
+from cpt.models.adapters import merged_parameters
+from cpt.models.load import load_policy
+from cpt.train.settings import weights_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+    from cpt.plan import StagePlan
+
+
+class Merging:
+    """Merging of one stage's policy.
+
+    Args:
+        start: the folder that the stage started from.
+        trained: the policy as it was trained, with its adapters if it has any.
+        others: policy folders of the stage's earlier trainings from the same start.
+    """
+
+    def __init__(self, plan: StagePlan, start: Path, trained: Any, others: Sequence[Path] = ()) -> None:
+        self.plan, self.others = plan, others
+        self.start = self._weights(start)
+        self.trained = merge.distance(_plain_parameters(trained), self.start)
+
+    def apply(self, policy: Any) -> None:
+        """Merge the weights of a plain model in place. A moving average (`ema`) has been put there by its plug-in."""
+        for name, value in self._merged(dict(policy.named_parameters())):
+            policy.get_parameter(name).detach().copy_(value)
+
+    def record(self, policy: Any) -> dict[str, Any]:
+        """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
+        assert self.plan.merge is not None
+        left = merge.distance(_plain_parameters(policy), self.start)
+        return {"type": self.plan.merge.type, "distance_trained": self.trained, "distance_merged": left}
+
+    def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        setting = self.plan.merge
+        assert setting is not None
+        if setting.type == "linear":
+            return merge.linear(self._reference(setting.reference), end, setting.weight)
+        if setting.type == "slerp":
+            return merge.slerp(self._reference("base"), self.start, end, setting.weight)
+        if setting.type == "lines":
+            return merge.lines(self._reference(setting.reference), end, setting.alpha, setting.beta)
+        if setting.type == "warp":
+            return merge.warp(self.start, [*map(self._weights, self.others), end], setting.interpolation)
+        return iter(())
+
+    def _reference(self, name: str) -> dict[str, torch.Tensor]:
+        at_start = name == "stage_start" or self.plan.index == 1  # the first stage starts from the base model
+        return self.start if at_start else self._weights(Path(self.plan.model.path))
+
+    def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        """The parameters in a folder, in the precision and under the names that the policy's have in memory."""
+        model: Any = load_policy(
+            folder, dtype=weights_dtype(self.plan), trust_remote_code=self.plan.model.trust_remote_code
+        )
+        return dict(model.named_parameters())
+
+
+def _plain_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters of the model without adapters, these added to its weights; nothing is changed."""
+    yield from merged_parameters(model) if hasattr(model, "peft_config") else model.named_parameters()
