@@ -10,7 +10,7 @@ from cpt.evaluate.stats import mean_or_nan
 from cpt.methods.filter_file import FilterFile, read_filter
 from cpt.methods.filtering import RIF
 from cpt.report.load import NO_VARIANCE, ArmRun, RunData, StageRun
-from cpt.report.style import GRID, arm_colours, plotting, to_svg
+from cpt.report.style import REST, arm_colours, plotting, to_svg
 from cpt.store import RunStore
 
 _PANEL = (10.4, 1.75)  # inches: width of the page, height of an arm's row
@@ -122,7 +122,7 @@ def pass_rates(run: RunData, stages: Sequence[FilteredStage]) -> str:
             row = arms.index(stage.arm.name)
             axes = figure.add_subplot(len(arms), len(run.tasks), row * len(run.tasks) + stage.index)
             places = range(len(stage.everything))
-            axes.bar(places, stage.everything, color=GRID, width=0.86)
+            axes.bar(places, stage.everything, color=REST, width=0.86)
             axes.bar(places, stage.kept, color=colours[stage.arm.name], width=0.86)
             axes.grid(visible=False, axis="x")
             axes.locator_params(axis="both", integer=True, nbins=6)
