@@ -95,7 +95,7 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
             changed = _with(changed, path, value)
         try:
             spec = _spec(recipe, family, point, Arm.model_validate(changed))
-            problems += [((*at, *path), message) for path, message in contradictions(spec)]
+            problems += [((*at, *path), message) for path, message in contradictions(spec, len(recipe.tasks))]
             specs.append(spec)
         except ValidationError as error:
             problems += _sweep_problems(error, changed, at, keys)
@@ -130,8 +130,8 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
     )
 
 
-def contradictions(spec: ArmSpec) -> Iterator[Problem]:
-    """Settings of an arm that are right alone and wrong together, with the key to change."""
+def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
+    """Settings of an arm in a recipe of so many tasks that are right alone and wrong together, with the key to change."""
     seen: set[str] = set()
     for i, setting in enumerate(spec.regularisers):
         at: KeyPath = ("regularisers", i)
@@ -148,6 +148,10 @@ def contradictions(spec: ArmSpec) -> Iterator[Problem]:
             yield at, f"{setting.type} compares the adapters of different stages; set tuning.between_stages: merge"
         if setting.needs_no_weight_decay and spec.method.weight_decay:
             yield at, f"{setting.type} holds parameters still, weight decay moves them; set method.weight_decay: 0"
+        if setting.needs_finished_tasks and spec.schedule != "sequential":
+            yield at, f"{setting.type} rehearses finished tasks and a {spec.schedule} arm has none; leave it out"
+        elif setting.needs_finished_tasks and tasks == 1:
+            yield at, f"{setting.type} rehearses finished tasks; name two `tasks:` or more, or leave it out"
 
 
 def _label(point: Mapping[str, Scalar]) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cpt.methods.plugin import Batch, Plugin, Stage
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
-from cpt.types import Sample
+from cpt.train.settings import stage_seed
+from cpt.train.side_loss import SIDE_LOSS, side_loss
+from cpt.types import Sample, TargetStyle
 
 if TYPE_CHECKING:
     from cpt.folder import StageDir
@@ -34,6 +36,9 @@ class StagePlugins:
     ) -> None:
         self.plan, self.own, self.start, self.out, self.processor, self.step = plan, own, start, out, processor, step
         self.plugins: dict[str, Plugin] = {setting.type: setting.plugin() for setting in plan.regularisers}
+        replay = side_loss(plan)
+        if replay is not None:
+            self.plugins[SIDE_LOSS] = replay
 
     def before(self, trainer: Any) -> None:
         """Prepare every plug-in and hand them to the trainer, whose policy has the stage's first weights."""
@@ -51,8 +56,10 @@ class StagePlugins:
         earlier = self.start.parent / FOLDER / name
         return Stage(
             index=1 if self.plan.from_base else self.plan.index,
+            seed=stage_seed(self.plan),
             step=self.step,
             task=self.plan.task,
+            samples=self.plan.data_samples,
             finished=tuple((source.task, source.samples) for source in self.plan.finished),
             model=policy,
             parameters={key: p for key, p in policy.named_parameters() if p.requires_grad},
@@ -74,6 +81,7 @@ class StagePlugins:
     def _batch_of(self, policy: Any) -> Callable[[Sequence[tuple[str, int]]], Batch]:
         counts = {source.task: source.samples for source in (*self.plan.finished, *self.plan.sources)}
         counts.setdefault(self.plan.task, self.plan.data_samples)
+        style: TargetStyle = getattr(self.plan.method, "target_style", "policy")
 
         @cache
         def samples_of(task: str) -> list[Sample]:
@@ -81,7 +89,7 @@ class StagePlugins:
 
         def batch_of(rows: Sequence[tuple[str, int]]) -> Batch:
             samples = [samples_of(task)[position] for task, position in rows]
-            return supervised_batch(self.processor, samples, self.plan, policy.device)
+            return supervised_batch(self.processor, samples, self.plan, policy.device, style)
 
         return batch_of
 
@@ -101,15 +109,17 @@ class StagePlugins:
         return reference
 
 
-def supervised_batch(processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any) -> Batch:
-    """Prompts with their supervised targets in the prompt's format; labels on the targets and their end of turn."""
+def supervised_batch(
+    processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any, style: TargetStyle = "policy"
+) -> Batch:
+    """Prompts with their targets, by default in the prompt's format; labels on the targets and their end of turn."""
     end = processor.tokenizer.eos_token
     prompts, targets = [], []
     for sample in samples:
         task = get_task(sample.task)
         chat = task.messages(sample, plan.prompt)
         prompts.append(processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-        targets.append(task.target(sample, "policy", plan.prompt) + end)
+        targets.append(task.target(sample, style, plan.prompt) + end)
     images = [list(sample.images) for sample in samples]
     texts = [prompt + target for prompt, target in zip(prompts, targets, strict=True)]
     pictures = images if any(images) else None

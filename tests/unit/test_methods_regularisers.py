@@ -64,8 +64,10 @@ def stage_of(
     """A stage by hand. `batches` are rows one by one, of which as many are given as are asked for."""
     return Stage(
         index=index,
+        seed=0,
         step=0,
         task="new",
+        samples=1,
         finished=(),
         model=model,
         parameters=dict(model.named_parameters()),
