@@ -1,6 +1,6 @@
 """An episodic memory: samples of finished tasks that a plug-in looks at again.
 
-What is in it follows from the plan alone. It is balanced over the tasks, and only ever loses samples as tasks are added.
+What is in it follows from the plan alone. It is balanced over the tasks, and only loses samples as tasks are added.
 The rows of an optimizer step follow from the stage's seed and the step's number: a resumed stage draws what an
 undisturbed one draws, and so does every process, whose parameters then get the same gradient without communication.
 """

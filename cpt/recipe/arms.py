@@ -131,7 +131,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
 
 
 def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
-    """Settings of an arm in a recipe of so many tasks that are right alone and wrong together, with the key to change."""
+    """Settings of an arm that are right alone and wrong together, or for so many tasks, with the key to change."""
     seen: set[str] = set()
     for i, setting in enumerate(spec.regularisers):
         at: KeyPath = ("regularisers", i)

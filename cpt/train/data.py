@@ -68,7 +68,7 @@ def training_samples(task: str, samples: int, stage: StagePlan) -> list[Sample]:
 
 
 def replayed_numbers(stage: StagePlan) -> list[Sequence[int]]:
-    """Which training samples of each of the stage's replay sources: of finished tasks those that the buffer has kept."""
+    """Numbers of the samples of each replay source of the stage: of finished tasks those that the buffer has kept."""
     replay = stage.replay
     if replay is None or stage.schedule == "joint":
         return []

@@ -50,7 +50,7 @@ def _orders(stage: StagePlan, sources: Sequence[Sequence[Row]]) -> list[list[Seq
     if stage.replay.sampler != "uniform":
         named = {"replay": [row for source in sources for row in source]}
     turns = math.ceil(stage.steps / len(named))
-    orders = []
+    orders: list[list[Sequence[Row]]] = []
     for name, source in named.items():
         order = presentation_order(len(source), turns * rows, f"{stage.seed}/{stage.index}/{name}")
         orders.append([[source[i] for i in order[turn * rows :][:rows]] for turn in range(turns)])
