@@ -50,9 +50,13 @@ def row_means(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Ten
     return row_sums(values, rows, count) / tokens
 
 
-def nll(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Negative log-likelihood in nats per token: a mean over the tokens of each row, and of that over the rows."""
+def row_nlls(logits: torch.Tensor, ids: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Negative log-likelihood of each of `count` rows [count]: nats per token, of what `completion_logits` returns."""
     from torch.nn.functional import cross_entropy
 
-    logits, ids, rows = completion_logits(model, batch)
-    return row_means(cross_entropy(logits.float(), ids, reduction="none"), rows, len(batch.labels)).mean()
+    return row_means(cross_entropy(logits.float(), ids, reduction="none"), rows, count)
+
+
+def nll(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Negative log-likelihood in nats per token: a mean over the tokens of each row, and of that over the rows."""
+    return row_nlls(*completion_logits(model, batch), len(batch.labels)).mean()

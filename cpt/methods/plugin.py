@@ -35,6 +35,7 @@ class Setting(Strict):
     needs_lora: ClassVar[bool] = False
     needs_new_adapters: ClassVar[bool] = False  # an adapter of its own in every stage
     needs_no_weight_decay: ClassVar[bool] = False  # which moves parameters that have no gradient
+    needs_finished_tasks: ClassVar[bool] = False  # samples of the stages before
 
     type: str
 
@@ -80,28 +81,30 @@ class Stage:
 
     Attributes:
         index: 1-based position in the sequence; 1 for a stage that starts from the base model.
-        step: optimizer steps done, in a stage that goes on from a checkpoint; 0 otherwise.
-        task: whose samples are trained on.
-        finished: the tasks of the stages before with their numbers of training samples, in order.
-        index: 1-based position in the sequence.
         seed: of what is random in this stage: another one in every stage and for every seed of a recipe, the same for
             every arm.
+        step: optimizer steps done, in a stage that goes on from a checkpoint; 0 otherwise.
+        task: whose samples are trained on.
+        samples: how many of them there are.
+        finished: the tasks of the stages before with their numbers of training samples, in order.
         model: the policy; at its start's weights before the stage, at its end's after it.
         parameters: what is trained, by name. The same objects as the model's.
         memory: folder that belongs to the plug-in alone, in this stage. What it leaves there the next stage finds.
         earlier: the folder it left in the stage before; None in the first stage.
         batches: `batches(samples, rows)` gives the stage's first training samples with their supervised targets in the
             prompt's format, `rows` at a time, the same ones for every method.
-        batch_of: the same of chosen rows: (a task that the stage may train on, or a finished one; sample number).
+        batch_of: chosen rows, as (a task that the stage may train on, or a finished one; sample number), with the
+            targets that the method imitates; in the prompt's format where it imitates none.
         reference: the policy at `stage_start`, the `base` model, or the model in a folder; frozen, called like a model.
             Whoever asks for the same one gets the same object.
     """
 
     index: int
+    seed: int
     step: int
     task: str
+    samples: int
     finished: tuple[tuple[str, int], ...]
-    seed: int
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
     memory: Path
@@ -140,7 +143,10 @@ class Plugin:
         return None
 
     def penalty(self) -> torch.Tensor | None:
-        """A term that depends on the parameters alone: scalar, asked for once per optimizer step."""
+        """A term that does not depend on this batch: scalar, asked for once per optimizer step.
+
+        It may run the model on rows of its own (`Stage.batch_of`), the same ones on every process.
+        """
         return None
 
     def after_backward(self) -> None:

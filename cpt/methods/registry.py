@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from cpt.methods.a_gem import AGEM
 from cpt.methods.cpo import CPO
+from cpt.methods.der import DER
 from cpt.methods.ewc import EWC
 from cpt.methods.freeze_bottom import FreezeBottom
 from cpt.methods.hft import HFT
@@ -17,5 +19,5 @@ from cpt.methods.o_lora import OLoRA
 from cpt.methods.rapo import RaPO
 from cpt.methods.reg_lora import RegLoRA
 
-AnyRegulariser = CPO | EWC | FreezeBottom | HFT | L2 | LwF | MAS | OLoRA | RaPO | RegLoRA
+AnyRegulariser = AGEM | CPO | DER | EWC | FreezeBottom | HFT | L2 | LwF | MAS | OLoRA | RaPO | RegLoRA
 Regulariser = Annotated[AnyRegulariser, Field(discriminator="type")]

@@ -12,12 +12,11 @@ from pydantic import ValidationError
 
 from cpt.methods.filtering import RIF
 from cpt.methods.kl import KL
-from cpt.methods.plugin import Setting
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
+from cpt.recipe.contradictions import contradictions
 from cpt.recipe.errors import explain, nearest
 from cpt.recipe.merge import AnyMerge
-from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar, Schedule
@@ -105,7 +104,7 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
             changed = _with(changed, path, value)
         try:
             spec = _spec(recipe, family, point, Arm.model_validate(changed))
-            problems += [((*at, *path), message) for path, message in contradictions(spec)]
+            problems += [((*at, *path), message) for path, message in contradictions(spec, len(recipe.tasks))]
             specs.append(spec)
         except ValidationError as error:
             problems += _sweep_problems(error, changed, at, keys)
@@ -141,71 +140,6 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         kl=arm.kl,
         merge=arm.merge,
     )
-
-
-def contradictions(spec: ArmSpec) -> Iterator[Problem]:
-    """Settings of an arm that are right alone and wrong together, with the key to change."""
-    for key, message in spec.filter.problems() if spec.filter else ():
-        yield ("filter", key), message
-    seen: set[str] = set()
-    for i, setting in enumerate(spec.regularisers):
-        at: KeyPath = ("regularisers", i)
-        if setting.type in seen:
-            yield at, f"{setting.type} is there twice; leave one"
-        seen.add(setting.type)
-        if setting.needs_full_tuning and spec.tuning.type != "full":
-            yield at, f"{setting.type} needs tuning: full, because an adapter's factors mean something else every stage"
-        if setting.needs_lora and spec.tuning.type != "lora":
-            yield at, f"{setting.type} acts on adapters; set tuning: {{type: lora}} or leave it out"
-        if setting.type == "l2" and setting.reference == "base" and spec.tuning.type != "full":
-            yield (*at, "reference"), "the base model has no adapter to compare with; use stage_start, or tuning: full"
-        if setting.needs_new_adapters and getattr(spec.tuning, "between_stages", "merge") != "merge":
-            yield at, f"{setting.type} compares the adapters of different stages; set tuning.between_stages: merge"
-        if setting.needs_no_weight_decay and spec.method.weight_decay:
-            yield at, f"{setting.type} holds parameters still, weight decay moves them; set method.weight_decay: 0"
-        yield from _contradictions(at, setting, spec)
-    if spec.kl is not None:
-        yield from _contradictions(("kl",), spec.kl, spec)
-        if getattr(spec.method, "beta", 0.0):
-            yield ("kl",), "is a second KL term beside method.beta; set method.beta: 0, or leave kl out"
-
-
-def _contradictions(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Problem]:
-    """What a setting says of itself, and what stands against a change of the reward."""
-    for key, message in setting.problems():
-        yield (*at, key), message
-    if not setting.needs_rollouts:
-        return
-    method, name = spec.method, setting.type
-    if not isinstance(method, PolicyGradient):
-        yield at, f"{name} changes the reward, and {method.type.upper()} has none; use kl with in: loss"
-    elif method.baseline == "greedy":
-        yield (
-            at,
-            f"{name} changes the reward of what is sampled, but not that of the greedy completion which "
-            f"{method.type} compares with; use kl with in: loss, or another method, such as rloo",
-        )
-    elif method.temperature != 1.0:
-        yield at, f"{name} compares policies at temperature 1 on what they sample; set method.temperature: 1.0"
-    elif not method.vllm_importance_sampling_correction:
-        yield (
-            at,
-            f"{name} needs the trainer's own log-probabilities before the reward; set "
-            "method.vllm_importance_sampling_correction: true",
-        )
-
-    if spec.merge is not None and spec.merge.type != "ema" and _continued(spec):
-        yield (
-            ("merge",),
-            (
-                "the next stage goes on with the adapter, which is not merged; "
-                "set tuning.between_stages: merge, or use type: ema"
-            ),
-        )
-
-
-def _continued(spec: ArmSpec) -> bool:
-    return isinstance(spec.tuning, LoRA) and spec.tuning.between_stages == "continue"
 
 
 def _label(point: Mapping[str, Scalar]) -> str:

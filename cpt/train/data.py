@@ -67,17 +67,22 @@ def training_samples(task: str, samples: int, stage: StagePlan) -> list[Sample]:
     return get_task(task).samples("train", samples, stage.seed)
 
 
-def replayed_samples(stage: StagePlan) -> list[list[Sample]]:
-    """The samples of each of the stage's replay sources: of finished tasks those that the buffer has kept."""
+def replayed_numbers(stage: StagePlan) -> list[Sequence[int]]:
+    """Numbers of the samples of each replay source of the stage: of finished tasks those that the buffer has kept."""
     replay = stage.replay
     if replay is None or stage.schedule == "joint":
         return []
     finished = [source.samples for source in stage.sources if source.finished]
     kept = iter(buffer(finished, replay.budget, replay.selection, f"{stage.seed}/buffer"))
+    return [next(kept) if source.finished else range(source.samples) for source in stage.sources]
+
+
+def replayed_samples(stage: StagePlan) -> list[list[Sample]]:
+    """The samples of each of the stage's replay sources."""
     found = []
-    for source in stage.sources:
+    for source, numbers in zip(stage.sources, replayed_numbers(stage), strict=False):  # a joint stage replays nothing
         samples = training_samples(source.task, source.samples, stage)
-        found.append([samples[position] for position in next(kept)] if source.finished else samples)
+        found.append([samples[number] for number in numbers])
     return found
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.methods.recap import Reweighting
 from cpt.methods.replay import RecapReplay, Static
+from cpt.methods.side_loss import SideLoss
 from cpt.tasks import get_task
 from cpt.train.reward import rewards_of
 
@@ -99,6 +100,15 @@ class Objectives:
             for name, signals in self._moving.signals.items():
                 rows |= {f"{name}/convergence": signals.convergence, f"{name}/instability": signals.instability}
         return {PREFIX + name: value for name, value in rows.items()}
+
+    def weigh_side_loss(self, plugin: SideLoss, trainer: Any) -> None:
+        """Let a supervised side loss be an objective per source: weighed, observed, logged by its trainer."""
+
+        def observe(values: Mapping[str, float], step: int) -> None:
+            for key, value in self.observe(values, step, supervised=True).items():
+                trainer._metrics["train"][key].append(value)
+
+        plugin.weight, plugin.observe = self.weight, observe
 
     def restore(self, metrics: Iterable[Mapping[str, Any]]) -> None:
         """Come by the weights of a stage that goes on, from the steps that it has logged."""

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.methods.ema import Average
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.side_loss import SideLoss
 from cpt.methods.snapshot import Snapshot
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
 from cpt.train.settings import stage_seed
-from cpt.types import Sample
+from cpt.train.side_loss import SIDE_LOSS, side_loss
+from cpt.types import Sample, TargetStyle
 
 if TYPE_CHECKING:
     from cpt.folder import StageDir
@@ -38,6 +40,9 @@ def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
     if plan.merge is not None and plan.merge.type == "ema":
         plugins["merge"] = Average(plan.merge.decay)
     plugins |= {setting.type: setting.plugin() for setting in settings_of(plan)}
+    replay = side_loss(plan)
+    if replay is not None:
+        plugins[SIDE_LOSS] = replay
     return dict(sorted(plugins.items(), key=lambda item: item[1].holds_still))
 
 
@@ -66,6 +71,9 @@ class StagePlugins:
         for name, plugin in self.plugins.items():
             plugin.before_stage(self._stage(name, trainer))
         self.at_start = False
+        replay = self.plugins.get(SIDE_LOSS)
+        if isinstance(replay, SideLoss) and trainer.objectives is not None:
+            trainer.objectives.weigh_side_loss(replay, trainer)
 
     def after(self, trainer: Any) -> None:
         """Let every plug-in look at the finished policy and leave what the next stage needs."""
@@ -77,10 +85,11 @@ class StagePlugins:
         earlier = self.start.parent / FOLDER / name
         return Stage(
             index=1 if self.plan.from_base else self.plan.index,
+            seed=stage_seed(self.plan),
             step=self.step,
             task=self.plan.task,
+            samples=self.plan.data_samples,
             finished=tuple((source.task, source.samples) for source in self.plan.finished),
-            seed=stage_seed(self.plan),
             model=policy,
             parameters={key: p for key, p in policy.named_parameters() if p.requires_grad},
             memory=self.out.policy.parent / FOLDER / name,
@@ -101,6 +110,7 @@ class StagePlugins:
     def _batch_of(self, policy: Any) -> Callable[[Sequence[tuple[str, int]]], Batch]:
         counts = {source.task: source.samples for source in (*self.plan.finished, *self.plan.sources)}
         counts.setdefault(self.plan.task, self.plan.data_samples)
+        style: TargetStyle = getattr(self.plan.method, "target_style", "policy")
 
         @cache
         def samples_of(task: str) -> list[Sample]:
@@ -108,7 +118,7 @@ class StagePlugins:
 
         def batch_of(rows: Sequence[tuple[str, int]]) -> Batch:
             samples = [samples_of(task)[position] for task, position in rows]
-            return supervised_batch(self.processor, samples, self.plan, policy.device)
+            return supervised_batch(self.processor, samples, self.plan, policy.device, style)
 
         return batch_of
 
@@ -139,15 +149,17 @@ class StagePlugins:
         return model.to(policy.device).eval().requires_grad_(False)
 
 
-def supervised_batch(processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any) -> Batch:
-    """Prompts with their supervised targets in the prompt's format; labels on the targets and their end of turn."""
+def supervised_batch(
+    processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any, style: TargetStyle = "policy"
+) -> Batch:
+    """Prompts with their targets, by default in the prompt's format; labels on the targets and their end of turn."""
     end = processor.tokenizer.eos_token
     prompts, targets = [], []
     for sample in samples:
         task = get_task(sample.task)
         chat = task.messages(sample, plan.prompt)
         prompts.append(processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-        targets.append(task.target(sample, "policy", plan.prompt) + end)
+        targets.append(task.target(sample, style, plan.prompt) + end)
     images = [list(sample.images) for sample in samples]
     texts = [prompt + target for prompt, target in zip(prompts, targets, strict=True)]
     pictures = images if any(images) else None

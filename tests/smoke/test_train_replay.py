@@ -123,3 +123,17 @@ def test_a_joint_stage_has_the_samples_of_all_tasks(base: Path, tmp_path: Path):
     (stage,) = make_plan(recipe).stages
     assert (stage.index, stage.task, stage.steps, stage.data_samples) == (2, "joint", 6, 16)
     assert len(rows(trained(stage, base, tmp_path))) == 6
+
+
+def test_rollouts_and_supervised_replay_are_weighed_together(base: Path, pool: LocalPool, tmp_path: Path):
+    recap = {"type": "recap", "loss": "supervised", "ratio": 0.5, "sampler": "uniform"}
+    stage = second_stage(base, GRPO | {"max_steps": 5, "save_steps": 3}, recap)
+    undisturbed = trained(stage, base, tmp_path / "undisturbed", pool)
+    with pytest.raises(Killed):
+        trained(stage, base, tmp_path / "killed", pool, on_step=die_at(4))
+    resumed = rows(trained(stage, base, tmp_path / "killed", pool))
+    assert resumed == rows(undisturbed)
+    names = ["count-colour/accuracy", "count-colour/format", "read-strip", "arithmetic"]
+    assert sum(resumed[-1][f"objective/{name}/weight"] for name in names) == pytest.approx(4.0)
+    assert [f"objective/{name}/value" in resumed[0] for name in names] == [True, True, True, False]  # taking turns
+    assert resumed[0]["objective/read-strip/value"] == resumed[0]["plugin/replay/nll"] > 1.0

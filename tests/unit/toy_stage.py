@@ -26,6 +26,7 @@ def stage_of(
         step=0,
         seed=seed,
         task="new",
+        samples=1,
         finished=(),
         model=model,
         parameters=dict(model.named_parameters()),
