@@ -106,6 +106,8 @@ class StagePlan:
         schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.
         finished: the tasks of the stages before, in order; without their rewards.
         sources: where replayed samples come from, and for a joint stage all samples.
+        rollouts_key: key of the stage whose rollouts are imitated (`cpt.methods.targets.SavedRollouts`).
+        leaves_rollouts: whether to write rollouts.jsonl, because another arm of the recipe imitates them.
     """
 
     arm: str
@@ -136,6 +138,8 @@ class StagePlan:
     finished: tuple[Source, ...] = ()
     replay: AnyReplay | None = None
     sources: tuple[Source, ...] = ()
+    rollouts_key: str | None = None
+    leaves_rollouts: bool = False
 
     @property
     def from_base(self) -> bool:
@@ -211,7 +215,9 @@ def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
     # One limit for the whole run, chosen or not, so that a run of one arm can be continued with the others.
     evaluation = _plan_evaluation(recipe, list(everything.values()))
     stages = {
-        (spec.name, seed): _plan_arm(recipe, spec, seed, model, evaluation) for spec in chosen for seed in recipe.seeds
+        (spec.name, seed): _plan_arm(recipe, spec, seed, model, evaluation, everything)
+        for spec in chosen
+        for seed in recipe.seeds
     }
     prompts = dict.fromkeys(spec.prompt for spec in chosen)
     bases = [_plan_base(recipe, seed, prompt, model, evaluation) for prompt in prompts for seed in recipe.seeds]
@@ -273,10 +279,19 @@ def _plan_base(
 
 
 def _plan_arm(
-    recipe: Recipe, spec: ArmSpec, seed: int, model: ModelPlan, evaluation: EvaluationPlan
+    recipe: Recipe,
+    spec: ArmSpec,
+    seed: int,
+    model: ModelPlan,
+    evaluation: EvaluationPlan,
+    everything: Mapping[str, ArmSpec],
 ) -> list[StagePlan]:
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
+    imitated: dict[int, str] = {}
+    if spec.imitates is not None:
+        theirs = _plan_arm(recipe, everything[spec.imitates], seed, model, evaluation, everything)
+        imitated = {stage.index: stage.key for stage in theirs}
     gap = recipe.rollout.max_logprob_gap or _LOGPROB_GAP.get(model.dtype, _LOGPROB_GAP_LOW_PRECISION)
     batch = spec.method.batch()
     base = parent = content_hash(model.content())
@@ -310,6 +325,8 @@ def _plan_arm(
             finished=work.finished,
             replay=spec.replay,
             sources=work.sources,
+            rollouts_key=imitated.get(work.index),
+            leaves_rollouts=any(other.imitates == spec.name for other in everything.values()),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -361,14 +378,19 @@ def replayed(sources: Sequence[Source], replay: AnyReplay) -> list[int]:
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key"):
+    for name in ("arm", "family", "sweep", "key", "leaves_rollouts"):
         del content[name]
     content["model"] = stage.model.content()
+    content["method"].get("data", {}).pop("arm", None)  # `rollouts_key` says which stage it is
     del content["finished"]  # the parent's key says it
     # Work done before there was a choice of these is the same work.
     for name, default in (("reward", None), ("schedule", "sequential"), ("replay", None), ("sources", [])):
         if content[name] == default:
             del content[name]
+    if content["rollouts_key"] is None:
+        del content["rollouts_key"]
+    if content["method"].get("data") == {"type": "gold"}:
+        del content["method"]["data"]
     return content_hash(without_neutral(content))
 
 

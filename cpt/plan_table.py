@@ -66,7 +66,7 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(table)
-    for line in reward_lines(arms):
+    for line in (*reward_lines(arms), *rollout_lines(arms)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -80,3 +80,9 @@ def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
             if text is not None:
                 paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {stage.task}")
     return [f"reward      {text}: {', '.join(where)}" for text, where in paid.items()]
+
+
+def rollout_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+    """The arms whose rollouts are kept on disk."""
+    kept = [arm for arm, stages in arms.items() if stages[0].leaves_rollouts]
+    return [f"rollouts    kept of {', '.join(kept)}: another arm imitates them"] if kept else []

@@ -5,6 +5,7 @@
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, TRAINED.json,
                                        records.parquet, DONE.json}
+    beside them generated/ of an arm that imitates itself, rollouts.jsonl of one that another arm imitates
 
 Every file is written whole or not at all. A stage is trained only if TRAINED.json names the plan's key and the plan's
 number of steps, and done only if DONE.json names that key too; whatever else lies in the folder counts for nothing.

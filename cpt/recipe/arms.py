@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
+from cpt.methods.targets import SavedRollouts
 from cpt.recipe.errors import explain, nearest
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
@@ -45,6 +46,12 @@ class ArmSpec:
     reward: RewardSpec | None = None
     schedule: Schedule = "sequential"
     replay: AnyReplay | None = None
+
+    @property
+    def imitates(self) -> str | None:
+        """The arm whose rollouts are this one's targets."""
+        data = getattr(self.method, "data", None)
+        return data.arm if isinstance(data, SavedRollouts) else None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:

@@ -47,9 +47,9 @@ def train_stage(
 
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
-        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, and adapter/ for a LoRA that is
-            continued.
-        pool: rollout engines; needed by methods that sample. They are left with the weights of the last step but one.
+        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is
+            continued, generated/ for SFT on the policy's own answers, and rollouts.jsonl if the plan says so.
+        pool: rollout engines; needed by methods that sample. They are left with the weights that sampled last.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
@@ -61,7 +61,7 @@ def train_stage(
     from cpt.train.plugins import StagePlugins
     from cpt.train.resume import last_checkpoint
 
-    if stage.method.needs_rollouts and pool is None:
+    if stage.method.needs_pool and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
     clock = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -118,11 +118,15 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
-        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config)
+        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config, out=out, pool=pool)
     from cpt.train.policy import grpo_trainer
+    from cpt.train.rollouts import RolloutLog
 
     assert pool is not None
-    return grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config)
+    trainer = grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config)
+    if stage.leaves_rollouts:
+        trainer.rollout_log = RolloutLog(out.rollouts, stage.prompt)
+    return trainer
 
 
 def _seed(seed: int) -> None:
@@ -142,6 +146,7 @@ def _instrument(
     from cpt.train.metrics import StepMetrics, kl_bound
 
     keep_until(out.metrics, step)
+    keep_until(out.rollouts, step)
     beta = getattr(stage.method, "beta", 0.0)
     bound = kl_bound(stage.model.dtype) if beta else None
     trainer.remove_callback(PrinterCallback)
