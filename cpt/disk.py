@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpt.methods.targets import SelfSampled
 from cpt.models import locate
 from cpt.recipe import Full, LoRA
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 # One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. A filter's rollout has
 # less.
 RECORD_BYTES = 200
+_LINE_BYTES, _TOKEN_BYTES = 120, 4  # of a completion in JSON lines
 _TRAINED_BYTES = 4  # trained weights are float32 whatever the model's own precision
 # Numbers the optimizer keeps per trained number.
 _OPTIMIZER_STATES = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "adafactor": 0.1, "sgd": 0.0}
 
 
 def estimate_bytes(plan: RunPlan) -> int | None:
-    """Policies of all stages, what the running one needs beside, and records; None if the model's size is unknown.
+    """Policies of all stages, what the running one needs beside, records, completions; None if the size is unknown.
 
     Checkpoints live until their stage ends, and the next one is written before the oldest goes.
     """
@@ -31,7 +33,22 @@ def estimate_bytes(plan: RunPlan) -> int | None:
         return None
     checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage in plan.stages), default=0)
     sampled = sum(stage.data_samples * stage.filter.rollouts for stage in plan.stages if stage.filter)
-    return len(plan.stages) * plan.model.nbytes + checkpoints + (plan.evaluated_samples() + sampled) * RECORD_BYTES
+    records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
+    return len(plan.stages) * plan.model.nbytes + checkpoints + records + sum(map(completion_bytes, plan.stages))
+
+
+def completion_bytes(stage: StagePlan) -> int:
+    """What a stage keeps of the completions it trains on: at most, were every one as long as the limit; mostly 0."""
+    data = getattr(stage.method, "data", None)
+    if isinstance(data, SelfSampled):
+        epochs = 1 if data.refresh == "stage" else stage.steps * stage.batch_samples / stage.data_samples
+        completions = math.ceil(epochs * stage.data_samples) * data.rollouts
+    elif stage.leaves_rollouts:
+        batch = stage.method.batch()
+        completions = math.ceil(stage.steps / batch.steps) * batch.completions
+    else:
+        return 0
+    return completions * (_LINE_BYTES + _TOKEN_BYTES * (stage.max_completion_length or 0))
 
 
 def checkpoint_bytes(stage: StagePlan) -> int:

@@ -94,6 +94,14 @@ class StageDir:
         return self.root / "filter.parquet"
 
     @property
+    def generated(self) -> Path:
+        return self.root / "generated"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.root / "rollouts.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
@@ -116,6 +124,10 @@ class StageDir:
     @property
     def done(self) -> Path:
         return self.root / "DONE.json"
+
+    def of_arm(self, arm: str) -> StageDir:
+        """The folder of another arm's stage, of the same seed and position in the same run."""
+        return StageDir(self.root.parents[2] / safe_name(arm) / self.root.parent.name / self.root.name)
 
 
 def safe_name(name: str) -> str:

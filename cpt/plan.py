@@ -129,6 +129,8 @@ class StagePlan:
         kl: nearness to a reference policy, its folder absolute; None for no such term.
         merge: what becomes of the policy at the stage's end; None leaves it as it was trained.
         run: 0-based number of the training among those that `merge: warp` makes of a stage; see `trainings`.
+        rollouts_key: key of the stage whose rollouts are imitated (`cpt.methods.targets.SavedRollouts`).
+        leaves_rollouts: whether to write rollouts.jsonl, because another arm of the recipe imitates them.
     """
 
     arm: str
@@ -165,6 +167,8 @@ class StagePlan:
     kl: KL | None = None
     merge: AnyMerge | None = None
     run: int = 0
+    rollouts_key: str | None = None
+    leaves_rollouts: bool = False
 
     @property
     def from_base(self) -> bool:
@@ -254,7 +258,9 @@ def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
     # One limit for the whole run, chosen or not, so that a run of one arm can be continued with the others.
     evaluation = _plan_evaluation(recipe, list(everything.values()))
     stages = {
-        (spec.name, seed): _plan_arm(recipe, spec, seed, model, evaluation) for spec in chosen for seed in recipe.seeds
+        (spec.name, seed): _plan_arm(recipe, spec, seed, model, evaluation, everything)
+        for spec in chosen
+        for seed in recipe.seeds
     }
     prompts = dict.fromkeys(spec.prompt for spec in chosen)
     bases = [_plan_base(recipe, seed, prompt, model, evaluation) for prompt in prompts for seed in recipe.seeds]
@@ -316,10 +322,19 @@ def _plan_base(
 
 
 def _plan_arm(
-    recipe: Recipe, spec: ArmSpec, seed: int, model: ModelPlan, evaluation: EvaluationPlan
+    recipe: Recipe,
+    spec: ArmSpec,
+    seed: int,
+    model: ModelPlan,
+    evaluation: EvaluationPlan,
+    everything: Mapping[str, ArmSpec],
 ) -> list[StagePlan]:
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
+    imitated: dict[int, str] = {}
+    if spec.imitates is not None:
+        theirs = _plan_arm(recipe, everything[spec.imitates], seed, model, evaluation, everything)
+        imitated = {stage.index: stage.key for stage in theirs}
     gap = recipe.rollout.max_logprob_gap or _LOGPROB_GAP.get(model.dtype, _LOGPROB_GAP_LOW_PRECISION)
     batch = spec.method.batch()
     base = parent = content_hash(model.content())
@@ -358,6 +373,8 @@ def _plan_arm(
             filter_reward=work.filter_reward if spec.filter else None,
             kl=_plan_kl(spec.kl),
             merge=spec.merge,
+            rollouts_key=imitated.get(work.index),
+            leaves_rollouts=any(other.imitates == spec.name for other in everything.values()),
         )
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
@@ -435,14 +452,16 @@ def _plan_kl(setting: KL | None) -> KL | None:
 # What plans once did not have, and what it is where it plays no part: work done before is the same work.
 _ADDED: dict[str, Any] = {
     "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None, "merge": None,
+    "rollouts_key": None,
 }  # fmt: skip
 
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key", "drift", "run"):
+    for name in ("arm", "family", "sweep", "key", "drift", "run", "leaves_rollouts"):
         del content[name]
     content["model"] = stage.model.content()
+    content["method"].get("data", {}).pop("arm", None)  # `rollouts_key` says which stage it is
     del content["finished"]  # the parent's key says it
     if stage.filter is None:
         del content["filter_reward"]
@@ -452,6 +471,8 @@ def _stage_key(stage: StagePlan) -> str:
     path = None if stage.kl is None else stage.kl.path
     if path is not None and isinstance(found := locate.locate_model(path), Path):
         content["kl"]["path"] = locate.fingerprint(found)
+    if content["method"].get("data") == {"type": "gold"}:
+        del content["method"]["data"]
     return content_hash(without_neutral(content))
 
 

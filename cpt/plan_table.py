@@ -66,7 +66,7 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(table)
-    for line in [*reward_lines(arms), *filter_lines(arms)]:
+    for line in (*reward_lines(arms), *filter_lines(arms), *rollout_lines(arms)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -91,3 +91,9 @@ def filter_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
             sampled = " + ".join(str(stage.data_samples * rule.rollouts) for stage in stages)
             found.setdefault(f"{rule.describe()}, {sampled} rollouts", []).append(arm)
     return [f"filter      {text}: {', '.join(where)}" for text, where in found.items()]
+
+
+def rollout_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+    """The arms whose rollouts are kept on disk."""
+    kept = [arm for arm, stages in arms.items() if stages[0].leaves_rollouts]
+    return [f"rollouts    kept of {', '.join(kept)}: another arm imitates them"] if kept else []

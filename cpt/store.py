@@ -4,7 +4,9 @@
     <run>/rewards.html  rewards.json  rewards.parquet      (of a run whose arms are paid by rewards of the recipe)
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, drift.parquet,
-                                       TRAINED.json, records.parquet, DONE.json}  (and filter.parquet, with a filter)
+                                       TRAINED.json, records.parquet, DONE.json}
+    beside them filter.parquet of an arm with a filter, generated/ of one that imitates itself, rollouts.jsonl of one
+    that another arm imitates
 
 Every file is written whole or not at all. A stage is trained only if TRAINED.json names the plan's key and the plan's
 number of steps, and done only if DONE.json names that key too; whatever else lies in the folder counts for nothing.

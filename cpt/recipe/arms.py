@@ -14,6 +14,7 @@ from cpt.methods.filtering import RIF
 from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
+from cpt.methods.targets import SavedRollouts
 from cpt.recipe.contradictions import contradictions
 from cpt.recipe.errors import explain, nearest
 from cpt.recipe.merge import AnyMerge
@@ -54,6 +55,12 @@ class ArmSpec:
     filter: RIF | None = None
     kl: KL | None = None
     merge: AnyMerge | None = None
+
+    @property
+    def imitates(self) -> str | None:
+        """The arm whose rollouts are this one's targets."""
+        data = getattr(self.method, "data", None)
+        return data.arm if isinstance(data, SavedRollouts) else None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:

@@ -13,6 +13,7 @@ from cpt.recipe.replay import check_replay
 from cpt.recipe.rewards import as_written, check_rewards, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.source import KeyPath, RecipeError, Source, override, read
+from cpt.recipe.targets import check_targets
 from cpt.recipe.trl_fields import config_fields, refusal
 
 
@@ -59,6 +60,7 @@ def check(recipe: Recipe) -> Iterator[Problem]:
             yield from _check_arm(recipe, spec)
         arms += specs
     yield from check_rewards(recipe, arms)
+    yield from check_targets(arms)
 
 
 def _check_seeds(recipe: Recipe) -> Iterator[Problem]:

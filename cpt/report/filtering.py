@@ -75,7 +75,7 @@ def filtered_stages(run: RunData) -> list[FilteredStage]:
     found = []
     for arm in run.arms:
         for index, task in enumerate(run.tasks, start=1):
-            stages = [arm.stages[seed, index] for seed in arm.seeds]
+            stages = [stage for seed in arm.seeds if (stage := arm.stages.get((seed, index))) is not None]
             files = [file for stage in stages if (file := _evidence(run, stage)) is not None]
             if files:
                 found.append(_filtered_stage(arm, index, task, stages, files))

@@ -26,7 +26,7 @@ _RENAMED = {
     "mean_token_accuracy": "token_accuracy",
 }
 _KEPT = ("loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "learning_rate")
-_PREFIXES = ("reward/", "answers/", "true/", "length/", "phase/", "plugin/", "baseline/", "objective/")
+_PREFIXES = ("reward/", "answers/", "true/", "length/", "phase/", "plugin/", "baseline/", "objective/", "targets/")
 # Nats per token between a policy and the very weights it starts from.
 _KL_AT_START = {"float32": 1e-6, "bfloat16": 1e-2}
 

@@ -25,6 +25,7 @@ from cpt.train.settings import config, shared_arguments
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.train.rollouts import RolloutLog
     from cpt.types import Sample
 
 Scores = tuple[Any, Any, Any]
@@ -37,6 +38,7 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.processing_class: Any = OncePerPrompt(kwargs["processing_class"])
+        self.rollout_log: RolloutLog | None = None
         self._sample_ids: list[str] = []
         self._kept: list[torch.Tensor] | None = None
         self._rows: torch.Tensor | None = None
@@ -75,6 +77,11 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
             rewards: torch.Tensor = super()._calculate_rewards(rows, *args, **kwargs)
         if self.objectives is not None:
             self._parts = self._gathered(self.objectives.take(len(rows)))
+        if self.rollout_log is not None:
+            start = self.accelerator.process_index * len(inputs)
+            paid = rewards[start : start + len(inputs), 0].tolist()
+            samples = [row["sample"] for row in inputs]
+            self.rollout_log.write(self.state.global_step + 1, samples, self.vllm_generation.latest, paid)
         return rewards
 
     def _advantages(self) -> torch.Tensor:

@@ -55,7 +55,8 @@ def train_stage(
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued,
-            drift.parquet, and filter.parquet for a filter that has not chosen the samples yet.
+            drift.parquet; filter.parquet for a filter that has not chosen the samples yet, generated/ for SFT on the
+            policy's own answers, rollouts.jsonl if the plan says so.
         pool: rollout engines; needed by methods and filters that sample, and to measure drift, which is left out
             without them. Whoever uses them next must push: what weights they are left with is not defined.
         on_step: told of every row of metrics.jsonl.
@@ -64,7 +65,7 @@ def train_stage(
         ValueError: a setting that the model or the trainer does not allow, or a filter that keeps no sample.
         FloatingPointError: the training diverged.
     """
-    if stage.method.needs_rollouts and pool is None:
+    if stage.method.needs_pool and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
     start = Path(start_folder)
     own = _own_samples(stage, start, out, pool)
@@ -122,6 +123,7 @@ def _train(
 ) -> TrainResult:
     """One training; see `train_stage`."""
     from cpt.models.export import save_policy
+    from cpt.train.log import keep_until
     from cpt.train.plugins import StagePlugins, make_plugins
     from cpt.train.resume import last_checkpoint
 
@@ -135,6 +137,7 @@ def _train(
 
     found = last_checkpoint(out.checkpoints, make_plugins(stage))
     before = stage.run * stage.steps
+    keep_until(out.rollouts, found.step)
     trainer = _trainer(stage, own, start, out, pool)
     _instrument(trainer, stage, metrics, before, found.step, on_step)
     plugins = StagePlugins(stage, own, start, out, trainer.processing_class, found.step)
@@ -181,11 +184,15 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
-        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config)
+        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config, out=out, pool=pool)
     from cpt.train.policy import grpo_trainer
+    from cpt.train.rollouts import RolloutLog
 
     assert pool is not None
-    return grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config)
+    trainer = grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config)
+    if stage.leaves_rollouts:
+        trainer.rollout_log = RolloutLog(out.rollouts, stage.prompt)
+    return trainer
 
 
 def _seed(seed: int) -> None:

@@ -1,0 +1,94 @@
+"""Whose answers SFT imitates: gold ones, the policy's own, or those that reinforcement learning has sampled.
+
+Controls for what makes reinforcement learning forget little. If it is that the data come from the policy itself (arXiv
+2510.18874), SFT on answers that the present policy samples anew in every epoch forgets as little, and SFT on answers
+that it sampled once forgets more; if it is what the rollouts contain (arXiv 2506.23508), SFT on the rollouts of a
+reinforcement-learning run forgets little as well.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from cpt.methods.plugin import Strict
+
+Keep = Literal["right", "all"]
+
+
+class Gold(Strict):
+    """The samples' own answers, written in `target_style`."""
+
+    type: Literal["gold"]
+
+
+class Sampled(Strict):
+    """One sampled completion for each prompt, chosen by seed.
+
+    `keep: right` chooses among those that strict scoring counts right, `all` among all. Either way a completion that
+    was cut off at the limit is not imitated: it has no end. `fallback` says what becomes of a prompt without any:
+    `drop` leaves it out and repeats the others in their order, so that the steps stay as planned; `gold` imitates the
+    gold answer in the format that the prompt asks for.
+    """
+
+    keep: Keep = "right"
+    fallback: Literal["drop", "gold"] = "drop"
+
+
+class SelfSampled(Sampled):
+    """What the policy itself answers to the stage's training prompts, `rollouts` times each.
+
+    `refresh: stage` samples once, from the policy that the stage starts from (one-shot self-SFT). `epoch` samples
+    anew for every pass over the samples, from the policy as it is before the optimizer step that reads the pass's first
+    one.
+    """
+
+    type: Literal["self"]
+    rollouts: PositiveInt = 8
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    refresh: Literal["stage", "epoch"] = "stage"
+    max_completion_length: PositiveInt | None = None  # null: the prompt style's
+
+
+class SavedRollouts(Sampled):
+    """What a policy-gradient arm of the recipe sampled while it trained on the same stage with the same seed.
+
+    `arm` is its name; a point of a sweep is named in full, as `cpt plan` prints it.
+    """
+
+    type: Literal["rollouts"]
+    arm: str
+
+
+AnyTargets = Gold | SelfSampled | SavedRollouts
+Targets = Annotated[AnyTargets, Field(discriminator="type")]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A completion that may be imitated.
+
+    Attributes:
+        right: by strict scoring.
+        whole: it ended by itself.
+    """
+
+    text: str
+    right: bool
+    whole: bool
+
+
+def choose(candidates: Sequence[Candidate], keep: Keep, seed: str) -> int | None:
+    """Which one is imitated; None if none may be."""
+    allowed = [i for i, one in enumerate(candidates) if one.whole and (one.right or keep == "all")]
+    return random.Random(seed).choice(allowed) if allowed else None
+
+
+def cycled(order: Sequence[int], kept: Collection[int]) -> list[int]:
+    """`order` without what is not `kept`, repeated from its start up to its old length; empty if nothing is left."""
+    return list(islice(cycle([position for position in order if position in kept]), len(order)))

@@ -1,0 +1,178 @@
+"""Sampled completions that a stage may imitate: where they come from, and which one it is for each prompt."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.files import read_jsonl, write_text_atomic
+from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
+from cpt.models.adapters import merged_parameters
+from cpt.rollout.encode import encode_prompts
+from cpt.rollout.engine import request_seed
+from cpt.tasks import get_task
+from cpt.train.data import checked_prompt
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+
+    from cpt.plan import StagePlan
+    from cpt.rollout.pool import RolloutPool
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The completions of one prompt, and which of them is imitated; None: none may be."""
+
+    sample_id: str
+    candidates: tuple[Candidate, ...]
+    chosen: int | None
+
+
+class SavedAnswers:
+    """What another arm's stage sampled.
+
+    Args:
+        rollouts: its completions by sample.
+    """
+
+    def __init__(self, stage: StagePlan, rollouts: Mapping[str, Sequence[Candidate]]) -> None:
+        self.stage, self.rollouts = stage, rollouts
+
+    def __call__(self, epoch: int, samples: Sequence[Sample], new: bool) -> list[Answers]:
+        """See `cpt.train.targets.Source`."""
+        found = [(sample.id, tuple(self.rollouts.get(sample.id, ()))) for sample in samples]
+        return [Answers(one, candidates, _choice(self.stage, epoch, one, candidates)) for one, candidates in found]
+
+
+class OwnAnswers:
+    """What the policy itself says, sampled by the rollout pool and kept in a file for each epoch.
+
+    Args:
+        folder: holds the files.
+        trainer: of the policy. The pool is left with the weights that sampled last.
+    """
+
+    def __init__(self, stage: StagePlan, folder: Path, pool: RolloutPool, trainer: Any) -> None:
+        self.stage, self.folder, self.pool, self.trainer = stage, folder, pool, trainer
+        setting = sampled_by(stage)
+        assert isinstance(setting, SelfSampled)
+        self.setting = setting
+        self._prompt_ids: dict[str, list[int]] = {}
+
+    def __call__(self, epoch: int, samples: Sequence[Sample], new: bool) -> list[Answers]:
+        """See `cpt.train.targets.Source`.
+
+        Raises:
+            ValueError: the file of an epoch that is half over is missing, or holds other samples.
+        """
+        path = self.file(epoch)
+        if path.exists():
+            found = read_answers(path)
+            if [one.sample_id for one in found] != [sample.id for sample in samples]:
+                raise ValueError(f"{path}: answers to other samples; delete the stage's folder, and it starts anew")
+            return found
+        if not new:
+            raise ValueError(
+                f"{path}: missing, and the policy that it was sampled from has moved on; delete the stage's folder, "
+                "and it starts anew"
+            )
+        found = [self._answers(epoch, *one) for one in zip(samples, self._sample(epoch, samples), strict=True)]
+        write_answers(path, found)
+        return found
+
+    def file(self, epoch: int) -> Path:
+        """Where an epoch's answers are kept; epochs are counted from 0."""
+        return self.folder / ("stage.jsonl" if self.setting.refresh == "stage" else f"epoch-{epoch}.jsonl")
+
+    def _sample(self, epoch: int, samples: Sequence[Sample]) -> list[list[Completion]]:
+        assert self.stage.max_completion_length is not None
+        version = f"{self.stage.key}:own-{epoch}:{uuid.uuid4().hex[:8]}"
+        with self.trainer.phases.measure("push"):
+            self.pool.push(weights(self.trainer), version)
+        with self.trainer.phases.measure("rollout"):
+            params = SamplingParams(self.stage.max_completion_length, self.setting.temperature, self.setting.rollouts)
+            return self.pool.generate(self._requests(epoch, samples), params, version=version)
+
+    def _requests(self, epoch: int, samples: Sequence[Sample]) -> list[GenerationRequest]:
+        """A sample's k-th completion draws from the k-th stream of its request (`cpt.rollout.engine`)."""
+        unseen = [sample for sample in samples if sample.id not in self._prompt_ids]
+        chats = [checked_prompt(get_task(sample.task), sample, self.stage.prompt) for sample in unseen]
+        encoded = encode_prompts(self.trainer.processing_class, chats, [sample.images for sample in unseen])
+        self._prompt_ids |= {sample.id: ids for sample, ids in zip(unseen, encoded, strict=True)}
+        return [
+            GenerationRequest(
+                self._prompt_ids[sample.id],
+                sample.images,
+                request_seed("own", self.stage.seed, self.stage.index, epoch, sample.id),
+            )
+            for sample in samples
+        ]
+
+    def _answers(self, epoch: int, sample: Sample, completions: Sequence[Completion]) -> Answers:
+        task = get_task(sample.task)
+        candidates = tuple(
+            Candidate(
+                one.text,
+                task.score(sample, one.text, self.stage.prompt).parts["strict"] == 1,
+                one.finish_reason == "stop",
+            )
+            for one in completions
+        )
+        return Answers(sample.id, candidates, _choice(self.stage, epoch, sample.id, candidates))
+
+
+def weights(trainer: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of every weight of the trainer's policy, adapters merged."""
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(policy, "peft_config"):
+        yield from merged_parameters(policy)
+    else:
+        for name, parameter in policy.named_parameters():
+            yield name, parameter.detach()
+
+
+def write_answers(path: Path, found: Sequence[Answers]) -> None:
+    """One line per prompt; `chosen` is a position among `completions`."""
+    lines = [
+        json.dumps(
+            {
+                "sample_id": answers.sample_id,
+                "completions": [one.text for one in answers.candidates],
+                "right": [one.right for one in answers.candidates],
+                "whole": [one.whole for one in answers.candidates],
+                "chosen": answers.chosen,
+            },
+            ensure_ascii=False,
+        )
+        for answers in found
+    ]
+    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_answers(path: Path) -> list[Answers]:
+    """What `write_answers` wrote."""
+    return [
+        Answers(
+            row["sample_id"],
+            tuple(map(Candidate, row["completions"], row["right"], row["whole"])),
+            row["chosen"],
+        )
+        for row in read_jsonl(path)
+    ]
+
+
+def sampled_by(stage: StagePlan) -> SelfSampled | SavedRollouts:
+    """What the recipe says of the completions that the stage imitates."""
+    setting = getattr(stage.method, "data", None)
+    assert isinstance(setting, SelfSampled | SavedRollouts)
+    return setting
+
+
+def _choice(stage: StagePlan, epoch: int, sample_id: str, candidates: Sequence[Candidate]) -> int | None:
+    return choose(candidates, sampled_by(stage).keep, f"{stage.seed}/{stage.index}/{epoch}/{sample_id}")
