@@ -1,0 +1,81 @@
+"""Every arm of every recipe for the built-in world trains: two steps of its first two stages, in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stages import rows
+
+from cpt.folder import StageDir
+from cpt.models.locate import locate_model
+from cpt.plan import StagePlan, make_plan
+from cpt.recipe import load_recipe
+from cpt.rollout.engine import EngineSettings
+from cpt.rollout.local import LocalPool, build_engine
+from cpt.train.stage import train_stage
+from cpt.train.worker import import_trainers
+
+pytestmark = pytest.mark.smoke
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+# What makes a recipe small and leaves its methods as they are.
+SMALL = ["data.samples=8", "evaluation.samples=4", "drift.samples=2"]
+
+
+def arms() -> list[tuple[str, str]]:
+    """Recipe and arm; of a sweep its first point."""
+    found = []
+    for path in sorted(RECIPES.rglob("*.yaml")):
+        recipe = yaml.safe_load(path.read_text())
+        assert str(recipe["model"]["name_or_path"]).startswith("builtin/"), "recipes for GPUs need a mark of their own"
+        found += [(str(path.relative_to(RECIPES)), arm) for arm in recipe["arms"]]
+    return found
+
+
+@pytest.fixture(scope="module")
+def pool() -> LocalPool:
+    import_trainers()
+    return LocalPool(build_engine("hf", EngineSettings(str(locate_model("builtin/tiny-qwen2_5-vl")))))
+
+
+@cache
+def planned(recipe: str) -> dict[str, list[StagePlan]]:
+    """The first seed's stages by arm."""
+    plan = make_plan(load_recipe(RECIPES / recipe, SMALL))
+    return {arm: stages for (arm, seed), stages in plan.arms.items() if seed == plan.recipe.seeds[0]}
+
+
+def small(stage: StagePlan) -> StagePlan:
+    """Two steps of two prompts, or of four rows."""
+    method = stage.method
+    group = method.batch().completions // method.batch().samples
+    rows_a_step = 2 * group if method.needs_rollouts and group > 1 else 4
+    changed: dict[str, Any] = {"per_device_train_batch_size": rows_a_step, "max_steps": 2}
+    method = method.model_copy(update=changed)
+    runs = len(stage.trainings)
+    batch = method.batch().samples
+    return replace(stage, method=method, steps=2 * runs, batch_samples=batch, global_batch=rows_a_step)
+
+
+def in_run(root: Path, stage: StagePlan) -> StageDir:
+    """Where a run would have the stage."""
+    return StageDir(root / "arms" / stage.arm / "seed-0" / f"{stage.index:02d}-{stage.task}")
+
+
+@pytest.mark.parametrize(("recipe", "family"), arms())
+def test_two_steps_of_every_arm(recipe: str, family: str, pool: LocalPool, tmp_path: Path):
+    by_arm = planned(recipe)
+    name = next(arm for arm, stages in by_arm.items() if stages[0].family == family)
+    imitated = getattr(getattr(by_arm[name][0].method, "data", None), "arm", None)
+    for arm in [*([imitated] if imitated else []), name]:
+        start: Path | str = by_arm[arm][0].model.path
+        for stage in map(small, by_arm[arm][:2]):
+            out = in_run(tmp_path, stage)
+            result = train_stage(stage, start_folder=start, out=out, pool=pool)
+            assert result.steps == stage.steps == len(rows(out))
+            assert out.drift.is_file()
+            start = result.policy
