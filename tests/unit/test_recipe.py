@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def problems(load, *overrides: str, text: str = BASE) -> list[str]:
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
 def test_every_shipped_recipe_loads(path: Path):
     assert expand_arms(load_recipe(path))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_shipped_recipe_begins_with_its_command_hardware_and_measured_time(path: Path):
+    first = path.read_text().splitlines()[0]
+    name = path.relative_to(RECIPES.parent)
+    assert re.fullmatch(rf"# cpt (run|rewards study) {name} +2 CPU cores, \d+ minutes( beside other work)?", first)
 
 
 def test_there_are_shipped_recipes():
