@@ -112,6 +112,33 @@ def test_a_greedy_baseline_has_no_components(tmp_path: Path):
     assert "weigh: rewards" in told(tmp_path, remax, replay={"type": "recap", "weigh": "advantages"})
 
 
+@pytest.mark.parametrize(
+    ("pays", "name"),
+    [({"kl": {"in": "reward", "estimator": "k1"}}, "kl"), ({"regularisers": [{"type": "rapo"}]}, "rapo")],
+)
+def test_advantages_of_components_would_leave_out_what_plugins_pay(tmp_path: Path, pays: dict[str, Any], name: str):
+    problem = told(tmp_path, GRPO, replay={"type": "recap", "weigh": "advantages"}, **pays)
+    assert f"without what {name} adds; set weigh: rewards" in problem
+    assert stages(tmp_path, GRPO, replay={"type": "recap"}, **pays)
+
+
+@pytest.mark.parametrize("replay", [{"type": "recap"}, {"type": "static", "weights": {"count-colour": 2.0}}])
+@pytest.mark.parametrize("weight", [-0.2, 0.0])
+def test_weights_of_objectives_would_turn_a_penalty_into_a_reward(
+    tmp_path: Path, replay: dict[str, Any], weight: float
+):
+    reward = {"components": [{"type": "accuracy", "weight": 1.0}, {"type": "length", "weight": weight}]}
+    problem = told(tmp_path, GRPO, replay=replay, reward=reward)
+    assert f"length would be paid for instead of having weight {weight:g}" in problem
+    assert stages(tmp_path, GRPO, replay={"type": "buffer"}, reward=reward)
+
+
+def test_recaps_weights_are_found_again_in_a_log_of_every_step(tmp_path: Path):
+    method = SFT | {"save_steps": 2, "logging_steps": 2}
+    assert "set method.logging_steps: 1" in told(tmp_path, method, replay={"type": "recap"})
+    assert stages(tmp_path, SFT | {"logging_steps": 2}, replay={"type": "recap"})
+
+
 @pytest.mark.parametrize("schedule", ["joint", "single"])
 def test_only_a_sequence_has_finished_tasks(tmp_path: Path, schedule: str):
     assert "no finished tasks" in told(tmp_path, SFT, schedule=schedule, replay={"type": "buffer"})
