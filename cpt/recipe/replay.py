@@ -44,10 +44,35 @@ def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
         elif spec.method.type == "remax":
             yield ("replay", "weigh"), "ReMax's greedy baseline has no components; set weigh: rewards"
     if isinstance(replay, Static):
-        known = [*recipe.task_names, *replay.tasks]
-        for name in replay.weights:
-            if name.partition("/")[0] not in known:
-                yield ("replay", "weights", name), f"is no source of this arm{nearest(name, known)}"
+        yield from _static(recipe, spec, replay)
+
+
+def _static(recipe: Recipe, spec: ArmSpec, replay: Static) -> Iterator[Problem]:
+    """Weights that belong to nothing, and would be left unused in silence."""
+    known = [*recipe.task_names, *replay.tasks]
+    for name in replay.weights:
+        source, _, part = name.partition("/")
+        if source not in known:
+            yield ("replay", "weights", name), f"is no source of this arm{nearest(name, known)}"
+        elif part and not spec.method.needs_rollouts:
+            yield ("replay", "weights", name), f"SFT has no components of a reward; write {source}"
+        elif part and part not in (parts := _parts(recipe, spec, source)):
+            yield ("replay", "weights", name), f"is no component of {source}'s reward{nearest(part, parts)}"
+
+
+def _parts(recipe: Recipe, spec: ArmSpec, task: str) -> list[str]:
+    """Components of what the arm is paid for on a task that the recipe trains or replays."""
+    from cpt.tasks import get_task, task_names
+
+    stage = next((one for one in recipe.tasks if one.name == task), None)
+    reward = None if stage is None else reward_of(recipe, spec, stage)
+    if reward is not None:
+        return [label_of(one) for one in reward.data()]
+    if task not in task_names():
+        return []
+    known = get_task(task)
+    sample = known.samples("train", 1)[0]
+    return list(known.reward(sample, known.target(sample, "policy", spec.prompt), spec.prompt).parts)
 
 
 def _components(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
