@@ -27,7 +27,8 @@ def filter_stage(recipe: Recipe, task: str, arm: str | None = None) -> tuple[Sta
     """What to sample: a stage of `arm` on `task`, with the arm's filter; and what the user should know of the choice.
 
     Args:
-        task: any of the recipe's. One that no stage trains on is asked like one that the first stage trains on.
+        task: any of the recipe's. One that no stage trains on is asked like one that the first stage trains on; of a
+            joint arm's tasks this one alone.
         arm: None for the first one with a filter, else the first that samples, else the first. An arm without a filter
             gets the default one.
 
@@ -43,12 +44,13 @@ def filter_stage(recipe: Recipe, task: str, arm: str | None = None) -> tuple[Sta
     chosen = ranked[0]
     spec = expand_arms(recipe)[chosen[0].arm]
     stage = next((own for own in chosen if own.task == task), None)
-    if stage is None:
-        stage = replace(chosen[0], task=task, data_samples=recipe.data.samples)
+    entry = next((own for own in recipe.tasks if own.name == task), StageTask(name=task))
+    if stage is None:  # no stage trains on it, or a joint one on all tasks
+        samples = entry.samples or recipe.data.samples
+        stage = replace(chosen[0], task=task, data_samples=samples, schedule="sequential", sources=())
     note = ""
     if stage.filter is None:
         note = f"arm {stage.arm} has no filter; taking the defaults of rif"
-    entry = next((own for own in recipe.tasks if own.name == task), StageTask(name=task))
     rule = stage.filter or RIF(type="rif", keep="learnable")
     return replace(stage, filter=rule, filter_reward=filter_reward_of(recipe, spec, entry)), note
 

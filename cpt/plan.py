@@ -194,8 +194,10 @@ class _Work:
 
 def _work(recipe: Recipe, spec: ArmSpec) -> Iterator[_Work]:
     """The stages of an arm's schedule."""
+    # A joint stage has no reward of its own: its filter looks at those of its tasks.
+    paid = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
     tasks = [
-        Source(task.name, task.samples or recipe.data.samples, reward_of(recipe, spec, task), finished=True)
+        Source(task.name, task.samples or recipe.data.samples, paid(recipe, spec, task), finished=True)
         for task in recipe.tasks
     ]
     if spec.schedule == "joint":

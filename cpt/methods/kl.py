@@ -108,7 +108,6 @@ class KLPlugin(Plugin):
     def __init__(self, setting: KL) -> None:
         self.setting = setting
         self.average: Snapshot | None = None
-        self.moved = False  # by an optimizer step that the average has not taken in yet
         self.means = Means("kl", *(["reward"] if setting.into == "reward" else []))
 
     def before_stage(self, stage: Stage) -> None:
@@ -123,7 +122,6 @@ class KLPlugin(Plugin):
 
         if self.setting.into != "loss":
             return None
-        self._catch_up()
         logits, ids, rows = completion_logits(model, batch)
         with torch.no_grad():
             theirs, _, _ = completion_logits(self.reference, batch)
@@ -143,7 +141,6 @@ class KLPlugin(Plugin):
         if self.setting.into != "reward":
             return None
         assert self.setting.estimator != "exact", "refused by the setting"
-        self._catch_up()
         with torch.no_grad():
             theirs, ids, rows = completion_logits(self.reference, batch)
             kl = estimate(self.setting.estimator, logps[mask.bool()], token_logps(theirs, ids))
@@ -151,16 +148,16 @@ class KLPlugin(Plugin):
         self.means.note(kl=row_means(kl, rows, len(mask)).mean(), reward=added.mean())
         return added
 
-    def after_backward(self) -> None:
-        """An optimizer step follows."""
-        self.moved = True
+    def after_step(self) -> None:
+        """The average takes in every optimizer step, also one on completions of an earlier generation."""
+        if self.average is not None:
+            self.average.follow(_DECAY if self.setting.decay is None else self.setting.decay)
 
     def save(self, folder: Path) -> None:
-        """The average, up to the last optimizer step."""
+        """See `Plugin.save`."""
         from safetensors.torch import save_file
 
         if self.average is not None:
-            self._catch_up()
             folder.mkdir(parents=True, exist_ok=True)
             save_file({name: value.contiguous() for name, value in self.average.values.items()}, folder / FILE)
 
@@ -175,12 +172,6 @@ class KLPlugin(Plugin):
     def metrics(self) -> dict[str, float]:
         """KL by its estimator in nats per token; in the reward also what it paid, in points per completion."""
         return self.means.read()
-
-    def _catch_up(self) -> None:
-        """Take the last optimizer step into the average."""
-        if self.average is not None and self.moved:
-            self.average.follow(_DECAY if self.setting.decay is None else self.setting.decay)
-        self.moved = False
 
 
 def exact(logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

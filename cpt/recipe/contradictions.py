@@ -37,8 +37,8 @@ def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
         yield from _with_method(("kl",), spec.kl, spec)
         if getattr(spec.method, "beta", 0.0):
             yield ("kl",), "is a second KL term beside method.beta; set method.beta: 0, or leave kl out"
-    sampled = spec.method.needs_pool and not spec.method.needs_rollouts
-    if spec.merge is not None and spec.merge.type == "warp" and sampled:
+    data = getattr(spec.method, "data", None)
+    if spec.merge is not None and spec.merge.type == "warp" and data is not None and data.type != "gold":
         yield ("merge",), "warp trains a stage several times, on one set of targets; set method.data: {type: gold}"
     if spec.merge is not None and spec.merge.type != "ema" and _continued(spec):
         yield (

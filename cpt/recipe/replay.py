@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from cpt.methods.replay import Mixed, RecapReplay, Static
 from cpt.recipe.errors import nearest
+from cpt.recipe.rewards import reward_of
+from rewards.compose import label_of
 
 if TYPE_CHECKING:
     from cpt.recipe.arms import ArmSpec, Problem
@@ -25,16 +27,64 @@ def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     yield from _loss(spec, replay)
     if isinstance(replay, RecapReplay | Static) and spec.method.type == "sft" and spec.method.loss_type != "nll":
         yield ("replay",), "weights act on the negative log-likelihood; set method.loss_type: nll"
+    if isinstance(replay, RecapReplay | Static) and spec.method.needs_rollouts:
+        yield from _components(recipe, spec)
+    if isinstance(replay, RecapReplay) and spec.method.save_steps and spec.method.logging_steps > 1:
+        yield ("replay",), "a stage that goes on finds its weights in metrics.jsonl; set method.logging_steps: 1"
     if isinstance(replay, RecapReplay) and replay.weigh == "advantages":
+        paying = [one.type for one in (*spec.regularisers, spec.kl) if one is not None and one.needs_rollouts]
+        if paying:
+            yield (
+                ("replay", "weigh"),
+                f"advantages are those of the reward's own components, without what {paying[0]} adds; set weigh: "
+                "rewards",
+            )
         if not spec.method.needs_rollouts:
             yield ("replay", "weigh"), "SFT has no advantages; leave it out"
         elif spec.method.type == "remax":
             yield ("replay", "weigh"), "ReMax's greedy baseline has no components; set weigh: rewards"
     if isinstance(replay, Static):
-        known = [*recipe.task_names, *replay.tasks]
-        for name in replay.weights:
-            if name.partition("/")[0] not in known:
-                yield ("replay", "weights", name), f"is no source of this arm{nearest(name, known)}"
+        yield from _static(recipe, spec, replay)
+
+
+def _static(recipe: Recipe, spec: ArmSpec, replay: Static) -> Iterator[Problem]:
+    """Weights that belong to nothing, and would be left unused in silence."""
+    known = [*recipe.task_names, *replay.tasks]
+    for name in replay.weights:
+        source, _, part = name.partition("/")
+        if source not in known:
+            yield ("replay", "weights", name), f"is no source of this arm{nearest(name, known)}"
+        elif part and not spec.method.needs_rollouts:
+            yield ("replay", "weights", name), f"SFT has no components of a reward; write {source}"
+        elif part and part not in (parts := _parts(recipe, spec, source)):
+            yield ("replay", "weights", name), f"is no component of {source}'s reward{nearest(part, parts)}"
+
+
+def _parts(recipe: Recipe, spec: ArmSpec, task: str) -> list[str]:
+    """Components of what the arm is paid for on a task that the recipe trains or replays."""
+    from cpt.tasks import get_task, task_names
+
+    stage = next((one for one in recipe.tasks if one.name == task), None)
+    reward = None if stage is None else reward_of(recipe, spec, stage)
+    if reward is not None:
+        return [label_of(one) for one in reward.data()]
+    if task not in task_names():
+        return []
+    known = get_task(task)
+    sample = known.samples("train", 1)[0]
+    return list(known.reward(sample, known.target(sample, "policy", spec.prompt), spec.prompt).parts)
+
+
+def _components(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
+    """Components that would be paid for although the reward has them cost something, or nothing."""
+    paid = [reward_of(recipe, spec, task) for task in recipe.tasks]
+    against = {label_of(one): one["weight"] for reward in paid if reward for one in reward.data() if one["weight"] <= 0}
+    for label, weight in against.items():
+        yield (
+            ("replay",),
+            f"its weights stand in place of the reward's own, so {label} would be paid for instead of having weight "
+            f"{weight:g}; leave that component out, or use type: buffer",
+        )
 
 
 def _sources(recipe: Recipe, spec: ArmSpec, replay: Mixed) -> Iterator[Problem]:

@@ -40,6 +40,8 @@ def _refused(spec: ArmSpec, name: str, before: Sequence[ArmSpec], after: Sequenc
         return f"{name!r} trains by {source.method.type}, which samples nothing to imitate; name a policy-gradient arm"
     if source not in before:
         return f"{name!r} runs after this arm; move it above"
+    if source.merge is not None and source.merge.type == "warp":
+        return f"{name!r} trains a stage several times (merge: warp) and keeps the rollouts of the last; name another"
     if source.prompt != spec.prompt:
         return f"{name!r} was asked with prompt: {source.prompt}, this arm with {spec.prompt}; give both the same"
     if source.schedule != spec.schedule:

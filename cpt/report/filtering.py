@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt.evaluate.stats import mean_or_nan
@@ -18,7 +18,7 @@ _PANEL = (10.4, 1.75)  # inches: width of the page, height of an arm's row
 
 @dataclass(frozen=True)
 class FilteredStage:
-    """One filtered stage, its seeds together.
+    """One filtered stage, its seeds together; of a joint stage one of its tasks.
 
     Attributes:
         everything, kept: prompts by right completions, none to all of them; equally long.
@@ -77,8 +77,9 @@ def filtered_stages(run: RunData) -> list[FilteredStage]:
         for index, task in enumerate(run.tasks, start=1):
             stages = [stage for seed in arm.seeds if (stage := arm.stages.get((seed, index))) is not None]
             files = [file for stage in stages if (file := _evidence(run, stage)) is not None]
-            if files:
-                found.append(_filtered_stage(arm, index, task, stages, files))
+            joint = dict.fromkeys(prompt.task for file in files for prompt in file.prompts)
+            for name in (joint if arm.schedule == "joint" else [task]) if files else ():
+                found.append(_filtered_stage(arm, index, name, stages, files))
     return found
 
 
@@ -95,7 +96,7 @@ def _filtered_stage(
     arm: ArmRun, index: int, task: str, stages: Sequence[StageRun], files: Sequence[FilterFile]
 ) -> FilteredStage:
     wasted = [float(row[NO_VARIANCE]) for s in stages for row in s.metrics if row.get(NO_VARIANCE) is not None]
-    counts = [file.counts() for file in files]
+    counts = [(_of_task(file, task) if arm.schedule == "joint" else file).counts() for file in files]
     return FilteredStage(
         arm=arm,
         index=index,
@@ -108,8 +109,13 @@ def _filtered_stage(
     )
 
 
+def _of_task(file: FilterFile, task: str) -> FilterFile:
+    both = [(prompt, kept) for prompt, kept in zip(file.prompts, file.kept, strict=True) if prompt.task == task]
+    return replace(file, prompts=[prompt for prompt, _ in both], kept=[kept for _, kept in both])
+
+
 def pass_rates(run: RunData, stages: Sequence[FilteredStage]) -> str:
-    """Histograms of pass rates as SVG, a row per arm and a column per stage; the kept part in the arm's colour."""
+    """Histograms of pass rates as SVG, a row per arm and a column per task; the kept part in the arm's colour."""
     if not stages:
         return ""
     from matplotlib.figure import Figure
@@ -119,15 +125,15 @@ def pass_rates(run: RunData, stages: Sequence[FilteredStage]) -> str:
     with plotting():
         figure = Figure(figsize=(_PANEL[0], _PANEL[1] * len(arms) + 0.4), layout="constrained")
         for stage in stages:
-            row = arms.index(stage.arm.name)
-            axes = figure.add_subplot(len(arms), len(run.tasks), row * len(run.tasks) + stage.index)
+            row, column = arms.index(stage.arm.name), run.tasks.index(stage.task) + 1
+            axes = figure.add_subplot(len(arms), len(run.tasks), row * len(run.tasks) + column)
             places = range(len(stage.everything))
             axes.bar(places, stage.everything, color=REST, width=0.86)
             axes.bar(places, stage.kept, color=colours[stage.arm.name], width=0.86)
             axes.grid(visible=False, axis="x")
             axes.locator_params(axis="both", integer=True, nbins=6)
-            axes.set_title(f"{stage.index}  {stage.task}" if row == 0 else "")
-            if stage.index == 1:
+            axes.set_title(f"{column}  {stage.task}" if row == 0 else "")
+            if column == 1:
                 axes.set_ylabel(stage.arm.label)
             if row == len(arms) - 1:
                 axes.set_xlabel(f"right of {len(stage.everything) - 1}")

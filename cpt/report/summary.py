@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from cpt.evaluate.drift import Drift, drift
+from cpt.evaluate.drift import HEADLINE, Drift, drift
 from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, metrics
 from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
@@ -185,6 +185,9 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
     general_moves = {scoring: general_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
     measured = {place: stage.drift for place, stage in arm.stages.items()}
     moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
+    if arm.schedule == "joint":  # its one policy is what stands for the policy after every task
+        last = moved.stages[-1]["forward", "new"]
+        moved = replace(moved, headline=replace(last, name="drift", definition=HEADLINE))
     return ArmSummary(arm, numbers, trained_moves, general_moves, moved)
 
 

@@ -45,7 +45,7 @@ def filtered(
         processor: its Hugging Face processor.
 
     Raises:
-        ValueError: the filter keeps no sample, or there is no pool to sample with.
+        ValueError: the filter keeps no sample of a task, or there is no pool to sample with.
     """
     if stage.filter is None:
         return list(samples)
@@ -59,8 +59,11 @@ def filtered(
         kept = select(stage.filter, prompts, f"{stage.seed}/{stage.index}")
         found = FilterFile(stage.key, stage.filter, prompts, kept)
         write_filter(out.filter, found)
-    if not any(found.kept):
-        raise ValueError(f"{stage.label}: {emptied(stage.filter, found.prompts, stage.task)}")
+    left = {prompt.task for prompt, kept in zip(found.prompts, found.kept, strict=True) if kept}
+    for task in dict.fromkeys(prompt.task for prompt in found.prompts):  # a joint stage has several
+        if task not in left:
+            own = [prompt for prompt in found.prompts if prompt.task == task]
+            raise ValueError(f"{stage.label}: {emptied(stage.filter, own, task)}")
     return [sample for sample, kept in zip(samples, found.kept, strict=True) if kept]
 
 

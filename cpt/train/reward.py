@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
 from cpt.train.truth import truth
-from rewards.batch import TRLReward, as_trl_reward, text_of
+from rewards.batch import TRLReward, as_trl_reward, guarded, text_of
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
@@ -36,7 +36,8 @@ def reward_function(
     Args:
         specs: the recipe's reward for the samples of each task; None for the task's own.
         max_tokens: the limit of a completion's length.
-        weighed: what becomes of a task's score before it is paid; see `cpt.train.objectives`.
+        weighed: what becomes of a task's score before it is paid, one completion after another; see
+            `cpt.train.objectives`.
     """
     composites = {task: None if spec is None else spec.build() for task, spec in specs.items()}
 
@@ -49,14 +50,18 @@ def reward_function(
             max_tokens=max_tokens,
         )
 
-    def by_task(completion: str, **columns: Any) -> Score:
+    def scored(completion: str, **columns: Any) -> Score:
         sample: Sample = columns["sample"]
         composite = composites[sample.task]
         if composite is None:
-            found = get_task(sample.task).reward(sample, completion, prompt)
-        else:
-            found = composite(completion, **row(columns))
-        return found if weighed is None else weighed(sample.task, found)
+            return get_task(sample.task).reward(sample, completion, prompt)
+        return composite(completion, **row(columns))
+
+    def by_task(completion: str, **columns: Any) -> Score:
+        if weighed is None:
+            return scored(completion, **columns)
+        # Told of failures, too: what is weighed knows completions by their order.
+        return weighed(columns["sample"].task, guarded(scored, completion, columns))
 
     one = next(iter(composites.values())) if len(composites) == 1 and weighed is None else None
     # A recipe's one reward tells TRL's glue itself which columns it needs.

@@ -52,6 +52,6 @@ def _orders(stage: StagePlan, sources: Sequence[Sequence[Row]]) -> list[list[Seq
     turns = math.ceil(stage.steps / len(named))
     orders: list[list[Sequence[Row]]] = []
     for name, source in named.items():
-        order = presentation_order(len(source), turns * rows, f"{stage.seed}/{stage.index}/{name}")
+        order = presentation_order(len(source), turns * rows, f"{stage.stream}/{name}")
         orders.append([[source[i] for i in order[turn * rows :][:rows]] for turn in range(turns)])
     return orders

@@ -10,11 +10,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpt.filter_task import filter_stage
+from cpt.folder import StageDir
 from cpt.methods.filter_file import FilterFile, read_filter, write_filter
 from cpt.methods.filtering import RIF, Filter, PromptRollouts, emptied, histogram, select
 from cpt.plan import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.schema import Recipe
+from cpt.train.data import own_samples
+from cpt.train.filter import filtered
 
 RECIPE = """\
 version: 1
@@ -24,6 +27,7 @@ tasks: [count-colour, which-row]
 arms:
   rif: {method: {type: grpo, max_steps: 10}, filter: FILTER}
 """
+SFT = "{type: sft, max_steps: 10, per_device_train_batch_size: 8}"
 
 
 def rif(**settings: object) -> RIF:
@@ -192,6 +196,33 @@ def test_an_arm_without_a_reward_filters_by_the_one_that_others_train_on(tmp_pat
     assert sft.filter_reward == rl.filter_reward == rl.reward is not None
 
 
+def test_a_joint_arm_filters_by_the_reward_of_each_task(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        RECIPE.replace("FILTER", "rif").replace("arms:", "reward: [{type: accuracy, weight: 1.0}]\narms:")
+        + "  sft: {method: {type: sft, max_steps: 10}, schedule: joint, filter: rif}\n"
+        + "  plain: {method: {type: sft, max_steps: 10}, schedule: joint}\n"
+    )
+    rl, _, filtered, plain = make_plan(load_recipe(path)).stages
+    assert [source.reward for source in filtered.sources] == [rl.reward, rl.reward]
+    assert rl.reward is not None
+    assert [source.reward for source in plain.sources] == [None, None]
+
+
+def test_a_joint_stage_must_keep_some_of_every_task(tmp_path):
+    (stage,) = make_plan(alone(tmp_path, f"  a: {{method: {SFT}, schedule: joint, filter: rif}}\n")).stages
+    samples = own_samples(stage)
+    # All of the second task's rewards are alike.
+    prompts = [
+        PromptRollouts(one.id, one.task, ("", ""), (0.0, float(one.task == "count-colour")), (False, False))
+        for one in samples
+    ]
+    out = StageDir(tmp_path)
+    write_filter(out.filter, FilterFile(stage.key, rif(), prompts, select(rif(), prompts, "0/2")))
+    with pytest.raises(ValueError, match=r"keeps none of 64 training samples of which-row; prompts by right"):
+        filtered(stage, samples, start_folder=tmp_path, out=out, pool=None, processor=None)
+
+
 # ---- alone
 
 
@@ -200,6 +231,13 @@ def alone(tmp_path: Path, arms: str) -> Recipe:
     head = RECIPE.partition("arms:")[0].replace("which-row]", "which-row]\ngeneral: [exists]\ndata: {samples: 64}")
     path.write_text(f"{head}arms:\n{arms}")
     return load_recipe(path)
+
+
+def test_cpt_filter_asks_one_task_of_a_joint_arm(tmp_path):
+    recipe = alone(tmp_path, f"  a: {{method: {SFT}, schedule: joint, filter: rif}}\n")
+    stage, note = filter_stage(recipe, "which-row")
+    assert (stage.task, stage.data_samples, note) == ("which-row", 64, "")
+    assert {sample.task for sample in own_samples(stage)} == {"which-row"}
 
 
 def test_which_stage_cpt_filter_takes(tmp_path):

@@ -213,6 +213,7 @@ def moved(model: Lookup, plugin: Plugin, logit: float) -> None:
     plugin.after_backward()
     with torch.no_grad():
         model.table[0, 0] = logit
+    plugin.after_step()
 
 
 def against(logit: float, other: float) -> float:
@@ -235,6 +236,17 @@ def test_ema_follows_after_every_step(tmp_path: Path):
     assert isinstance(resumed, KLPlugin) and resumed.average is not None
     assert resumed.average.values["table"][0].tolist() == [2.75, 0.0]  # 0.75 · 1 + 0.25 · 8
     assert plugin.term(model, one).item() == pytest.approx(against(8.0, 2.75))
+
+
+def test_in_the_reward_ema_follows_steps_between_generations_too():
+    model = Lookup([0.0, 0.0], [0.0, 0.0])
+    plugin = kl(model, {}, reference="ema", decay=0.75, estimator="k1", coefficient=1.0, **{"in": "reward"})
+    moved(model, plugin, 4.0)
+    moved(model, plugin, 8.0)  # on the same completions: num_iterations or steps_per_generation
+    logps = torch.log_softmax(torch.tensor([8.0, 0.0]), 0)
+    added = plugin.reward(batch([0, 0]), logps[:1, None], torch.ones(1, 1))
+    there = torch.log_softmax(torch.tensor([2.75, 0.0]), 0)  # 0.75 · (0.75 · 0 + 0.25 · 4) + 0.25 · 8
+    assert added.item() == pytest.approx(float(there[0] - logps[0]))
 
 
 def test_only_ema_has_something_to_save(tmp_path: Path):

@@ -367,6 +367,14 @@ def test_uniform_sources_take_turns(tmp_path: Path):
     assert not set(steps[0]) & set(steps[3])  # the next ones of its permutation
 
 
+def test_trainings_of_one_stage_have_orders_of_their_own(tmp_path: Path):
+    both = recipe(tmp_path, "replay: {type: buffer, loss: supervised, tasks: [exists]}\n    merge: warp")
+    second = make_plan(both).stages[1]
+    first, last = ([side_loss(one).draw(step) for step in range(6)] for one in second.trainings)
+    assert first != last
+    assert first == [side_loss(second).draw(step) for step in range(6)]  # the one that it would be without merging
+
+
 def test_no_side_loss_where_there_is_nothing_to_replay_or_it_is_not_asked_for(tmp_path: Path):
     assert side_loss(stages(tmp_path, "type: buffer, loss: supervised")[0]) is None
     assert side_loss(stages(tmp_path, "type: buffer, loss: supervised, tasks: [exists]")[0]) is not None

@@ -10,6 +10,7 @@ import yaml
 
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import RecipeError, load_recipe
+from cpt.train.data import own_samples, stage_data
 
 SFT = {"type": "sft", "per_device_train_batch_size": 16}
 GRPO = {"type": "grpo", "per_device_train_batch_size": 64, "num_generations": 8}
@@ -112,6 +113,68 @@ def test_a_greedy_baseline_has_no_components(tmp_path: Path):
     assert "weigh: rewards" in told(tmp_path, remax, replay={"type": "recap", "weigh": "advantages"})
 
 
+@pytest.mark.parametrize(
+    ("pays", "name"),
+    [({"kl": {"in": "reward", "estimator": "k1"}}, "kl"), ({"regularisers": [{"type": "rapo"}]}, "rapo")],
+)
+def test_advantages_of_components_would_leave_out_what_plugins_pay(tmp_path: Path, pays: dict[str, Any], name: str):
+    problem = told(tmp_path, GRPO, replay={"type": "recap", "weigh": "advantages"}, **pays)
+    assert f"without what {name} adds; set weigh: rewards" in problem
+    assert stages(tmp_path, GRPO, replay={"type": "recap"}, **pays)
+
+
+@pytest.mark.parametrize("replay", [{"type": "recap"}, {"type": "static", "weights": {"count-colour": 2.0}}])
+@pytest.mark.parametrize("weight", [-0.2, 0.0])
+def test_weights_of_objectives_would_turn_a_penalty_into_a_reward(
+    tmp_path: Path, replay: dict[str, Any], weight: float
+):
+    reward = {"components": [{"type": "accuracy", "weight": 1.0}, {"type": "length", "weight": weight}]}
+    problem = told(tmp_path, GRPO, replay=replay, reward=reward)
+    assert f"length would be paid for instead of having weight {weight:g}" in problem
+    assert stages(tmp_path, GRPO, replay={"type": "buffer"}, reward=reward)
+
+
+@pytest.mark.parametrize(
+    ("method", "reward", "name", "message"),
+    [
+        (GRPO, None, "count-colour/fromat", "is no component of count-colour's reward; did you mean 'format'?"),
+        (GRPO, None, "exists/strict", "is no component of exists's reward"),
+        (GRPO, [{"type": "length", "weight": 1.0}], "count-colour/format", "is no component of count-colour's reward"),
+        (SFT, None, "count-colour/format", "SFT has no components of a reward; write count-colour"),
+    ],
+)
+def test_a_weight_belongs_to_something(tmp_path: Path, method: dict[str, Any], reward: Any, name: str, message: str):
+    static = {"type": "static", "tasks": ["exists"], "weights": {name: 0.5}}
+    arm = {"replay": static} | ({"reward": reward} if reward else {})
+    assert message in told(tmp_path, method, **arm)
+    good = static | {"weights": {"exists/format" if method is GRPO else "exists": 0.5}}
+    assert stages(tmp_path, method, **(arm | {"replay": good}))
+
+
+def test_recaps_weights_are_found_again_in_a_log_of_every_step(tmp_path: Path):
+    method = SFT | {"save_steps": 2, "logging_steps": 2}
+    assert "set method.logging_steps: 1" in told(tmp_path, method, replay={"type": "recap"})
+    assert stages(tmp_path, SFT | {"logging_steps": 2}, replay={"type": "recap"})
+
+
 @pytest.mark.parametrize("schedule", ["joint", "single"])
 def test_only_a_sequence_has_finished_tasks(tmp_path: Path, schedule: str):
     assert "no finished tasks" in told(tmp_path, SFT, schedule=schedule, replay={"type": "buffer"})
+
+
+@pytest.mark.parametrize(
+    ("replay", "share"),
+    [({"ratio": 0.25}, 1 / 4), ({"sampler": "uniform"}, 1 / 2), ({"sampler": "proportional"}, 6 / (6 + 24))],
+)
+def test_what_a_filter_has_left_is_mixed_with_what_is_replayed(tmp_path: Path, replay: dict[str, Any], share: float):
+    _, stage, _ = stages(
+        tmp_path, SFT | {"max_steps": 6}, replay={"type": "buffer", "budget": 6} | replay, filter="rif"
+    )
+    left = own_samples(stage)[1::4]
+    data = stage_data(stage, left)
+    read = [data.samples[position] for position in data.order]
+    assert len(read) == 6 * 16
+    assert {one.id for one in read if one.task == "which-row"} == {one.id for one in left}
+    again = [one.id for one in read if one.task == "count-colour"]
+    assert len(set(again)) == 6
+    assert len(again) == pytest.approx(share * len(read), abs=6)  # of permutations of 30 the last is cut off

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,24 @@ def test_numbers_by_hand(run: RunStore):
     assert first.wasted == pytest.approx(0.375)
     assert not first.scarce
     assert second.scarce and second.wasted is None
+
+
+def test_a_joint_stage_has_a_keep_rate_per_task(tmp_path: Path):
+    make_run(tmp_path, [Arm("sft"), Arm("all", schedule="joint")], tasks=("a", "b"))
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    rule = RIF(type="rif", rollouts=2, keep="learnable")
+    joint = next(stage for stage in plan["stages"] if stage["arm"] == "all")
+    joint |= {"filter": rule.model_dump(), "batch_samples": 2}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    found = evidence(joint["key"], rule, ["00", "01", "10", "11"], [False, True, True, False])
+    tasks = [replace(one, task=task) for one, task in zip(found.prompts, "aabb", strict=True)]
+    path = RunStore(tmp_path).stage_dir("all", 0, 2, "joint").filter
+    write_filter(path, replace(found, prompts=[*tasks, replace(tasks[-1], sample_id="4")], kept=[*found.kept, False]))
+    first, second = filtered_stages(load_run(tmp_path))
+    assert [(one.index, one.task, one.prompts) for one in (first, second)] == [(2, "a", 2), (2, "b", 3)]
+    assert (first.kept, second.kept) == ((0, 1, 0), (0, 1, 0))
+    assert not first.scarce
+    assert 'id="filter"' in build_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_the_page_and_the_summary_show_them(run: RunStore):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import Arm, make_run
 
+from cpt.evaluate.drift import DriftRow, write_drift
 from cpt.report.build import render
 from cpt.report.gates import caveats, stage_gates
 from cpt.report.load import load_run
@@ -31,6 +32,18 @@ def test_a_joint_arm_has_a_last_row_only(tmp_path: Path):
     assert {name for name, metric in metrics.items() if metric.value is None} == {"MFT", "MAA", "BWT", "FWT", "FM"}
     assert "missing cell: stage 1" in metrics["FM"].reason
     assert [(gate.index, gate.task, gate.state) for gate in stage_gates(found)][-1] == (3, "joint", "complete")
+
+
+def test_a_joint_arms_drift_is_the_mean_over_all_tasks(tmp_path: Path):
+    store = make_run(tmp_path, [SFT, JOINT], samples=8)
+    measured = [
+        DriftRow(task, "new", f"{task}/0", nats, 0.0, 4, 4) for task, nats in (("a", 1.0), ("b", 2.0), ("c", 6.0))
+    ]
+    write_drift(store.stage_dir("all", 0, 3, "joint").drift, measured)
+    sft, joint = summarise(load_run(tmp_path)).arms
+    assert joint.drift.headline.value == pytest.approx(3.0)
+    assert joint.drift.headline.definition.startswith("(1/T)")
+    assert sft.drift.headline.value is None
 
 
 def test_references_are_learned_one_by_one_and_forget_nothing(tmp_path: Path):

@@ -226,6 +226,12 @@ def test_kept_completions_take_room(load):
         ),
         ([OTHER, "arms.grpo.prompt=think"], "'grpo' was asked with prompt: think, this arm with direct"),
         ([OTHER, "arms.grpo.schedule=joint"], "'grpo' has schedule: joint, this arm sequential; give both the same"),
+        ([OTHER, "arms.sft.merge=warp"], "arms.sft.merge: warp trains a stage several times, on one set of targets"),
+        (["arms.sft.method.data={type: self}", "arms.sft.merge=warp"], "set method.data: {type: gold}"),
+        (
+            [OTHER, "arms.grpo.merge=warp"],
+            "'grpo' trains a stage several times (merge: warp) and keeps the rollouts of",
+        ),
         ([OTHER.replace("grpo", "late")], "'late' runs after this arm; move it above"),
         (
             ["arms.sft.method.data={type: self}", "arms.sft.replay={type: buffer}"],
