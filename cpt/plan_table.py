@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.disk import size
-from cpt.plan import RunPlan, StagePlan
+from cpt.plan import RunPlan, Source, StagePlan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,11 +74,14 @@ def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it pays."""
     paid: dict[str, list[str]] = {}
     for arm, stages in arms.items():
-        texts = [None if stage.reward is None else stage.reward.describe() for stage in stages]
+        if not stages[0].method.needs_rollouts:
+            continue
+        parts: Sequence[Source | StagePlan] = stages[0].sources if stages[0].schedule == "joint" else stages
+        texts = [None if one.reward is None else one.reward.describe() for one in parts]
         everywhere = len(set(texts)) == 1
-        for stage, text in zip(stages[:1] if everywhere else stages, texts, strict=False):
+        for one, text in zip(parts[:1] if everywhere else parts, texts, strict=False):
             if text is not None:
-                paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {stage.task}")
+                paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {one.task}")
     return [f"reward      {text}: {', '.join(where)}" for text, where in paid.items()]
 
 

@@ -102,7 +102,8 @@ def _sources(recipe: Recipe, spec: ArmSpec, replay: Mixed) -> Iterator[Problem]:
             )
     if replay.tasks or (replay.finished and len(recipe.tasks) > 1):
         return
-    if isinstance(replay, RecapReplay) and not spec.method.needs_rollouts:
+    one = not spec.method.needs_rollouts or all(len(_parts(recipe, spec, name)) == 1 for name in recipe.task_names)
+    if isinstance(replay, RecapReplay) and one:
         yield (
             ("replay",),
             "RECAP weighs objectives against each other and there is one only; name `tasks:` to replay, or set "

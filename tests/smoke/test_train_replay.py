@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from stages import Killed, die_at, planned, random_model, rows, tensors
 
 from cpt.folder import StageDir
+from cpt.methods.kl import KL
 from cpt.methods.replay import AnyReplay, Replay
 from cpt.plan import Source, StagePlan, make_plan
 from cpt.recipe import Recipe
@@ -137,3 +138,28 @@ def test_rollouts_and_supervised_replay_are_weighed_together(base: Path, pool: L
     assert sum(resumed[-1][f"objective/{name}/weight"] for name in names) == pytest.approx(4.0)
     assert [f"objective/{name}/value" in resumed[0] for name in names] == [True, True, True, False]  # taking turns
     assert resumed[0]["objective/read-strip/value"] == resumed[0]["plugin/replay/nll"] > 1.0
+
+
+@pytest.mark.parametrize("sizes", [{"num_iterations": 2}, {"steps_per_generation": 2}], ids=["again", "in parts"])
+def test_weights_and_a_moving_reference_survive_a_kill_between_generations(
+    base: Path, pool: LocalPool, tmp_path: Path, sizes: dict[str, Any]
+):
+    """RECAP with KL in the reward, two optimizer steps for every batch of rollouts."""
+    method = GRPO | {"max_steps": 6, "save_steps": 3, "learning_rate": 0.01} | sizes  # saved after step 4
+    plain = second_stage(base, method, {"type": "recap", "sampler": "uniform", "window": 1, "temperature": 0.5})
+    setting = {"in": "reward", "estimator": "k1", "reference": "ema", "decay": 0.5, "coefficient": 0.5}
+    stage = replace(plain, kl=KL.model_validate(setting))
+    undisturbed = trained(stage, base, tmp_path / "undisturbed", pool)
+    with pytest.raises(Killed):
+        trained(stage, base, tmp_path / "killed", pool, on_step=die_at(5))
+    resumed = trained(stage, base, tmp_path / "killed", pool)
+    assert all(torch.equal(a, tensors(undisturbed.policy)[name]) for name, a in tensors(resumed.policy).items())
+    ours, theirs = rows(resumed), rows(undisturbed)
+    told = [[key for key in row if key.startswith(("objective/", "plugin/kl/"))] for row in theirs]
+    assert [[row[key] for key in keys] for row, keys in zip(ours, told, strict=True)] == [
+        [row[key] for key in keys] for row, keys in zip(theirs, told, strict=True)
+    ]
+    # Values come with every generation, at steps 1, 3 and 5: the own task, then each of the others.
+    assert [bool([key for key in keys if key.endswith("/value")]) for keys in told] == [True, False] * 3
+    assert theirs[0]["plugin/kl/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert theirs[2]["plugin/kl/kl"] != 0.0

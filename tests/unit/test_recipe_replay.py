@@ -102,6 +102,12 @@ def test_what_an_sft_arm_can_not_replay(tmp_path: Path, replay: dict[str, Any], 
 def test_one_task_alone_is_one_objective(tmp_path: Path):
     problem = told(tmp_path, SFT, tasks=("count-colour",), replay={"type": "recap"})
     assert "RECAP weighs objectives against each other and there is one only" in problem
+    single: dict[str, Any] = {
+        "replay": {"type": "recap", "finished": False},
+        "reward": [{"type": "accuracy", "weight": 1.0}],
+    }
+    assert "there is one only" in told(tmp_path, GRPO, **single)
+    assert stages(tmp_path, GRPO, replay=single["replay"])  # the tasks' own reward has two components
 
 
 def test_weights_and_another_loss_exclude_each_other(tmp_path: Path):

@@ -125,6 +125,8 @@ def test_the_plans_table_names_rewards(load):
     ]
     everywhere = make_plan(load(f"reward={EXACT}"))
     assert reward_lines({"grpo": everywhere.arms["grpo", 0]}) == ["reward      1 exact: grpo"]
+    joint = make_plan(load(f"tasks.1.reward={EXACT}", "arms.grpo.schedule=joint"))
+    assert reward_lines({"grpo": joint.arms["grpo", 0]}) == ["reward      1 exact: grpo on which-row"]
 
 
 # ---- users' functions
