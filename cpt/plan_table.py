@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpt.disk import size
 from cpt.plan import RunPlan, Source, StagePlan
@@ -66,8 +66,33 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(table)
-    for line in (*reward_lines(arms), *filter_lines(arms), *rollout_lines(arms)):
+    for line in (*beside_lines(arms), *reward_lines(arms), *filter_lines(arms), *rollout_lines(arms)):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def beside_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+    """What each arm does beside its method, one line for each arm that does."""
+    lines = []
+    for arm, stages in arms.items():
+        stage = stages[-1]
+        said = [stage.schedule] if stage.schedule != "sequential" else []
+        if stage.replay is not None:
+            said.append(f"replay {stage.replay.type}, sampler {stage.replay.sampler}")
+        said += [_said(setting) for setting in stage.regularisers]
+        if stage.kl is not None:
+            said.append(
+                f"kl {stage.kl.coefficient:g} {stage.kl.estimator} in the {stage.kl.into}, to {stage.kl.reference}"
+            )
+        if stage.merge is not None:
+            said.append(f"merge {stage.merge.type}")
+        if said:
+            lines.append(f"beside      {arm}: {'; '.join(said)}")
+    return lines
+
+
+def _said(setting: Any) -> str:
+    coefficient = getattr(setting, "coefficient", None)
+    return setting.type if coefficient is None else f"{setting.type} {coefficient:g}"
 
 
 def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:

@@ -175,11 +175,20 @@ def _scalar_paths(arm: Mapping[str, Any], prefix: str = "") -> set[str]:
     for key, value in arm.items():
         if isinstance(value, Mapping):
             found |= _scalar_paths(value, f"{prefix}{key}.") if key != "sweep" else set()
+        elif key == "regularisers":  # one of a list is called by its type
+            for one in value:
+                found |= _scalar_paths(one, f"{prefix}{key}.{one['type']}.")
         elif not isinstance(value, list) and key != "type":
             found.add(f"{prefix}{key}")
     return found
 
 
 def _with(data: Mapping[str, Any], path: KeyPath, value: Scalar) -> dict[str, Any]:
-    head, *rest = path
-    return {**data, str(head): _with(data[str(head)], tuple(rest), value) if rest else value}
+    head, *rest = map(str, path)
+    if not rest:
+        return {**data, head: value}
+    inner = data[head]
+    if isinstance(inner, list):
+        kind, *rest = rest
+        return {**data, head: [_with(one, tuple(rest), value) if one["type"] == kind else one for one in inner]}
+    return {**data, head: _with(inner, tuple(rest), value)}

@@ -33,6 +33,13 @@ def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
         elif setting.needs_finished_tasks and tasks == 1:
             yield at, f"{setting.type} rehearses finished tasks; name two `tasks:` or more, or leave it out"
         yield from _with_method(at, setting, spec)
+    still = [setting.type for setting in spec.regularisers if setting.needs_no_weight_decay]
+    if "a-gem" in seen and still:
+        at = ("regularisers", [setting.type for setting in spec.regularisers].index("a-gem"))
+        yield (
+            at,
+            f"a-gem projects the gradient of everything trained, and {still[0]} then zeroes a part; keep one of them",
+        )
     if spec.kl is not None:
         yield from _with_method(("kl",), spec.kl, spec)
         if getattr(spec.method, "beta", 0.0):

@@ -423,3 +423,17 @@ def test_what_trl_would_derive_in_silence_is_filled_in():
     assert (arguments["loss_type"], arguments["beta"]) == ("grpo", 0.0)
     assert arguments["save_strategy"] == "no"
     assert SFT(type="sft", save_steps=5).trl_arguments()["save_steps"] == 5
+
+
+def test_a_sweep_reaches_a_regulariser_by_its_type(load):
+    swept = "arms.sft.sweep={regularisers.ewc.coefficient: [1.0, 10.0]}"
+    recipe = load("arms.sft.regularisers=[{type: l2}, {type: ewc}]", swept)
+    arms = expand_arms(recipe)
+    assert [arm for arm in arms if arm.startswith("sft")] == ["sft@coefficient=1.0", "sft@coefficient=10.0"]
+    assert [spec.regularisers[1].coefficient for name, spec in arms.items() if name.startswith("sft")] == [1.0, 10.0]
+    assert {spec.regularisers[0].coefficient for name, spec in arms.items() if name.startswith("sft")} == {1.0}
+
+
+def test_a_projection_and_frozen_parameters_exclude_each_other(load):
+    (problem,) = problems(load, "arms.sft.regularisers=[{type: hft}, {type: a-gem}]")
+    assert "a-gem projects the gradient of everything trained, and hft then zeroes a part" in problem
