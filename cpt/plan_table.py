@@ -80,9 +80,8 @@ def beside_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
             said.append(f"replay {stage.replay.type}, sampler {stage.replay.sampler}")
         said += [_said(setting) for setting in stage.regularisers]
         if stage.kl is not None:
-            said.append(
-                f"kl {stage.kl.coefficient:g} {stage.kl.estimator} in the {stage.kl.into}, to {stage.kl.reference}"
-            )
+            kl = stage.kl
+            said.append(f"kl {kl.coefficient:g} {kl.estimator} in the {kl.into}, to {kl.reference}")
         if stage.merge is not None:
             said.append(f"merge {stage.merge.type}")
         if said:

@@ -38,7 +38,7 @@ def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
         at = ("regularisers", [setting.type for setting in spec.regularisers].index("a-gem"))
         yield (
             at,
-            f"a-gem projects the gradient of everything trained, and {still[0]} then zeroes a part; keep one of them",
+            f"a-gem projects the gradient of everything trained, and {still[0]} then zeroes a part; keep one",
         )
     if spec.kl is not None:
         yield from _with_method(("kl",), spec.kl, spec)
