@@ -37,9 +37,25 @@ def cuda_device() -> bool:
     return listing.returncode == 0 and "GPU" in listing.stdout
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests before smoke tests; tests that need a CUDA device are skipped where there is none."""
+# Modules that start Ray or whole runs. Each of these tests fills two cores: in parallel they would starve each other.
+ONE_AT_A_TIME = {
+    "test_interruptions", "test_reward_study", "test_rewards_ray", "test_rollout_orphans", "test_rollout_pool",
+    "test_train_filter", "test_train_worker",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Unit tests before smoke tests; tests that need a CUDA device are skipped where there is none.
+
+    In parallel (`--dist loadgroup`) a module is one worker's, and those that start Ray are all the same worker's, which
+    begins with them.
+    """
     items.sort(key=lambda item: item.get_closest_marker("smoke") is not None)
+    if config.getoption("dist", "no") == "loadgroup" or hasattr(config, "workerinput"):
+        for item in items:
+            module = item.path.stem
+            item.add_marker(pytest.mark.xdist_group("ray" if module in ONE_AT_A_TIME else module))
+        items.sort(key=lambda item: item.path.stem not in ONE_AT_A_TIME)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not cuda_device():
         for item in marked:
