@@ -75,7 +75,7 @@ def beside_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     lines = []
     for arm, stages in arms.items():
         stage = stages[-1]
-        said = [stage.schedule] if stage.schedule != "sequential" else []
+        said: list[str] = [stage.schedule] if stage.schedule != "sequential" else []
         if stage.replay is not None:
             said.append(f"replay {stage.replay.type}, sampler {stage.replay.sampler}")
         said += [_said(setting) for setting in stage.regularisers]
