@@ -44,6 +44,7 @@ ONE_AT_A_TIME = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Unit tests before smoke tests; tests that need a CUDA device are skipped where there is none.
 
