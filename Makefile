@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/cpt run recipes/quickstart.yaml $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
