@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from itertools import zip_longest
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -47,30 +46,28 @@ ONE_AT_A_TIME = {
 }  # fmt: skip
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unit tests before smoke tests; tests that need a CUDA device are skipped where there is none.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In parallel a module is one worker's, and those of `ONE_AT_A_TIME` are all the same worker's."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    In parallel the long ones come first, and those that start Ray stand between others, which need one core.
-    """
+    class ByModule(LoadScopeScheduling):
+        """A scope is a module, or all that start Ray."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            module = Path(nodeid.partition("::")[0]).stem
+            return "ray" if module in ONE_AT_A_TIME else module
+
+    return ByModule(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Unit tests before smoke tests, in parallel after those that start Ray; tests that need a CUDA device are skipped
+    where there is none."""
     items.sort(key=lambda item: item.get_closest_marker("smoke") is not None)
     if hasattr(config, "workerinput"):
-        smoke = dict.fromkeys(item.path.stem for item in items if item.get_closest_marker("smoke"))
-        alone = [name for name in smoke if name in ONE_AT_A_TIME]
-        others = [name for name in smoke if name not in ONE_AT_A_TIME]
-        turns = [name for pair in zip_longest(alone, others) for name in pair if name is not None]
-        items.sort(key=lambda item: turns.index(item.path.stem) if item.path.stem in turns else len(turns))
+        items.sort(key=lambda item: item.path.stem not in ONE_AT_A_TIME)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not cuda_device():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_at_a_time(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Among parallel workers one at most is in a module of `ONE_AT_A_TIME`."""
-    if request.path.stem not in ONE_AT_A_TIME or not hasattr(request.config, "workerinput"):
-        yield
-        return
-    with open(tmp_path_factory.getbasetemp().parent / "one_at_a_time", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
