@@ -80,7 +80,7 @@ def train_stage(
     done.append(_train(last, own, start, out, out.metrics, pool, on_step))
     gc.collect()  # the memory of optimizer and gradients is for the two models to compare
     seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
-    seconds["drift_s"] = _measure_drift(stage, out, pool)
+    seconds |= _measure_drift(stage, out, pool)
     notes = tuple(note for result in done for note in result.notes)
     return replace(done[-1], steps=stage.steps, resumed_from=done[0].resumed_from, seconds=seconds, notes=notes)
 
@@ -95,14 +95,15 @@ def _own_samples(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool
     return filtered(stage, own_samples(stage), start_folder=start, out=out, pool=pool, processor=processor)
 
 
-def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) -> float:
-    """How far the finished policy is from the base model, into `out.drift`. Seconds that it took."""
+def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) -> dict[str, float]:
+    """How far the finished policy is from the base model, into `out.drift`. Seconds that it took, if it is measured."""
     from cpt.train.drift import measure_drift
 
+    if pool is None or not stage.drift.samples:
+        return {}
     begin = time.perf_counter()
-    if pool is not None and stage.drift.samples:
-        measure_drift(stage, out.policy, out.drift, pool)
-    return time.perf_counter() - begin
+    measure_drift(stage, out.policy, out.drift, pool)
+    return {"drift_s": time.perf_counter() - begin}
 
 
 def other_training(out: StageDir, run: int) -> StageDir:

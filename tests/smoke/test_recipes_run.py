@@ -11,6 +11,7 @@ import pytest
 import yaml
 from stages import rows
 
+from cpt.files import write_json_atomic
 from cpt.folder import StageDir
 from cpt.models.locate import locate_model
 from cpt.plan import StagePlan, make_plan
@@ -23,7 +24,8 @@ from cpt.train.worker import import_trainers
 pytestmark = pytest.mark.smoke
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 # What makes a recipe small and leaves its methods as they are.
-SMALL = ["data.samples=8", "evaluation.samples=4", "drift.samples=2"]
+SMALL = ["evaluation.samples=4", "drift.samples=2"]
+SAMPLES = 16
 
 
 def arms() -> list[tuple[str, str]]:
@@ -58,7 +60,13 @@ def small(stage: StagePlan) -> StagePlan:
     method = method.model_copy(update=changed)
     runs = len(stage.trainings)
     batch = method.batch().samples
-    return replace(stage, method=method, steps=2 * runs, batch_samples=batch, global_batch=rows_a_step)
+    few = {
+        name: tuple(replace(source, samples=SAMPLES) for source in getattr(stage, name))
+        for name in ("finished", "sources")
+    }
+    return replace(
+        stage, method=method, steps=2 * runs, batch_samples=batch, global_batch=rows_a_step, data_samples=SAMPLES, **few
+    )
 
 
 def in_run(root: Path, stage: StagePlan) -> StageDir:
@@ -78,4 +86,5 @@ def test_two_steps_of_every_arm(recipe: str, family: str, pool: LocalPool, tmp_p
             result = train_stage(stage, start_folder=start, out=out, pool=pool)
             assert result.steps == stage.steps == len(rows(out))
             assert out.drift.is_file()
+            write_json_atomic(out.trained, {"key": stage.key})  # as the driver does: others may take its rollouts
             start = result.policy

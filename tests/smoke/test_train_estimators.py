@@ -175,7 +175,7 @@ class PaidByQuestion(Paid):
 def test_groups_of_one_reward_are_counted_whatever_the_estimator(
     name: str, base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cpt.tasks.get_task", lambda _: PaidByQuestion([]))
+    replace_tasks(monkeypatch, lambda _: PaidByQuestion([]))
     train_stage(stage_of(base, name, max_steps=1), start_folder=base, out=StageDir(tmp_path), pool=pool)
     (row,) = rows(StageDir(tmp_path))
     assert row["reward_std"] > 0

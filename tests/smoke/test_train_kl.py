@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
-from stages import planned, random_model, rows, tensors
+from stages import planned, random_model, replace_tasks, rows, tensors
 
 from cpt.folder import StageDir
 from cpt.methods.kl import KL
@@ -51,7 +51,7 @@ class EasilyPaid:
 @pytest.fixture(scope="module", autouse=True)
 def easily_paid() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cpt.tasks.get_task", EasilyPaid)
+        replace_tasks(patch, EasilyPaid)
         yield
 
 
