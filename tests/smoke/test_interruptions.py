@@ -36,7 +36,7 @@ arms:
     method: {{type: grpo, learning_rate: 1.0e-4, max_steps: {STEPS}, num_generations: 4,
              per_device_train_batch_size: 32, save_steps: 1}}
 """
-PATIENCE = 240  # seconds until something that must happen counts as not happening
+PATIENCE = 900  # seconds until something that must happen counts as not happening; other tests may have the other core
 
 
 @pytest.fixture(scope="module")
