@@ -13,6 +13,8 @@ from typing import Any
 from cpt.folder import StageDir
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import Recipe
+from cpt.tasks import get_task
+from rewards.score import Score
 
 # Of a row of metrics.jsonl: what the clock decides.
 CLOCK = ("step_s", "tokens_per_s", "phase/")
@@ -65,15 +67,51 @@ def replace_tasks(patch: Any, stand_in: Callable[[str], Any]) -> None:
     patch.setattr(cpt.tasks, "_registry", lambda: known)
 
 
+class EasilyPaid:
+    """A task whose reward a model with random weights earns now and then."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.task = name, get_task(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def reward(self, sample: Any, completion: str, prompt: Any) -> Score:
+        return Score(len(completion) % 5 / 4, {}, completion)
+
+
 def on_task(stage: StagePlan, task: str) -> StagePlan:
     """The stage on another task, also on one that recipes only evaluate."""
     return replace(stage, task=task)
+
+
+def trained(
+    stage: StagePlan, start: Path, out: Path, pool: Any = None, on_step: Callable[[dict[str, Any]], None] | None = None
+) -> StageDir:
+    """`out` after the stage."""
+    from cpt.train.stage import train_stage
+
+    folder = StageDir(out)
+    train_stage(stage, start_folder=start, out=folder, pool=pool, on_step=on_step)
+    return folder
 
 
 def tensors(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return dict(load_file(folder / "model.safetensors"))
+
+
+def moved(before: Path, after: Path) -> set[str]:
+    """Names of the tensors that differ."""
+    ours, theirs = tensors(before), tensors(after)
+    return {name for name in ours if not ours[name].equal(theirs[name])}
+
+
+def difference(a: StageDir, b: StageDir) -> float:
+    """The largest one between two policies' parameters."""
+    ours, theirs = tensors(a.policy), tensors(b.policy)
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
 def digest(folder: Path) -> str:

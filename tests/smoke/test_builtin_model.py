@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cpt.models.locate import check_model_folder, locate_model
+from cpt.models.locate import check_model_folder
 from cpt.tasks import get_task, task_names
 
 pytestmark = pytest.mark.smoke
 
-NAME = "builtin/tiny-qwen2_5-vl"
 SAMPLES = 48
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    found = locate_model(NAME)
-    assert isinstance(found, Path)
-    return found
+def base(shipped: Path) -> Path:
+    return shipped
 
 
 @pytest.fixture(scope="module")
-def accuracy(folder: Path) -> dict[str, float]:
+def accuracy(base: Path, pool: Any) -> dict[str, float]:
     """Strict accuracy of greedy answers to `direct` prompts, per task."""
     from cpt.evaluate.evaluate import evaluate_policy
     from cpt.models.load import load_processor
-    from cpt.rollout.engine import EngineSettings
-    from cpt.rollout.local import LocalPool, build_engine
 
-    pool = LocalPool(build_engine("hf", EngineSettings(str(folder))))
     records = evaluate_policy(
         pool,
-        pool.push_folder(folder, "shipped"),
-        load_processor(folder),
+        pool.push_folder(base, "shipped"),
+        load_processor(base),
         [get_task(name) for name in task_names()],
         samples=SAMPLES,
         prompt="direct",
@@ -46,21 +41,21 @@ def accuracy(folder: Path) -> dict[str, float]:
     return {name: sum(r.strict for r in records if r.task == name) / SAMPLES for name in task_names()}
 
 
-def test_its_weights_are_safetensors_of_at_most_16_mb(folder: Path):
-    check_model_folder(folder)
-    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) <= 16e6
-    assert not [file for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+def test_its_weights_are_safetensors_of_at_most_16_mb(base: Path):
+    check_model_folder(base)
+    assert sum(file.stat().st_size for file in base.glob("*.safetensors")) <= 16e6
+    assert not [file for file in base.iterdir() if file.suffix in {".bin", ".pt", ".pth", ".pkl"}]
 
 
-def test_its_card_scores_every_task(folder: Path):
-    card = (folder / "README.md").read_text()
+def test_its_card_scores_every_task(base: Path):
+    card = (base / "README.md").read_text()
     assert all(f"| {name} |" in card for name in task_names())
 
 
-def test_its_tokenizer_has_every_word_of_the_tasks(folder: Path):
+def test_its_tokenizer_has_every_word_of_the_tasks(base: Path):
     from cpt.models.load import load_processor
 
-    tokenizer = load_processor(folder).tokenizer
+    tokenizer = load_processor(base).tokenizer
     for name in task_names():
         task = get_task(name)
         for sample in task.samples("test", 50):

@@ -6,27 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import random_model
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.smoke
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in architecture with random weights: it puts probability on image tokens, too."""
-    from cpt.train.worker import import_trainers
-
-    import_trainers()
-    return random_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def pool(model: Path):
+def pool(base: Path):
+    """Random weights put probability on image tokens, too."""
     from cpt.rollout.engine import EngineSettings
     from cpt.rollout.local import LocalPool, build_engine
 
-    return LocalPool(build_engine("hf", EngineSettings(str(model), max_model_len=128)))
+    return LocalPool(build_engine("hf", EngineSettings(str(base), max_model_len=128)))
 
 
 def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | None = None, **arguments: Any) -> Any:
@@ -95,39 +86,39 @@ def gaps(trainer: Any) -> list[float]:
     ],
     ids=lambda arguments: "-".join(arguments) or "plain",
 )
-def test_engine_and_trainer_agree_at_every_step(model, pool, tmp_path, arguments):
-    trainer = train(model, pool, tmp_path, **arguments)
+def test_engine_and_trainer_agree_at_every_step(base, pool, tmp_path, arguments):
+    trainer = train(base, pool, tmp_path, **arguments)
     assert max(gaps(trainer)) <= 1e-4
     assert len(gaps(trainer)) == 2  # one per rollout
     if arguments.get("beta"):
         assert abs(trainer.rows[0]["kl"]) <= 1e-6  # the reference excludes the same tokens
 
 
-def test_the_time_of_a_step_is_told_by_phase(model, pool, tmp_path):
-    for row in train(model, pool, tmp_path).rows:
+def test_the_time_of_a_step_is_told_by_phase(base, pool, tmp_path):
+    for row in train(base, pool, tmp_path).rows:
         assert set(row["phases"]) == {"push", "rollout", "old_logprobs", "forward_backward", "optimizer", "rest"}
         assert all(seconds >= 0 for seconds in row["phases"].values())
         assert row["phases"]["rollout"] > 0
 
 
-def test_the_same_key_gives_the_same_training_and_another_key_another(model, pool, tmp_path):
+def test_the_same_key_gives_the_same_training_and_another_key_another(base, pool, tmp_path):
     import torch
 
-    first, again, other = (weights(train(model, pool, tmp_path, key=key)) for key in ("a", "a", "b"))
+    first, again, other = (weights(train(base, pool, tmp_path, key=key)) for key in ("a", "a", "b"))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_adapters_are_pushed_merged(model, pool, tmp_path):
+def test_adapters_are_pushed_merged(base, pool, tmp_path):
     from peft import LoraConfig
 
     lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
-    trainer = train(model, pool, tmp_path, peft=lora, learning_rate=0.1, max_steps=3)
+    trainer = train(base, pool, tmp_path, peft=lora, learning_rate=0.1, max_steps=3)
     assert max(gaps(trainer)) <= 1e-4
     assert trainer.rows[-1]["grad_norm"] > 0
 
 
-def test_an_engine_with_other_weights_stops_the_run(model, pool, tmp_path):
+def test_an_engine_with_other_weights_stops_the_run(base, pool, tmp_path):
     class Forgetful:
         """Takes the first push and only pretends to take the later ones."""
 
@@ -144,18 +135,18 @@ def test_an_engine_with_other_weights_stops_the_run(model, pool, tmp_path):
             return pool.generate(requests, params, version=self.versions[0])
 
     with pytest.raises(ValueError, match=r"step 2: .*max_logprob_gap 0\.0001"):
-        train(model, forgetful := Forgetful(), tmp_path)
+        train(base, forgetful := Forgetful(), tmp_path)
     assert len(set(forgetful.versions)) == 2
 
 
-def test_truncated_sampling_is_refused(model, pool, tmp_path):
+def test_truncated_sampling_is_refused(base, pool, tmp_path):
     with pytest.raises(ValueError, match="top_p"):
-        train(model, pool, tmp_path, top_p=0.9)
+        train(base, pool, tmp_path, top_p=0.9)
 
 
-def test_the_ban_leaves_the_saved_policy_alone(model, pool, tmp_path):
+def test_the_ban_leaves_the_saved_policy_alone(base, pool, tmp_path):
     from safetensors.torch import load_file
 
-    trainer = train(model, pool, tmp_path, max_steps=1)
+    trainer = train(base, pool, tmp_path, max_steps=1)
     trainer.save_model(str(tmp_path / "policy"))
-    assert load_file(tmp_path / "policy" / "model.safetensors").keys() == load_file(model / "model.safetensors").keys()
+    assert load_file(tmp_path / "policy" / "model.safetensors").keys() == load_file(base / "model.safetensors").keys()

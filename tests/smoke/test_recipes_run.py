@@ -13,13 +13,10 @@ from stages import rows
 
 from cpt.files import write_json_atomic
 from cpt.folder import StageDir
-from cpt.models.locate import locate_model
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import load_recipe
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
+from cpt.rollout.local import LocalPool
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
 
 pytestmark = pytest.mark.smoke
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -39,9 +36,8 @@ def arms() -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def pool() -> LocalPool:
-    import_trainers()
-    return LocalPool(build_engine("hf", EngineSettings(str(locate_model("builtin/tiny-qwen2_5-vl")))))
+def base(shipped: Path, trainers: None) -> Path:
+    return shipped
 
 
 @cache

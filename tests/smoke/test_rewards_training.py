@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import digest, planned, random_model, rows
+from stages import digest, planned, rows
 
 from cpt.folder import StageDir
 from cpt.plan import StagePlan
 from cpt.recipe import RewardSpec
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
+from cpt.rollout.local import LocalPool
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
 
 pytestmark = pytest.mark.smoke
 GRPO = {
@@ -34,17 +32,6 @@ def spread(completion, **_):
         raise KeyError("depth")
     return len(completion) % 7 / 7
 """
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import_trainers()
-    return random_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pool(base: Path) -> LocalPool:
-    return LocalPool(build_engine("hf", EngineSettings(str(base))))
 
 
 def stage_of(base: Path, *components: dict[str, Any]) -> StagePlan:

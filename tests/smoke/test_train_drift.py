@@ -14,15 +14,13 @@ from stages import planned
 from cpt.evaluate.drift import DriftRow, read_drift
 from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
-from cpt.models.locate import locate_model
 from cpt.plan import DriftPlan, StagePlan
 from cpt.rollout.encode import encode_prompts
-from cpt.rollout.engine import EngineSettings, banned_tokens, request_seed
-from cpt.rollout.local import LocalPool, build_engine
+from cpt.rollout.engine import banned_tokens, request_seed
+from cpt.rollout.local import LocalPool
 from cpt.tasks import get_task
 from cpt.train.drift import measure_drift
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
 from cpt.types import GenerationRequest, SamplingParams
 
 pytestmark = pytest.mark.smoke
@@ -32,17 +30,9 @@ SAMPLES = {"which-row": 6, "count-colour": 5, "arithmetic": 4}
 
 
 @pytest.fixture(scope="module")
-def base() -> Path:
+def base(shipped: Path, trainers: None) -> Path:
     """The built-in model, whose answers end; random weights would say everything alike."""
-    import_trainers()
-    found = locate_model("builtin/tiny-qwen2_5-vl")
-    assert isinstance(found, Path)
-    return found
-
-
-@pytest.fixture(scope="module")
-def pool(base: Path) -> LocalPool:
-    return LocalPool(build_engine("hf", EngineSettings(str(base))))
+    return shipped
 
 
 def second_stage(base: Path, **settings: Any) -> StagePlan:

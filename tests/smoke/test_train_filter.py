@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import Killed, die_at, digest, planned, rows
+from stages import Killed, die_at, digest, planned, rows, trained
 
 from cpt.folder import StageDir
 from cpt.methods.filter_file import read_filter
@@ -17,14 +17,11 @@ from cpt.models.load import load_processor
 from cpt.plan import StagePlan, make_plan
 from cpt.progress import PlainProgress
 from cpt.recipe import Recipe
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
+from cpt.rollout.local import LocalPool
 from cpt.run import Run
 from cpt.store import RunStore
 from cpt.train.data import own_samples
 from cpt.train.filter import filter_seed, filtered
-from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
 
 pytestmark = pytest.mark.smoke
 MODEL = Path("builtin/tiny-qwen2_5-vl")
@@ -36,10 +33,8 @@ RIF = {"type": "rif"}
 
 
 @pytest.fixture(scope="module")
-def pool() -> LocalPool:
-    import_trainers()
-    (stage,) = planned(MODEL, SFT)
-    return LocalPool(build_engine("hf", EngineSettings(stage.model.path)))
+def base(shipped: Path, trainers: None) -> Path:
+    return shipped
 
 
 @pytest.fixture
@@ -62,9 +57,7 @@ def stage_of(method: dict[str, Any], **settings: Any) -> StagePlan:
 
 
 def train(stage: StagePlan, out: Path, pool: LocalPool | None, **options: Any) -> StageDir:
-    folder = StageDir(out)
-    train_stage(stage, start_folder=stage.model.path, out=folder, pool=pool, **options)
-    return folder
+    return trained(stage, Path(stage.model.path), out, pool, **options)
 
 
 def choose(stage: StagePlan, out: Path, pool: LocalPool | None) -> list[str]:

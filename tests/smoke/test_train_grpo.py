@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import Killed, die_at, digest, planned, random_model, replace_tasks, rows, tensors
+from stages import Killed, die_at, digest, moved, planned, replace_tasks, rows
 
 from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
 from cpt.plan import StagePlan
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
+from cpt.rollout.local import LocalPool
 from cpt.tasks import get_task
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
 from cpt.types import Sample
 from rewards.score import Score
 
@@ -44,17 +42,6 @@ class Mixed:
     def reward(self, sample: Sample, completion: str, prompt: Any) -> Score:
         parts = {"short": float(len(completion) % 3 == 0), "bonus": float(len(completion) % 2)}
         return Score((parts["short"] + parts["bonus"]) / 2, parts, completion)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import_trainers()
-    return random_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pool(base: Path) -> LocalPool:
-    return LocalPool(build_engine("hf", EngineSettings(str(base))))
 
 
 @pytest.fixture(autouse=True)
@@ -115,10 +102,9 @@ def test_the_reference_of_the_kl_term_is_the_stages_start(base: Path, pool: Loca
         assert first["kl"] == pytest.approx(0, abs=1e-6)
         assert second["kl"] > 1e-6
         start = out.policy
-    before, after = tensors(base), tensors(start)
-    moved = {name for name in before if not before[name].equal(after[name])}
-    assert moved
-    assert not any("visual.blocks" in name for name in moved)
+    changed = moved(base, start)
+    assert changed
+    assert not any("visual.blocks" in name for name in changed)
 
 
 def test_one_forward_pass_learns_what_two_learn(base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: Any):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,15 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
-from stages import planned, random_model, replace_tasks, rows, tensors
+from stages import difference, planned, rows
 
 from cpt.folder import StageDir
 from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser, Regulariser
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
-from cpt.tasks import get_task as _get_task
+from cpt.rollout.local import LocalPool
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
-from rewards.score import Score
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
 ROWS = 8
 SHARED = {"learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 1e9}
 METHODS = {
@@ -33,37 +28,6 @@ METHODS = {
 LORA = {"type": "lora", "r": 4}
 RAPO = TypeAdapter(Regulariser).validate_python({"type": "rapo", "coefficient": 5.0})
 LWF = TypeAdapter(Regulariser).validate_python({"type": "lwf"})
-
-
-class EasilyPaid:
-    """A task whose reward a model with random weights earns now and then."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.task = name, _get_task(name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
-
-    def reward(self, sample: Any, completion: str, prompt: Any) -> Score:
-        return Score(len(completion) % 5 / 4, {}, completion)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def easily_paid() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        replace_tasks(patch, EasilyPaid)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import_trainers()
-    return random_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pool(base: Path) -> LocalPool:
-    return LocalPool(build_engine("hf", EngineSettings(str(base))))
 
 
 def kl(**settings: Any) -> KL:
@@ -94,11 +58,6 @@ def trained(
     return folder
 
 
-def largest_difference(a: StageDir, b: StageDir) -> float:
-    ours, theirs = tensors(a.policy), tensors(b.policy)
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-
-
 @pytest.fixture(scope="module")
 def plain(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, StageDir]:
     """Both methods without a plug-in."""
@@ -125,8 +84,8 @@ def test_four_quarters_are_one_whole(
 ):
     whole = trained(base, pool, tmp_path / "whole", method, setting)
     quarters = trained(base, pool, tmp_path / "quarters", method, setting, parts=4)
-    assert largest_difference(whole, quarters) < 2e-6  # float32, sums in another order
-    assert largest_difference(whole, plain[method]) > 1e-4  # it has done something
+    assert difference(whole, quarters) < 2e-6  # float32, sums in another order
+    assert difference(whole, plain[method]) > 1e-4  # it has done something
     measure = "distance" if setting is RAPO else "kl"
     first, second, third = (row[f"plugin/{setting.type}/{measure}"] for row in rows(whole))
     assert abs(first) < 1e-6  # where the stage starts
@@ -154,7 +113,7 @@ def test_a_larger_coefficient_keeps_nearer(
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_a_coefficient_of_0_is_the_plain_method(base: Path, pool: LocalPool, plain: Any, tmp_path: Path, method: str):
     out = trained(base, pool, tmp_path, method, kl(coefficient=0.0))
-    assert largest_difference(out, plain[method]) == 0.0
+    assert difference(out, plain[method]) == 0.0
     assert rows(out)[-1]["plugin/kl/kl"] > 1e-2
 
 

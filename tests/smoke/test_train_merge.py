@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,56 +9,21 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
-from stages import Killed, die_at, digest, planned, random_model, replace_tasks, rows, tensors
+from stages import Killed, die_at, digest, planned, rows, tensors
 
 from cpt.folder import StageDir
 from cpt.methods.registry import Regulariser
 from cpt.plan import StagePlan
 from cpt.recipe.merge import Merge
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
-from cpt.tasks import get_task as _get_task
+from cpt.rollout.local import LocalPool
 from cpt.train.stage import drop_checkpoints, train_stage
-from cpt.train.worker import import_trainers
-from rewards.score import Score
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
 STEPS = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-2}
 SFT = {"type": "sft"} | STEPS
 GRPO = {"type": "grpo", "num_generations": 4, "max_completion_length": 6} | STEPS
 LORA = {"type": "lora", "r": 2, "alpha": 4}
 EXACT = {"rtol": 0.0, "atol": 2e-7}  # two roundings of float32 numbers of about 1
-
-
-class EasilyPaid:
-    """A task whose reward a model with random weights earns now and then."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.task = name, _get_task(name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
-
-    def reward(self, sample: Any, completion: str, prompt: Any) -> Score:
-        return Score(len(completion) % 5 / 4, {}, completion)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def easily_paid() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        replace_tasks(patch, EasilyPaid)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import_trainers()
-    return random_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pool(base: Path) -> LocalPool:
-    return LocalPool(build_engine("hf", EngineSettings(str(base))))
 
 
 def two_stages(base: Path, method: dict[str, Any], merge: Any = None, tuning: Any = "full") -> list[StagePlan]:

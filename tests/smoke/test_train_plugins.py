@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydantic import TypeAdapter
-from stages import planned, random_model, replace_tasks, rows, tensors
+from stages import difference, moved, planned, rows, tensors
 
 from cpt.folder import StageDir
 from cpt.methods.registry import AnyRegulariser, Regulariser
 from cpt.plan import StagePlan
-from cpt.rollout.engine import EngineSettings
-from cpt.rollout.local import LocalPool, build_engine
-from cpt.tasks import get_task as _get_task
+from cpt.rollout.local import LocalPool
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
-from rewards.score import Score
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
 ROWS = 8
 SHARED = {"learning_rate": 0.05, "max_steps": 2, "optim": "sgd", "max_grad_norm": 1e9}
 METHODS = {
@@ -44,37 +38,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 LORA = {"type": "lora", "r": 4}
 TUNING: dict[str, Any] = {kind: LORA if kind in ("o-lora", "reg-lora") else "full" for kind in SETTINGS}
-
-
-class EasilyPaid:
-    """A task whose reward a model with random weights earns now and then."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.task = name, _get_task(name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
-
-    def reward(self, sample: Any, completion: str, prompt: Any) -> Score:
-        return Score(len(completion) % 5 / 4, {}, completion)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def easily_paid() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        replace_tasks(patch, EasilyPaid)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import_trainers()
-    return random_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pool(base: Path) -> LocalPool:
-    return LocalPool(build_engine("hf", EngineSettings(str(base))))
 
 
 def regulariser(settings: dict[str, Any]) -> AnyRegulariser:
@@ -104,11 +67,6 @@ def two_stages(
     return done
 
 
-def largest_difference(a: Path, b: Path) -> float:
-    ours, theirs = tensors(a), tensors(b)
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-
-
 @pytest.fixture(scope="module")
 def plain(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[StageDir]]:
     """Both methods without a plug-in, and with adapters."""
@@ -125,24 +83,24 @@ def test_four_quarters_are_one_whole(base: Path, pool: LocalPool, plain: Any, tm
     whole = two_stages(base, pool, tmp_path / "whole", method, SETTINGS[kind], tuning=tuning)
     quarters = two_stages(base, pool, tmp_path / "quarters", method, SETTINGS[kind], parts=4, tuning=tuning)
     for ours, theirs in zip(whole, quarters, strict=True):
-        assert largest_difference(ours.policy, theirs.policy) < 2e-6  # float32, sums in another order
+        assert difference(ours, theirs) < 2e-6  # float32, sums in another order
     without = plain[method if tuning == "full" else f"{method} lora"]
-    assert largest_difference(whole[1].policy, without[1].policy) > 1e-5  # it has done something
+    assert difference(whole[1], without[1]) > 1e-5  # it has done something
     assert all(any(key.startswith(f"plugin/{kind}/") for key in row) for row in rows(whole[1]))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_first_stage_has_nothing_to_remember(base: Path, pool: LocalPool, plain: Any, tmp_path: Path, method: str):
     ours = two_stages(base, pool, tmp_path, method, SETTINGS["ewc"])
-    assert largest_difference(ours[0].policy, plain[method][0].policy) == 0.0
+    assert difference(ours[0], plain[method][0]) == 0.0
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_layers_are_left_exactly_where_they_were(base: Path, pool: LocalPool, tmp_path: Path, method: str):
     first, second = two_stages(base, pool, tmp_path, method, {"type": "freeze-bottom", "layers": 3})
-    before, after = tensors(first.policy), tensors(second.policy)
-    still = {name for name in before if torch.equal(before[name], after[name])}
-    layers = {name for name in before if re.search(r"(?<!visual)\.layers\.[012]\.", name)}
+    names = tensors(first.policy).keys()
+    still = names - moved(first.policy, second.policy)
+    layers = {name for name in names if re.search(r"(?<!visual)\.layers\.[012]\.", name)}
     assert layers and layers <= still
     assert not any(re.search(r"\.layers\.3\..*proj\.weight", name) for name in still)
 

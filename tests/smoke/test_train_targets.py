@@ -12,7 +12,6 @@ from stages import Killed, die_at, digest, rows
 from cpt.files import write_json_atomic
 from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
-from cpt.models.locate import locate_model
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import Recipe
 from cpt.rollout.engine import EngineSettings
@@ -21,7 +20,6 @@ from cpt.tasks import get_task
 from cpt.train.answers import read_answers
 from cpt.train.data import own_samples, stage_data
 from cpt.train.stage import train_stage
-from cpt.train.worker import import_trainers
 
 pytestmark = pytest.mark.smoke
 NAME, TASK = "builtin/tiny-qwen2_5-vl", "count-colour"
@@ -39,11 +37,8 @@ class Listening(LocalPool):
 
 
 @pytest.fixture(scope="module")
-def base() -> Path:
-    import_trainers()
-    found = locate_model(NAME)
-    assert isinstance(found, Path)
-    return found
+def base(shipped: Path, trainers: None) -> Path:
+    return shipped
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import digest, planned, random_model, rows
+from stages import digest, planned, rows
 
 from cpt.files import append_jsonl
 from cpt.folder import StageDir
 from cpt.train.stage import TrainResult, train_stage
-from cpt.train.worker import TrainerDied, TrainingFailed, import_trainers, run_stage, start_worker
+from cpt.train.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 
 pytestmark = pytest.mark.smoke
 SFT = {"type": "sft", "learning_rate": 1e-2, "max_steps": 16, "per_device_train_batch_size": 8, "save_steps": 2}
@@ -27,11 +27,6 @@ def cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_model(tmp_path_factory.mktemp("base"))
 
 
 def test_a_killed_process_goes_on_where_it_was(base: Path, tmp_path: Path):
@@ -49,7 +44,6 @@ def test_a_killed_process_goes_on_where_it_was(base: Path, tmp_path: Path):
 
     with pytest.raises(TrainerDied, match=r"stage 1 \(count-colour\): the training process died after step"):
         run_stage(worker, stage, start_folder=base, out=out, on_step=kill)
-    import_trainers()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the process that was killed: sums over threads round differently
     try:

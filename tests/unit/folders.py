@@ -1,4 +1,4 @@
-"""Model folders of a few bytes, for tests that look at files only."""
+"""Model folders of a few bytes, for tests that look at files only, and recipes for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 
+from cpt.recipe import Recipe, load_recipe
+
+RECIPE = """\
+version: 1
+name: demo
+model: {name_or_path: MODEL}
+tasks: [count-colour, which-row]
+arms:
+  a:
+"""
 SHAPES = {"model.layers.0.q_proj.weight": (4, 4), "model.layers.0.norm.weight": (4,)}
 
 
@@ -23,3 +34,12 @@ def model_folder(path: Path, shapes: Mapping[str, tuple[int, ...]] = SHAPES, *, 
     text = json.dumps(header).encode()
     (path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes([fill]) * end)
     return path
+
+
+def load_arm(folder: Path, arm: str, *overrides: str) -> Recipe:
+    """The recipe with this arm `a`, in YAML, on two tasks; `folder` gets the recipe's file and the model's folder."""
+    if not (folder / "model").exists():
+        model_folder(folder / "model")
+    file = folder / "demo.yaml"
+    file.write_text(RECIPE.replace("MODEL", str(folder / "model")) + indent(arm, "    "))
+    return load_recipe(file, overrides)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from folders import model_folder
+from folders import load_arm
 
 from cpt.methods import merge
 from cpt.methods.blocks import relative_depths
@@ -200,24 +200,11 @@ def test_distance_is_euclidean_over_all_tensors():
 
 # ---- in a recipe
 
-RECIPE = """\
-version: 1
-name: demo
-model: {name_or_path: MODEL}
-tasks: [count-colour, which-row]
-arms:
-  a: {method: {type: sft, max_steps: 2}, tuning: TUNING MERGE}
-"""
-
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Any:
-    model = model_folder(tmp_path / "model")
-
-    def load(merge: str = "", tuning: str = "full", path: str = "demo.yaml") -> Any:
-        text = RECIPE.replace("MODEL", str(model)).replace("TUNING", tuning).replace("MERGE", merge)
-        (tmp_path / path).write_text(text)
-        return load_recipe(tmp_path / path)
+    def load(merge: str = "", tuning: str = "full") -> Any:
+        return load_arm(tmp_path, f"{{method: {{type: sft, max_steps: 2}}, tuning: {tuning} {merge}}}")
 
     return load
 

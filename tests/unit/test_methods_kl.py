@@ -1,27 +1,23 @@
-"""KL and RaPO: estimators and their gradients on distributions over two tokens, references, and what is refused."""
+"""KL and RaPO: estimators and their gradients on distributions over two tokens, and references."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from folders import model_folder
-from pydantic import TypeAdapter
 from torch import nn
 from toy_stage import stage_of
+from toys import Lookup, batch
+from toys import plugin as plugin_of
 
 from cpt.methods.kl import KL, KLPlugin, estimate, exact
 from cpt.methods.plugin import Batch, Plugin
-from cpt.methods.registry import Regulariser
 from cpt.methods.running import Means
 from cpt.methods.snapshot import Snapshot
-from cpt.plan import make_plan
-from cpt.recipe import Recipe, RecipeError, content_hash, expand_arms, load_recipe
 
 P, Q = torch.tensor([0.8, 0.2]), torch.tensor([0.5, 0.5])  # the policy's next token, and the reference's
 KL_PQ = 0.8 * math.log(1.6) + 0.2 * math.log(0.4)
@@ -29,35 +25,14 @@ KL_QP = 0.5 * math.log(0.625) + 0.5 * math.log(2.5)
 BOTH = torch.tensor([0, 1])
 
 
-class Lookup(nn.Module):
-    """Logits of the next token are a row of a table: [vocabulary, vocabulary]."""
-
-    def __init__(self, *rows: list[float]) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.tensor(rows))
-        self.passes = 0
-
-    def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
-        self.passes += 1
-        return SimpleNamespace(logits=self.table[input_ids])
-
-
 def policy() -> Lookup:
     """P after token 0, Q after token 1."""
-    return Lookup(P.log().tolist(), Q.log().tolist())
+    return Lookup([P.log().tolist(), Q.log().tolist()])
 
 
 def reference() -> Lookup:
     """Q after either token."""
-    return Lookup(Q.log().tolist(), Q.log().tolist())
-
-
-def batch(*rows: list[int]) -> Batch:
-    """Rows after a prompt of one token, padded with token 0 on the right."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    labels = torch.tensor([[-100, *row[1:]] + [-100] * (longest - len(row)) for row in rows])
-    return Batch({"input_ids": ids}, labels)
+    return Lookup([Q.log().tolist(), Q.log().tolist()])
 
 
 def begun(plugin: Plugin, model: nn.Module, **references: Any) -> Plugin:
@@ -185,7 +160,7 @@ def test_plugins_share_what_a_model_says_of_a_batch():
     model, there = policy(), reference()
     given = torch.stack([Q.log()]).requires_grad_()
     shared = Batch(batch([0, 1]).inputs, batch([0, 1]).labels, {model: lambda: given})
-    plugins = [kl(model, {"stage_start": there}), begun(regulariser(type="lwf"), model, stage_start=there)]
+    plugins = [kl(model, {"stage_start": there}), begun(plugin_of(type="lwf"), model, stage_start=there)]
     assert [plugin.term(model, shared).item() for plugin in plugins] == [
         0.0,
         0.0,
@@ -222,7 +197,7 @@ def against(logit: float, other: float) -> float:
 
 
 def test_ema_follows_after_every_step(tmp_path: Path):
-    model = Lookup([0.0, 0.0], [0.0, 0.0])
+    model = Lookup([[0.0, 0.0], [0.0, 0.0]])
     plugin = kl(model, {}, reference="ema", decay=0.75)
     one = batch([0, 1])
     assert plugin.term(model, one).item() == 0.0
@@ -231,7 +206,7 @@ def test_ema_follows_after_every_step(tmp_path: Path):
     assert plugin.term(model, one).item() == pytest.approx(against(4.0, 1.0))  # the step's next micro-batch
     moved(model, plugin, 8.0)
     plugin.save(tmp_path / "kept")  # a checkpoint after the step
-    resumed = kl(Lookup([0.0, 0.0], [0.0, 0.0]), {}, reference="ema", decay=0.75)
+    resumed = kl(Lookup([[0.0, 0.0], [0.0, 0.0]]), {}, reference="ema", decay=0.75)
     resumed.load(tmp_path / "kept")
     assert isinstance(resumed, KLPlugin) and resumed.average is not None
     assert resumed.average.values["table"][0].tolist() == [2.75, 0.0]  # 0.75 · 1 + 0.25 · 8
@@ -239,7 +214,7 @@ def test_ema_follows_after_every_step(tmp_path: Path):
 
 
 def test_in_the_reward_ema_follows_steps_between_generations_too():
-    model = Lookup([0.0, 0.0], [0.0, 0.0])
+    model = Lookup([[0.0, 0.0], [0.0, 0.0]])
     plugin = kl(model, {}, reference="ema", decay=0.75, estimator="k1", coefficient=1.0, **{"in": "reward"})
     moved(model, plugin, 4.0)
     moved(model, plugin, 8.0)  # on the same completions: num_iterations or steps_per_generation
@@ -269,6 +244,19 @@ def test_a_snapshot_stays_where_the_model_was():
     assert model.training and model[0].weight.abs().sum() == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "stage", "zero"),
+    [
+        ({}, 2, True),
+        ({"reference": "ema"}, 2, True),
+        ({"reference": "base"}, 1, True),
+        ({"reference": "base"}, 2, False),
+    ],
+)
+def test_where_the_divergence_starts_at_zero(settings: dict[str, Any], stage: int, zero: bool):
+    assert KL.model_validate(settings).starts_at_zero(stage) is zero
+
+
 # ---- in the reward
 
 
@@ -294,13 +282,8 @@ def test_a_failed_reward_stays_failed():
     assert (torch.tensor([math.nan, 1.0]) + added).isnan().tolist() == [True, False]
 
 
-def regulariser(**settings: Any) -> Plugin:
-    plugin: Plugin = TypeAdapter(Regulariser).validate_python(settings).plugin()
-    return plugin
-
-
 def test_rapo_pays_for_what_has_not_become_likelier():
-    plugin = begun(regulariser(type="rapo", coefficient=0.5, sharpness=2.0), policy(), stage_start=reference())
+    plugin = begun(plugin_of(type="rapo", coefficient=0.5, sharpness=2.0), policy(), stage_start=reference())
     # Row 1: mean of log(1.6) and 0. Row 2: log(0.4) < 0, less likely than before.
     bonus = plugin.reward(batch([0, 0, 0], [0, 1]), LOGPS, MASK)
     assert bonus.tolist() == pytest.approx([0.5 / 1.6, 0.5], abs=1e-5)  # exp(−2 · log(1.6) / 2)
@@ -309,145 +292,3 @@ def test_rapo_pays_for_what_has_not_become_likelier():
         "distance": pytest.approx(math.log(1.6) / 4, abs=1e-5),
         "reward": pytest.approx((0.5 / 1.6 + 0.5) / 2, abs=1e-5),
     }
-
-
-# ---- recipes
-
-RECIPE = """\
-version: 1
-name: demo
-model: {name_or_path: MODEL}
-tasks: [count-colour, which-row]
-arms:
-  a:
-    method: METHOD
-    PLUGIN
-"""
-SFT, GRPO = "{type: sft, max_steps: 1}", "{type: grpo, max_steps: 1, KEYS}"
-IN_REWARD = "kl: {in: reward, estimator: k1}"
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., Recipe]:
-    def read(plugin: str, method: str = SFT, *overrides: str) -> Recipe:
-        if not (tmp_path / "model").exists():
-            model_folder(tmp_path / "model")
-        text = RECIPE.replace("METHOD", method.replace(", KEYS", "")).replace("PLUGIN", plugin)
-        file = tmp_path / "demo.yaml"
-        file.write_text(text.replace("MODEL", str(tmp_path / "model")))
-        return load_recipe(file, overrides)
-
-    return read
-
-
-def grpo(keys: str) -> str:
-    return GRPO.replace("KEYS", keys)
-
-
-@pytest.mark.parametrize(
-    ("plugin", "method", "remedy"),
-    [
-        ("kl: {estimator: k1}", GRPO, "kl.estimator: k1 in the loss has no gradient but noise"),
-        ("kl: {in: reward}", GRPO, "kl.estimator: exact is the same whatever token was sampled, so as a reward it"),
-        ("kl: {reference: path}", SFT, "kl.path: reference: path needs one; set path: to a model's folder"),
-        ("kl: {path: old}", SFT, "kl.path: belongs to reference: path, not to stage_start; set that, or remove it"),
-        ("kl: {decay: 0.9}", SFT, "kl.decay: belongs to reference: ema, not to stage_start; set that, or remove it"),
-        ("kl: {reference: ema, decay: 1.0}", SFT, "kl.decay: must be less than 1"),
-        ("kl: {in: prompt}", SFT, "kl.in: unknown value 'prompt'"),
-        ("kl: {coeficient: 0.1}", SFT, "kl.coeficient: unknown key; did you mean 'coefficient'?"),
-        ("kl: {}", grpo("beta: 0.1"), "kl: is a second KL term beside method.beta; set method.beta: 0, or leave kl"),
-        (IN_REWARD, SFT, "kl: kl changes the reward, and SFT has none; use kl with in: loss"),
-        (IN_REWARD, "{type: remax, max_steps: 1}", "kl: kl changes the reward of what is sampled, but not that of the"),
-        (IN_REWARD, grpo("temperature: 0.9"), "kl: kl compares policies at temperature 1 on what they sample; set"),
-        (
-            IN_REWARD,
-            grpo("vllm_importance_sampling_correction: false"),
-            "kl: kl needs the trainer's own log-probabilities before the reward; set "
-            "method.vllm_importance_sampling_correction: true",
-        ),
-        ("regularisers: [{type: rapo}]", SFT, "regularisers.0: rapo changes the reward, and SFT has none; use kl with"),
-        ("regularisers: [{type: rapo}]", "{type: remax, max_steps: 1}", "regularisers.0: rapo changes the reward of"),
-    ],
-)
-def test_what_cannot_be_is_refused(load: Any, plugin: str, method: str, remedy: str):
-    with pytest.raises(RecipeError) as caught:
-        load(plugin, method)
-    (problem,) = caught.value.problems
-    assert f"arms.a.{remedy}" in problem
-
-
-@pytest.mark.parametrize(
-    ("plugin", "method"),
-    [
-        ("kl: {}", SFT),
-        ("kl: {}", grpo("temperature: 0.9")),
-        ("kl: {reference: ema}", "{type: remax, max_steps: 1}"),
-        (IN_REWARD, "{type: rloo, max_steps: 1}"),
-        (f"{IN_REWARD}\n    tuning: lora\n    regularisers: [{{type: rapo}}, {{type: lwf}}]", GRPO),
-    ],
-)
-def test_what_can_be_is_accepted(load: Any, plugin: str, method: str):
-    assert expand_arms(load(plugin, method))
-
-
-def test_the_resolved_recipe_reads_back_as_itself(load: Any, tmp_path: Path):
-    recipe = load("kl: {in: reward, estimator: k1, reference: ema, decay: 0.9}", GRPO)
-    file = tmp_path / "again.yaml"
-    file.write_text(recipe.dump_yaml())
-    assert load_recipe(file) == recipe
-    assert "in: reward" in file.read_text()
-    spec = expand_arms(recipe)["a"].kl
-    assert (spec.into, spec.estimator, spec.reference, spec.decay, spec.coefficient) == (
-        "reward",
-        "k1",
-        "ema",
-        0.9,
-        0.01,
-    )
-
-
-def test_a_sweep_reaches_every_key(load: Any):
-    arms = expand_arms(load("kl: {}\n    sweep: {kl.coefficient: [0.0, 0.1], kl.reference: [base, ema]}"))
-    assert list(arms)[:2] == ["a@coefficient=0.0,reference=base", "a@coefficient=0.0,reference=ema"]
-    assert [(arm.kl.coefficient, arm.kl.reference) for arm in arms.values()][2:] == [(0.1, "base"), (0.1, "ema")]
-    places = expand_arms(load("kl: {estimator: k3}\n    sweep: {kl: {in: [loss, reward]}}", GRPO))
-    assert [arm.kl.into for arm in places.values()] == ["loss", "reward"]
-
-
-def test_stages_without_kl_are_the_work_they_were(load: Any, monkeypatch: pytest.MonkeyPatch):
-    hashed: list[Any] = []
-    monkeypatch.setattr("cpt.plan.content_hash", lambda content: hashed.append(content) or content_hash(content))
-    make_plan(load("regularisers: []"))
-    assert not [content for content in hashed if "kl" in content]
-    plain = make_plan(load("regularisers: []")).stages[0].key
-    assert make_plan(load("kl: {}")).stages[0].key != plain
-
-
-def test_a_references_folder_counts_by_what_is_in_it(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def key(folder: str) -> str:
-        found: str = make_plan(load(f"kl: {{reference: path, path: {folder}}}")).stages[0].key
-        return found
-
-    with pytest.raises(ValueError, match=r"model folder .*nowhere does not exist"):
-        key(str(tmp_path / "nowhere"))
-    one, same, other = (model_folder(tmp_path / name, fill=fill) for name, fill in (("a", 1), ("b", 1), ("c", 2)))
-    assert key(str(one)) == key(str(same)) != key(str(other))
-    monkeypatch.chdir(tmp_path)
-    assert key("a") == key(str(one))
-    assert make_plan(load("kl: {reference: path, path: a}")).stages[0].kl.path == str(one.resolve())
-    (one / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
-        key("a")
-
-
-@pytest.mark.parametrize(
-    ("settings", "stage", "zero"),
-    [
-        ({}, 2, True),
-        ({"reference": "ema"}, 2, True),
-        ({"reference": "base"}, 1, True),
-        ({"reference": "base"}, 2, False),
-    ],
-)
-def test_where_the_divergence_starts_at_zero(settings: dict[str, Any], stage: int, zero: bool):
-    assert KL.model_validate(settings).starts_at_zero(stage) is zero

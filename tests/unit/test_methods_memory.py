@@ -1,94 +1,24 @@
-"""What rehearses finished tasks, on toy modules: A-GEM, dark experience replay, and the supervised side loss."""
+"""What rehearses finished tasks, on toy modules: A-GEM and dark experience replay."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from folders import model_folder
-from pydantic import TypeAdapter
+from folders import load_arm
+from rehearsal import Lookup, Row, rehearsing, replaying
 from safetensors.torch import load_file
-from torch import nn
+from toys import TABLE, plugin
 
 from cpt.methods.memory import drawn, remembered
-from cpt.methods.plugin import Batch, Plugin, Stage
-from cpt.methods.registry import AnyRegulariser, Regulariser
+from cpt.methods.plugin import Plugin
 from cpt.methods.side_loss import SideLoss
-from cpt.plan import StagePlan, make_plan
-from cpt.recipe import Recipe, RecipeError, load_recipe
-from cpt.train.side_loss import rows_per_step, side_loss
-
-Row = tuple[str, int]
-IGNORED = -100
-
-
-class Lookup(nn.Module):
-    """Logits of the next token: a row of a table [V, V], and a bias [V] that may be left out."""
-
-    def __init__(self, table: list[list[float]], bias: bool = False, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.tensor(table))
-        self.bias = nn.Parameter(torch.zeros(len(table))) if bias else None
-        self.unused = nn.Parameter(torch.ones(2))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
-        logits = self.dropout(self.table[input_ids])
-        return SimpleNamespace(logits=logits if self.bias is None else logits + self.bias)
-
-
-def batch(*rows: Sequence[int]) -> Batch:
-    """Rows whose first token is the prompt, padded on the right."""
-    longest = max(map(len, rows))
-    labels = torch.tensor([[IGNORED, *row[1:], *[IGNORED] * (longest - len(row))] for row in rows])
-    return Batch({"input_ids": torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])}, labels)
-
-
-def stage_of(
-    model: nn.Module,
-    tmp_path: Path,
-    contents: Mapping[Row, Sequence[int]] | None = None,
-    *,
-    step: int = 0,
-    index: int = 2,
-    finished: Sequence[tuple[str, int]] = (("old", 1),),
-    task: str = "new",
-    samples: int = 1,
-    asked: list[list[Row]] | None = None,
-) -> Stage:
-    """A stage by hand. `contents`: token ids of rows, (0, 1) for others; `asked` collects what rows were wanted."""
-
-    def batch_of(rows: Sequence[Row]) -> Batch:
-        if asked is not None:
-            asked.append(list(rows))
-        return batch(*((contents or {}).get(row, (0, 1)) for row in rows))
-
-    return Stage(
-        index=index,
-        seed=7,
-        step=step,
-        task=task,
-        samples=samples,
-        finished=tuple(finished),
-        model=model,
-        parameters=dict(model.named_parameters()),
-        memory=tmp_path / str(index),
-        earlier=tmp_path / str(index - 1) if index > 1 else None,
-        batches=lambda samples, rows: [],
-        batch_of=batch_of,
-        reference=lambda name: model,
-    )
-
-
-def plugin(**settings: Any) -> Plugin:
-    setting: AnyRegulariser = TypeAdapter(Regulariser).validate_python(settings)
-    return setting.plugin()
-
+from cpt.recipe import RecipeError
+from cpt.train.side_loss import side_loss
 
 # ---- the memory
 
@@ -115,7 +45,7 @@ def test_rows_are_drawn_without_repetition_and_by_seed():
 def projected(tmp_path: Path, own: list[float]) -> tuple[Lookup, dict[str, float]]:
     """A step with this gradient of the first row's logits."""
     model, a_gem = Lookup([[0.0, 0.0], [0.0, 0.0]]), plugin(type="a-gem")
-    a_gem.before_stage(stage_of(model, tmp_path))
+    a_gem.before_stage(rehearsing(model, tmp_path))
     model.table.grad = torch.tensor([own, [3.0, 4.0]])
     a_gem.after_backward()
     return model, a_gem.metrics()
@@ -141,7 +71,7 @@ def test_an_orthogonal_or_aligned_gradient_is_left_alone(tmp_path: Path, own: li
 def test_all_parameters_are_projected_together(tmp_path: Path):
     # The table alone conflicts, the bias alone does not. g·g_ref = −1 + ½, ‖g_ref‖² = ½ + ½.
     model, a_gem = Lookup([[0.0, 0.0], [0.0, 0.0]], bias=True), plugin(type="a-gem")
-    a_gem.before_stage(stage_of(model, tmp_path))
+    a_gem.before_stage(rehearsing(model, tmp_path))
     model.table.grad, model.bias.grad = torch.tensor([[-2.0, 0.0], [0.0, 0.0]]), torch.tensor([1.0, 0.0])
     a_gem.after_backward()
     assert model.table.grad[0].tolist() == pytest.approx([-1.75, -0.25])
@@ -150,7 +80,7 @@ def test_all_parameters_are_projected_together(tmp_path: Path):
 
 def test_a_parameter_without_a_gradient_has_one_of_zeros(tmp_path: Path):
     model, a_gem = Lookup([[0.0, 0.0], [0.0, 0.0]], bias=True), plugin(type="a-gem")
-    a_gem.before_stage(stage_of(model, tmp_path))
+    a_gem.before_stage(rehearsing(model, tmp_path))
     model.table.grad = torch.tensor([[-1.0, 0.0], [0.0, 0.0]])
     a_gem.after_backward()  # g·g_ref = −½, ‖g_ref‖² = 1
     assert model.table.grad[0].tolist() == pytest.approx([-0.75, -0.25])
@@ -161,7 +91,7 @@ def test_the_reference_is_the_mean_over_rows_of_the_mean_over_tokens(tmp_path: P
     # Row one: token 1 after 0. Row two: 1 after 0, then 0 after 1. Gradients: ½ (1 + ½) (½, −½) and ½ · ½ (−½, ½).
     model, a_gem = Lookup([[0.0, 0.0], [0.0, 0.0]]), plugin(type="a-gem", rows=2)
     contents = {("old", 1): (0, 1, 0)}
-    a_gem.before_stage(stage_of(model, tmp_path, contents, finished=[("old", 2)]))
+    a_gem.before_stage(rehearsing(model, tmp_path, contents, finished=[("old", 2)]))
     model.table.grad = torch.tensor([[-1.0, 0.0], [0.0, 0.0]])
     a_gem.after_backward()
     reference = torch.tensor([[0.375, -0.375], [-0.125, 0.125]])
@@ -172,7 +102,7 @@ def test_the_reference_is_the_mean_over_rows_of_the_mean_over_tokens(tmp_path: P
 def test_the_first_stage_is_the_plain_method(tmp_path: Path):
     model, a_gem = Lookup([[0.0, 0.0], [0.0, 0.0]]), plugin(type="a-gem")
     asked: list[list[Row]] = []
-    a_gem.before_stage(stage_of(model, tmp_path, index=1, finished=(), asked=asked))
+    a_gem.before_stage(rehearsing(model, tmp_path, index=1, finished=(), asked=asked))
     model.table.grad = torch.tensor([[-1.0, 0.0], [0.0, 0.0]])
     a_gem.after_backward()
     assert model.table.grad.tolist() == [[-1.0, 0.0], [0.0, 0.0]]
@@ -183,7 +113,7 @@ def test_the_first_stage_is_the_plain_method(tmp_path: Path):
 def test_dropout_is_off_and_its_random_numbers_stay_the_trainings(tmp_path: Path):
     model, a_gem = Lookup([[0.0, 0.0], [0.0, 0.0]], dropout=0.9), plugin(type="a-gem")
     model.train()
-    a_gem.before_stage(stage_of(model, tmp_path))
+    a_gem.before_stage(rehearsing(model, tmp_path))
     before = torch.get_rng_state()
     model.table.grad = torch.tensor([[-1.0, 0.0], [0.0, 0.0]])
     a_gem.after_backward()
@@ -194,13 +124,11 @@ def test_dropout_is_off_and_its_random_numbers_stay_the_trainings(tmp_path: Path
 
 # ---- dark experience replay
 
-TABLE = [[1.0, 2.0], [0.0, 3.0]]
-
 
 def stored(tmp_path: Path, contents: Mapping[Row, Sequence[int]], samples: int) -> Lookup:
     """A first stage that ends with TABLE, on the task `old`."""
     model, first = Lookup(TABLE), plugin(type="der")
-    stage = stage_of(model, tmp_path, contents, index=1, finished=(), task="old", samples=samples)
+    stage = rehearsing(model, tmp_path, contents, index=1, finished=(), task="old", samples=samples)
     first.before_stage(stage)
     assert first.penalty() is None
     first.after_stage(stage)
@@ -210,7 +138,7 @@ def stored(tmp_path: Path, contents: Mapping[Row, Sequence[int]], samples: int) 
 def test_der_is_the_squared_distance_of_the_logits(tmp_path: Path):
     model = stored(tmp_path, {}, 1)
     second = plugin(type="der", coefficient=2.0)
-    second.before_stage(stage_of(model, tmp_path))
+    second.before_stage(rehearsing(model, tmp_path))
     assert second.penalty().item() == 0.0
     with torch.no_grad():
         model.table.copy_(torch.tensor([[2.0, 4.0], [9.0, 9.0]]))
@@ -226,7 +154,7 @@ def test_der_is_a_mean_over_tokens_and_rows_whatever_the_padding(tmp_path: Path)
     model = stored(tmp_path, contents, 2)
     assert sorted(len(found) for found in load_file(tmp_path / "1" / "logits.safetensors").values()) == [1, 3]
     second = plugin(type="der", coefficient=1.0)
-    second.before_stage(stage_of(model, tmp_path, contents, finished=[("old", 2)]))
+    second.before_stage(rehearsing(model, tmp_path, contents, finished=[("old", 2)]))
     with torch.no_grad():
         model.table.add_(torch.tensor([[2.0, 0.0], [0.0, 4.0]]))  # mean squares 2 and 8
     assert second.penalty().item() == pytest.approx((2 + (8 + 2 + 8) / 3) / 2)
@@ -235,7 +163,7 @@ def test_der_is_a_mean_over_tokens_and_rows_whatever_the_padding(tmp_path: Path)
 def test_der_plus_plus_adds_the_likelihood(tmp_path: Path):
     model = stored(tmp_path, {}, 1)
     second = plugin(type="der", plus=3.0)
-    second.before_stage(stage_of(model, tmp_path))
+    second.before_stage(rehearsing(model, tmp_path))
     nll = math.log(1 + math.exp(-1))  # token 1 from logits (1, 2)
     assert second.penalty().item() == pytest.approx(3 * nll, rel=1e-6)
     assert second.metrics() == {"mse": 0.0, "nll": pytest.approx(nll, rel=1e-6)}
@@ -246,7 +174,7 @@ def test_der_carries_every_finished_tasks_logits_along(tmp_path: Path):
     sizes, model = [("a", 9), ("b", 5), ("c", 5)], Lookup(TABLE)
     for index, (task, samples) in enumerate(sizes, start=1):
         der = plugin(**settings)
-        stage = stage_of(model, tmp_path, index=index, finished=sizes[: index - 1], task=task, samples=samples)
+        stage = rehearsing(model, tmp_path, index=index, finished=sizes[: index - 1], task=task, samples=samples)
         der.before_stage(stage)
         with torch.no_grad():
             model.table.add_(1.0)  # what this stage learns
@@ -264,121 +192,15 @@ def test_der_carries_every_finished_tasks_logits_along(tmp_path: Path):
 
 def test_der_stores_and_compares_without_dropout(tmp_path: Path):
     model, first = Lookup(TABLE, dropout=0.9), plugin(type="der")
-    stage = stage_of(model, tmp_path, index=1, finished=(), task="old")
+    stage = rehearsing(model, tmp_path, index=1, finished=(), task="old")
     first.before_stage(stage)
     before = torch.get_rng_state()
     first.after_stage(stage)
     second = plugin(type="der")
-    second.before_stage(stage_of(model, tmp_path))
+    second.before_stage(rehearsing(model, tmp_path))
     assert second.penalty().item() == 0.0
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
-
-
-# ---- the supervised side loss
-
-
-def test_the_side_loss_is_the_weighed_mean_likelihood(tmp_path: Path):
-    # From (1, 2): −log p(1) = log(1 + 1/e), −log p(0) = that + 1. From (0, 3), token 1: log(1 + e⁻³).
-    model = Lookup(TABLE)
-    rows = [("a", 0), ("b", 4), ("b", 5)]
-    contents = {("a", 0): (0, 1), ("b", 4): (0, 0), ("b", 5): (0, 1, 1)}
-    first, third = math.log(1 + math.exp(-1)), math.log(1 + math.exp(-3))
-    found = {"a": first, "b": (first + 1 + (first + third) / 2) / 2}
-    side = SideLoss(0.5, lambda step: rows)
-    side.before_stage(stage_of(model, tmp_path, contents))
-    assert side.penalty().item() == pytest.approx(0.5 * (found["a"] + 2 * found["b"]) / 3, rel=1e-6)
-
-    told: list[tuple[Mapping[str, float], int]] = []
-    side.weight = {"a": 2.0, "b": 0.25}.__getitem__
-    side.observe = lambda values, step: told.append((values, step))
-    loss = side.penalty()
-    assert loss.item() == pytest.approx(0.5 * (2 * found["a"] + 0.25 * 2 * found["b"]) / 3, rel=1e-6)
-    assert side.metrics() == {"nll": pytest.approx((found["a"] + 2 * found["b"]) / 3, rel=1e-6)}
-    assert told == [({"a": pytest.approx(found["a"], rel=1e-6), "b": pytest.approx(found["b"], rel=1e-6)}, 2)]
-    loss.backward()
-    # Gradient of −log p at the first row: a: (1 − q, q − 1); b/4: (−q, q); b/5: half of a's. q = p(1) = e / (1 + e).
-    q = math.e / (1 + math.e)
-    expected = 0.5 / 3 * (2 * (1 - q) + 0.25 * -q + 0.25 * (1 - q) / 2)
-    assert model.table.grad[0].tolist() == pytest.approx([expected, -expected], rel=1e-5)
-
-
-RECIPE = """\
-version: 1
-name: demo
-model: MODEL
-tasks: TASKS
-data: {samples: 40}
-arms:
-  a:
-    method: METHOD
-    REST
-"""
-GRPO = "{type: grpo, max_steps: 6, num_generations: 4, per_device_train_batch_size: 32}"  # 8 prompts
-
-
-def recipe(tmp_path: Path, rest: str, method: str = GRPO, tasks: str = "[count-colour, which-row]") -> Recipe:
-    file, model = tmp_path / "demo.yaml", tmp_path / "model"
-    if not model.exists():
-        model_folder(model)
-    text = RECIPE.replace("MODEL", str(model)).replace("TASKS", tasks)
-    file.write_text(text.replace("METHOD", method).replace("REST", rest))
-    return load_recipe(file)
-
-
-def stages(tmp_path: Path, replay: str, method: str = GRPO) -> list[StagePlan]:
-    return make_plan(recipe(tmp_path, f"replay: {{{replay}}}", method)).stages
-
-
-@pytest.mark.parametrize(
-    ("method", "ratio", "rows"),
-    [
-        (GRPO, 0.5, 4),
-        (GRPO, 0.2, 2),  # 1.6 rounded
-        (GRPO.replace("}", ", gradient_accumulation_steps: 2}"), 0.5, 8),
-        (GRPO.replace("}", ", num_iterations: 2}"), 0.5, 4),
-        (GRPO.replace("}", ", steps_per_generation: 4}"), 0.5, 4),  # 32 prompts that serve four steps
-        ("{type: remax, max_steps: 6, per_device_train_batch_size: 8}", 0.5, 4),
-    ],
-)
-def test_rows_of_a_step_are_a_share_of_its_prompts(tmp_path: Path, method: str, ratio: float, rows: int):
-    second = stages(tmp_path, f"type: buffer, loss: supervised, ratio: {ratio}", method)[1]
-    assert rows_per_step(second) == rows
-    side = side_loss(second)
-    assert [len(side.draw(step)) for step in range(6)] == [rows] * 6
-
-
-def test_sources_are_drawn_from_together(tmp_path: Path):
-    replay = "type: buffer, loss: supervised, ratio: 0.5, budget: 10, tasks: [exists], samples: 2"
-    side = side_loss(stages(tmp_path, replay)[1])
-    steps = [side.draw(step) for step in range(6)]
-    epoch = [row for rows in steps[:3] for row in rows]
-    assert len(set(epoch)) == 12  # every one of ten and two once
-    assert {number for task, number in epoch if task == "exists"} == {0, 1}
-    assert sorted(row for rows in steps[3:] for row in rows) == sorted(epoch)
-    assert steps[3:] != steps[:3]
-
-
-def test_uniform_sources_take_turns(tmp_path: Path):
-    replay = "type: buffer, loss: supervised, sampler: uniform, tasks: [exists, colour], samples: 6"
-    second = stages(tmp_path, replay)[1]
-    steps = [side_loss(second).draw(step) for step in range(6)]
-    assert [{task for task, _ in rows} for rows in steps] == [{"count-colour"}, {"exists"}, {"colour"}] * 2
-    assert not set(steps[0]) & set(steps[3])  # the next ones of its permutation
-
-
-def test_trainings_of_one_stage_have_orders_of_their_own(tmp_path: Path):
-    both = recipe(tmp_path, "replay: {type: buffer, loss: supervised, tasks: [exists]}\n    merge: warp")
-    second = make_plan(both).stages[1]
-    first, last = ([side_loss(one).draw(step) for step in range(6)] for one in second.trainings)
-    assert first != last
-    assert first == [side_loss(second).draw(step) for step in range(6)]  # the one that it would be without merging
-
-
-def test_no_side_loss_where_there_is_nothing_to_replay_or_it_is_not_asked_for(tmp_path: Path):
-    assert side_loss(stages(tmp_path, "type: buffer, loss: supervised")[0]) is None
-    assert side_loss(stages(tmp_path, "type: buffer, loss: supervised, tasks: [exists]")[0]) is not None
-    assert side_loss(stages(tmp_path, "type: buffer")[1]) is None
 
 
 # ---- what all three have in common
@@ -398,9 +220,9 @@ def test_a_resumed_stage_draws_the_same_rows(tmp_path: Path, kind: str):
     drawn_rows = {}
     for start in (0, 4):
         model, asked = Lookup(TABLE), []
-        side = side_loss(stages(tmp_path, "type: buffer, loss: supervised")[1])
+        side = side_loss(replaying(tmp_path, "type: buffer, loss: supervised")[1])
         made = side if kind == "side-loss" else plugin(type=kind, rows=5)
-        made.before_stage(stage_of(model, tmp_path, step=start, finished=[("old", 50)], asked=asked))
+        made.before_stage(rehearsing(model, tmp_path, step=start, finished=[("old", 50)], asked=asked))
         for _ in range(start, 6):
             step_of(kind)(made, model)
         drawn_rows[start] = asked
@@ -417,7 +239,7 @@ def test_a_larger_coefficient_keeps_nearer(tmp_path: Path, kind: str):
         model = Lookup(TABLE)
         der = {"coefficient": coefficient} if kind == "der" else {"coefficient": 1e-9, "plus": coefficient}
         made = SideLoss(coefficient, lambda step: [("old", 0)]) if kind == "side-loss" else plugin(type="der", **der)
-        made.before_stage(stage_of(model, tmp_path))
+        made.before_stage(rehearsing(model, tmp_path))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for _ in range(20):
             optimizer.zero_grad()
@@ -431,9 +253,9 @@ def test_a_larger_coefficient_keeps_nearer(tmp_path: Path, kind: str):
 SFT = "{type: sft, max_steps: 1, per_device_train_batch_size: 8}"
 
 
-def problems(tmp_path: Path, rest: str, **settings: str) -> list[str]:
+def problems(tmp_path: Path, rest: str, *overrides: str) -> list[str]:
     try:
-        recipe(tmp_path, rest, SFT, **settings)
+        load_arm(tmp_path, f"method: {SFT}\n{rest}", "data.samples=40", *overrides)
     except RecipeError as error:
         return error.problems
     return []
@@ -443,10 +265,10 @@ def problems(tmp_path: Path, rest: str, **settings: str) -> list[str]:
 def test_rehearsal_needs_a_finished_task(tmp_path: Path, kind: str):
     rest = f"regularisers: [{{type: {kind}}}]"
     assert problems(tmp_path, rest) == []
-    (problem,) = problems(tmp_path, rest, tasks="[count-colour]")
+    (problem,) = problems(tmp_path, rest, "tasks=[count-colour]")
     assert f"arms.a.regularisers.0: {kind} rehearses finished tasks; name two `tasks:` or more" in problem
     for schedule in ("joint", "single"):
-        (problem,) = problems(tmp_path, f"schedule: {schedule}\n    {rest}")
+        (problem,) = problems(tmp_path, f"schedule: {schedule}\n{rest}")
         assert f"{kind} rehearses finished tasks and a {schedule} arm has none; leave it out" in problem
 
 

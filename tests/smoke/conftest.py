@@ -1,0 +1,48 @@
+"""What tests that really train share: models, an engine in this process, and a reward that random weights can earn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stages import EasilyPaid, random_model, replace_tasks
+
+from cpt.models.locate import locate_model
+from cpt.rollout.engine import EngineSettings
+from cpt.rollout.local import LocalPool, build_engine
+from cpt.train.worker import import_trainers
+
+
+@pytest.fixture(scope="session")
+def trainers() -> None:
+    """TRL, imported as training processes import it."""
+    import_trainers()
+
+
+@pytest.fixture(scope="session")
+def base(trainers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in architecture with random weights. No test writes into it."""
+    return random_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The built-in model with the weights it is shipped with."""
+    found = locate_model("builtin/tiny-qwen2_5-vl")
+    assert isinstance(found, Path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pool(base: Path) -> LocalPool:
+    """An engine for `base`, also where a module has a `base` of its own."""
+    return LocalPool(build_engine("hf", EngineSettings(str(base))))
+
+
+@pytest.fixture(scope="module")
+def easily_paid() -> Iterator[None]:
+    """Every task pays for completions of some lengths, see `EasilyPaid`."""
+    with pytest.MonkeyPatch.context() as patch:
+        replace_tasks(patch, EasilyPaid)
+        yield
