@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,13 @@ def trained(
     return folder
 
 
+Run = Callable[[str, KL | AnyRegulariser | None], StageDir]
+
+
 @pytest.fixture(scope="module")
-def plain(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, StageDir]:
-    """Both methods without a plug-in."""
-    return {name: trained(base, pool, tmp_path_factory.mktemp(name), name, None) for name in ("sft", "grpo")}
+def run(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three steps of a method with a plug-in or none; the same run for whoever asks again."""
+    return cache(lambda method, setting: trained(base, pool, tmp_path_factory.mktemp(method), method, setting))
 
 
 IN_REWARD = kl(coefficient=1.0, estimator="k1", **{"in": "reward"})
@@ -79,13 +84,11 @@ IN_REWARD = kl(coefficient=1.0, estimator="k1", **{"in": "reward"})
     ],
     ids=["sft exact", "sft k3 ema", "grpo exact", "grpo k3", "grpo reward", "rapo"],
 )
-def test_four_quarters_are_one_whole(
-    base: Path, pool: LocalPool, plain: Any, tmp_path: Path, method: str, setting: Any
-):
-    whole = trained(base, pool, tmp_path / "whole", method, setting)
-    quarters = trained(base, pool, tmp_path / "quarters", method, setting, parts=4)
+def test_four_quarters_are_one_whole(base: Path, pool: LocalPool, run: Run, tmp_path: Path, method: str, setting: Any):
+    whole = run(method, setting)
+    quarters = trained(base, pool, tmp_path, method, setting, parts=4)
     assert difference(whole, quarters) < 2e-6  # float32, sums in another order
-    assert difference(whole, plain[method]) > 1e-4  # it has done something
+    assert difference(whole, run(method, None)) > 1e-4  # it has done something
     measure = "distance" if setting is RAPO else "kl"
     first, second, third = (row[f"plugin/{setting.type}/{measure}"] for row in rows(whole))
     assert abs(first) < 1e-6  # where the stage starts
@@ -100,20 +103,18 @@ def test_four_quarters_are_one_whole(
     ("method", "estimator", "much"),
     [("sft", "exact", 0.5), ("sft", "k2", 0.5), ("grpo", "exact", 1.0)],  # k2, k3: too noisy for three steps of GRPO
 )
-def test_a_larger_coefficient_keeps_nearer(
-    base: Path, pool: LocalPool, tmp_path: Path, method: str, estimator: str, much: float
-):
+def test_a_larger_coefficient_keeps_nearer(run: Run, method: str, estimator: str, much: float):
     found = []
     for coefficient in (0.0, much):
-        out = trained(base, pool, tmp_path / str(coefficient), method, kl(coefficient=coefficient, estimator=estimator))
+        out = run(method, kl(coefficient=coefficient, estimator=estimator))
         found.append(rows(out)[-1]["plugin/kl/kl"])
     assert 0 < found[1] < 0.9 * found[0]
 
 
 @pytest.mark.parametrize("method", ["sft", "grpo"])
-def test_a_coefficient_of_0_is_the_plain_method(base: Path, pool: LocalPool, plain: Any, tmp_path: Path, method: str):
-    out = trained(base, pool, tmp_path, method, kl(coefficient=0.0))
-    assert difference(out, plain[method]) == 0.0
+def test_a_coefficient_of_0_is_the_plain_method(run: Run, method: str):
+    out = run(method, kl(coefficient=0.0))
+    assert difference(out, run(method, None)) == 0.0
     assert rows(out)[-1]["plugin/kl/kl"] > 1e-2
 
 
@@ -135,7 +136,9 @@ def test_adapters_have_the_same_references(base: Path, pool: LocalPool, tmp_path
     assert found["base"][0] > first[2] / 4  # where the first stage has left it
 
 
-def test_what_is_added_to_the_reward(base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_added_to_the_reward(
+    base: Path, pool: LocalPool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Dr. GRPO's advantages are rewards less their group's mean: after the first rollouts, by hand."""
     from cpt.models.load import load_policy
     from cpt.rollout.trl import ban_tokens
@@ -158,7 +161,7 @@ def test_what_is_added_to_the_reward(base: Path, pool: LocalPool, tmp_path: Path
 
     monkeypatch.setattr(StageGRPOTrainer, "_compute_loss", watched_loss)
     monkeypatch.setattr(StageGRPOTrainer, "_calculate_rewards", with_a_failure)
-    elsewhere = trained(base, pool, tmp_path / "elsewhere", "sft", None).policy
+    elsewhere = run("sft", None).policy
     setting = kl(coefficient=0.3, estimator="k1", reference="path", path=str(elsewhere), **{"in": "reward"})
     out = trained(base, pool, tmp_path / "out", "dr_grpo", setting, parts=2, steps=1)
 
