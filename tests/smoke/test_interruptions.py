@@ -30,6 +30,7 @@ general: [exists]
 prompt: direct
 data: {{samples: 64}}
 evaluation: {{samples: 24}}
+drift: {{samples: 2}}
 rollout: {{engine: vllm}}
 arms:
   grpo:

@@ -18,6 +18,7 @@ model: {name_or_path: builtin/tiny-qwen2_5-vl}
 tasks: [answerable]
 data: {samples: 8}
 evaluation: {samples: 8}
+drift: {samples: 2}
 rollout: {engine: hf}
 arms:
   sft: {method: {type: sft, max_steps: 1, per_device_train_batch_size: 8}}

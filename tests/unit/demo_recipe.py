@@ -35,7 +35,8 @@ def load_text(tmp_path: Path, *overrides: str, text: str = BASE) -> Recipe:
     return load_recipe(write(tmp_path, text), overrides)
 
 
-def problems(load: Callable[..., Recipe], *overrides: str, text: str = BASE) -> list[str]:
+def problems(load: Callable[..., Recipe], *overrides: str, **text: str) -> list[str]:
+    """What `load` complains of; `text` as it takes it."""
     with pytest.raises(RecipeError) as caught:
-        load(*overrides, text=text)
+        load(*overrides, **text)
     return caught.value.problems

@@ -6,11 +6,12 @@ import pickle
 from pathlib import Path
 
 import pytest
+from demo_recipe import problems
 from folders import model_folder
 
 from cpt.plan import make_plan
 from cpt.plan_table import reward_lines
-from cpt.recipe import Recipe, RecipeError, RewardSpec, load_recipe
+from cpt.recipe import Recipe, RewardSpec, load_recipe
 from cpt.tasks import get_task, task_names
 from cpt.tasks.row import reward_row
 
@@ -42,12 +43,6 @@ def load(tmp_path: Path):
         return load_recipe(tmp_path / "demo.yaml", overrides)
 
     return load_text
-
-
-def problems(load, *overrides: str, text: str = BASE) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        load(*overrides, text=text)
-    return caught.value.problems
 
 
 def rewards(recipe: Recipe) -> dict[tuple[str, str], str]:
