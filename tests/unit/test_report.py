@@ -1,4 +1,4 @@
-"""The report: right numbers, self-contained, safe with any text, and there for unfinished runs too."""
+"""The report: one page that needs nothing else, safe with any text, and there for unfinished runs too."""
 
 from __future__ import annotations
 
