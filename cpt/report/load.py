@@ -102,6 +102,15 @@ class ArmRun:
         """The swept values alone, to label a point of a curve; the arm's name without a sweep."""
         return ", ".join(short_value(value) for value in self.sweep.values()) or self.name
 
+    def in_sequence(self, seed: int) -> list[tuple[int, StageRun]]:
+        """A seed's stages in order, each after the steps that are planned before it: where a curve of them begins."""
+        found, before = [], 0
+        for (own, _), stage in sorted(self.stages.items(), key=lambda item: item[0]):
+            if own == seed:
+                found.append((before, stage))
+                before += int(stage.plan["steps"])
+        return found
+
     @property
     def finished(self) -> bool:
         """Whether every stage of every seed is evaluated."""

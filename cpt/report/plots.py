@@ -11,14 +11,11 @@ import numpy as np
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
 from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
-from cpt.report.style import INK, MUTED, arm_colours, arm_legend, family_colours, plotting, to_svg
+from cpt.report.style import INK, MUTED, arm_colours, arms_below, family_colours, new_figure, plotting, to_svg
 from cpt.report.summary import ArmSummary, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-WIDTH = 10.4  # inches; the page scales figures to its own width
 
 
 def tradeoff(summary: Summary, scoring: Scoring) -> str:
@@ -29,7 +26,7 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
     if not panels:
         return ""
     with plotting():
-        figure = _figure(WIDTH, 4.3)
+        figure = new_figure(4.3)
         for number, (name, label, invert) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), number + 1)
             for family, colour in family_colours(summary.run).items():
@@ -129,7 +126,7 @@ def _by_stage(
     rows = math.ceil(panels / columns)
     colours = arm_colours(run)
     with plotting():
-        figure = _figure(WIDTH, 2.5 * rows)
+        figure = new_figure(2.5 * rows)
         first = None
         for column in range(panels):
             axes = figure.add_subplot(rows, columns, column + 1, sharex=first, sharey=first)
@@ -146,7 +143,7 @@ def _by_stage(
                 axes.set_xlabel("after stage")
         assert first is not None
         first.set_ylim(at_least(first.get_ylim(), 5.0))  # the panels share it
-        _legend_below(figure, run, run.arms)
+        arms_below(figure, run, run.arms)
         return to_svg(figure, name)
 
 
@@ -165,7 +162,7 @@ def learning_curves(run: RunData) -> str:
         return ""
     colours = arm_colours(run)
     with plotting():
-        figure = _figure(WIDTH, 2.3 * len(rows))
+        figure = new_figure(2.3 * len(rows))
         for number, (key, label, arms) in enumerate(rows):
             first = None
             for column, task in enumerate(run.tasks):
@@ -181,7 +178,7 @@ def learning_curves(run: RunData) -> str:
                     axes.set_ylabel(label)
                 if number == len(rows) - 1:
                     axes.set_xlabel("step")
-        _legend_below(figure, run, run.arms)
+        arms_below(figure, run, run.arms)
         return to_svg(figure, "learning")
 
 
@@ -207,7 +204,7 @@ def logprob_gap(run: RunData) -> str:
         return ""
     colours = arm_colours(run)
     with plotting():
-        figure = _figure(WIDTH, 2.9)
+        figure = new_figure(2.9)
         axes = figure.add_subplot()
         for arm in arms:
             for seed in arm.seeds:
@@ -223,22 +220,18 @@ def logprob_gap(run: RunData) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
         axes.set_xlabel("step, stages one after another")
         axes.set_ylabel("|engine − trainer| (nats)")
-        _legend_below(figure, run, arms)
+        arms_below(figure, run, arms)
         return to_svg(figure, "gap")
 
 
 def _over_stages(arm: ArmRun, seed: int) -> tuple[list[float], list[float]]:
     xs: list[float] = []
     ys: list[float] = []
-    before = 0
-    for (own, _), stage in sorted(arm.stages.items(), key=lambda item: item[0]):
-        if own != seed:
-            continue
+    for before, stage in arm.in_sequence(seed):
         for row in stage.metrics:
             if row.get(GAP) is not None:
                 xs.append(before + row["step"])
                 ys.append(max(float(row[GAP]), 1e-12))  # an exact 0 has no place on a logarithmic axis
-        before += int(stage.plan["steps"])
     return xs, ys
 
 
@@ -256,7 +249,7 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
     most = max(sum(phases.values()) for _, phases in bars)
     scale, unit = (60.0, "minutes") if most > 180 else (1.0, "seconds")
     with plotting():
-        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 7))
+        figure = new_figure(0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 7))
         axes = figure.add_subplot()
         for row, (_, phases) in enumerate(bars):
             left = 0.0
@@ -275,17 +268,3 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
         handles = [Patch(color=colour, label=phase.replace("_", " ")) for phase, colour in colours.items()]
         figure.legend(handles=handles, loc="outside upper left", ncols=7, handlelength=1.2)
         return to_svg(figure, "time")
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _legend_below(figure: Figure, run: RunData, arms: Sequence[ArmRun]) -> None:
-    """A legend under the panels, a column per family where they are of one size; the figure grows by its height."""
-    sizes = {family: sum(arm.family == family for arm in arms) for family in dict.fromkeys(arm.family for arm in arms)}
-    columns = len(sizes) if len(set(sizes.values())) == 1 and len(sizes) <= 5 else min(5, len(arms))
-    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(arms) / columns) + 0.12)
-    figure.legend(handles=arm_legend(run, arms), loc="outside lower left", ncols=columns)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpt.report.load import NO_VARIANCE, REWARD, ArmRun, RunData
-from cpt.report.plots import WIDTH, at_least
+from cpt.report.plots import at_least
 from cpt.report.seen import Seen
-from cpt.report.style import HUES, INK, MUTED, arm_colours, plotting, to_svg
+from cpt.report.style import HUES, INK, MUTED, arm_colours, arms_below, legend_below, new_figure, plotting, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 STRICT, TOLERANT = "true/strict", "true/tolerant"
 RIGHT, WRONG = "length/right", "length/wrong"
@@ -30,14 +29,11 @@ def curves(arm: ArmRun, value: Callable[[Mapping[str, Any]], float | None]) -> l
     """Steps and values of every stage and seed, stages one after another; steps without a value left out."""
     found = []
     for seed in arm.seeds:
-        before = 0
-        for (own, _), stage in sorted(arm.stages.items()):
-            if own == seed:
-                known = [(before + row["step"], value(row)) for row in stage.metrics]
-                points = [(float(x), float(y)) for x, y in known if y is not None]
-                if points:
-                    found.append(([x for x, _ in points], [y for _, y in points]))
-                before += int(stage.plan["steps"])
+        for before, stage in arm.in_sequence(seed):
+            known = [(before + row["step"], value(row)) for row in stage.metrics]
+            points = [(float(x), float(y)) for x, y in known if y is not None]
+            if points:
+                found.append(([x for x, _ in points], [y for _, y in points]))
     return found
 
 
@@ -183,7 +179,7 @@ def _panels(
     columns = 4 if len(arms) in (4, 7, 8) else min(3, len(arms))
     rows = math.ceil(len(arms) / columns)
     with plotting():
-        figure = _figure(2.35 * rows + 0.3)
+        figure = new_figure(2.35 * rows)
         first = None
         for number, arm in enumerate(arms):
             axes = figure.add_subplot(rows, columns, number + 1, sharex=first, sharey=first)
@@ -195,7 +191,7 @@ def _panels(
                 axes.set_ylabel(label)
             if number + columns >= len(arms):
                 axes.set_xlabel("step")
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(handles)))
+        legend_below(figure, handles)
         return to_svg(figure, name)
 
 
@@ -205,11 +201,8 @@ def _together(
     """All reward sets in the same panel, one panel per drawing."""
     if not arms:
         return ""
-    from matplotlib.lines import Line2D
-
-    colours = arm_colours(run)
     with plotting():
-        figure = _figure(2.9 + 0.2 * math.ceil(len(arms) / 5))
+        figure = new_figure(2.8)
         for number, (label, draw) in enumerate(drawings):
             axes = figure.add_subplot(1, len(drawings), number + 1)
             for arm in arms:
@@ -217,8 +210,7 @@ def _together(
             _mark_stages(axes, run, arms[0], named=True, top=True)
             axes.set_ylabel(label)
             axes.set_xlabel("step, stages one after another")
-        handles = [Line2D([], [], color=colours[arm.name], lw=2.4, label=arm.label) for arm in arms]
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(arms)))
+        arms_below(figure, run, arms)
         return to_svg(figure, name)
 
 
@@ -237,9 +229,3 @@ def _mark_stages(axes: Axes, run: RunData, arm: ArmRun, *, named: bool, top: boo
             axes.annotate(f"{index + 1} {task}", (start, int(top)), xycoords=("data", "axes fraction"),
                           xytext=(4, 2 if top else 4), textcoords="offset points", fontsize=7.5,
                           color=MUTED)  # fmt: skip
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(WIDTH, height), layout="constrained")
