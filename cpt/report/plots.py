@@ -10,9 +10,10 @@ import numpy as np
 
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
+from cpt.report.labels import label_points
 from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
 from cpt.report.style import INK, MUTED, arm_colours, arms_below, family_colours, new_figure, plotting, to_svg
-from cpt.report.summary import ArmSummary, Summary
+from cpt.report.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +26,13 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
     panels = [p for p in panels if any(_both(h, p[0]) for _, h in drawn)]
     if not panels:
         return ""
+    families = family_colours(summary.run)
     with plotting():
-        figure = new_figure(4.3)
+        figure = new_figure(4.3 + 0.08 * max(0, len(drawn) - 8))  # many labels need room
         for number, (name, label, invert) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), number + 1)
-            for family, colour in family_colours(summary.run).items():
-                _tradeoff_curve(axes, [(a, h) for a, h in drawn if a.arm.family == family], name, colour)
+            for family, colour in families.items():
+                _tradeoff_curve(axes, [h for a, h in drawn if a.arm.family == family], name, colour)
             axes.axhline(0, color=MUTED, lw=0.8)
             axes.set_xlabel("new-task accuracy MFT (%)")
             axes.set_ylabel(label)
@@ -40,7 +42,12 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
             axes.margins(0.12)
             axes.set_xlim(at_least(axes.get_xlim(), 10.0))
             axes.set_ylim(at_least(axes.get_ylim(), 10.0))
-        figure.legend(handles=_family_legend(summary.run), loc="outside upper left", ncols=6)
+        if handles := _family_legend(summary.run):
+            figure.legend(handles=handles, loc="outside upper left", ncols=6)
+        for axes, (name, _, _) in zip(figure.axes, panels, strict=True):
+            shown = [(a.arm, _at(h, name)) for a, h in drawn if _both(h, name)]
+            texts, colours = [arm.point for arm, _ in shown], [families[arm.family] for arm, _ in shown]
+            label_points(axes, [at for _, at in shown], texts, colours)
         return to_svg(figure, f"tradeoff-{scoring}")
 
 
@@ -56,28 +63,29 @@ def _both(headline: dict[str, Metric], name: str) -> bool:
     return headline["MFT"].value is not None and headline[name].value is not None
 
 
-def _tradeoff_curve(axes: Axes, drawn: Sequence[tuple[ArmSummary, dict[str, Metric]]], name: str, colour: str) -> None:
-    points = [(a, h["MFT"], h[name]) for a, h in drawn if _both(h, name)]
+def _at(headline: dict[str, Metric], name: str) -> tuple[float, float]:
+    return 100 * (headline["MFT"].value or 0.0), 100 * (headline[name].value or 0.0)
+
+
+def _tradeoff_curve(axes: Axes, family: Sequence[dict[str, Metric]], name: str, colour: str) -> None:
+    drawn = [headline for headline in family if _both(headline, name)]
+    points = [_at(headline, name) for headline in drawn]
     if not points:
         return
-    xs = [100 * (x.value or 0.0) for _, x, _ in points]
-    ys = [100 * (y.value or 0.0) for _, _, y in points]
-    axes.plot(xs, ys, color=colour, marker="o", ms=5.5, mec="white", mew=0.8, zorder=3)
-    for (arm, x, y), at_x, at_y in zip(points, xs, ys, strict=True):
+    axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=5.5, mec="white", mew=0.8, zorder=3)
+    for headline, (at_x, at_y) in zip(drawn, points, strict=True):
+        x, y = headline["MFT"], headline[name]
         axes.plot([100 * (x.low or 0), 100 * (x.high or 0)], [at_y, at_y], color=colour, alpha=0.3, lw=1)
         axes.plot([at_x, at_x], [100 * (y.low or 0), 100 * (y.high or 0)], color=colour, alpha=0.3, lw=1)
-        axes.annotate(
-            arm.arm.point, (at_x, at_y), xytext=(5, 5), textcoords="offset points", fontsize=7.5, color=colour
-        )
 
 
 def _family_legend(run: RunData) -> list[Any]:
+    """Families with a sweep; the point of any other is labelled with its name."""
     from matplotlib.lines import Line2D
 
     colours = family_colours(run)
-    swept = {arm.family: arm.sweep for arm in run.arms}
-    labels = {family: family + (f" (by {_swept(swept[family])})" if swept[family] else "") for family in colours}
-    return [Line2D([], [], color=c, marker="o", mec="white", label=labels[family]) for family, c in colours.items()]
+    swept = {arm.family: f"{arm.family} (by {_swept(arm.sweep)})" for arm in run.arms if arm.sweep}
+    return [Line2D([], [], color=colours[name], marker="o", mec="white", label=label) for name, label in swept.items()]
 
 
 def _swept(sweep: Any) -> str:

@@ -65,13 +65,19 @@ def arm_colours(run: RunData) -> dict[str, str]:
         arms = [arm for arm in run.arms if arm.family == family]
         for place, arm in enumerate(arms):
             part = 1.0 if len(arms) == 1 else place / (len(arms) - 1)
-            colours[arm.name] = mix(HUES[number % len(HUES)], PAPER, 0.58 * (1 - part))
+            colours[arm.name] = mix(_hue(number), PAPER, 0.58 * (1 - part))
     return colours
 
 
 def family_colours(run: RunData) -> dict[str, str]:
     """The full hue of every family."""
-    return {family: HUES[number % len(HUES)] for number, family in enumerate(run.families)}
+    return {family: _hue(number) for number, family in enumerate(run.families)}
+
+
+def _hue(number: int) -> str:
+    """The hues, then the same ones darker, then paler."""
+    hue = HUES[number % len(HUES)]
+    return (hue, mix(hue, "#000000", 0.45), mix(hue, PAPER, 0.45))[number // len(HUES) % 3]
 
 
 def mix(one: str, other: str, share: float) -> str:
