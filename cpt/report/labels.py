@@ -30,7 +30,7 @@ _MARKER = 3.0  # half of a marker's side
 _AIR = 1.0  # around a label
 _CROWD = 60.0  # points nearer than this make a crowd
 # What a place costs beside its distance: per square point on something else, and per tie or line in the way.
-_OVERLAP, _TIE, _LINE = 50.0, 60.0, 4.0
+_OVERLAP, _TIE, _LINE = 50.0, 60.0, 8.0
 
 
 @dataclass

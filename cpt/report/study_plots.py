@@ -69,7 +69,7 @@ def seen_and_true(run: RunData, arms: Sequence[ArmRun], seen: Mapping[str, Seque
         _lines(axes, curves(arm, _key(TOLERANT)), MUTED, lw=1.2, ls=(0, (3, 2)))
         _lines(axes, truths, INK)
         _lines(axes, rewards, colours[arm.name], lw=2.0)
-        ends = np.cumsum([int(arm.stages[arm.seeds[0], i + 1].plan["steps"]) for i in range(len(run.tasks))])
+        ends = [before + int(stage.plan["steps"]) for before, stage in arm.in_sequence(arm.seeds[0])]
         for end, stage in zip(ends, seen.get(arm.name, ()), strict=False):
             for name, colour in (("strict", INK), ("reward", colours[arm.name])):
                 value = stage.changes[name].after.value
@@ -186,7 +186,7 @@ def _panels(
             first = first or axes
             draw(axes, arm)
             axes.set_title(arm.label)
-            _mark_stages(axes, run, arm, named=number < columns)
+            _mark_stages(axes, arm, named=number < columns)
             if number % columns == 0:
                 axes.set_ylabel(label)
             if number + columns >= len(arms):
@@ -207,25 +207,26 @@ def _together(
             axes = figure.add_subplot(1, len(drawings), number + 1)
             for arm in arms:
                 draw(axes, arm)
-            _mark_stages(axes, run, arms[0], named=True, top=True)
+            _mark_stages(axes, max(arms, key=lambda arm: len(arm.stages)), named=True, top=True)
             axes.set_ylabel(label)
             axes.set_xlabel("step, stages one after another")
         arms_below(figure, run, arms)
         return to_svg(figure, name)
 
 
-def _mark_stages(axes: Axes, run: RunData, arm: ArmRun, *, named: bool, top: bool = False) -> None:
+def _mark_stages(axes: Axes, arm: ArmRun, *, named: bool, top: bool = False) -> None:
     """A line where a stage ends, and its task's name at the foot or the top of the panel; nothing with one stage."""
     axes.locator_params(axis="x", integer=True, nbins=6)
-    steps = [int(arm.stages[arm.seeds[0], index + 1].plan["steps"]) for index in range(len(run.tasks))]
-    axes.set_xlim(0.5, sum(steps) + 0.5)
-    if len(steps) == 1:
+    stages = arm.in_sequence(arm.seeds[0])
+    last, stage = stages[-1]
+    axes.set_xlim(0.5, last + int(stage.plan["steps"]) + 0.5)
+    if len(stages) == 1:
         return
-    for index, task in enumerate(run.tasks):
-        start = sum(steps[:index]) + 0.5
-        if index:
+    for number, (before, stage) in enumerate(stages, start=1):
+        start = before + 0.5
+        if before:
             axes.axvline(start, color=MUTED, lw=0.9, ls=(0, (2, 2)))
         if named:
-            axes.annotate(f"{index + 1} {task}", (start, int(top)), xycoords=("data", "axes fraction"),
+            axes.annotate(f"{number} {stage.plan['task']}", (start, int(top)), xycoords=("data", "axes fraction"),
                           xytext=(4, 2 if top else 4), textcoords="offset points", fontsize=7.5,
                           color=MUTED)  # fmt: skip
