@@ -135,9 +135,12 @@ def evaluate(
 @app.command(name="filter")
 def filter_(
     recipe: RecipePath,
-    task: Annotated[str, typer.Option(help="A task of the recipe.")],
+    task: Annotated[str, typer.Option(help="A task of the recipe, trained on or general.")],
     overrides: Overrides = None,
-    arm: Annotated[str | None, typer.Option(help="The arm whose filter it is. Default: the first with one.")] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(help="The arm whose filter it is. Default: the first with one, else the first that samples."),
+    ] = None,
     policy: Annotated[
         str | None, typer.Option(help="A Hugging Face folder to sample from. Default: the recipe's model.")
     ] = None,

@@ -44,7 +44,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is at --out."
 
 @app.command(name="list")
 def list_rewards(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one in full.")] = None,
 ) -> None:
     """List the rewards with formula, parameters and source."""
     from cpt.rewards_tables import console, print_entry, print_list
@@ -91,7 +91,7 @@ def score(
 
 @app.command()
 def audit(
-    name: Annotated[list[str] | None, typer.Argument(metavar="[REWARD]...", help=REWARD)] = None,
+    name: Annotated[list[str] | None, typer.Argument(metavar="REWARD", help=REWARD)] = None,
     every: Annotated[bool, typer.Option("--all", help="Every reward there is.")] = False,
     rewards: RewardsFile = None,
     on: Annotated[

@@ -12,7 +12,7 @@ from cpt.evaluate.matrix import BY_NAME
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.report.load import ArmRun
-from cpt.report.style import MUTED, arm_colours, arm_legend, plotting, to_svg
+from cpt.report.style import MUTED, arm_colours, arms_below, new_figure, plotting, to_svg
 from cpt.report.summary import ArmSummary, Summary
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ COSTS = {
     "general loss": "mean over the general tasks g of R_{0g} − R_{ig}",
 }
 FEWEST = 4  # points for a rank correlation
-_WIDTH = 10.4  # inches; the page scales figures to its own width
 
 
 @dataclass(frozen=True)
@@ -120,19 +119,15 @@ def correlation(found: Sequence[Point]) -> str:
 
 def drift_figure(summary: Summary, scoring: Scoring) -> str:
     """Drift on the new task against forgetting and against general loss, a point per arm and stage; "" without any."""
-    from matplotlib.figure import Figure
-
     panels = {name: found for name in COSTS if (found := points(summary, scoring, name))}
     if not panels:
         return ""
     with plotting():
-        figure = Figure(figsize=(_WIDTH, 4.3), layout="constrained")
+        figure = new_figure(4.3)
         for number, (name, found) in enumerate(panels.items(), start=1):
             _draw(figure.add_subplot(1, len(panels), number), summary, name, found)
         arms = list({point.arm.name: point.arm for found in panels.values() for point in found}.values())
-        rows = math.ceil(len(arms) / 5)
-        figure.set_figheight(figure.get_figheight() + 0.19 * rows + 0.12)
-        figure.legend(handles=arm_legend(summary.run, arms), loc="outside lower left", ncols=5)
+        arms_below(figure, summary.run, arms)
         return to_svg(figure, f"drift-{scoring}")
 
 

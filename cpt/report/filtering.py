@@ -10,10 +10,10 @@ from cpt.evaluate.stats import mean_or_nan
 from cpt.methods.filter_file import FilterFile, read_filter
 from cpt.methods.filtering import RIF
 from cpt.report.load import NO_VARIANCE, ArmRun, RunData, StageRun
-from cpt.report.style import REST, arm_colours, plotting, to_svg
+from cpt.report.style import REST, arm_colours, new_figure, plotting, to_svg
 from cpt.store import RunStore
 
-_PANEL = (10.4, 1.75)  # inches: width of the page, height of an arm's row
+_ROW = 1.75  # inches: height of an arm's row
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,10 @@ def pass_rates(run: RunData, stages: Sequence[FilteredStage]) -> str:
     """Histograms of pass rates as SVG, a row per arm and a column per task; the kept part in the arm's colour."""
     if not stages:
         return ""
-    from matplotlib.figure import Figure
-
     arms = list(dict.fromkeys(stage.arm.name for stage in stages))
     colours = arm_colours(run)
     with plotting():
-        figure = Figure(figsize=(_PANEL[0], _PANEL[1] * len(arms) + 0.4), layout="constrained")
+        figure = new_figure(_ROW * len(arms) + 0.4)
         for stage in stages:
             row, column = arms.index(stage.arm.name), run.tasks.index(stage.task) + 1
             axes = figure.add_subplot(len(arms), len(run.tasks), row * len(run.tasks) + column)

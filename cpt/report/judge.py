@@ -44,9 +44,10 @@ class ArmJudged:
     identities: Mapping[Key, str]
 
 
-def spec_of(plan: Mapping[str, Any]) -> RewardSpec | None:
-    """The reward of a planned stage; None for the task's own."""
-    return None if plan.get("reward") is None else RewardSpec.model_validate(plan["reward"])
+def spec_of(arm: ArmRun, index: int, task: str) -> RewardSpec | None:
+    """What an arm is paid for on the task of this 1-based place; None for the task's own."""
+    found = arm.reward(arm.seeds[0], index, task)
+    return None if found is None else RewardSpec.model_validate(found)
 
 
 def is_code(spec: RewardSpec | None) -> bool:
@@ -65,10 +66,10 @@ def judge(run: RunData, arm: ArmRun, *, trusted: bool, kept: Mapping[tuple[str, 
     scores: dict[Key, Score] = {}
     identities: dict[Key, str] = {}
     for index, task in enumerate(run.tasks, start=1):
-        plan = arm.stages[arm.seeds[0], index].plan
+        plan = arm.stages[arm.seeds[0], arm.rows(index)[1]].plan
         records = {key: record for key, record in arm.records.items() if record.task == task}
         samples |= (own := _samples(task, records.values()))
-        spec = spec_of(plan)
+        spec = spec_of(arm, index, task)
         for key, record in records.items():
             identities[key] = _identity(plan, record)
         if trusted or not is_code(spec):

@@ -102,6 +102,30 @@ class ArmRun:
         """The swept values alone, to label a point of a curve; the arm's name without a sweep."""
         return ", ".join(short_value(value) for value in self.sweep.values()) or self.name
 
+    def in_sequence(self, seed: int) -> list[tuple[int, StageRun]]:
+        """A seed's stages in order, each after the steps that are planned before it: where a curve of them begins."""
+        found, before = [], 0
+        for (own, _), stage in sorted(self.stages.items(), key=lambda item: item[0]):
+            if own == seed:
+                found.append((before, stage))
+                before += int(stage.plan["steps"])
+        return found
+
+    def rows(self, index: int) -> tuple[int, int]:
+        """The matrix's rows before and after the stage that trained on the task of this 1-based place."""
+        if self.schedule == "joint":
+            return 0, max(stage for _, stage in self.stages)
+        return (0 if self.schedule == "single" else index - 1), index
+
+    def reward(self, seed: int, index: int, task: str) -> Mapping[str, Any] | None:
+        """The `reward:` that pays for this task, as planned; None for the task's own, and without rollouts."""
+        plan = self.stages[seed, self.rows(index)[1]].plan
+        if self.schedule != "joint":
+            return plan.get("reward")
+        if self.method["type"] == "sft":  # its samples' rewards are those of its filter
+            return None
+        return next((source["reward"] for source in plan["sources"] if source["task"] == task), None)
+
     @property
     def finished(self) -> bool:
         """Whether every stage of every seed is evaluated."""
@@ -130,7 +154,12 @@ class RunData:
     @property
     def has_rewards(self) -> bool:
         """Whether an arm is paid by a `reward:` of the recipe instead of the tasks' own."""
-        return any(stage.plan.get("reward") is not None for arm in self.arms for stage in arm.stages.values())
+        return any(self.pays(arm) for arm in self.arms)
+
+    def pays(self, arm: ArmRun) -> bool:
+        """Whether the recipe pays this arm by a `reward:` on any task."""
+        rewards = (arm.reward(arm.seeds[0], index, task) for index, task in enumerate(self.tasks, start=1))
+        return any(reward is not None for reward in rewards)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cpt.report.load import ArmRun, RunData
-from cpt.report.style import MUTED, plotting, to_svg
+from cpt.report.style import MUTED, legend_below, new_figure, plotting, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KEY = re.compile(r"objective/(.+)/(weight|convergence|instability)")
 _SIGNALS = (("weight", "weight λ"), ("convergence", "convergence c"), ("instability", "instability i"))
-_WIDTH = 10.4  # inches
 
 
 def objective_weights(run: RunData) -> str:
     """One row of panels per arm that weighs objectives, first seed; "" if none does. Stages stand one after another."""
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     arms = [(arm, names) for arm in run.arms if (names := _objectives(arm))]
@@ -29,7 +26,7 @@ def objective_weights(run: RunData) -> str:
     objectives = list(dict.fromkeys(name for _, names in arms for name in names))
     colours = {name: colormaps["tab20"](i % 20) for i, name in enumerate(objectives)}
     with plotting():
-        figure = Figure(figsize=(_WIDTH, 2.2 * len(arms) + 0.25 * (1 + len(objectives) // 4)), layout="constrained")
+        figure = new_figure(2.2 * len(arms))
         for row, (arm, names) in enumerate(arms):
             for column, (signal, label) in enumerate(_SIGNALS):
                 axes = figure.add_subplot(len(arms), len(_SIGNALS), row * len(_SIGNALS) + column + 1)
@@ -42,16 +39,15 @@ def objective_weights(run: RunData) -> str:
                     axes.set_ylabel(arm.label)
                 if row == len(arms) - 1:
                     axes.set_xlabel("step, stages one after another")
-        handles = [Line2D([], [], color=colours[name], label=name) for name in objectives]
-        figure.legend(handles=handles, loc="outside lower left", ncols=4)
+        legend_below(figure, [Line2D([], [], color=colours[name], label=name) for name in objectives], 4)
         return to_svg(figure, "objectives")
 
 
 def _objectives(arm: ArmRun) -> list[str]:
     """Names in the order in which they first have a weight."""
     found: dict[str, None] = {}
-    for (seed, _), stage in sorted(arm.stages.items()):
-        if seed == arm.seeds[0] and stage.metrics:
+    for _, stage in arm.in_sequence(arm.seeds[0]):
+        if stage.metrics:
             found |= {match[1]: None for key in stage.metrics[0] if (match := _KEY.fullmatch(key))}
     return list(found)
 
@@ -60,21 +56,13 @@ def _series(arm: ArmRun, key: str) -> tuple[list[int], list[float]]:
     """Steps and values of the first seed; a stage that lacks the objective leaves a gap."""
     xs: list[int] = []
     ys: list[float] = []
-    for before, index in _starts(arm):
-        for row in arm.stages[arm.seeds[0], index].metrics:
+    for before, stage in arm.in_sequence(arm.seeds[0]):
+        for row in stage.metrics:
             xs.append(before + int(row["step"]))
             ys.append(float(row[key]) if row.get(key) is not None else float("nan"))
     return xs, ys
 
 
-def _starts(arm: ArmRun) -> list[tuple[int, int]]:
-    """Steps before every stage of the first seed, and its index."""
-    indexes = sorted(index for seed, index in arm.stages if seed == arm.seeds[0])
-    steps = [int(arm.stages[arm.seeds[0], index].plan["steps"]) for index in indexes]
-    return [(sum(steps[:i]), index) for i, index in enumerate(indexes)]
-
-
 def _stage_borders(axes: Axes, arm: ArmRun) -> None:
-    borders: Sequence[int] = [before for before, _ in _starts(arm)[1:]]
-    for border in borders:
-        axes.axvline(border + 0.5, color=MUTED, lw=0.6, ls=(0, (2, 2)))
+    for before, _ in arm.in_sequence(arm.seeds[0])[1:]:
+        axes.axvline(before + 0.5, color=MUTED, lw=0.6, ls=(0, (2, 2)))

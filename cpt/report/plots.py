@@ -10,15 +10,13 @@ import numpy as np
 
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
+from cpt.report.labels import label_points
 from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
-from cpt.report.style import INK, MUTED, arm_colours, arm_legend, family_colours, plotting, to_svg
-from cpt.report.summary import ArmSummary, Summary
+from cpt.report.style import INK, MUTED, arm_colours, arms_below, family_colours, new_figure, plotting, to_svg
+from cpt.report.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-WIDTH = 10.4  # inches; the page scales figures to its own width
 
 
 def tradeoff(summary: Summary, scoring: Scoring) -> str:
@@ -28,12 +26,13 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
     panels = [p for p in panels if any(_both(h, p[0]) for _, h in drawn)]
     if not panels:
         return ""
+    families = family_colours(summary.run)
     with plotting():
-        figure = _figure(WIDTH, 4.3)
+        figure = new_figure(4.3 + 0.08 * max(0, len(drawn) - 8))  # many labels need room
         for number, (name, label, invert) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), number + 1)
-            for family, colour in family_colours(summary.run).items():
-                _tradeoff_curve(axes, [(a, h) for a, h in drawn if a.arm.family == family], name, colour)
+            for family, colour in families.items():
+                _tradeoff_curve(axes, [h for a, h in drawn if a.arm.family == family], name, colour)
             axes.axhline(0, color=MUTED, lw=0.8)
             axes.set_xlabel("new-task accuracy MFT (%)")
             axes.set_ylabel(label)
@@ -43,7 +42,12 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
             axes.margins(0.12)
             axes.set_xlim(at_least(axes.get_xlim(), 10.0))
             axes.set_ylim(at_least(axes.get_ylim(), 10.0))
-        figure.legend(handles=_family_legend(summary.run), loc="outside upper left", ncols=6)
+        if handles := _family_legend(summary.run):
+            figure.legend(handles=handles, loc="outside upper left", ncols=6)
+        for axes, (name, _, _) in zip(figure.axes, panels, strict=True):
+            shown = [(a.arm, _at(h, name)) for a, h in drawn if _both(h, name)]
+            texts, colours = [arm.point for arm, _ in shown], [families[arm.family] for arm, _ in shown]
+            label_points(axes, [at for _, at in shown], texts, colours)
         return to_svg(figure, f"tradeoff-{scoring}")
 
 
@@ -59,28 +63,29 @@ def _both(headline: dict[str, Metric], name: str) -> bool:
     return headline["MFT"].value is not None and headline[name].value is not None
 
 
-def _tradeoff_curve(axes: Axes, drawn: Sequence[tuple[ArmSummary, dict[str, Metric]]], name: str, colour: str) -> None:
-    points = [(a, h["MFT"], h[name]) for a, h in drawn if _both(h, name)]
+def _at(headline: dict[str, Metric], name: str) -> tuple[float, float]:
+    return 100 * (headline["MFT"].value or 0.0), 100 * (headline[name].value or 0.0)
+
+
+def _tradeoff_curve(axes: Axes, family: Sequence[dict[str, Metric]], name: str, colour: str) -> None:
+    drawn = [headline for headline in family if _both(headline, name)]
+    points = [_at(headline, name) for headline in drawn]
     if not points:
         return
-    xs = [100 * (x.value or 0.0) for _, x, _ in points]
-    ys = [100 * (y.value or 0.0) for _, _, y in points]
-    axes.plot(xs, ys, color=colour, marker="o", ms=5.5, mec="white", mew=0.8, zorder=3)
-    for (arm, x, y), at_x, at_y in zip(points, xs, ys, strict=True):
+    axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=5.5, mec="white", mew=0.8, zorder=3)
+    for headline, (at_x, at_y) in zip(drawn, points, strict=True):
+        x, y = headline["MFT"], headline[name]
         axes.plot([100 * (x.low or 0), 100 * (x.high or 0)], [at_y, at_y], color=colour, alpha=0.3, lw=1)
         axes.plot([at_x, at_x], [100 * (y.low or 0), 100 * (y.high or 0)], color=colour, alpha=0.3, lw=1)
-        axes.annotate(
-            arm.arm.point, (at_x, at_y), xytext=(5, 5), textcoords="offset points", fontsize=7.5, color=colour
-        )
 
 
 def _family_legend(run: RunData) -> list[Any]:
+    """Families with a sweep; the point of any other is labelled with its name."""
     from matplotlib.lines import Line2D
 
     colours = family_colours(run)
-    swept = {arm.family: arm.sweep for arm in run.arms}
-    labels = {family: family + (f" (by {_swept(swept[family])})" if swept[family] else "") for family in colours}
-    return [Line2D([], [], color=c, marker="o", mec="white", label=labels[family]) for family, c in colours.items()]
+    swept = {arm.family: f"{arm.family} (by {_swept(arm.sweep)})" for arm in run.arms if arm.sweep}
+    return [Line2D([], [], color=colours[name], marker="o", mec="white", label=label) for name, label in swept.items()]
 
 
 def _swept(sweep: Any) -> str:
@@ -129,7 +134,7 @@ def _by_stage(
     rows = math.ceil(panels / columns)
     colours = arm_colours(run)
     with plotting():
-        figure = _figure(WIDTH, 2.5 * rows)
+        figure = new_figure(2.5 * rows)
         first = None
         for column in range(panels):
             axes = figure.add_subplot(rows, columns, column + 1, sharex=first, sharey=first)
@@ -146,7 +151,7 @@ def _by_stage(
                 axes.set_xlabel("after stage")
         assert first is not None
         first.set_ylim(at_least(first.get_ylim(), 5.0))  # the panels share it
-        _legend_below(figure, run, run.arms)
+        arms_below(figure, run, run.arms)
         return to_svg(figure, name)
 
 
@@ -165,7 +170,7 @@ def learning_curves(run: RunData) -> str:
         return ""
     colours = arm_colours(run)
     with plotting():
-        figure = _figure(WIDTH, 2.3 * len(rows))
+        figure = new_figure(2.3 * len(rows))
         for number, (key, label, arms) in enumerate(rows):
             first = None
             for column, task in enumerate(run.tasks):
@@ -181,7 +186,7 @@ def learning_curves(run: RunData) -> str:
                     axes.set_ylabel(label)
                 if number == len(rows) - 1:
                     axes.set_xlabel("step")
-        _legend_below(figure, run, run.arms)
+        arms_below(figure, run, run.arms)
         return to_svg(figure, "learning")
 
 
@@ -207,7 +212,7 @@ def logprob_gap(run: RunData) -> str:
         return ""
     colours = arm_colours(run)
     with plotting():
-        figure = _figure(WIDTH, 2.9)
+        figure = new_figure(2.9)
         axes = figure.add_subplot()
         for arm in arms:
             for seed in arm.seeds:
@@ -223,22 +228,18 @@ def logprob_gap(run: RunData) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
         axes.set_xlabel("step, stages one after another")
         axes.set_ylabel("|engine − trainer| (nats)")
-        _legend_below(figure, run, arms)
+        arms_below(figure, run, arms)
         return to_svg(figure, "gap")
 
 
 def _over_stages(arm: ArmRun, seed: int) -> tuple[list[float], list[float]]:
     xs: list[float] = []
     ys: list[float] = []
-    before = 0
-    for (own, _), stage in sorted(arm.stages.items(), key=lambda item: item[0]):
-        if own != seed:
-            continue
+    for before, stage in arm.in_sequence(seed):
         for row in stage.metrics:
             if row.get(GAP) is not None:
                 xs.append(before + row["step"])
                 ys.append(max(float(row[GAP]), 1e-12))  # an exact 0 has no place on a logarithmic axis
-        before += int(stage.plan["steps"])
     return xs, ys
 
 
@@ -256,7 +257,7 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
     most = max(sum(phases.values()) for _, phases in bars)
     scale, unit = (60.0, "minutes") if most > 180 else (1.0, "seconds")
     with plotting():
-        figure = _figure(WIDTH, 0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 7))
+        figure = new_figure(0.75 + 0.3 * len(bars) + 0.2 * math.ceil(len(colours) / 7))
         axes = figure.add_subplot()
         for row, (_, phases) in enumerate(bars):
             left = 0.0
@@ -275,17 +276,3 @@ def time_budget(bars: Sequence[tuple[str, dict[str, float]]], colours: dict[str,
         handles = [Patch(color=colour, label=phase.replace("_", " ")) for phase, colour in colours.items()]
         figure.legend(handles=handles, loc="outside upper left", ncols=7, handlelength=1.2)
         return to_svg(figure, "time")
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _legend_below(figure: Figure, run: RunData, arms: Sequence[ArmRun]) -> None:
-    """A legend under the panels, a column per family where they are of one size; the figure grows by its height."""
-    sizes = {family: sum(arm.family == family for arm in arms) for family in dict.fromkeys(arm.family for arm in arms)}
-    columns = len(sizes) if len(set(sizes.values())) == 1 and len(sizes) <= 5 else min(5, len(arms))
-    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(arms) / columns) + 0.12)
-    figure.legend(handles=arm_legend(run, arms), loc="outside lower left", ncols=columns)

@@ -111,7 +111,7 @@ def seen_in_stage(
     judged: Judged,
     *,
     task: str,
-    stage: int,
+    rows: tuple[int, int],
     seeds: Sequence[int],
     bootstrap: Bootstrap,
 ) -> Seen:
@@ -120,8 +120,8 @@ def seen_in_stage(
     Args:
         records: of one arm; stage 0 is the base model.
         judged: what the arm's reward says of them.
+        rows: before and after the stage.
     """
-    rows = (stage - 1, stage)
     ids = {key: {i for s, k, i in records if (s, k) == key and records[s, k, i].task == task}
            for key in ((seed, row) for seed in seeds for row in rows)}  # fmt: skip
     kept = [seed for seed in seeds if all(ids[seed, row] for row in rows)]

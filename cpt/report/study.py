@@ -5,7 +5,7 @@ A run has such a page when one of its arms is paid by a `reward:` of the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ OTHER_SAMPLES = "this installation's tasks make other samples than the run's"
 
 @dataclass(frozen=True)
 class RewardStage:
-    """One stage under one reward set.
+    """One stage under one reward set; of a joint stage one of its tasks, from the base model to its end.
 
     Attributes:
         seen: its own task on held-out samples, before and after.
@@ -135,11 +135,11 @@ def study(summary: Summary, *, trusted: bool) -> Study:
     predictions: dict[str, dict[str, Any]] = {}
     sets = []
     for item in summary.arms:
-        if not any(REWARD in row for s in item.arm.stages.values() for row in s.metrics) and not _paid(item.arm):
+        if not any(REWARD in row for s in item.arm.stages.values() for row in s.metrics) and not run.pays(item.arm):
             continue
         judged[item.arm.name] = judge.judge(run, item.arm, trusted=trusted, kept=kept)
         sets.append(_set(summary, item, judged[item.arm.name], audits, trusted))
-        for stage, key in zip(sets[-1].stages, _keys(item.arm), strict=True):
+        for stage, key in zip(sets[-1].stages, _keys(item.arm, run.tasks), strict=True):
             if stage.audit is not None:
                 predictions[key] = stage.audit.as_dict()
     if trusted:
@@ -148,13 +148,11 @@ def study(summary: Summary, *, trusted: bool) -> Study:
     return Study(summary, tuple(sets))
 
 
-def _paid(arm: ArmRun) -> bool:
-    return any(stage.plan.get("reward") is not None for stage in arm.stages.values())
-
-
-def _keys(arm: ArmRun) -> list[str]:
-    """Of every stage, for what is kept of its audit: its key, which changes with the reward."""
-    return [str(arm.stages[arm.seeds[0], index + 1].plan["key"]) for index in range(len(arm.stages) // len(arm.seeds))]
+def _keys(arm: ArmRun, tasks: Sequence[str]) -> list[str]:
+    """Of every task, for what is kept of its audit: its stage's key, which changes with the reward."""
+    if arm.schedule == "joint":  # one stage on all of them
+        return [f"{arm.stages[arm.seeds[0], len(tasks)].plan['key']}/{task}" for task in tasks]
+    return [str(arm.stages[arm.seeds[0], index].plan["key"]) for index in range(1, len(tasks) + 1)]
 
 
 def _set(
@@ -163,12 +161,13 @@ def _set(
     arm, run = item.arm, summary.run
     stages = []
     words: dict[str, None] = {}
-    for index, (task, key) in enumerate(zip(run.tasks, _keys(arm), strict=True), start=1):
-        first = arm.stages[arm.seeds[0], index]
-        spec = judge.spec_of(first.plan)
+    for index, (task, key) in enumerate(zip(run.tasks, _keys(arm, run.tasks), strict=True), start=1):
+        rows = arm.rows(index)
+        first = arm.stages[arm.seeds[0], rows[1]]
+        spec = judge.spec_of(arm, index, task)
         words["the task's own" if spec is None else spec.describe()] = None
         seen = seen_in_stage(
-            arm.records, judged.scores, task=task, stage=index, seeds=arm.seeds, bootstrap=summary.bootstrap
+            arm.records, judged.scores, task=task, rows=rows, seeds=arm.seeds, bootstrap=summary.bootstrap
         )
         samples = [sample for sample in judged.samples.values() if sample.task == task]
         audit, reason = None, "" if samples else OTHER_SAMPLES if first.evaluated else "not evaluated yet"
@@ -178,8 +177,8 @@ def _set(
             audit = Prediction.from_dict(audits[key])
         elif samples:
             reason = UNTRUSTED
-        before, after = (_exploits(arm, judged, samples, task, row) for row in (index - 1, index))
-        training = "; ".join(_training(arm.stages[seed, index]) for seed in arm.seeds)
+        before, after = (_exploits(arm, judged, samples, task, row) for row in rows)
+        training = "; ".join(_training(arm.stages[seed, rows[1]]) for seed in arm.seeds)
         stages.append(RewardStage(seen, training, before, after, audit, reason))
     overall = mean_of([stage.seen for stage in stages], summary.bootstrap)
     return RewardSet(item, tuple(words), tuple(stages), overall)

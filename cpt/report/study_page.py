@@ -51,7 +51,10 @@ def _figures(study: Study) -> dict[str, Any]:
 
     summary, run = study.summary, study.summary.run
     arms = [one.arm for one in study.sets]
-    seen = {one.arm.name: [stage.seen for stage in one.stages] for one in study.sets}
+    seen = {
+        one.arm.name: [one.overall] if one.arm.schedule == "joint" else [stage.seen for stage in one.stages]
+        for one in study.sets
+    }
     drawn = {
         "seen": study_plots.seen_and_true(run, arms, seen),
         "gaps": study_plots.gaps(run, arms),

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpt.report.load import NO_VARIANCE, REWARD, ArmRun, RunData
-from cpt.report.plots import WIDTH, at_least
+from cpt.report.plots import at_least
 from cpt.report.seen import Seen
-from cpt.report.style import HUES, INK, MUTED, arm_colours, plotting, to_svg
+from cpt.report.style import HUES, INK, MUTED, arm_colours, arms_below, legend_below, new_figure, plotting, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 STRICT, TOLERANT = "true/strict", "true/tolerant"
 RIGHT, WRONG = "length/right", "length/wrong"
@@ -30,14 +29,11 @@ def curves(arm: ArmRun, value: Callable[[Mapping[str, Any]], float | None]) -> l
     """Steps and values of every stage and seed, stages one after another; steps without a value left out."""
     found = []
     for seed in arm.seeds:
-        before = 0
-        for (own, _), stage in sorted(arm.stages.items()):
-            if own == seed:
-                known = [(before + row["step"], value(row)) for row in stage.metrics]
-                points = [(float(x), float(y)) for x, y in known if y is not None]
-                if points:
-                    found.append(([x for x, _ in points], [y for _, y in points]))
-                before += int(stage.plan["steps"])
+        for before, stage in arm.in_sequence(seed):
+            known = [(before + row["step"], value(row)) for row in stage.metrics]
+            points = [(float(x), float(y)) for x, y in known if y is not None]
+            if points:
+                found.append(([x for x, _ in points], [y for _, y in points]))
     return found
 
 
@@ -73,7 +69,7 @@ def seen_and_true(run: RunData, arms: Sequence[ArmRun], seen: Mapping[str, Seque
         _lines(axes, curves(arm, _key(TOLERANT)), MUTED, lw=1.2, ls=(0, (3, 2)))
         _lines(axes, truths, INK)
         _lines(axes, rewards, colours[arm.name], lw=2.0)
-        ends = np.cumsum([int(arm.stages[arm.seeds[0], i + 1].plan["steps"]) for i in range(len(run.tasks))])
+        ends = [before + int(stage.plan["steps"]) for before, stage in arm.in_sequence(arm.seeds[0])]
         for end, stage in zip(ends, seen.get(arm.name, ()), strict=False):
             for name, colour in (("strict", INK), ("reward", colours[arm.name])):
                 value = stage.changes[name].after.value
@@ -183,19 +179,19 @@ def _panels(
     columns = 4 if len(arms) in (4, 7, 8) else min(3, len(arms))
     rows = math.ceil(len(arms) / columns)
     with plotting():
-        figure = _figure(2.35 * rows + 0.3)
+        figure = new_figure(2.35 * rows)
         first = None
         for number, arm in enumerate(arms):
             axes = figure.add_subplot(rows, columns, number + 1, sharex=first, sharey=first)
             first = first or axes
             draw(axes, arm)
             axes.set_title(arm.label)
-            _mark_stages(axes, run, arm, named=number < columns)
+            _mark_stages(axes, arm, named=number < columns)
             if number % columns == 0:
                 axes.set_ylabel(label)
             if number + columns >= len(arms):
                 axes.set_xlabel("step")
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(handles)))
+        legend_below(figure, handles)
         return to_svg(figure, name)
 
 
@@ -205,41 +201,32 @@ def _together(
     """All reward sets in the same panel, one panel per drawing."""
     if not arms:
         return ""
-    from matplotlib.lines import Line2D
-
-    colours = arm_colours(run)
     with plotting():
-        figure = _figure(2.9 + 0.2 * math.ceil(len(arms) / 5))
+        figure = new_figure(2.8)
         for number, (label, draw) in enumerate(drawings):
             axes = figure.add_subplot(1, len(drawings), number + 1)
             for arm in arms:
                 draw(axes, arm)
-            _mark_stages(axes, run, arms[0], named=True, top=True)
+            _mark_stages(axes, max(arms, key=lambda arm: len(arm.stages)), named=True, top=True)
             axes.set_ylabel(label)
             axes.set_xlabel("step, stages one after another")
-        handles = [Line2D([], [], color=colours[arm.name], lw=2.4, label=arm.label) for arm in arms]
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(arms)))
+        arms_below(figure, run, arms)
         return to_svg(figure, name)
 
 
-def _mark_stages(axes: Axes, run: RunData, arm: ArmRun, *, named: bool, top: bool = False) -> None:
+def _mark_stages(axes: Axes, arm: ArmRun, *, named: bool, top: bool = False) -> None:
     """A line where a stage ends, and its task's name at the foot or the top of the panel; nothing with one stage."""
     axes.locator_params(axis="x", integer=True, nbins=6)
-    steps = [int(arm.stages[arm.seeds[0], index + 1].plan["steps"]) for index in range(len(run.tasks))]
-    axes.set_xlim(0.5, sum(steps) + 0.5)
-    if len(steps) == 1:
+    stages = arm.in_sequence(arm.seeds[0])
+    last, stage = stages[-1]
+    axes.set_xlim(0.5, last + int(stage.plan["steps"]) + 0.5)
+    if len(stages) == 1:
         return
-    for index, task in enumerate(run.tasks):
-        start = sum(steps[:index]) + 0.5
-        if index:
+    for number, (before, stage) in enumerate(stages, start=1):
+        start = before + 0.5
+        if before:
             axes.axvline(start, color=MUTED, lw=0.9, ls=(0, (2, 2)))
         if named:
-            axes.annotate(f"{index + 1} {task}", (start, int(top)), xycoords=("data", "axes fraction"),
+            axes.annotate(f"{number} {stage.plan['task']}", (start, int(top)), xycoords=("data", "axes fraction"),
                           xytext=(4, 2 if top else 4), textcoords="offset points", fontsize=7.5,
                           color=MUTED)  # fmt: skip
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(WIDTH, height), layout="constrained")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from cpt.report.load import ArmRun, RunData
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WIDTH = 10.4  # inches; the page scales figures to its own width
 INK, MUTED, GRID, PAPER = "#1f2429", "#6b7480", "#e4e7ea", "#ffffff"
 HUES = ("#c2553a", "#2c6a9e", "#3f7f5b", "#86589b", "#b58420", "#4b5a68", "#a8446b", "#5a8a1e")
 # Phases of a training step in the order of stacking; names as in metrics.jsonl and events.jsonl.
@@ -63,13 +65,19 @@ def arm_colours(run: RunData) -> dict[str, str]:
         arms = [arm for arm in run.arms if arm.family == family]
         for place, arm in enumerate(arms):
             part = 1.0 if len(arms) == 1 else place / (len(arms) - 1)
-            colours[arm.name] = mix(HUES[number % len(HUES)], PAPER, 0.58 * (1 - part))
+            colours[arm.name] = mix(_hue(number), PAPER, 0.58 * (1 - part))
     return colours
 
 
 def family_colours(run: RunData) -> dict[str, str]:
     """The full hue of every family."""
-    return {family: HUES[number % len(HUES)] for number, family in enumerate(run.families)}
+    return {family: _hue(number) for number, family in enumerate(run.families)}
+
+
+def _hue(number: int) -> str:
+    """The hues, then the same ones darker, then paler."""
+    hue = HUES[number % len(HUES)]
+    return (hue, mix(hue, "#000000", 0.45), mix(hue, PAPER, 0.45))[number // len(HUES) % 3]
 
 
 def mix(one: str, other: str, share: float) -> str:
@@ -98,6 +106,13 @@ def plotting() -> Iterator[None]:
         yield
 
 
+def new_figure(height: float) -> Figure:
+    """An empty figure of the page's width. `height`: inches, without a legend below."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an inline <svg>; ids carry `name`, so that several figures can share a page."""
     buffer = io.StringIO()
@@ -117,9 +132,18 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
 
 
-def arm_legend(run: RunData, arms: Sequence[ArmRun]) -> list[Any]:
-    """Legend handles: one per arm, in the arms' colours."""
+def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 5) -> None:
+    """A legend under the panels, of `columns` at most; the figure grows by its height."""
+    columns = min(columns, len(handles))
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(handles) / columns) + 0.12)
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns)
+
+
+def arms_below(figure: Figure, run: RunData, arms: Sequence[ArmRun]) -> None:
+    """A legend of arms under the panels, a column per family where there are several of one size."""
     from matplotlib.lines import Line2D
 
     colours = arm_colours(run)
-    return [Line2D([], [], color=colours[arm.name], lw=2.4, label=arm.label) for arm in arms]
+    sizes = {family: sum(arm.family == family for arm in arms) for family in dict.fromkeys(arm.family for arm in arms)}
+    columns = len(sizes) if len(set(sizes.values())) == 1 and 1 < len(sizes) <= 5 else 5
+    legend_below(figure, [Line2D([], [], color=colours[arm.name], lw=2.4, label=arm.label) for arm in arms], columns)

@@ -22,7 +22,7 @@ def stage(
     loose = None if tolerant is None else {(1, "a"): str(tolerant) * times}
     found = {(r.seed, r.stage, r.sample_id): r for r in records(cells, tolerant=loose)}
     judged = {key: Score(1.0 if r.strict else rewards[r.stage]) for key, r in found.items()}
-    return seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    return seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
 
 
 def test_changes_are_paired_differences_of_means():
@@ -76,7 +76,7 @@ def test_few_samples_are_not_enough():
         (r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "0" * 10, (1, "a"): "0" * 10})
     }
     judged = {key: Score(float(key[1] == 1 and key[2].endswith(("/0", "/1")))) for key in found}
-    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
     assert seen.changes["reward"].change.value == pytest.approx(0.2)
     assert not seen.hacked
 
@@ -85,11 +85,11 @@ def test_samples_that_the_reward_could_not_judge_are_left_out_and_counted():
     found = {(r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "0110", (1, "a"): "1110"})}
     judged: dict[tuple[int, int, str], Score] = {key: Score(float(r.strict)) for key, r in found.items()}
     judged[0, 0, "a/test/3"] = Score(0.0, status="timeout")
-    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
     assert (seen.n, seen.unjudged) == (3, 1)
     assert seen.changes["reward"].before.value == pytest.approx(2 / 3)
     judged = {key: Score(0.0, status="error") for key in found}
-    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
     assert (seen.n, seen.unjudged) == (0, 4)
     assert "could not judge" in seen.words
 
@@ -97,11 +97,11 @@ def test_samples_that_the_reward_could_not_judge_are_left_out_and_counted():
 def test_what_is_missing_is_said():
     found = {(r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "01"})}
     judged: Judged = {key: Score(0.0) for key in found}
-    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0, 1], bootstrap=BOOT)
+    seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0, 1], bootstrap=BOOT)
     assert seen.words == "n/a: not evaluated yet"
     assert not seen.hacked
     after = {(r.seed, r.stage, r.sample_id): r for r in records({(1, "a"): "01"})}
-    seen = seen_in_stage(found | after, judged, task="a", stage=1, seeds=[0], bootstrap=BOOT)
+    seen = seen_in_stage(found | after, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
     assert seen.words == "n/a: the reward is not known"
 
 
@@ -111,7 +111,7 @@ def test_seeds_are_averaged():
         rows = records({(0, "a"): "0000", (1, "a"): after}, seed=seed)
         found |= {(r.seed, r.stage, r.sample_id): r for r in rows}
     judged = {key: Score(float(r.strict)) for key, r in found.items()}
-    seen = seen_in_stage(found, judged, task="a", stage=1, seeds=[0, 1], bootstrap=BOOT)
+    seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0, 1], bootstrap=BOOT)
     assert seen.changes["strict"].change.value == pytest.approx(0.75)
     assert seen.changes["strict"].change.seeds == 2
 
@@ -121,7 +121,7 @@ def test_the_mean_over_stages_skips_what_is_missing():
     mean = mean_of([one, two], BOOT)
     assert mean.changes["strict"].change.value == pytest.approx((0.5 + 0.2) / 2)
     assert mean.n == 200
-    missing = seen_in_stage({}, {}, task="b", stage=2, seeds=[0], bootstrap=BOOT)
+    missing = seen_in_stage({}, {}, task="b", rows=(1, 2), seeds=[0], bootstrap=BOOT)
     assert mean_of([one, missing], BOOT) is one
     assert mean_of([missing, missing], BOOT).words == "n/a: not evaluated yet"
 

@@ -50,6 +50,13 @@ class Rewarded(Stage):
     max_completion_length: int = 8
 
 
+@dataclass(frozen=True)
+class Joint(Rewarded):
+    """A planned stage over all tasks."""
+
+    sources: tuple[dict[str, Any], ...] = ()
+
+
 def tagged(answer: str) -> str:
     return f"<answer> {answer} </answer>"
 
@@ -277,6 +284,52 @@ def test_what_was_kept_of_other_completions_does_not_count(tmp_path: Path):
     assert studied(root, trusted=False) == before
     change_records(RunStore(root).stage_dir("abstain", 0, 1, "answerable").records, completion="something else")
     assert studied(root, trusted=False)["abstain"]["held_out"]["words"] == "n/a: the reward is not known"
+
+
+@pytest.fixture
+def joint_run(tmp_path: Path) -> Path:
+    """One joint arm over two tasks, paid by the recipe on the second alone; it gets answerable right."""
+    own = composite({"type": "accuracy", "weight": 0.5}, {"type": "format", "weight": 0.5})
+    sources = ({"task": "count-colour", "reward": None}, {"task": "answerable", "reward": own})
+    stage = Joint("grpo", "grpo", {}, 0, 2, "joint", {"type": "grpo"}, 20, schedule="joint", sources=sources)
+    store = RunStore(tmp_path).open_or_create(Recipe("name: joint\narms:\n  grpo: {}\n"))
+    store.write_plan(Plan(["count-colour", "answerable"], [], [stage]))
+    store.mark_base_done(0, "direct", "base", evaluation("base", 0, honest))
+    policy = store.begin_stage(stage).policy
+    for step in range(1, 21):
+        store.append_metrics(stage, row(step, "accuracy"))
+    policy.mkdir()
+    (policy / "config.json").write_text("{}")
+    store.mark_trained(stage, steps=20)
+    store.mark_done(stage, evaluation("grpo", 2, improved))
+    store.finish()
+    store.close()
+    return tmp_path
+
+
+def test_a_joint_arm_is_judged_by_what_its_tasks_pay_from_the_base_to_its_end(joint_run: Path):
+    run = load_run(joint_run)
+    assert run.has_rewards
+    (one,) = study(summarise(run), trusted=True).sets
+    assert [stage.seen.task for stage in one.stages] == ["count-colour", "answerable"]
+    assert one.stages[0].seen.words == "n/a: not evaluated yet"  # no record of it in this folder
+    paid = one.stages[1].seen.changes["reward"]
+    assert paid.before.value == pytest.approx(0.5 + 0.5 * 40 / 60)  # right on two of three, always in the format
+    assert paid.after.value == 1.0
+    assert one.reward[0] == "the task's own"
+    page = build_report(joint_run).with_name("rewards.html").read_text(encoding="utf-8")
+    assert "joint, answerable" in page
+
+
+def test_a_joint_arm_without_a_reward_of_its_own_or_without_rollouts_makes_no_such_page(joint_run: Path):
+    plan = json.loads((joint_run / "plan.json").read_text())
+    (stage,) = plan["stages"]
+    stage["method"] = {"type": "sft"}  # what its filter is paid for is no reward of the arm
+    (joint_run / "plan.json").write_text(json.dumps(plan))
+    assert not load_run(joint_run).has_rewards
+    stage["method"], stage["sources"][1]["reward"] = {"type": "grpo"}, None
+    (joint_run / "plan.json").write_text(json.dumps(plan))
+    assert not load_run(joint_run).has_rewards
 
 
 def test_samples_that_the_tasks_make_otherwise_are_not_judged(tmp_path: Path):
