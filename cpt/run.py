@@ -84,6 +84,7 @@ class Run:
         for base in self.plan.bases:
             if self.store.is_base_done(base.seed, base.prompt, base.key):
                 continue
+            self._prepare_worker()
             self.progress.stage("base", base.seed, 0, "", "evaluate")
             if base.key not in made:
                 with self.store.phase("evaluate", arm="base", seed=base.seed, stage=0):

@@ -98,24 +98,20 @@ def out(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint(recipe: Path, out: Path, undisturbed: Path):
-    driver = start(recipe, out)
-    until(lambda: steps_logged(out) >= 3, "three steps")
-    for process in children(driver, "ray::TrainWorker"):
-        process.kill()
-    assert driver.wait(PATIENCE) == 0, (out / "log").read_text()
-    assert "going on from its last checkpoint" in (out / "log").read_text()
-    assert results(out) == results(undisturbed)
-
-
-def test_a_killed_engine_comes_back_with_the_same_weights(recipe: Path, out: Path, undisturbed: Path):
+def test_a_killed_engine_and_a_killed_trainer_come_back_to_the_same_weights(recipe: Path, out: Path, undisturbed: Path):
     driver = start(recipe, out)
     until(lambda: steps_logged(out) >= 2, "two steps")
     engines = children(driver, "ray::EngineActor")
     assert engines
     for process in engines:
         process.kill()
+    until(lambda: steps_logged(out) >= 4, "two steps with another engine")
+    trainers = children(driver, "ray::TrainWorker")
+    assert trainers
+    for process in trainers:
+        process.kill()
     assert driver.wait(PATIENCE) == 0, (out / "log").read_text()
+    assert "going on from its last checkpoint" in (out / "log").read_text()
     assert results(out) == results(undisturbed)
 
 
