@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.files import read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
-from cpt.models.adapters import merged_parameters
+from cpt.models.adapters import plain_parameters
 from cpt.rollout.encode import encode_prompts
 from cpt.rollout.engine import request_seed
 from cpt.tasks import get_task
@@ -19,8 +19,6 @@ from cpt.train.data import checked_prompt
 from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
 
 if TYPE_CHECKING:
-    import torch
-
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
 
@@ -93,8 +91,9 @@ class OwnAnswers:
     def _sample(self, epoch: int, samples: Sequence[Sample]) -> list[list[Completion]]:
         assert self.stage.max_completion_length is not None
         version = f"{self.stage.key}:own-{epoch}:{uuid.uuid4().hex[:8]}"
+        policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
         with self.trainer.phases.measure("push"):
-            self.pool.push(weights(self.trainer), version)
+            self.pool.push(plain_parameters(policy), version)
         with self.trainer.phases.measure("rollout"):
             params = SamplingParams(self.stage.max_completion_length, self.setting.temperature, self.setting.rollouts)
             return self.pool.generate(self._requests(epoch, samples), params, version=version)
@@ -125,16 +124,6 @@ class OwnAnswers:
             for one in completions
         )
         return Answers(sample.id, candidates, _choice(self.stage, epoch, sample.id, candidates))
-
-
-def weights(trainer: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of every weight of the trainer's policy, adapters merged."""
-    policy = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(policy, "peft_config"):
-        yield from merged_parameters(policy)
-    else:
-        for name, parameter in policy.named_parameters():
-            yield name, parameter.detach()
 
 
 def write_answers(path: Path, found: Sequence[Answers]) -> None:
