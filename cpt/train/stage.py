@@ -86,11 +86,13 @@ def train_stage(
 
 
 def _own_samples(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> list[Sample]:
-    """What the stage's filter leaves of its own samples."""
+    """The stage's own samples, or what its filter leaves of them."""
     from cpt.models.load import load_processor
     from cpt.train.data import own_samples
     from cpt.train.filter import filtered
 
+    if stage.filter is None:
+        return own_samples(stage)
     processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
     return filtered(stage, own_samples(stage), start_folder=start, out=out, pool=pool, processor=processor)
 
