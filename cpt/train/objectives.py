@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -101,14 +102,14 @@ class Objectives:
                 rows |= {f"{name}/convergence": signals.convergence, f"{name}/instability": signals.instability}
         return {PREFIX + name: value for name, value in rows.items()}
 
+    def log(self, trainer: Any, values: Mapping[str, float], step: int, *, supervised: bool) -> None:
+        """`observe`, among the trainer's metrics of this step."""
+        for key, value in self.observe(values, step, supervised=supervised).items():
+            trainer._metrics["train"][key].append(value)
+
     def weigh_side_loss(self, plugin: SideLoss, trainer: Any) -> None:
         """Let a supervised side loss be an objective per source: weighed, observed, logged by its trainer."""
-
-        def observe(values: Mapping[str, float], step: int) -> None:
-            for key, value in self.observe(values, step, supervised=True).items():
-                trainer._metrics["train"][key].append(value)
-
-        plugin.weight, plugin.observe = self.weight, observe
+        plugin.weight, plugin.observe = self.weight, partial(self.log, trainer, supervised=True)
 
     def restore(self, metrics: Iterable[Mapping[str, Any]]) -> None:
         """Come by the weights of a stage that goes on, from the steps that it has logged."""
@@ -206,6 +207,5 @@ class WeighedSources(_Trainer):
             sums = self.accelerator.reduce(self._sums, reduction="sum").tolist()
             values = {name: nll / n for name, nll, n in zip(self.objectives.names, *sums, strict=True) if n}
             self._sums = None
-            for key, value in self.objectives.observe(values, self.state.global_step + 1, supervised=True).items():
-                self._metrics["train"][key].append(value)
+            self.objectives.log(self, values, self.state.global_step + 1, supervised=True)
         return loss
