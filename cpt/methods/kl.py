@@ -12,7 +12,7 @@ from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means, row_sums, token_logps
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.running import Means
-from cpt.methods.snapshot import Snapshot
+from cpt.methods.snapshot import Snapshot, load_average, save_average
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Estimator = Literal["k1", "k2", "k3"]
 
-FILE = "average.safetensors"
 _DECAY = 0.99
 
 
@@ -156,19 +155,13 @@ class KLPlugin(Plugin):
 
     def save(self, folder: Path) -> None:
         """See `Plugin.save`."""
-        from safetensors.torch import save_file
-
         if self.average is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: value.contiguous() for name, value in self.average.values.items()}, folder / FILE)
+            save_average(self.average.values, folder)
 
     def load(self, folder: Path) -> None:
         """See `Plugin.load`."""
-        from safetensors.torch import load_file
-
         if self.average is not None:
-            for name, value in load_file(folder / FILE).items():
-                self.average.values[name].copy_(value)
+            load_average(self.average.values, folder)
 
     def metrics(self) -> dict[str, float]:
         """KL by its estimator in nats per token; in the reward also what it paid, in points per completion."""

@@ -231,9 +231,9 @@ def test_ema_follows_after_every_step(tmp_path: Path):
     assert plugin.term(model, one).item() == pytest.approx(against(4.0, 1.0))  # 0.75 · 0 + 0.25 · 4
     assert plugin.term(model, one).item() == pytest.approx(against(4.0, 1.0))  # the step's next micro-batch
     moved(model, plugin, 8.0)
-    plugin.save(tmp_path / "kept")  # a checkpoint after the step
+    plugin.save(tmp_path)  # a checkpoint after the step
     resumed = kl(Lookup([0.0, 0.0], [0.0, 0.0]), {}, reference="ema", decay=0.75)
-    resumed.load(tmp_path / "kept")
+    resumed.load(tmp_path)
     assert isinstance(resumed, KLPlugin) and resumed.average is not None
     assert resumed.average.values["table"][0].tolist() == [2.75, 0.0]  # 0.75 · 1 + 0.25 · 8
     assert plugin.term(model, one).item() == pytest.approx(against(8.0, 2.75))
