@@ -78,7 +78,6 @@ def train_stage(
             drop_checkpoints(where)
             gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
     done.append(_train(last, own, start, out, out.metrics, pool, on_step))
-    gc.collect()  # the memory of optimizer and gradients is for the two models to compare
     seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
     seconds |= _measure_drift(stage, out, pool)
     notes = tuple(note for result in done for note in result.notes)
