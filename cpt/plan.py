@@ -212,6 +212,12 @@ def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
             extra = tuple(Source(name, spec.replay.samples) for name in spec.replay.tasks)
             sources = (finished if spec.replay.finished else ()) + extra
             numbers = replayed(spec.replay, sources, seed)
+            empty = [source.task for source, kept in zip(sources, numbers, strict=True) if not kept]
+            if empty and spec.replay.sampler == "uniform" and spec.replay.loss == "own":
+                raise ValueError(
+                    f"arm {spec.name}, seed {seed}, stage {index}: the buffer of {spec.replay.budget} keeps no sample "
+                    f"of {empty[0]}, but sampler: uniform gives it a turn; raise replay.budget, or set sampler: ratio"
+                )
             share = own_share(spec.replay, own.samples, list(map(len, numbers)))
         # An epoch counts the stage's own samples, however many others stand between them.
         steps = spec.method.steps(math.ceil(own.samples / share))
