@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.methods.kl import KL
-from cpt.methods.replay import AnyReplay, buffer, own_share
+from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
 from cpt.plan_types import (
     JOINT,
@@ -36,7 +36,7 @@ from cpt.types import PromptStyle
 
 __all__ = [
     "JOINT", "BasePlan", "DriftPlan", "EvaluationPlan", "ModelPlan", "RunPlan", "Source", "StagePlan", "make_plan",
-    "plan_model", "replayed",
+    "plan_model",
 ]  # fmt: skip
 
 _LOGPROB_GAP = {"float32": 1e-4}  # nats per token
@@ -136,7 +136,7 @@ def _plan_arm(
     batch = spec.method.batch()
     base = parent = content_hash(model.content())
     stages: list[StagePlan] = []
-    for work in _work(recipe, spec):
+    for work in _work(recipe, spec, seed):
         stage = StagePlan(
             arm=spec.name,
             family=spec.family,
@@ -192,7 +192,7 @@ class _Work:
     sources: tuple[Source, ...] = ()
 
 
-def _work(recipe: Recipe, spec: ArmSpec) -> Iterator[_Work]:
+def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
     """The stages of an arm's schedule."""
     # A joint stage has no reward of its own: its filter looks at those of its tasks.
     paid = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
@@ -211,18 +211,19 @@ def _work(recipe: Recipe, spec: ArmSpec) -> Iterator[_Work]:
         if spec.replay is not None:
             extra = tuple(Source(name, spec.replay.samples) for name in spec.replay.tasks)
             sources = (finished if spec.replay.finished else ()) + extra
-            share = own_share(spec.replay, own.samples, replayed(sources, spec.replay))
+            numbers = replayed(spec.replay, sources, seed)
+            empty = [source.task for source, kept in zip(sources, numbers, strict=True) if not kept]
+            if empty and spec.replay.sampler == "uniform" and spec.replay.loss == "own":
+                raise ValueError(
+                    f"arm {spec.name}, seed {seed}, stage {index}: the buffer of {spec.replay.budget} keeps no sample "
+                    f"of {empty[0]}, but sampler: uniform gives it a turn; raise replay.budget, or set sampler: ratio"
+                )
+            share = own_share(spec.replay, own.samples, list(map(len, numbers)))
         # An epoch counts the stage's own samples, however many others stand between them.
         steps = spec.method.steps(math.ceil(own.samples / share))
         plain = tuple(replace(one, reward=None) for one in finished)
         filtered = filter_reward_of(recipe, spec, recipe.tasks[index - 1])
         yield _Work(index, own.task, own.samples, steps, own.reward, filtered, plain, sources)
-
-
-def replayed(sources: Sequence[Source], replay: AnyReplay) -> list[int]:
-    """Samples of every source that are replayed."""
-    kept = iter(buffer([one.samples for one in sources if one.finished], replay.budget, replay.selection, ""))
-    return [len(next(kept)) if one.finished else one.samples for one in sources]
 
 
 def _plan_drift(recipe: Recipe, work: _Work, evaluation: EvaluationPlan) -> DriftPlan:

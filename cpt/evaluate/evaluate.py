@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cpt.rollout.engine import request_seed
 from cpt.types import Completion, GenerationRequest, PromptStyle, Record, Sample, SamplingParams, Task
 
 
@@ -81,7 +81,7 @@ def ask(
         temperature: 0 is greedy; above, each request samples from its own stream of (seed, stage, sample).
     """
     requests = [
-        GenerationRequest(ids, sample.images, _request_seed(seed, stage, sample.id))
+        GenerationRequest(ids, sample.images, request_seed("evaluation", seed, stage, sample.id))
         for ids, (_, sample) in zip(questions.prompt_ids, questions.items, strict=True)
     ]
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature)
@@ -129,8 +129,3 @@ def evaluate_policy(
     return ask(
         pool, version, questions, max_tokens=max_tokens, arm=arm, seed=seed, stage=stage, temperature=temperature
     )
-
-
-def _request_seed(seed: int, stage: int, sample_id: str) -> int:
-    digest = hashlib.blake2b(f"evaluation/{seed}/{stage}/{sample_id}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little") & 0x7FFFFFFF

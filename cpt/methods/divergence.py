@@ -27,8 +27,12 @@ def token_kl(logits_p: torch.Tensor, logits_q: torch.Tensor, banned: Sequence[in
 
     out = torch.zeros(logits_p.shape[-1], dtype=torch.bool, device=logits_p.device)
     out[list(banned)] = True
-    p, q = (logits.float().masked_fill(out, -torch.inf).log_softmax(-1) for logits in (logits_p, logits_q))
-    return (p.exp() * (p - q).masked_fill(out, 0.0)).sum(-1)
+
+    def without(values: torch.Tensor, instead: float) -> torch.Tensor:
+        return values.masked_fill(out, instead) if banned else values  # in a loss, every copy of [..., V] counts
+
+    p, q = (without(logits.float(), -torch.inf).log_softmax(-1) for logits in (logits_p, logits_q))
+    return (p.exp() * without(p - q, 0.0)).sum(-1)
 
 
 def completion_kl(

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.snapshot import load_average, save_average
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-FILE = "average.safetensors"
 
 
 class Average(Plugin):
@@ -46,13 +45,8 @@ class Average(Plugin):
 
     def save(self, folder: Path) -> None:
         """See `Plugin.save`."""
-        from safetensors.torch import save_file
-
-        save_file({name: average.contiguous() for name, average in self.average.items()}, folder / FILE)
+        save_average(self.average, folder)
 
     def load(self, folder: Path) -> None:
         """See `Plugin.load`."""
-        from safetensors.torch import load_file
-
-        saved = load_file(folder / FILE)
-        self.average = {name: saved[name].to(parameter.device) for name, parameter in self.parameters.items()}
+        load_average(self.average, folder)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat
 
+from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means, row_sums, token_logps
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.running import Means
-from cpt.methods.snapshot import Snapshot
+from cpt.methods.snapshot import Snapshot, load_average, save_average
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 Estimator = Literal["k1", "k2", "k3"]
 
-FILE = "average.safetensors"
 _DECAY = 0.99
 
 
@@ -127,7 +127,7 @@ class KLPlugin(Plugin):
             theirs, _, _ = completion_logits(self.reference, batch)
         with torch.set_grad_enabled(self.setting.coefficient > 0):
             if self.setting.estimator == "exact":
-                kl = exact(logits, theirs)
+                kl = token_kl(logits, theirs)
             else:
                 kl = estimate(self.setting.estimator, token_logps(logits, ids), token_logps(theirs, ids))
             mean = row_means(kl, rows, len(batch.labels)).mean()
@@ -155,31 +155,17 @@ class KLPlugin(Plugin):
 
     def save(self, folder: Path) -> None:
         """See `Plugin.save`."""
-        from safetensors.torch import save_file
-
         if self.average is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: value.contiguous() for name, value in self.average.values.items()}, folder / FILE)
+            save_average(self.average.values, folder)
 
     def load(self, folder: Path) -> None:
         """See `Plugin.load`."""
-        from safetensors.torch import load_file
-
         if self.average is not None:
-            for name, value in load_file(folder / FILE).items():
-                self.average.values[name].copy_(value)
+            load_average(self.average.values, folder)
 
     def metrics(self) -> dict[str, float]:
         """KL by its estimator in nats per token; in the reward also what it paid, in points per completion."""
         return self.means.read()
-
-
-def exact(logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """KL(π ‖ π_ref) [N] between next-token distributions from logits [N, V]; in float32, and differentiable."""
-    import torch
-
-    ours, theirs = (torch.log_softmax(x.float(), dim=-1) for x in (logits, reference))
-    return (ours.exp() * (ours - theirs)).sum(-1)
 
 
 def estimate(estimator: Estimator, logps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

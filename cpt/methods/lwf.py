@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveFloat
 
+from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 
@@ -50,8 +51,7 @@ class LwFPlugin(Plugin):
         logits, _, rows = completion_logits(model, batch)
         with torch.no_grad():
             before, _, _ = completion_logits(self.previous, batch)
-        ours, theirs = (torch.log_softmax(x.float() / self.temperature, dim=-1) for x in (logits, before))
-        kl = (theirs.exp() * (theirs - ours)).sum(-1)
+        kl = token_kl(before.float() / self.temperature, logits.float() / self.temperature)
         mean = row_means(kl, rows, len(batch.labels)).mean()
         self.last = float(mean.detach())
         return self.coefficient * self.temperature**2 * mean

@@ -18,8 +18,9 @@ class RaPO(Setting):
     """R = R_task + λ · exp(−sharpness · d), d = max(0, mean_t(log π − log π_prev)) (RaPO, arXiv 2605.09640).
 
     π_prev is where the stage started, λ is `coefficient`, the mean is over a completion's tokens. A completion that has
-    become less likely has d = 0 and earns the whole bonus, as every one does before the first step. The metric `reward`
-    stays the task's; the bonus is logged as `plugin/rapo/reward`.
+    become less likely has d = 0 and earns the whole bonus, as every one does before the first step. One without tokens
+    to compare, which `mask_truncated_completions` makes of a truncated one, earns none. The metric `reward` stays the
+    task's; the bonus is logged as `plugin/rapo/reward`.
     """
 
     extra_passes: ClassVar[str] = "a forward pass of the stage's start over the rollouts"
@@ -57,7 +58,7 @@ class RaPOPlugin(Plugin):
             theirs, ids, rows = completion_logits(self.previous, batch)
             gained = logps[mask.bool()] - token_logps(theirs, ids)
         distance = row_means(gained, rows, len(mask)).clamp(min=0)
-        bonus = self.coefficient * (-self.sharpness * distance).exp()
+        bonus = self.coefficient * (-self.sharpness * distance).exp() * mask.any(dim=1)
         self.means.note(distance=distance.mean(), reward=bonus.mean())
         return bonus
 

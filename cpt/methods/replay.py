@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -106,6 +106,31 @@ def buffer(sizes: Sequence[int], budget: int | None, selection: Selection, seed:
         sorted(random.Random(f"{seed}/{number}").sample(range(size), size)[:share])
         for number, (size, share) in enumerate(zip(sizes, shares, strict=True))
     ]
+
+
+class Source(Protocol):
+    """What replay needs to know of a task."""
+
+    @property
+    def samples(self) -> int:
+        """Its unique training samples."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier stage was about it."""
+        ...
+
+
+def replayed(replay: Mixed, sources: Sequence[Source], seed: int) -> list[Sequence[int]]:
+    """Numbers of the samples that are replayed of each source: of finished tasks those that the buffer keeps.
+
+    Args:
+        seed: the run's.
+    """
+    finished = [source.samples for source in sources if source.finished]
+    kept = iter(buffer(finished, replay.budget, replay.selection, f"{seed}/buffer"))
+    return [next(kept) if source.finished else range(source.samples) for source in sources]
 
 
 def _balanced_shares(sizes: Sequence[int], budget: int) -> list[int]:

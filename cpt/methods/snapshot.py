@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+FILE = "average.safetensors"
 
 
 class Snapshot:
@@ -40,3 +43,19 @@ class Snapshot:
         """Exponential moving average: values ← decay · values + (1 − decay) · the model's parameters as they are."""
         for name, parameter in self.parameters.items():
             self.values[name].lerp_(parameter.detach(), 1 - decay)
+
+
+def save_average(values: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write a moving average of the policy into a checkpoint's folder."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.contiguous() for name, value in values.items()}, folder / FILE)
+
+
+def load_average(values: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Let a moving average go on with the numbers that `save_average` has written: in place, on its own device."""
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / FILE)
+    for name, value in values.items():
+        value.copy_(saved[name])

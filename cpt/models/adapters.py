@@ -121,6 +121,15 @@ def merged_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"{module.removesuffix('.base_layer')}.{kind}", value
 
 
+def plain_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of every weight of the model without adapters, these added to its weights; nothing is changed."""
+    if hasattr(model, "peft_config"):
+        yield from merged_parameters(model)
+    else:
+        for name, parameter in model.named_parameters():
+            yield name, parameter.detach()
+
+
 def merged(model: Any) -> PreTrainedModel:
     """The plain model, its adapters added to its weights in place; a model without adapters as it is."""
     return model.merge_and_unload() if hasattr(model, "peft_config") else model

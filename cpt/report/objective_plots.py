@@ -53,13 +53,17 @@ def _objectives(arm: ArmRun) -> list[str]:
 
 
 def _series(arm: ArmRun, key: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the first seed; a stage that lacks the objective leaves a gap."""
+    """Steps and values of the first seed, where there is a value: rollouts that serve several steps have one.
+
+    A stage that lacks the objective leaves a gap.
+    """
     xs: list[int] = []
     ys: list[float] = []
     for before, stage in arm.in_sequence(arm.seeds[0]):
-        for row in stage.metrics:
-            xs.append(before + int(row["step"]))
-            ys.append(float(row[key]) if row.get(key) is not None else float("nan"))
+        known = [(before + int(row["step"]), float(row[key])) for row in stage.metrics if row.get(key) is not None]
+        for x, y in known or [(before, float("nan"))]:
+            xs.append(x)
+            ys.append(y)
     return xs, ys
 
 

@@ -34,12 +34,13 @@ class Advantages(_Trainer):
         self.vllm_generation.with_greedy = baseline == "greedy"
         self._rewards_N: torch.Tensor | None = None
         self._greedy_N: torch.Tensor | None = None
+        self._one_P: torch.Tensor | None = None
 
     def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Rewards of the rows of all processes; those of the greedy completions are kept beside them."""
         rewards: torch.Tensor = super()._calculate_rewards(inputs, *args, **kwargs)
         assert rewards.shape[1] == 1, "a stage has one reward function"
-        self._rewards_N = rewards[:, 0]
+        self._rewards_N, self._one_P = rewards[:, 0], None
         self._greedy_N = self._reward_greedy(inputs) if self.baseline == "greedy" else None
         return rewards
 
@@ -52,12 +53,13 @@ class Advantages(_Trainer):
         start = self.accelerator.process_index * len(inputs)
         output["advantages"] = (found := self._advantages())[start : start + len(inputs)]
         # TRL asks whether a group has one reward. A group of one always has; under `scale_rewards: batch` it asks for
-        # the whole batch; and it does not know what was added.
+        # the whole batch; and it knows neither what was added nor components that have advantages of their own.
         if self._greedy_N is not None:
             self._metrics["train"]["frac_reward_zero_std"][-1] = (found == 0).float().mean().item()
-        elif added is not None or self.scale_rewards == "batch":
+        elif added is not None or self.scale_rewards == "batch" or self._one_P is not None:
             assert self._rewards_N is not None
-            wasted = one_reward(self._rewards_N.view(-1, self.num_generations))
+            rewards_PG = self._rewards_N.view(-1, self.num_generations)
+            wasted = one_reward(rewards_PG) if self._one_P is None else self._one_P
             self._metrics["train"]["frac_reward_zero_std"][-1] = wasted.float().mean().item()
         return output
 
@@ -92,11 +94,13 @@ class Advantages(_Trainer):
         """
         assert self.baseline != "greedy", "recipes refuse it"
         total = torch.zeros(len(parts), device=self.accelerator.device)
+        self._one_P = torch.ones(len(parts) // self.num_generations, dtype=torch.bool)  # until a component differs
         for name in sorted({name for _, found in parts for name in found}):
             values = torch.tensor([found.get(name, math.nan) for _, found in parts]).view(-1, self.num_generations)
             weights = torch.tensor([weight(f"{task}/{name}") if name in found else 0.0 for task, found in parts])
             own = advantages(self.baseline, values, scale=self.scale_rewards).reshape(-1)
             total += (weights * own).to(total.device)
+            self._one_P &= one_reward(values)
         return total
 
     def _advantages(self) -> torch.Tensor:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.files import read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
-from cpt.models.adapters import merged_parameters
-from cpt.rollout.encode import encode_prompts
+from cpt.models.adapters import plain_parameters
 from cpt.rollout.engine import request_seed
-from cpt.tasks import get_task
-from cpt.train.data import checked_prompt
-from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+from cpt.train.requests import training_requests
+from cpt.train.truth import strictly_right
+from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:
-    import torch
-
     from cpt.plan import StagePlan
     from cpt.rollout.pool import RolloutPool
 
@@ -93,48 +90,23 @@ class OwnAnswers:
     def _sample(self, epoch: int, samples: Sequence[Sample]) -> list[list[Completion]]:
         assert self.stage.max_completion_length is not None
         version = f"{self.stage.key}:own-{epoch}:{uuid.uuid4().hex[:8]}"
+        policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
         with self.trainer.phases.measure("push"):
-            self.pool.push(weights(self.trainer), version)
+            self.pool.push(plain_parameters(policy), version)
         with self.trainer.phases.measure("rollout"):
             params = SamplingParams(self.stage.max_completion_length, self.setting.temperature, self.setting.rollouts)
-            return self.pool.generate(self._requests(epoch, samples), params, version=version)
-
-    def _requests(self, epoch: int, samples: Sequence[Sample]) -> list[GenerationRequest]:
-        """A sample's k-th completion draws from the k-th stream of its request (`cpt.rollout.engine`)."""
-        unseen = [sample for sample in samples if sample.id not in self._prompt_ids]
-        chats = [checked_prompt(get_task(sample.task), sample, self.stage.prompt) for sample in unseen]
-        encoded = encode_prompts(self.trainer.processing_class, chats, [sample.images for sample in unseen])
-        self._prompt_ids |= {sample.id: ids for sample, ids in zip(unseen, encoded, strict=True)}
-        return [
-            GenerationRequest(
-                self._prompt_ids[sample.id],
-                sample.images,
-                request_seed("own", self.stage.seed, self.stage.index, epoch, sample.id),
-            )
-            for sample in samples
-        ]
+            seeds = [request_seed("own", self.stage.seed, self.stage.index, epoch, sample.id) for sample in samples]
+            processor = self.trainer.processing_class
+            requests = training_requests(samples, seeds, self.stage.prompt, processor, self._prompt_ids)
+            return self.pool.generate(requests, params, version=version)
 
     def _answers(self, epoch: int, sample: Sample, completions: Sequence[Completion]) -> Answers:
-        task = get_task(sample.task)
+        prompt = self.stage.prompt
         candidates = tuple(
-            Candidate(
-                one.text,
-                task.score(sample, one.text, self.stage.prompt).parts["strict"] == 1,
-                one.finish_reason == "stop",
-            )
+            Candidate(one.text, strictly_right(sample, one.text, prompt), one.finish_reason == "stop")
             for one in completions
         )
         return Answers(sample.id, candidates, _choice(self.stage, epoch, sample.id, candidates))
-
-
-def weights(trainer: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of every weight of the trainer's policy, adapters merged."""
-    policy = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(policy, "peft_config"):
-        yield from merged_parameters(policy)
-    else:
-        for name, parameter in policy.named_parameters():
-            yield name, parameter.detach()
 
 
 def write_answers(path: Path, found: Sequence[Answers]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods.replay import buffer, mixture
+from cpt.methods.replay import mixture, replayed
 from cpt.tasks import get_task
 from cpt.types import PromptStyle, Sample, TargetStyle, Task
 
@@ -67,20 +67,11 @@ def training_samples(task: str, samples: int, stage: StagePlan) -> list[Sample]:
     return get_task(task).samples("train", samples, stage.seed)
 
 
-def replayed_numbers(stage: StagePlan) -> list[Sequence[int]]:
-    """Numbers of the samples of each replay source of the stage: of finished tasks those that the buffer has kept."""
-    replay = stage.replay
-    if replay is None or stage.schedule == "joint":
-        return []
-    finished = [source.samples for source in stage.sources if source.finished]
-    kept = iter(buffer(finished, replay.budget, replay.selection, f"{stage.seed}/buffer"))
-    return [next(kept) if source.finished else range(source.samples) for source in stage.sources]
-
-
 def replayed_samples(stage: StagePlan) -> list[list[Sample]]:
-    """The samples of each of the stage's replay sources."""
+    """The samples of each source of a stage with replay."""
+    assert stage.replay is not None
     found = []
-    for source, numbers in zip(stage.sources, replayed_numbers(stage), strict=False):  # a joint stage replays nothing
+    for source, numbers in zip(stage.sources, replayed(stage.replay, stage.sources, stage.seed), strict=True):
         samples = training_samples(source.task, source.samples, stage)
         found.append([samples[number] for number in numbers])
     return found

@@ -51,7 +51,7 @@ def measure_drift(stage: StagePlan, policy: Path, out: Path, pool: RolloutPool) 
 
     from cpt.models.load import load_policy, load_processor
 
-    gc.collect()  # a trainer is a ring of references, and holds more memory than the models
+    gc.collect()  # the finished trainer is full of cycles, and holds more memory than the two models need
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trust = stage.model.trust_remote_code

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.methods.filter_file import FilterFile, read_filter, write_filter
 from cpt.methods.filtering import PromptRollouts, emptied, select
-from cpt.rollout.encode import encode_prompts
 from cpt.rollout.engine import request_seed
-from cpt.tasks import get_task
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
-from cpt.train.data import checked_prompt
+from cpt.train.requests import training_requests
 from cpt.train.reward import reward_function
-from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+from cpt.train.truth import strictly_right
+from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:
     from cpt.folder import StageDir
@@ -36,7 +35,7 @@ def filtered(
     pool: RolloutPool | None,
     processor: Any,
 ) -> list[Sample]:
-    """The samples that the stage trains on, in their order; all of them without a filter.
+    """The samples that a stage with a filter trains on, in their order.
 
     What was seen of every prompt is in `out.filter`. A file with this stage's key there is read, and nothing sampled.
 
@@ -47,8 +46,8 @@ def filtered(
     Raises:
         ValueError: the filter keeps no sample of a task, or there is no pool to sample with.
     """
-    if stage.filter is None:
-        return list(samples)
+    rule = stage.filter
+    assert rule is not None
     found = read_filter(out.filter) if out.filter.exists() else None
     ids = [sample.id for sample in samples]
     if found is None or found.key != stage.key or [prompt.sample_id for prompt in found.prompts] != ids:
@@ -56,14 +55,14 @@ def filtered(
             raise ValueError(f"{stage.label}: the filter needs a rollout pool")
         version = pool.push_folder(start_folder, f"{stage.parent_key}:final")  # as the stage before was evaluated
         prompts = roll_out(stage, samples, pool=pool, version=version, processor=processor)
-        kept = select(stage.filter, prompts, f"{stage.seed}/{stage.index}")
-        found = FilterFile(stage.key, stage.filter, prompts, kept)
+        kept = select(rule, prompts, f"{stage.seed}/{stage.index}")
+        found = FilterFile(stage.key, rule, prompts, kept)
         write_filter(out.filter, found)
     left = {prompt.task for prompt, kept in zip(found.prompts, found.kept, strict=True) if kept}
     for task in dict.fromkeys(prompt.task for prompt in found.prompts):  # a joint stage has several
         if task not in left:
             own = [prompt for prompt in found.prompts if prompt.task == task]
-            raise ValueError(f"{stage.label}: {emptied(stage.filter, own, task)}")
+            raise ValueError(f"{stage.label}: {emptied(rule, own, task)}")
     return [sample for sample, kept in zip(samples, found.kept, strict=True) if kept]
 
 
@@ -77,7 +76,8 @@ def roll_out(
     """
     rule = stage.filter
     assert rule is not None
-    requests = filter_requests(stage, samples, processor)
+    seeds = [filter_seed(stage, sample.id) for sample in samples]
+    requests = training_requests(samples, seeds, stage.prompt, processor)
     limit = completion_limit(stage)
     params = SamplingParams(limit, rule.temperature, rule.rollouts)
     groups = pool.generate(requests, params, version=version)
@@ -94,16 +94,6 @@ def roll_out(
     return [
         _scored(stage, sample, group, rewards[i * size : (i + 1) * size])
         for i, (sample, group) in enumerate(zip(samples, groups, strict=True))
-    ]
-
-
-def filter_requests(stage: StagePlan, samples: Sequence[Sample], processor: Any) -> list[GenerationRequest]:
-    """One request per sample, with a stream of its own: `filter_seed`."""
-    chats = [checked_prompt(get_task(sample.task), sample, stage.prompt) for sample in samples]
-    ids = encode_prompts(processor, chats, [sample.images for sample in samples])
-    return [
-        GenerationRequest(prompt, sample.images, filter_seed(stage, sample.id))
-        for prompt, sample in zip(ids, samples, strict=True)
     ]
 
 
@@ -126,6 +116,5 @@ def completion_limit(stage: StagePlan) -> int:
 def _scored(
     stage: StagePlan, sample: Sample, group: Sequence[Completion], rewards: Sequence[float | None]
 ) -> PromptRollouts:
-    task = get_task(sample.task)
-    right = [task.score(sample, one.text, stage.prompt).parts["strict"] == 1 for one in group]
+    right = [strictly_right(sample, one.text, stage.prompt) for one in group]
     return PromptRollouts(sample.id, sample.task, tuple(one.text for one in group), tuple(rewards), tuple(right))

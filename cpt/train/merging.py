@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods import merge
-from cpt.models.adapters import merged_parameters
+from cpt.models.adapters import plain_parameters
 from cpt.models.load import load_policy
 from cpt.train.settings import weights_dtype
 
@@ -29,7 +29,7 @@ class Merging:
     def __init__(self, plan: StagePlan, start: Path, trained: Any, others: Sequence[Path] = ()) -> None:
         self.plan, self.others = plan, others
         self.start = self._weights(start)
-        self.trained = merge.distance(_plain_parameters(trained), self.start)
+        self.trained = merge.distance(plain_parameters(trained), self.start)
 
     def apply(self, policy: Any) -> None:
         """Merge the weights of a plain model in place. A moving average (`ema`) has been put there by its plug-in."""
@@ -39,7 +39,7 @@ class Merging:
     def record(self, policy: Any) -> dict[str, Any]:
         """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
         assert self.plan.merge is not None
-        left = merge.distance(_plain_parameters(policy), self.start)
+        left = merge.distance(plain_parameters(policy), self.start)
         return {"type": self.plan.merge.type, "distance_trained": self.trained, "distance_merged": left}
 
     def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -65,8 +65,3 @@ class Merging:
             folder, dtype=weights_dtype(self.plan), trust_remote_code=self.plan.model.trust_remote_code
         )
         return dict(model.named_parameters())
-
-
-def _plain_parameters(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters of the model without adapters, these added to its weights; nothing is changed."""
-    yield from merged_parameters(model) if hasattr(model, "peft_config") else model.named_parameters()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Objectives:
             self.names = [f"{name}/{part}" for name in paid for part in components(stage, name)] + supervised
         else:
             self.names = supervised = sources
+        self.supervised = frozenset(supervised)
         self._moving: Reweighting | None = None
         if isinstance(stage.replay, RecapReplay):
             self._moving = Reweighting(stage.replay, self.names, supervised, stage.steps)
@@ -87,28 +89,32 @@ class Objectives:
     def observe(self, values: Mapping[str, float], step: int, *, supervised: bool) -> dict[str, float]:
         """Tell of a step's values, by objective, and get what to log of it.
 
+        That is of the objectives of these values' kind alone, with the weights that have just acted: where rollouts
+        and a side loss are weighed together, each moves all weights before the other one uses them.
+
         Args:
             values: mean reward of a component, or token cross-entropy in nats.
             step: optimizer steps done.
             supervised: the values are losses.
         """
-        used = {name: self.weight(name) for name in self.names}
+        own = [name for name in self.names if (name in self.supervised) is supervised]
         rows = {f"{name}/value": value for name, value in values.items()}
-        rows |= {f"{name}/weight": weight for name, weight in used.items()}
+        rows |= {f"{name}/weight": self.weight(name) for name in own}
         if self._moving is not None:
             self._moving.observe(values, step, supervised_step=supervised)
-            for name, signals in self._moving.signals.items():
+            for name in own:
+                signals = self._moving.signals[name]
                 rows |= {f"{name}/convergence": signals.convergence, f"{name}/instability": signals.instability}
         return {PREFIX + name: value for name, value in rows.items()}
 
+    def log(self, trainer: Any, values: Mapping[str, float], step: int, *, supervised: bool) -> None:
+        """`observe`, among the trainer's metrics of this step."""
+        for key, value in self.observe(values, step, supervised=supervised).items():
+            trainer._metrics["train"][key].append(value)
+
     def weigh_side_loss(self, plugin: SideLoss, trainer: Any) -> None:
         """Let a supervised side loss be an objective per source: weighed, observed, logged by its trainer."""
-
-        def observe(values: Mapping[str, float], step: int) -> None:
-            for key, value in self.observe(values, step, supervised=True).items():
-                trainer._metrics["train"][key].append(value)
-
-        plugin.weight, plugin.observe = self.weight, observe
+        plugin.weight, plugin.observe = self.weight, partial(self.log, trainer, supervised=True)
 
     def restore(self, metrics: Iterable[Mapping[str, Any]]) -> None:
         """Come by the weights of a stage that goes on, from the steps that it has logged."""
@@ -117,7 +123,7 @@ class Objectives:
                 values = {
                     name: row[key]
                     for name in self.names
-                    if (key := f"{PREFIX}{name}/value") in row and ("/" not in name) is supervised
+                    if (key := f"{PREFIX}{name}/value") in row and (name in self.supervised) is supervised
                 }
                 if values:
                     self.observe(values, row["step"] - 1 if not supervised else row["step"], supervised=supervised)
@@ -206,6 +212,5 @@ class WeighedSources(_Trainer):
             sums = self.accelerator.reduce(self._sums, reduction="sum").tolist()
             values = {name: nll / n for name, nll, n in zip(self.objectives.names, *sums, strict=True) if n}
             self._sums = None
-            for key, value in self.objectives.observe(values, self.state.global_step + 1, supervised=True).items():
-                self._metrics["train"][key].append(value)
+            self.objectives.log(self, values, self.state.global_step + 1, supervised=True)
         return loss

@@ -92,9 +92,7 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
             found = super()._advantages()
         else:
             found = self._weighed_advantages(self._parts, self.objectives.weight)
-        told = self.objectives.observe(means(self._parts), self.state.global_step, supervised=False)
-        for key, value in told.items():
-            self._metrics["train"][key].append(value)
+        self.objectives.log(self, means(self._parts), self.state.global_step, supervised=False)
         return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

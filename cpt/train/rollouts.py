@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cpt.files import append_jsonl, read_json, read_jsonl
 from cpt.methods.targets import Candidate
-from cpt.tasks import get_task
+from cpt.train.truth import strictly_right
 from cpt.types import Completion, PromptStyle, Sample
 
 if TYPE_CHECKING:
@@ -31,14 +31,13 @@ class RolloutLog:
             rewards: null in the file where there was none (NaN).
         """
         for sample, one, reward in zip(samples, completions, rewards, strict=True):
-            score = get_task(sample.task).score(sample, one.text, self.prompt)
             row = {
                 "step": step,
                 "sample_id": sample.id,
                 "completion": one.text,
                 "finish_reason": one.finish_reason,
                 "reward": reward,
-                "right": score.parts["strict"] == 1,
+                "right": strictly_right(sample, one.text, self.prompt),
             }
             append_jsonl(self.path, row)
 

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from cpt.methods.memory import Row
+from cpt.methods.replay import replayed
 from cpt.methods.side_loss import SideLoss
-from cpt.train.data import presentation_order, replayed_numbers
+from cpt.train.data import presentation_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ def side_loss(stage: StagePlan) -> SideLoss | None:
     replay = stage.replay
     if replay is None or replay.loss != "supervised":
         return None
-    numbers = zip(stage.sources, replayed_numbers(stage), strict=True)
+    numbers = zip(stage.sources, replayed(replay, stage.sources, stage.seed), strict=True)
     sources: list[Sequence[Row]] = [[(source.task, number) for number in found] for source, found in numbers if found]
     if not sources:
         return None

@@ -78,7 +78,6 @@ def train_stage(
             drop_checkpoints(where)
             gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
     done.append(_train(last, own, start, out, out.metrics, pool, on_step))
-    gc.collect()  # the memory of optimizer and gradients is for the two models to compare
     seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
     seconds |= _measure_drift(stage, out, pool)
     notes = tuple(note for result in done for note in result.notes)
@@ -86,11 +85,13 @@ def train_stage(
 
 
 def _own_samples(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> list[Sample]:
-    """What the stage's filter leaves of its own samples."""
+    """The stage's own samples, or what its filter leaves of them."""
     from cpt.models.load import load_processor
     from cpt.train.data import own_samples
     from cpt.train.filter import filtered
 
+    if stage.filter is None:
+        return own_samples(stage)
     processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
     return filtered(stage, own_samples(stage), start_folder=start, out=out, pool=pool, processor=processor)
 

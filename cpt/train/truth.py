@@ -8,6 +8,11 @@ from cpt.tasks import get_task
 from cpt.types import PromptStyle, Sample
 
 
+def strictly_right(sample: Sample, text: str, prompt: PromptStyle) -> bool:
+    """Strict scoring's verdict on one completion, whatever it was paid."""
+    return get_task(sample.task).score(sample, text, prompt).parts["strict"] == 1
+
+
 def truth(
     samples: Sequence[Sample],
     texts: Sequence[str],

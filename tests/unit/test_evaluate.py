@@ -97,6 +97,7 @@ def test_each_request_has_its_own_repeatable_stream() -> None:
     first, again, later = ([request.seed for request in call[0]] for call in pool.calls)
     assert first == again
     assert len({*first, *later}) == 4
+    assert later == [1375985452, 1493821364]  # those of every run so far
 
 
 def test_zero_samples_are_refused() -> None:

@@ -14,7 +14,8 @@ from toy_stage import stage_of
 from toys import Lookup, batch
 from toys import plugin as plugin_of
 
-from cpt.methods.kl import KL, KLPlugin, estimate, exact
+from cpt.methods.divergence import token_kl
+from cpt.methods.kl import KL, KLPlugin, estimate
 from cpt.methods.plugin import Batch, Plugin
 from cpt.methods.running import Means
 from cpt.methods.snapshot import Snapshot
@@ -64,7 +65,7 @@ def test_estimators_by_hand(estimator: Any, by_hand: list[float]):
 
 def test_exact_by_hand():
     shifted = P.log() + 7.0  # logits are not log-probabilities
-    found = exact(torch.stack([shifted, Q.log()]), torch.stack([Q.log(), Q.log()]))
+    found = token_kl(torch.stack([shifted, Q.log()]), torch.stack([Q.log(), Q.log()]))
     assert found.tolist() == pytest.approx([KL_PQ, 0.0], abs=1e-6)
 
 
@@ -95,7 +96,7 @@ def test_the_expected_gradient_in_the_loss(estimator: Any, expected: list[float]
 
 
 def test_the_gradient_of_exact_is_that_of_the_divergence():
-    assert gradient(lambda logps: exact(logps[None], Q.log()[None]).sum()) == pytest.approx(TOWARDS, abs=1e-6)
+    assert gradient(lambda logps: token_kl(logps[None], Q.log()[None]).sum()) == pytest.approx(TOWARDS, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def moved(model: Lookup, plugin: Plugin, logit: float) -> None:
 
 def against(logit: float, other: float) -> float:
     """KL between the two-token distributions of the logits (logit, 0) and (other, 0)."""
-    return float(exact(torch.tensor([[logit, 0.0]]), torch.tensor([[other, 0.0]])))
+    return float(token_kl(torch.tensor([[logit, 0.0]]), torch.tensor([[other, 0.0]])))
 
 
 def test_ema_follows_after_every_step(tmp_path: Path):
@@ -205,9 +206,9 @@ def test_ema_follows_after_every_step(tmp_path: Path):
     assert plugin.term(model, one).item() == pytest.approx(against(4.0, 1.0))  # 0.75 · 0 + 0.25 · 4
     assert plugin.term(model, one).item() == pytest.approx(against(4.0, 1.0))  # the step's next micro-batch
     moved(model, plugin, 8.0)
-    plugin.save(tmp_path / "kept")  # a checkpoint after the step
+    plugin.save(tmp_path)  # a checkpoint after the step
     resumed = kl(Lookup([[0.0, 0.0], [0.0, 0.0]]), {}, reference="ema", decay=0.75)
-    resumed.load(tmp_path / "kept")
+    resumed.load(tmp_path)
     assert isinstance(resumed, KLPlugin) and resumed.average is not None
     assert resumed.average.values["table"][0].tolist() == [2.75, 0.0]  # 0.75 · 1 + 0.25 · 8
     assert plugin.term(model, one).item() == pytest.approx(against(8.0, 2.75))
@@ -292,3 +293,55 @@ def test_rapo_pays_for_what_has_not_become_likelier():
         "distance": pytest.approx(math.log(1.6) / 4, abs=1e-5),
         "reward": pytest.approx((0.5 / 1.6 + 0.5) / 2, abs=1e-5),
     }
+
+
+def test_a_masked_completion_is_paid_nothing():
+    rows = batch([0, 0, 0], [0, 1])
+    masked = Batch(rows.inputs, torch.where(torch.tensor([[True], [False]]), rows.labels, -100))
+    only_first = MASK * torch.tensor([[1], [0]])  # the second was cut off, and mask_truncated_completions is set
+    rapo = begun(plugin_of(type="rapo", coefficient=0.5, sharpness=2.0), policy(), stage_start=reference())
+    assert rapo.reward(masked, LOGPS, only_first).tolist() == pytest.approx([0.5 / 1.6, 0.0], abs=1e-5)
+    paid = kl(policy(), estimator="k1", **{"in": "reward"}).reward(masked, LOGPS, only_first)
+    assert paid.tolist() == pytest.approx([-math.log(1.6), 0.0], abs=1e-5)
+
+
+# ---- a larger coefficient keeps nearer
+
+
+def climbed(plugin: Plugin, rate: float) -> float:
+    """Probability of the one token of two that the task pays, after ascent on the exact gradient of the reward.
+
+    Starts at 1/2, which is also the reference.
+    """
+    logits = torch.zeros(2, requires_grad=True)
+    task, everything = torch.tensor([0.0, 1.0]), batch([0, 0], [0, 1])
+    for _ in range(60):
+        logps = torch.log_softmax(logits, 0)
+        added = plugin.reward(everything, logps.detach()[:, None], torch.ones(2, 1))
+        assert added is not None
+        (slope,) = torch.autograd.grad((logps.exp() * (task + added)).sum(), logits)
+        with torch.no_grad():
+            logits += rate * slope
+    return float(logits.detach().softmax(0)[1])
+
+
+def test_a_larger_kl_coefficient_ends_nearer_to_the_reference():
+    def in_reward(coefficient: float) -> Plugin:
+        return kl(policy(), estimator="k1", coefficient=coefficient, **{"in": "reward"})
+
+    found = [climbed(in_reward(one), rate=1 / one) for one in (0.5, 1.0, 2.0)]
+    # max E[r] − β KL(π ‖ π_ref) is π ∝ π_ref exp(r / β)
+    assert found == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-0.5))], abs=1e-4)
+    distances = [token_kl(torch.tensor([1 - p, p]).log(), Q.log()).item() for p in found]
+    assert distances[0] > distances[1] > distances[2] > 0
+
+
+def test_a_larger_rapo_coefficient_ends_nearer_to_the_start():
+    def rapo(coefficient: float) -> Plugin:
+        setting = plugin_of(type="rapo", coefficient=coefficient, sharpness=2.0)
+        return begun(setting, policy(), stage_start=reference())
+
+    found = [climbed(rapo(one), rate=2 / one) for one in (2.0, 4.0, 8.0)]
+    # At rest both tokens earn the same: 1 + λ exp(−2 d) = λ, where d = log(π / ½) of the paid one.
+    assert found == pytest.approx([0.5 * (1 - 1 / one) ** -0.5 for one in (2, 4, 8)], abs=1e-4)
+    assert found[0] > found[1] > found[2] > 0.5

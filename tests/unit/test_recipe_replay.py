@@ -62,6 +62,17 @@ def test_uniform_gives_every_source_as_many_batches(tmp_path: Path):
     assert third.steps == 3 * 96 / 8
 
 
+@pytest.mark.parametrize("selection", ["balanced", "reservoir"])
+def test_a_source_without_samples_gets_no_turn(tmp_path: Path, selection: str):
+    replay = {"type": "buffer", "sampler": "uniform", "budget": 1, "selection": selection}
+    with pytest.raises(ValueError, match=r"^arm arm, seed 0, stage 3: the buffer of 1 keeps no sample of .*; raise"):
+        stages(tmp_path, GRPO, replay=replay)
+    enough = replay | {"budget": 2, "selection": "balanced"}
+    for asked in (enough, replay | {"sampler": "proportional"}, replay | {"loss": "supervised", "ratio": 0.25}):
+        *_, stage = stages(tmp_path, GRPO, replay=asked)
+        assert stage_data(stage, own_samples(stage)).order
+
+
 def test_only_arms_that_use_them_have_other_keys(tmp_path: Path):
     plain, same = stages(tmp_path, SFT), stages(tmp_path, SFT, schedule="sequential")
     assert [stage.key for stage in plain] == [stage.key for stage in same]

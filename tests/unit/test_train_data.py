@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from cpt.plan import StagePlan
+from cpt.recipe.estimators import RLOO, DrGRPO, ReMax
 from cpt.recipe.methods import GRPO, SFT
 from cpt.tasks import get_task
 from cpt.tasks.base import BuiltinTask
@@ -72,9 +73,12 @@ def test_every_method_walks_through_the_same_samples_in_the_same_order() -> None
     assert by_sft[:10] == by_grpo
 
 
-def test_two_passes_over_completions_need_half_the_prompts() -> None:
-    grpo = GRPO(type="grpo", per_device_train_batch_size=8, num_generations=4, num_iterations=2)
-    assert len(order(plan(grpo, steps=5), 10)) == 3 * 2  # five steps are three batches
+@pytest.mark.parametrize(("kind", "name"), [(GRPO, "grpo"), (DrGRPO, "dr_grpo"), (RLOO, "rloo"), (ReMax, "remax")])
+def test_two_passes_over_completions_need_half_the_prompts(kind: type[GRPO], name: str) -> None:
+    sizes = {"per_device_train_batch_size": 8, "num_generations": 4, "num_iterations": 2}
+    method = kind.model_validate({"type": name} | sizes)
+    assert len(order(plan(method, steps=5), 10)) == 3 * 2  # five steps are three batches
+    assert method.trl_arguments()["num_iterations"] == 2
 
 
 def test_seeds_and_stages_have_orders_of_their_own() -> None:
