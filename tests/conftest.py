@@ -41,8 +41,8 @@ def cuda_device() -> bool:
 
 # Modules that start Ray or whole runs. Each of these tests fills two cores: in parallel they would starve each other.
 ONE_AT_A_TIME = {
-    "test_filter_command", "test_interruptions", "test_reward_study", "test_rewards_ray", "test_rollout_orphans",
-    "test_rollout_pool", "test_train_worker",
+    "test_filter_command", "test_interruptions", "test_reward_study", "test_rewards_ray", "test_rollout_pool",
+    "test_train_worker",
 }  # fmt: skip
 
 

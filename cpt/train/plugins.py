@@ -136,7 +136,7 @@ class StagePlugins:
 
     def _load(self, name: str, policy: Any) -> Any:
         from cpt.models.load import load_policy
-        from cpt.rollout.trl import ban_tokens
+        from cpt.rollout.sampling import ban_tokens
 
         path = {"stage_start": str(self.start), "base": self.plan.model.path}.get(name, name)
         trust = self.plan.model.trust_remote_code

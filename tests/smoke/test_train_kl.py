@@ -141,7 +141,7 @@ def test_what_is_added_to_the_reward(
 ):
     """Dr. GRPO's advantages are rewards less their group's mean: after the first rollouts, by hand."""
     from cpt.models.load import load_policy
-    from cpt.rollout.trl import ban_tokens
+    from cpt.rollout.sampling import ban_tokens
     from cpt.train.objective import rollout_batch
     from cpt.train.policy import StageGRPOTrainer
 

@@ -90,6 +90,8 @@ def test_every_section_is_there_with_its_figures_and_definitions(page: tuple[Pat
     for definition in ("each task right after its own stage", "drop from the best row", "negative = forgetting"):
         assert definition in text
     assert "leads, not results" in text
+    assert "Intransigence" not in text  # nothing here to measure it against
+    assert "filters" not in json.loads((page[0] / "summary.json").read_text())
     assert "Not measured: no stage is trained yet" in text  # drift: these stages have none
     assert "sft · lr 1e-4" in text
     assert len([1 for tag, _ in tags.tags if tag == "img"]) > 0

@@ -102,12 +102,6 @@ def test_the_page_and_the_summary_show_them(run: RunStore):
     assert found[0]["filter"]["control"] == "random_same_size"
 
 
-def test_a_run_without_filters_says_nothing_of_them(tmp_path: Path):
-    make_run(tmp_path, [Arm("grpo", "grpo")])
-    assert 'id="filter"' not in build_report(tmp_path).read_text(encoding="utf-8")
-    assert "filters" not in json.loads((tmp_path / "summary.json").read_text())
-
-
 def test_a_damaged_file_is_named(run: RunStore):
     path = next(run.root.glob("arms/rif/*/01-a/filter.parquet"))
     path.write_bytes(path.read_bytes()[:-8])

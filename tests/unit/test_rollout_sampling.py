@@ -1,4 +1,4 @@
-"""The glue to TRL: which rows are one request, what the policy's distribution excludes, what is refused."""
+"""What trainer and engine agree on: rows that are one request, tokens without probability, what is refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("trl")
 
-from cpt.rollout.trl import ban_tokens, gap_of, group_rows, refuse_truncation  # noqa: E402
+from cpt.rollout.sampling import ban_tokens, gap_of, group_rows, refuse_truncation  # noqa: E402
 from cpt.types import Completion  # noqa: E402
 
 RED, BLUE = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
