@@ -44,8 +44,9 @@ def cluster(address: str | None) -> Iterator[None]:
 
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
-        # Two logical CPUs at least: a trainer and an engine must fit, though they take turns.
-        options |= {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False}
+        # Three logical CPUs at least: a trainer, the next one, which imports already, and an engine must fit, though
+        # they take turns.
+        options |= {"num_cpus": max(3, os.cpu_count() or 3), "include_dashboard": False}
         if not _cuda():
             options["object_store_memory"] = _OBJECT_STORE_BYTES
     _start(address or "local", options)

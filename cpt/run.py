@@ -122,14 +122,16 @@ class Run:
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
         with self.store.phase("train", **labels):
             for attempt in range(MAX_RESTARTS + 1):
+                worker = self._worker()
+                if not self.share.trainer_gpus:  # elsewhere the next process would wait for this one's device
+                    self._prepare_worker(stage)
                 try:
-                    result = run_stage(
-                        self._worker(), stage, start_folder=start, out=where, pool=self.pool, on_step=on_step
-                    )
+                    result = run_stage(worker, stage, start_folder=start, out=where, pool=self.pool, on_step=on_step)
                     break
                 except TrainerDied as error:
                     if attempt == MAX_RESTARTS:
                         raise
+                    self._waiting = None  # what has killed this one may have killed that one, too
                     self.progress.message(f"{error}; going on from its last checkpoint")
         for note in result.notes:
             self.progress.message(f"{stage.label}: {note}")
@@ -192,9 +194,14 @@ class Run:
             self.questions[prompt] = prepare_questions(processor, tasks, samples=samples, prompt=prompt)
         return self.questions[prompt]
 
-    def _prepare_worker(self) -> None:
-        """Let the next stage's process import its ten seconds of libraries while this one is evaluated."""
-        if self._waiting is None and not all(self.store.is_trained(stage) for stage in self.plan.stages):
+    def _prepare_worker(self, trained: StagePlan | None = None) -> None:
+        """Let the next stage's process import its ten seconds of libraries while another one trains or evaluates.
+
+        Args:
+            trained: the stage that is being trained, which needs no other process.
+        """
+        left = (stage for stage in self.plan.stages if stage is not trained)
+        if self._waiting is None and not all(self.store.is_trained(stage) for stage in left):
             self._waiting = self._start_worker()
 
     def _worker(self) -> Any:
