@@ -28,7 +28,7 @@ reward_sets:
   anything: [{type: python, file: anything.py, name: score, label: anything, weight: 1.0}]
 """
 ANYTHING = "def score(completion, *, n_tokens, **_):\n    return 0.9 if n_tokens else 0.0\n"
-PATIENCE = 300  # seconds
+PATIENCE = 900  # seconds; other tests may have the other core
 
 
 def study(folder: Path) -> str:

@@ -70,7 +70,7 @@ def pool(engine: str, model: Path) -> Iterator[RolloutPool]:
         ray.shutdown()
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+def wait_until(condition, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
