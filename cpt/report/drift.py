@@ -138,7 +138,12 @@ def _draw(axes: Axes, summary: Summary, name: str, found: Sequence[Point]) -> No
         axes.plot(*at, marker="o", ms=6.5, mec="white", mew=0.8, color=colours[point.arm.name], zorder=3)
         axes.annotate(str(point.stage), at, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=MUTED)
     if min(point.drift for point in found) > 0:  # an exact 0 has no place on a logarithmic axis
+        from matplotlib.ticker import LogLocator
+
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own is mathtext, which the page's figures don't parse
+        axes.xaxis.set_minor_formatter("")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axhline(0, color=MUTED, lw=0.8)
     axes.set_xlabel("KL(π0 ‖ π) on the new task (nats per completion)")
