@@ -25,14 +25,14 @@ def token_kl(logits_p: torch.Tensor, logits_q: torch.Tensor, banned: Sequence[in
     """
     import torch
 
-    out = torch.zeros(logits_p.shape[-1], dtype=torch.bool, device=logits_p.device)
-    out[list(banned)] = True
-
-    def without(values: torch.Tensor, instead: float) -> torch.Tensor:
-        return values.masked_fill(out, instead) if banned else values  # in a loss, every copy of [..., V] counts
-
-    p, q = (without(logits.float(), -torch.inf).log_softmax(-1) for logits in (logits_p, logits_q))
-    return (p.exp() * without(p - q, 0.0)).sum(-1)
+    p, q = logits_p.float(), logits_q.float()
+    if banned:
+        out = torch.zeros(p.shape[-1], dtype=torch.bool, device=p.device)
+        out[list(banned)] = True
+        # The lowest finite number: its probability is 0, and 0 times a difference of two such numbers is 0, too.
+        p, q = (logits.masked_fill(out, torch.finfo(torch.float32).min) for logits in (p, q))
+    p, q = p.log_softmax(-1), q.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)
 
 
 def completion_kl(

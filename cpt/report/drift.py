@@ -12,7 +12,7 @@ from cpt.evaluate.matrix import BY_NAME
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.report.load import ArmRun
-from cpt.report.style import MUTED, arm_colours, arms_below, new_figure, plotting, to_svg
+from cpt.report.style import MUTED, arm_colours, arms_below, label_ticks, new_figure, plotting, to_svg
 from cpt.report.summary import ArmSummary, Summary
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ def _draw(axes: Axes, summary: Summary, name: str, found: Sequence[Point]) -> No
 
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own is mathtext, which the page's figures don't parse
-        axes.xaxis.set_minor_formatter("")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        label_ticks(axes.xaxis, lambda value: f"{value:g}")
     axes.axhline(0, color=MUTED, lw=0.8)
     axes.set_xlabel("KL(π0 ‖ π) on the new task (nats per completion)")
     axes.set_ylabel(f"{name} (points)")

@@ -43,14 +43,15 @@ class _Taken:
 
 
 def label_points(axes: Axes, points: Sequence[Point], texts: Sequence[str], colours: Sequence[str]) -> None:
-    """Write a text beside each point of a panel, if possible on none of its lines. The last thing done with a figure.
+    """Write a text beside each point of a panel, if possible on none of its lines.
+
+    The last thing done with a figure, after its `draw_without_rendering`, which settles where everything lies.
 
     Args:
         points: in data coordinates.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # settles the layout
     scale = 72 / figure.dpi
 
     def scaled(found: Any) -> list[Point]:

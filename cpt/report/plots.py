@@ -12,7 +12,17 @@ from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
 from cpt.report.labels import label_points
 from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
-from cpt.report.style import INK, MUTED, arm_colours, arms_below, family_colours, new_figure, plotting, to_svg
+from cpt.report.style import (
+    INK,
+    MUTED,
+    arm_colours,
+    arms_below,
+    family_colours,
+    label_ticks,
+    new_figure,
+    plotting,
+    to_svg,
+)
 from cpt.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -44,6 +54,7 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
             axes.set_ylim(at_least(axes.get_ylim(), 10.0))
         if handles := _family_legend(summary.run):
             figure.legend(handles=handles, loc="outside upper left", ncols=6)
+        figure.draw_without_rendering()  # settles the layout, which the labels go by
         for axes, (name, _, _) in zip(figure.axes, panels, strict=True):
             shown = [(a.arm, _at(h, name)) for a, h in drawn if _both(h, name)]
             texts, colours = [arm.point for arm, _ in shown], [families[arm.family] for arm, _ in shown]
@@ -225,7 +236,7 @@ def logprob_gap(run: RunData) -> str:
                           textcoords="offset points", ha="right", fontsize=8.5, color="#b3261e")  # fmt: skip
         axes.locator_params(axis="x", integer=True)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+        label_ticks(axes.yaxis, lambda value: f"{value:.0e}".replace("e-0", "e-"))
         axes.set_xlabel("step, stages one after another")
         axes.set_ylabel("|engine − trainer| (nats)")
         arms_below(figure, run, arms)

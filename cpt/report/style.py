@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cpt.report.load import ArmRun, RunData
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDTH = 10.4  # inches; the page scales figures to its own width
@@ -130,6 +131,17 @@ def to_svg(figure: Figure, name: str) -> str:
     # The page scales it; the view box keeps the proportions.
     opening, _, rest = text.partition(">")
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
+
+
+def label_ticks(axis: Axis, text: Callable[[float], str]) -> None:
+    """Text of a logarithmic axis's major ticks, and none of its minor ones.
+
+    matplotlib's own is mathtext for both, which would stand there as it is written: labels are not parsed here.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    axis.set_major_formatter(lambda value, _: text(value))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 5) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 UNLOADED = "none"
 """Version of an engine that nothing has been pushed to since it started."""
 
+BAN = -100.0
+"""A banned token's bias: the lowest that vLLM takes; e^-100 is 0 beside any float32 probability."""
 
 MAX_TEMPERATURE = 2.0
 """vLLM's limit, and so everybody's."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cpt.rollout.engine import (
+    BAN,
     UNLOADED,
     EngineSettings,
     StaleWeights,
@@ -23,7 +24,6 @@ from cpt.types import Completion, GenerationRequest, SamplingParams
 if TYPE_CHECKING:
     from cpt.rollout.sync import Packed
 
-_BAN = -100.0  # the lowest bias vLLM takes; e^-100 is 0 beside any float32 probability
 _CPU_KV_CACHE_BYTES = 1 << 30
 _CPU_PREFILL_TOKENS = 8192  # in one forward pass
 
@@ -130,7 +130,7 @@ class VLLMEngine:
             max_tokens=params.max_tokens,
             seed=request.seed,
             logprobs=0,  # of the sampled token alone
-            logit_bias=dict.fromkeys(self.vocabulary.banned, _BAN),
+            logit_bias=dict.fromkeys(self.vocabulary.banned, BAN),
             stop_token_ids=list(self.vocabulary.stop),
             detokenize=False,
         )

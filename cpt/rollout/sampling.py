@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cpt.rollout.engine import banned_tokens, logprob_gap
+from cpt.rollout.engine import BAN, banned_tokens, logprob_gap
 from cpt.types import Completion
-
-_BAN = -100.0
 
 
 def group_rows(prompts: Sequence[Sequence[int]], images: Sequence[Any] | None, most: int) -> list[tuple[int, int]]:
@@ -44,7 +42,7 @@ def ban_tokens(model: Any) -> None:
     if not banned or getattr(head, "bias", None) is not None:
         return
     bias = head.weight.new_zeros(head.weight.shape[0], requires_grad=False)
-    bias[list(banned)] = _BAN
+    bias[list(banned)] = BAN
     del head._parameters["bias"]
     head.register_buffer("bias", bias, persistent=False)
     assert isinstance(head.bias, torch.Tensor)

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
+from cpt.plan import StagePlan, make_plan
 from cpt.recipe import Recipe, load_recipe
 
 RECIPE = """\
@@ -43,3 +45,9 @@ def load_arm(folder: Path, arm: str, *overrides: str) -> Recipe:
     file = folder / "demo.yaml"
     file.write_text(RECIPE.replace("MODEL", str(folder / "model")) + indent(arm, "    "))
     return load_recipe(file, overrides)
+
+
+def second_stage(folder: Path, method: Mapping[str, Any], replay: Mapping[str, Any]) -> StagePlan:
+    """Stage 2, of which-row after count-colour."""
+    arm = json.dumps({"method": method, "replay": replay})  # JSON is YAML
+    return make_plan(load_arm(folder, arm)).stages[1]

@@ -62,6 +62,7 @@ def test_the_sweeps_labels_can_be_read_side_by_side():
     axes = figure.add_subplot()
     axes.plot(*zip(*SWEEP, strict=True), marker="o")
     texts = [*("3e-5", "1e-4", "3e-4", "1e-3")] * 3
+    figure.draw_without_rendering()
     label_points(axes, SWEEP, texts, ["black"] * 12)
     figure.draw_without_rendering()
     assert [text.get_text() for text in axes.texts] == texts

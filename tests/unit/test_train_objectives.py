@@ -6,35 +6,20 @@ import math
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from folders import model_folder
+from folders import second_stage
 
 from cpt.methods.side_loss import SideLoss
-from cpt.plan import StagePlan, make_plan
-from cpt.recipe import Recipe
 from cpt.train.objectives import Objectives
 
 GRPO = {"type": "grpo", "max_steps": 10, "per_device_train_batch_size": 64, "num_generations": 8}
 ACCURACY, FORMAT, OLD = "which-row/accuracy", "which-row/format", "count-colour"
 
 
-def second_stage(folder: Path, replay: dict[str, Any], method: dict[str, Any] = GRPO) -> StagePlan:
-    """Stage 2 of count-colour and which-row."""
-    content = {
-        "version": 1,
-        "name": "test",
-        "model": {"name_or_path": str(model_folder(folder / "model"))},
-        "tasks": ["count-colour", "which-row"],
-        "arms": {"arm": {"method": method, "replay": replay}},
-    }
-    return make_plan(Recipe.model_validate(content)).stages[1]
-
-
 def test_of_two_in_one_step_each_logs_the_weights_that_acted_on_it(tmp_path: Path):
     setting = {"type": "recap", "loss": "supervised", "ratio": 0.25}
-    stage = second_stage(tmp_path, setting)
+    stage = second_stage(tmp_path, GRPO, setting)
     objectives = Objectives(stage)
     assert objectives.names == [ACCURACY, FORMAT, OLD]
     logged: dict[str, list[float]] = defaultdict(list)

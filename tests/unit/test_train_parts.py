@@ -9,15 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from folders import model_folder
+from folders import second_stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from cpt.methods.kl import KL  # noqa: E402
 from cpt.methods.rapo import RaPO  # noqa: E402
-from cpt.plan import make_plan  # noqa: E402
-from cpt.recipe import Recipe  # noqa: E402
+from cpt.plan import StagePlan  # noqa: E402
 from cpt.train.objectives import Objectives  # noqa: E402
 from rewards.score import Score  # noqa: E402
 
@@ -67,25 +66,17 @@ def test_the_graph_of_the_scoring_pass_is_kept_for_one_backward_pass_alone(
     assert toy._one_pass is once
 
 
-def stage(folder: Path, weigh: str) -> Any:
-    """The second stage of count-colour and which-row, under RECAP."""
-    recap = {"type": "recap", "weigh": weigh, "window": 1, "temperature": 0.5}
+def recap(folder: Path, weigh: str) -> StagePlan:
+    """A second stage under RECAP."""
     method = {"type": "grpo", "max_steps": 6, "per_device_train_batch_size": 8, "num_generations": 4}
-    content = {
-        "version": 1,
-        "name": "test",
-        "model": {"name_or_path": str(model_folder(folder / "model"))},
-        "tasks": ["count-colour", "which-row"],
-        "arms": {"arm": {"method": method, "replay": recap}},
-    }
-    return make_plan(Recipe.model_validate(content)).stages[1]
+    return second_stage(folder, method, {"type": "recap", "weigh": weigh, "window": 1, "temperature": 0.5})
 
 
 @pytest.mark.parametrize("weigh", ["rewards", "advantages"])
 def test_recaps_weights_do_not_know_how_a_batch_is_cut(
     tables: Any, weigh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    plan = stage(tmp_path, weigh)
+    plan = recap(tmp_path, weigh)
     said = tables.Toy._generate_and_score_completions
 
     def later(self: Any, inputs: Any) -> Any:
@@ -136,7 +127,7 @@ def test_a_group_is_wasted_if_no_component_tells_its_completions_apart(tables: A
             return [self.objectives.pay(one.task, score).value for score, one in pairs]
 
     def share(weigh: str) -> float:
-        toy = Even(1, "group_mean", "group", Objectives(stage(tmp_path / weigh, weigh)))
+        toy = Even(1, "group_mean", "group", Objectives(recap(tmp_path / weigh, weigh)))
         toy._generate_and_score_completions([{"sample": SimpleNamespace(id=task, task=task)} for task in tables.TASKS])
         (found,) = toy._metrics["train"]["frac_reward_zero_std"]
         return found
