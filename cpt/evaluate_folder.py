@@ -18,7 +18,7 @@ def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, sample
     Raises:
         ValueError: the model can't be loaded, a task has fewer samples, or `out` can't be written.
     """
-    from cpt.cluster import Share, cluster
+    from cpt.cluster import cluster, share_of
     from cpt.evaluate.evaluate import evaluate_policy
     from cpt.files import write_records
     from cpt.models.load import load_processor
@@ -32,10 +32,7 @@ def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, sample
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     with cluster(None):
-        from cpt.cluster import share_of
-
-        share: Share = share_of(Rollout(), Resources())
-        pool = start_pool(model, Rollout(), share)
+        pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()))
         version = pool.push_folder(model.path, "eval")
         records = evaluate_policy(
             pool,

@@ -112,10 +112,11 @@ def read_records(path: Path) -> list[Record]:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not a whole parquet file, perhaps truncated; {advice}") from error
-    missing = [name for name in _schema().names if name not in table.column_names]
+    known = [name for name in _schema().names if name in table.column_names]
+    missing = [name for name in _schema().names if name not in (*known, "question_id")]  # which came later
     if missing:
         raise ValueError(f"{path}: columns missing: {', '.join(missing)}; written by another version of cpt")
-    return [Record(**row) for row in table.select(_schema().names).to_pylist()]
+    return [Record(**row) for row in table.select(known).to_pylist()]
 
 
 def _schema() -> Any:
@@ -136,6 +137,7 @@ def _schema() -> Any:
             pa.field("strict", pa.int8(), nullable=False),
             pa.field("tolerant", pa.int8(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
+            pa.field("question_id", pa.string(), nullable=False),
         ]
     )
 

@@ -68,6 +68,8 @@ class Record:
     """One evaluated sample: a row of records.parquet, the only input of every matrix and metric.
 
     `stage` is 0 for the base model and k after the k-th stage; `prompt` is the whole text the model was shown.
+    `question_id` is a digest of that text and the pictures: samples that share it are one question, asked twice. Empty
+    in files of before it was there.
     """
 
     arm: str
@@ -83,6 +85,7 @@ class Record:
     strict: int
     tolerant: int
     n_tokens: int
+    question_id: str = ""
 
     def row(self) -> dict[str, Any]:
         """The record as one parquet row."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cpt.rollout.engine import request_seed
 from cpt.types import Completion, GenerationRequest, PromptStyle, Record, Sample, SamplingParams, Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Generator(Protocol):
@@ -28,12 +32,14 @@ class Questions:
         items: task and sample of each of N prompts, task by task.
         texts: N prompts as the model is shown them, one placeholder per image.
         prompt_ids: N lists of token ids, images expanded.
+        ids: N digests of text and pictures (`Record.question_id`).
     """
 
     prompt: PromptStyle
     items: list[tuple[Task, Sample]]
     texts: list[str]
     prompt_ids: list[list[int]]
+    ids: list[str]
 
 
 def prepare_questions(
@@ -57,8 +63,18 @@ def prepare_questions(
             raise ValueError(f"evaluation of {task.name}: {n} samples; at least 1 is needed")
         items += [(task, sample) for sample in task.samples("test", n)]
     chats = [task.messages(sample, prompt) for task, sample in items]
-    ids = encode_prompts(processor, chats, [sample.images for _, sample in items])
-    return Questions(prompt, items, render_prompts(processor, chats), ids)
+    pictures = [sample.images for _, sample in items]
+    texts = render_prompts(processor, chats)
+    ids = [_digest(text, images) for text, images in zip(texts, pictures, strict=True)]
+    return Questions(prompt, items, texts, encode_prompts(processor, chats, pictures), ids)
+
+
+def _digest(text: str, images: Sequence[Image]) -> str:
+    """Of all that the model is shown."""
+    found = hashlib.blake2b(text.encode(), digest_size=12)
+    for image in images:
+        found.update(f"/{image.mode}/{image.size}/".encode() + image.tobytes())
+    return found.hexdigest()
 
 
 def ask(
@@ -87,7 +103,8 @@ def ask(
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature)
     answers = pool.generate(requests, params, version=version)
     records = []
-    for (task, sample), text, answer in zip(questions.items, questions.texts, answers, strict=True):
+    shown = zip(questions.items, questions.texts, questions.ids, answers, strict=True)
+    for (task, sample), text, question_id, answer in shown:
         completion = answer[0]
         score = task.score(sample, completion.text, questions.prompt)
         records.append(
@@ -105,6 +122,7 @@ def ask(
                 strict=int(score.parts["strict"]),
                 tolerant=int(score.parts["tolerant"]),
                 n_tokens=len(completion.token_ids),
+                question_id=question_id,
             )
         )
     return records

@@ -88,7 +88,7 @@ def accuracy_matrix(
     for column, (task, outcome) in enumerate(zip(shown, outcomes, strict=True)):
         if outcome.shape[-1]:
             per_seed[:, :, column] = outcome.mean(axis=-1)
-            replicates[:, :, :, column] = boot.means(outcome, task)
+            replicates[:, :, :, column] = boot.means(outcome, task, scores.questions[task])
     return Matrix(shown, tuple(o.shape[-1] for o in outcomes), scores.seeds, scoring, per_seed, replicates, boot)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cpt.evaluate.stats import Floats
 from cpt.types import Record
@@ -23,6 +24,7 @@ class Scores:
         general: tasks that are evaluated and never trained.
         seeds: G seeds.
         sample_ids: n ids per task, sorted.
+        questions: per task (n,) which of its m questions each sample asks, 0 to m - 1; m < n where some are copies.
         strict, tolerant: per task (G, T + 1, n) of 0 and 1; row 0 is the base model; NaN where nothing was evaluated.
     """
 
@@ -30,6 +32,7 @@ class Scores:
     general: tuple[str, ...]
     seeds: tuple[int, ...]
     sample_ids: dict[str, tuple[str, ...]]
+    questions: dict[str, NDArray[np.int64]]
     strict: dict[str, Floats]
     tolerant: dict[str, Floats]
 
@@ -73,12 +76,24 @@ def collect(
         if record.sample_id in cell:
             raise ValueError(f"{record.sample_id}: evaluated twice after stage {record.stage}, seed {record.seed}")
         cell[record.sample_id] = record
-    sample_ids, strict, tolerant = {}, {}, {}
+    sample_ids, questions, strict, tolerant = {}, {}, {}, {}
     for task in columns:
         own = {key[1:]: cell for key, cell in cells.items() if key[0] == task}
         sample_ids[task] = _common_ids(task, own)
+        questions[task] = question_numbers(sample_ids[task], own.values())
         strict[task], tolerant[task] = _arrays(own, sample_ids[task], seed_list, len(tasks) + 1)
-    return Scores(tuple(tasks), tuple(general), seed_list, sample_ids, strict, tolerant)
+    return Scores(tuple(tasks), tuple(general), seed_list, sample_ids, questions, strict, tolerant)
+
+
+def question_numbers(ids: Sequence[str], found: Iterable[Mapping[str, Record]]) -> NDArray[np.int64]:
+    """(n,) the question that each of n samples asks, counted from 0 in the samples' order.
+
+    Args:
+        found: evaluations, each by sample id. A sample of which none knows the question is a question of its own.
+    """
+    asked = {name: record.question_id for cell in found for name, record in cell.items() if record.question_id}
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(asked.get(name, name), len(numbers)) for name in ids], dtype=np.int64)
 
 
 def _common_ids(task: str, cells: dict[tuple[int, int], dict[str, Record]]) -> tuple[str, ...]:

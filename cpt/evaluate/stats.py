@@ -1,10 +1,11 @@
 """Bootstrap intervals over test samples and seeds. Pure numpy.
 
 The test samples of a task are resampled jointly for every stage and every arm, so a difference between two evaluations
-of the same samples keeps its pairing. With several seeds, seeds (whole training runs) and samples are resampled
-independently of each other and each pair counts the product of its two counts: the pigeonhole bootstrap for crossed
-factors (Owen 2007, doi 10.1214/07-AOAS122). With two or three seeds such an interval is a rough guide to the spread
-over seeds; with one seed it says nothing about it. An interval around 0 % or 100 % has no width: no resample differs.
+of the same samples keeps its pairing. Samples that ask one and the same question are drawn together. With several
+seeds, seeds (whole training runs) and samples are resampled independently of each other and each pair counts the
+product of its two counts: the pigeonhole bootstrap for crossed factors (Owen 2007, doi 10.1214/07-AOAS122). With two or
+three seeds such an interval is a rough guide to the spread over seeds; with one seed it says nothing about it. An
+interval around 0 % or 100 % has no width: no resample differs.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ class Bootstrap:
         if self.resamples < 1 or not 0 < self.level < 1:
             raise ValueError(f"bootstrap needs at least one resample and a level between 0 and 1, not {self}")
 
-    def means(self, values: Floats, factor: str) -> Floats:
+    def means(self, values: Floats, factor: str, questions: NDArray[np.int64] | None = None) -> Floats:
         """Replicates of a mean over samples.
 
         Args:
             values: (…, n) outcomes; NaN makes the mean of its row NaN.
             factor: what is resampled, the task's name. The same name and n give the same resamples.
+            questions: (n,) which of m questions each sample asks; None: n different ones. Questions are resampled, each
+                with all of its samples: a copy is no further evidence.
 
         Returns:
             (B, …) means of the resampled values.
@@ -53,11 +56,14 @@ class Bootstrap:
         *lead, n = values.shape
         if n == 0:
             return np.full((self.resamples, *lead), np.nan)
-        counts = _counts(self.resamples, n, self.seed, factor).astype(np.float32)
+        m = n if questions is None else int(questions.max()) + 1
+        counts = _counts(self.resamples, m, self.seed, factor).astype(np.float32)
+        if questions is not None:
+            counts = counts[:, questions]
         # Sums of 0s and 1s are exact in float32 up to 2**24 samples.
         sums = counts @ values.reshape(-1, n).T.astype(np.float32)
-        means: Floats = sums.astype(np.float64).reshape(self.resamples, *lead) / n
-        return means
+        means: Floats = sums.astype(np.float64) / counts.sum(axis=1, keepdims=True)
+        return means.reshape(self.resamples, *lead)
 
     def seed_weights(self, seeds: int) -> Floats:
         """(B, G) share of each of G seeds in each replicate; rows sum to 1. One seed always counts fully."""

@@ -85,7 +85,7 @@ def _transitions(
         missing = missing or gone
         by_task[task] = {}
         for name, outcome in _outcomes(scores, scoring, task, row, end).items():
-            own = (_mean(outcome), bootstrap.means(outcome, task))
+            own = (_mean(outcome), bootstrap.means(outcome, task, scores.questions[task]))
             shares[name].append(own)
             by_task[task][name] = over_seeds(f"{name}[{task}]", *own, formulas[name], bootstrap, reason=gone)
     means = {}

@@ -96,6 +96,7 @@ def _view(summary: Summary) -> dict[str, Any]:
         "filtered": filtered,
         "cards": sample_cards(summary),
         "samples_per_task": sorted({len(ids) for arm in run.arms for ids in arm.scores.sample_ids.values() if ids}),
+        "copies": _copies(run),
         "seconds": _total_seconds(run),
     }
 
@@ -149,6 +150,16 @@ def _heat_cell(matrix: Matrix, stage: int, column: int, *, own: bool = False) ->
     metric = matrix.cell(stage, column)
     background, ink = heat(metric.value)
     return {"metric": metric, "background": background, "ink": ink, "own": own}
+
+
+def _copies(run: RunData) -> dict[str, tuple[int, int]]:
+    """Tasks whose test samples ask some question more than once: (questions, samples)."""
+    found = {}
+    for arm in run.arms:
+        for task, questions in arm.scores.questions.items():
+            if len(questions) and (different := int(questions.max()) + 1) < len(questions):
+                found[task] = (different, len(questions))
+    return found
 
 
 def _total_seconds(run: RunData) -> float | None:

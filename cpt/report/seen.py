@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cpt.evaluate.scores import question_numbers
 from cpt.evaluate.stats import Bootstrap, Floats, Metric, format_number, over_seeds, undefined
 from cpt.types import Record
 from rewards.score import Score
@@ -135,7 +137,9 @@ def seen_in_stage(
     if not good:
         return _nothing(task, "the reward could not judge any sample", len(common))
     arrays = _arrays(records, judged, kept, rows, good)
-    changes = {name: _change(name, values, task, bootstrap) for name, values in arrays.items()}
+    found = ({name: records[seed, row, name] for name in good} for seed in kept for row in rows)
+    questions = question_numbers(good, found)
+    changes = {name: _change(name, values, task, questions, bootstrap) for name, values in arrays.items()}
     return Seen(task, len(good), len(common) - len(good), changes)
 
 
@@ -171,11 +175,11 @@ def _arrays(
     return found | {"gap": found["reward"] - found["strict"]}
 
 
-def _change(name: str, values: Floats, task: str, bootstrap: Bootstrap) -> Change:
+def _change(name: str, values: Floats, task: str, questions: NDArray[np.int64], bootstrap: Bootstrap) -> Change:
     before, after = values
     means = {"before": before, "after": after, "change": after - before}
     metrics = [
-        over_seeds(f"{name} {part}", of.mean(axis=-1), bootstrap.means(of, task), _DEFINED[name], bootstrap)
+        over_seeds(f"{name} {part}", of.mean(axis=-1), bootstrap.means(of, task, questions), _DEFINED[name], bootstrap)
         for part, of in means.items()
     ]
     return Change(*metrics)

@@ -100,6 +100,24 @@ def test_each_request_has_its_own_repeatable_stream() -> None:
     assert later == [1375985452, 1493821364]  # those of every run so far
 
 
+def test_a_question_is_its_text_and_its_pictures() -> None:
+    class Twice(EchoTask):
+        def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
+            pictures = {name: (Image.new("RGB", (4, 4), name),) for name in ("red", "blue")}
+            asked = [("say 1", "red"), ("say 1", "red"), ("say 1", "blue"), ("say 2", "red")]
+            return [Sample(f"t/{i}", "t", text, pictures[name], ("1",)) for i, (text, name) in enumerate(asked)]
+
+    questions = prepare_questions(WordProcessor(), [Twice("t")], samples=4, prompt="direct")
+    first, copy, *others = (
+        record.question_id for record in ask(Pool(), "v", questions, max_tokens=4, arm="a", seed=0, stage=0)
+    )
+    assert first == copy
+    assert len({first, *others}) == 3
+    assert [record.question_id for record in ask(Pool(), "v", questions, max_tokens=4, arm="b", seed=1, stage=2)] == [
+        first, copy, *others,
+    ]  # fmt: skip
+
+
 def test_zero_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="evaluation of one: 0 samples"):
         prepare_questions(WordProcessor(), [EchoTask("one")], samples=0, prompt="direct")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import records
@@ -36,6 +38,26 @@ def test_an_interval_does_not_depend_on_what_else_is_computed() -> None:
     first = accuracy_matrix(alone, ["a"]).cell(0, 0)
     second = accuracy_matrix(more, ["b", "a"]).cell(0, 1)
     assert (first.low, first.high) == (second.low, second.high)
+
+
+def asking(rows, questions):
+    """The same records, sample i asking the i-th question."""
+    return [replace(row, question_id=questions[int(row.sample_id.rsplit("/", 1)[1])]) for row in rows]
+
+
+def test_copies_of_a_question_are_no_further_evidence() -> None:
+    once = asking(records({(0, "a"): "11010"}), "abcde")
+    twice = asking(records({(0, "a"): "1111001100"}), "aabbccddee")
+    first, second = (accuracy_matrix(rows, ["a"]).cell(0, 0) for rows in (once, twice))
+    assert (second.value, second.low, second.high) == (first.value, first.low, first.high)
+
+
+def test_a_resample_draws_questions_with_all_of_their_samples() -> None:
+    # Two questions, one with three samples, all right, one with a single sample, wrong: three outcomes are possible.
+    rows = asking(records({(0, "a"): "1110"}), "xxxy")
+    replicates = accuracy_matrix(rows, ["a"]).cell(0, 0).replicates
+    assert set(replicates.tolist()) == {0.0, 0.75, 1.0}
+    assert np.isin(replicates, [0.75]).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_unanimous_samples_leave_no_width() -> None:

@@ -66,6 +66,7 @@ RECORD = Record(
     strict=1,
     tolerant=1,
     n_tokens=4,
+    question_id="0f",
 )
 
 
@@ -103,6 +104,15 @@ def test_truncated_records_are_a_clear_error(tmp_path: Path, keep: int) -> None:
     path.write_bytes(whole[:keep])
     with pytest.raises(ValueError, match=r"records\.parquet: not a whole parquet file"):
         read_records(path)
+
+
+def test_records_from_before_questions_had_ids_are_read(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "records.parquet"
+    write_records(path, [RECORD])
+    pq.write_table(pq.read_table(path).drop_columns("question_id"), path)
+    assert read_records(path) == [replace(RECORD, question_id="")]
 
 
 def test_records_of_another_layout_are_refused(tmp_path: Path) -> None:
