@@ -203,7 +203,9 @@ def test_a_prompt_that_the_engine_would_read_otherwise_is_refused(pool, model, r
     assert pool.generate(requests, SAMPLED, version="base")  # and the engine is none the worse for it
 
 
-def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, model, requests):
+def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, model, requests, engine):
+    if engine == "vllm":
+        pytest.skip("the same code for both kinds of engine; test_interruptions kills vLLM's in a run")
     pool.push_folder(model, "base")
     params = SamplingParams(max_tokens=64, temperature=1.0, n=16)
     many = requests * 4
@@ -220,7 +222,7 @@ def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, m
 
 def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, engine):
     if engine == "vllm":
-        pytest.skip("the same code for both kinds of engine, and vLLM takes a quarter of a minute to come back")
+        pytest.skip("the same code for both kinds of engine; test_interruptions kills vLLM's in a run")
     pool.push_folder(model, "base")
     expected = pool.generate(requests, SAMPLED, version="base")
     (info,) = pool.info()
