@@ -67,10 +67,16 @@ class Run:
     plan: RunPlan
     store: RunStore
     progress: Progress
-    pool: RolloutPool
     share: Share
+    pool: RolloutPool = field(init=False)
     questions: dict[PromptStyle, Questions] = field(default_factory=dict)
     _waiting: Any = None  # a training process that is importing already
+
+    def start_engines(self) -> None:
+        """The rollout pool. Engines and the first training process import their libraries side by side."""
+        if not self.share.trainer_gpus:
+            self._prepare_worker()
+        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.share)
 
     def everything(self) -> None:
         """Row 0 of every matrix, then arm by arm."""
@@ -223,12 +229,12 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
     with ExitStack() as stack:
         with store.phase("ray"):
             stack.enter_context(cluster(address))
-        share = share_of(plan.recipe.rollout, plan.recipe.resources)
+        run = Run(plan, store, progress, share_of(plan.recipe.rollout, plan.recipe.resources))
         with store.phase("engines"):
-            pool = start_pool(plan.model, plan.recipe.rollout, share)
-        stack.callback(pool.close)
-        store.update_manifest(rollout_engine=pool.engine)
-        yield Run(plan, store, progress, pool, share)
+            run.start_engines()
+        stack.callback(run.pool.close)
+        store.update_manifest(rollout_engine=run.pool.engine)
+        yield run
 
 
 def start_pool(model: ModelPlan, rollout: Rollout, share: Share) -> RolloutPool:
