@@ -1,0 +1,273 @@
+"""The pages in docs/: their recipes load, `cpt plan` prints what they show, and their worked examples run.
+
+docs/rewards.md has tests of its own in test_rewards_docs, the regulariser of docs/adding_a_method.md in
+test_methods_regularisers. A page marks what is run: `file: NAME` is written, `into: PATH` is added to that source file,
+`output` is a command and what it prints, `test: NAME` is a test.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import test_advantages
+import test_tasks
+import yaml
+from PIL import Image
+
+import cpt.tasks
+from cpt.cli import main
+from cpt.recipe import expand_arms, load_recipe
+from cpt.tasks import get_task, shapes
+from cpt.train.data import checked_prompt
+from cpt.types import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+MARKED = re.compile(r"<!-- (file|into|output|test)(?:: (\S+))? -->\n```\w*\n(.*?)```", re.DOTALL)
+YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+TASK, METHOD = "docs/adding_a_task.md", "docs/adding_a_method.md"
+ELSEWHERE = "type: confidence"  # the regulariser of the guide, which no recipe knows
+BASE = "version: 1\nname: page\nmodel: builtin/tiny-qwen2_5-vl\ntasks: [count-colour, choice]\n"
+ARMS = "arms:\n  grpo: {method: {type: grpo, max_steps: 1}}\n"
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def marked(page: str, kind: str) -> dict[str, str]:
+    """The page's blocks of one kind, by the name in the mark; outputs by their command."""
+    blocks = [(name, block) for found, name, block in MARKED.findall(text_of(page)) if found == kind]
+    if kind != "output":
+        return dict(blocks)
+    return {block.partition("\n")[0].removeprefix("$ "): block.partition("\n")[2] for _, block in blocks}
+
+
+def write_files(page: str) -> None:
+    """The page's files, into the working folder."""
+    for name, text in marked(page, "file").items():
+        Path(name).write_text(text, encoding="utf-8")
+
+
+def lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def planned(capfd: pytest.CaptureFixture[str], command: str) -> list[str]:
+    """What the command prints, in this process."""
+    with pytest.raises(SystemExit) as caught:
+        main(shlex.split(command)[1:])
+    out, err = capfd.readouterr()
+    assert caught.value.code in (0, None), err
+    return lines(out)
+
+
+def source_file(path: Path, text: str) -> ModuleType:
+    """A module from its text."""
+    path.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def count_shape() -> Any:
+    """The guide's task, as if it stood in its file."""
+    (code,) = marked(TASK, "into").values()
+    scope = dict(vars(shapes))
+    exec(compile(code, "count_shape.py", "exec"), scope)
+    return scope["CountShape"]()
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> Task:
+    """The guide's task, entered."""
+    found = count_shape()
+    known = {**cpt.tasks._registry(), found.name: found}
+    monkeypatch.setattr(cpt.tasks, "_registry", lambda: known)
+    return found
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_recipe_and_every_part_of_one_loads(page: str, task: Task, tmp_path: Path):
+    shutil.copytree(ROOT / "recipes" / "rewards", tmp_path / "rewards")
+    for block in YAML.findall(text_of(page)):
+        if ELSEWHERE in block or "reinforce_batch" in block:
+            continue
+        keys = set(yaml.safe_load(block))
+        whole = block if "version" in keys else BASE + block + ("" if "arms" in keys else ARMS)
+        file = tmp_path / "page.yaml"
+        file.write_text(whole, encoding="utf-8")
+        assert expand_arms(load_recipe(file)), block
+
+
+@pytest.mark.parametrize("page", ["docs/replay.md", "docs/real_models.md"])
+def test_plans_are_those_that_the_page_shows(page: str, tmp_path: Path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write_files(page)
+    shown = marked(page, "output")
+    assert shown
+    for command, output in shown.items():
+        assert planned(capfd, command) == lines(output), command
+
+
+# ---- docs/adding_a_task.md
+
+
+def test_the_task_passes_what_every_task_has_to(task: Task):
+    test_tasks.test_the_same_arguments_give_the_same_samples(task)
+    test_tasks.test_no_scene_is_in_two_splits(task)
+    test_tasks.test_a_target_in_the_asked_format_scores_fully(task)
+    test_tasks.test_a_bare_answer_is_wrong_strictly_and_right_tolerantly(task)
+    test_tasks.test_the_habit_is_a_wrong_answer_often_enough(task)
+    test_tasks.test_the_prompt_shows_the_question_and_nothing_of_the_answer_key(task)
+    test_tasks.test_questions_come_in_several_phrasings(task)
+    for sample in task.samples("train", 20):
+        assert checked_prompt(task, sample, "think")
+
+
+def test_the_task_passes_its_own_test(task: Task):
+    scope: dict[str, Any] = {"get_task": get_task}
+    exec(compile(marked(TASK, "test")["count-shape"], "test_count_shape.py", "exec"), scope)
+    scope["test_count_shape_counts_what_the_solution_lists"]()
+
+
+def test_the_built_in_model_knows_every_word_of_the_task(task: Task):
+    words = json.loads((ROOT / "cpt/models/tiny/tokenizer.json").read_text())["model"]["vocab"]
+    assert "larger" in words and "smaller" not in words
+    for sample in task.samples("base", 200):
+        assert set(f"{sample.question} {sample.reasoning} {sample.gold[0]}".split()) <= set(words)
+
+
+def test_the_task_s_plan_is_the_one_shown(task: Task, tmp_path: Path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write_files(TASK)
+    ((command, output),) = marked(TASK, "output").items()
+    assert planned(capfd, command) == lines(output)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The guide's task about a folder, over 40 pictures with two questions each."""
+    module = source_file(tmp_path / "photos.py", marked(TASK, "file")["photos.py"])
+    rows = [json.loads(line) for line in marked(TASK, "file")["questions.jsonl"].splitlines()]
+    written = []
+    for number in range(40):
+        name = f"{number:04}.png"
+        Image.new("RGBA", (60, 40), (number, 0, 0, 255)).save(tmp_path / name)
+        written += [{**row, "image": name} for row in rows]
+    (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in written))
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    return module.Photos()
+
+
+def test_pictures_of_ones_own_are_a_task(photos: Any):
+    assert isinstance(photos, Task)
+    assert [s.id for s in photos.samples("test", 3)] == [s.id for s in photos.samples("test", 5)][:3]
+    pictures = {}
+    for split in ("train", "test"):
+        samples = photos.samples(split, 12 if split == "train" else 4)
+        pictures[split] = {sample.images[0].tobytes() for sample in samples}
+        for sample in samples:
+            assert sample.images[0].mode == "RGB"
+            for prompt in ("direct", "think"):
+                assert checked_prompt(photos, sample, prompt)
+                target = photos.target(sample, "policy", prompt)
+                assert photos.score(sample, target, prompt).parts == {"strict": 1, "tolerant": 1, "format": 1}
+                assert photos.reward(sample, target, prompt).value == pytest.approx(1)
+            bare = photos.score(sample, sample.gold[0], "direct")
+            assert (bare.value, bare.parts["tolerant"], bare.parts["format"]) == (0, 1, 0)
+            assert photos.reward(sample, "<answer> no idea </answer>", "direct").value == pytest.approx(0.1)
+    assert not pictures["train"] & pictures["test"]
+    with pytest.raises(ValueError, match="task photos: 1000 samples of split train are asked for, and there are"):
+        photos.samples("train", 1000)
+    with pytest.raises(ValueError, match="split base are asked for, and there are 0"):
+        photos.samples("base", 1)
+
+
+def test_every_question_about_the_pictures_is_in_one_split(photos: Any):
+    there = {}
+    for split in ("train", "test"):
+        for count in range(80, 0, -1):
+            try:
+                there[split] = {sample.id.rsplit("/", 1)[1] for sample in photos.samples(split, count)}
+                break
+            except ValueError:
+                continue
+    assert len(there["train"]) + len(there["test"]) == 80
+    assert not there["train"] & there["test"]
+
+
+# ---- docs/adding_a_method.md
+
+
+def edited(name: str) -> str:
+    """A source file with the guide's edits."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for place, changed in {
+        "cpt/methods/advantages.py": [
+            ('"greedy"]\n', '"greedy", "batch_mean"]\n'),
+            (
+                '    if baseline == "others_mean":',
+                '    if baseline == "batch_mean":\n        return against_batch_mean(rewards_PG)\n'
+                '    if baseline == "others_mean":',
+            ),
+        ],
+        "cpt/recipe/registry.py": [
+            ("Reinforce, ReMax", "Reinforce, ReinforceBatch, ReMax"),
+            ("AnyMethod = ", "AnyMethod = ReinforceBatch | "),
+        ],
+    }.items():
+        for old, new in changed if place == name else ():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+    return text + "\n\n" + marked(METHOD, "into").get(name, "")
+
+
+def test_the_guide_shows_the_edits_that_are_made_here():
+    page = text_of(METHOD)
+    assert 'Baseline = Literal["group_mean", "others_mean", "greedy", "batch_mean"]' in page
+    assert '    if baseline == "batch_mean":\n        return against_batch_mean(rewards_PG)\n' in page
+    assert "Reinforce, ReinforceBatch, ReMax" in page
+    assert "AnyMethod = ReinforceBatch | " in page
+
+
+def test_the_guides_advantage_passes_its_test(tmp_path: Path):
+    module = source_file(tmp_path / "advantages.py", edited("cpt/methods/advantages.py"))
+    scope = {**vars(test_advantages), **vars(module)}
+    exec(compile(marked(METHOD, "test")["advantages"], "test_batch_mean.py", "exec"), scope)
+    scope["test_the_mean_of_the_batch"]()
+
+
+def test_the_guides_method_is_planned_as_shown(tmp_path: Path, monkeypatch):
+    """In a copy of the package that has the guide's edits and nothing else."""
+    shutil.copytree(ROOT / "cpt", tmp_path / "cpt", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("cpt/methods/advantages.py", "cpt/recipe/estimators.py", "cpt/recipe/registry.py"):
+        (tmp_path / name).write_text(edited(name), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    write_files(METHOD)
+    ((command, output),) = marked(METHOD, "output").items()
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    ran = [sys.executable, "-m", "cpt.cli", *shlex.split(command)[1:]]
+    done = subprocess.run(ran, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stdout) == lines(output)
+    refused = [*ran, "arms.batch-mean.method.scale_rewards=group"]
+    done = subprocess.run(refused, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert "scale_rewards: is always none with this type of method, not 'group'" in done.stderr
