@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from cpt.words import counted
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
@@ -127,7 +129,7 @@ class Board:
 
     def summary(self) -> str:
         """`4 of 18 stages, 2:10 so far`."""
-        return f"{len(self.finished)} of {self.stages} stages, {duration(self.clock() - self.began)} so far"
+        return f"{len(self.finished)} of {counted(self.stages, 'stage')}, {duration(self.clock() - self.began)} so far"
 
 
 class PlainProgress:
@@ -141,8 +143,9 @@ class PlainProgress:
     def start(self, plan: RunPlan) -> None:
         """See `Progress`."""
         self._board.start(plan)
-        arms = len({arm for arm, _ in plan.arms})
-        self.message(f"{plan.recipe.name}: {arms} arms, {len(plan.recipe.seeds)} seeds, {len(plan.stages)} stages")
+        arms = {arm for arm, _ in plan.arms}
+        numbers = ((len(arms), "arm"), (len(plan.recipe.seeds), "seed"), (len(plan.stages), "stage"))
+        self.message(f"{plan.recipe.name}: {', '.join(counted(number, noun) for number, noun in numbers)}")
 
     def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
         """See `Progress`."""
