@@ -31,10 +31,14 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
     summary = run if isinstance(run, Summary) else summarise(load_run(run))
     out = console or RichConsole()
     measured = any(item.drift.headline.value is not None for item in summary.arms)
-    table = _table(summary, out.width, with_drift=measured)
-    needed = out.measure(table, options=out.options.update(width=10 * out.width)).maximum
-    shown = measured and needed <= out.width
-    out.print(table if shown else _table(summary, out.width))
+    # What goes first where the terminal is narrow: drift, then the intervals.
+    layouts = [(intervals, drift) for intervals in (True, False) for drift in (True, False) if measured or not drift]
+    roomy = out.options.update(width=10 * out.width)
+    for intervals, shown in layouts:
+        table = _table(summary, intervals=intervals, drift=shown)
+        if out.measure(table, options=roomy).maximum <= out.width:
+            break
+    out.print(table)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
     definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
     # Arms and tasks are data: no markup, no colouring of numbers.
@@ -42,25 +46,23 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
         out.print(line, style="dim", markup=False, highlight=False)
 
 
-def _table(summary: Summary, width: int, *, with_drift: bool = False) -> Table:
+def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    level = round(summary.bootstrap.level * 100)
+    level = f"{round(summary.bootstrap.level * 100)} %"
+    where = f"with {level} intervals" if intervals else f"{level} intervals are in report.html"
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{summary.run.name}: percent and points, {level} % interval",
+        title=Text(f"{summary.run.name}: percent and points; {where}", style="bold"),
         title_justify="left",
-        title_style="bold",
         pad_edge=False,
     )
-    # Intervals are the first to go where the terminal is narrow.
-    wide = width >= 100
     table.add_column("arm", no_wrap=True)
     for title in COLUMNS.values():
         table.add_column(title, justify="right", no_wrap=True)
-    if with_drift:
+    if drift:
         table.add_column(DRIFT, justify="right", no_wrap=True)
     for number, item in enumerate(summary.arms):
         previous = summary.arms[number - 1].arm.family if number else item.arm.family
@@ -69,8 +71,8 @@ def _table(summary: Summary, width: int, *, with_drift: bool = False) -> Table:
         for scoring in item.numbers:
             strict = scoring == "strict"
             found = item.headline(scoring)
-            cells = [_cell(found[name], signed=name == "retention", wide=wide) for name in COLUMNS]
-            if with_drift:
+            cells = [_cell(found[name], signed=name == "retention", intervals=intervals) for name in COLUMNS]
+            if drift:
                 moved = item.drift.headline.value
                 cells.append("" if not strict else "n/a" if moved is None else nats(moved))
             label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
@@ -78,14 +80,15 @@ def _table(summary: Summary, width: int, *, with_drift: bool = False) -> Table:
     return table
 
 
-def _cell(metric: Metric, *, signed: bool, wide: bool) -> str:
+def _cell(metric: Metric, *, signed: bool, intervals: bool) -> str:
     if metric.value is None or metric.low is None or metric.high is None:
         return "n/a"
     value = format_number(100 * metric.value, signed=signed)
-    if not wide:
+    if not intervals:
         return value
-    low, high = (format_number(100 * end, signed=signed, digits=0) for end in (metric.low, metric.high))
-    return f"{value} {f'({low}, {high})':>10}"
+    # With the digits of the value: rounded more, an interval may seem to leave its value out.
+    low, high = (format_number(100 * end, signed=signed) for end in (metric.low, metric.high))
+    return f"{value} {f'({low}, {high})':>14}"
 
 
 def _plain(formula: str) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, records
 
 from cpt.files import read_records, write_records
+from cpt.report.build import render
 from cpt.report.gates import stage_gates, task_gates
 from cpt.report.load import load_run
 from cpt.report.samples import sample_cards
@@ -164,8 +165,7 @@ def test_the_terminal_shows_the_headline_numbers(tmp_path: Path) -> None:
     print_summary(tmp_path, Console(file=out, width=110))
     lines = out.getvalue().splitlines()
     sft = next(line for line in lines if line.strip().startswith("sft"))
-    assert re.findall(r"[+−]?\d+\.\d", sft) == ["80.0", "50.0", "60.0", "−60.0"]
-    assert "(" in sft
+    assert re.findall(r"([+−]?\d+\.\d) +\(", sft) == ["80.0", "50.0", "60.0", "−60.0"]
     assert any("drop from the best row" in line for line in lines)
     assert any("leads, not results" in line for line in lines)
     assert max(map(len, lines)) <= 110
@@ -177,3 +177,32 @@ def test_a_narrow_terminal_gets_the_numbers_alone(tmp_path: Path) -> None:
     print_summary(summarise(load_run(tmp_path)), Console(file=out, width=70))
     sft = next(line for line in out.getvalue().splitlines() if line.strip().startswith("sft"))
     assert sft.split()[1:] == ["n/a"] * 4
+
+
+def test_the_title_promises_the_intervals_that_are_shown(tmp_path: Path) -> None:
+    hand_made(tmp_path, {"sft": {**BASE, **FORGETFUL}, "grpo": KEEPING}, ["a", "b"], ["x"])
+    summary = summarise(load_run(tmp_path))
+    seen = set()
+    for width in range(60, 140, 4):
+        out = StringIO()
+        print_summary(summary, Console(file=out, width=width))
+        title, *rest = out.getvalue().splitlines()
+        sft = next(line for line in rest if line.strip().startswith("sft"))
+        promised = title.rstrip() == "synthetic: percent and points; with 95 % intervals"
+        assert promised or "95 % intervals are in report.html" in title
+        assert sft.count("(") == (4 if promised else 0)
+        assert max(map(len, rest)) <= width
+        seen.add(promised)
+    assert seen == {True, False}
+
+
+def test_an_interval_has_the_digits_of_its_value(tmp_path: Path) -> None:
+    """Rounded to whole points, −0.2 would stand beside an interval from 0 to 0."""
+    bits = "1" * 500
+    rest = {(i, task): bits for i in (1, 2) for task in "abx"}
+    rest[2, "x"] = "0" + bits[1:]
+    hand_made(tmp_path, {"sft": {**{(0, task): bits for task in "abx"}, **rest}}, ["a", "b"], ["x"])
+    out = StringIO()
+    print_summary(tmp_path, Console(file=out, width=120))
+    assert re.search(r"−0\.2 +\(−0\.\d, 0\.0\)", out.getvalue())
+    assert re.search(r">−0\.2</span> <span class=\"range\">−0\.\d to 0\.0<", render(summarise(load_run(tmp_path))))
