@@ -13,13 +13,13 @@ from cpt.report import plots
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.filtering import FilteredStage, filtered_stages, pass_rates
 from cpt.report.gates import caveats, stage_gates, task_gates
-from cpt.report.load import RunData, load_run
+from cpt.report.load import load_run
 from cpt.report.objective_plots import objective_weights
 from cpt.report.pages import environment
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
 from cpt.report.summary import DEFINED, LEARNED, MATCHED, SCORINGS, TITLES, Summary, summarise
-from cpt.report.timing import time_bars
+from cpt.report.timing import running_seconds, time_bars
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
@@ -96,7 +96,8 @@ def _view(summary: Summary) -> dict[str, Any]:
         "filtered": filtered,
         "cards": sample_cards(summary),
         "samples_per_task": sorted({len(ids) for arm in run.arms for ids in arm.scores.sample_ids.values() if ids}),
-        "seconds": _total_seconds(run),
+        "seconds": running_seconds(run),
+        "finished": all(arm.finished for arm in run.arms),
     }
 
 
@@ -149,11 +150,3 @@ def _heat_cell(matrix: Matrix, stage: int, column: int, *, own: bool = False) ->
     metric = matrix.cell(stage, column)
     background, ink = heat(metric.value)
     return {"metric": metric, "background": background, "ink": ink, "own": own}
-
-
-def _total_seconds(run: RunData) -> float | None:
-    """From the first phase to the end of the last one, over all attempts."""
-    if not run.events:
-        return None
-    begin = min(event["start"] for event in run.events)
-    return float(max(event["start"] + event["seconds"] for event in run.events) - begin)
