@@ -20,6 +20,7 @@ from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
 from cpt.report.summary import DEFINED, LEARNED, MATCHED, SCORINGS, TITLES, Summary, summarise
 from cpt.report.timing import running_seconds, time_bars
+from cpt.report.verdict import unlearned, verdicts
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
@@ -85,6 +86,8 @@ def _view(summary: Summary) -> dict[str, Any]:
         "lower": LOWER_IS_BETTER,
         "matched_points": MATCHED * 100,
         "caveats": caveats(run),
+        "verdicts": verdicts(summary),
+        "pairs": [(pair, unlearned(pair, gates)) for pair in summary.pairs],
         "flags": sum(bool(gate.flags) for gate in gates) + sum(bool(gate.flag) for gate in bases),
         "stage_gates": gates,
         "task_gates": bases,

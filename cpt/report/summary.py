@@ -231,13 +231,13 @@ def _pairs(arms: tuple[ArmSummary, ...], scoring: Scoring, bootstrap: Bootstrap)
             a, b = max(matched, key=lambda pair: pair[0][0] + pair[1][0])
         else:
             a, b = min(candidates, key=lambda pair: abs(pair[0][0] - pair[1][0]))
-        learned_both = _learned(a[1], scoring) and _learned(b[1], scoring)
+        learned_both = has_learned(a[1], scoring) and has_learned(b[1], scoring)
         pairs.append(Pair(scoring, a[1], b[1], bool(matched), learned_both, _gaps(a[1], b[1], scoring, bootstrap)))
     return pairs
 
 
-def _learned(summary: ArmSummary, scoring: Scoring) -> bool:
-    """False also where the base model's evaluation is missing."""
+def has_learned(summary: ArmSummary, scoring: Scoring) -> bool:
+    """Whether an arm gained `LEARNED` in the mean over the tasks. False also where the base's evaluation is missing."""
     numbers = summary.numbers[scoring]
     reached = numbers.metrics["MFT"].value
     return reached is not None and bool(reached - numbers.trained.values[0].mean() >= LEARNED - 1e-9)

@@ -11,6 +11,7 @@ from cpt.report.drift import nats
 from cpt.report.gates import caveats
 from cpt.report.load import load_run
 from cpt.report.summary import DEFINED, Summary, summarise
+from cpt.report.verdict import verdicts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +40,8 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
         if out.measure(table, options=roomy).maximum <= out.width:
             break
     out.print(table)
+    for line in verdicts(summary):
+        out.print(line, markup=False, highlight=False)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
     definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
     # Arms and tasks are data: no markup, no colouring of numbers.

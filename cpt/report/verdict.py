@@ -1,0 +1,105 @@
+"""What a run shows in a sentence for each two arms: is the comparison fair, and what do its intervals say?
+
+Two rules of `cpt.report.summary` make it fair: new-task accuracies are alike (`MATCHED`), and both arms have learned every
+task (`LEARNED`). A difference is told only if its interval, as it is shown, excludes 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpt.evaluate.stats import Metric, format_metric, format_number
+from cpt.report.gates import StageGate, stage_gates
+from cpt.report.summary import LEARNED, MATCHED, ArmSummary, Pair, Summary, has_learned
+
+SHORT = 3  # so many pairs get a sentence each
+
+
+def verdicts(summary: Summary) -> list[str]:
+    """One sentence for every pair with the recipe's first arm, strict scoring; more than `SHORT` pairs are counted.
+
+    Plain text, to be escaped like any.
+    """
+    strict = [pair for pair in summary.pairs if pair.scoring == "strict"]
+    pairs = [pair for pair in strict if pair.first.arm.family == strict[0].first.arm.family]
+    gates = stage_gates(summary)
+    if len(pairs) > SHORT:
+        return [_counted(summary, pairs, gates)]
+    return [_verdict(summary, pair, gates) for pair in pairs]
+
+
+def unlearned(pair: Pair, gates: Sequence[StageGate]) -> str:
+    """What the arms of a pair have hardly learned, in words; empty if nothing."""
+    return "; ".join(filter(None, (_unlearned(item, pair, gates) for item in (pair.first, pair.second))))
+
+
+def _unlearned(item: ArmSummary, pair: Pair, gates: Sequence[StageGate]) -> str:
+    tasks = []
+    for gate in gates:
+        if gate.arm == item.arm.label and gate.gain is not None and gate.gain < LEARNED:
+            seed = f", seed {gate.seed}" if len(item.arm.seeds) > 1 else ""
+            tasks.append(f"{gate.task} ({format_number(100 * gate.gain, signed=True)}{seed})")
+    if not tasks and not has_learned(item, pair.scoring):
+        tasks = [f"the mean of the tasks, {pair.scoring} scoring"]
+    return f"{item.arm.label} gained less than {LEARNED * 100:.0f} points on {', '.join(tasks)}" if tasks else ""
+
+
+def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
+    arms = (pair.first, pair.second)
+    names = [item.arm.label for item in arms]
+    one, two = (item.headline(pair.scoring) for item in arms)
+    reached = " and ".join(f"{name} {_points(found['MFT'])} %" for name, found in zip(names, (one, two), strict=True))
+    reached += f", difference {format_metric(pair.gaps['MFT'], signed=True)} points"
+    problems = [unlearned(pair, gates)] if unlearned(pair, gates) else []
+    if not pair.matched:
+        problems.append(f"their new-task accuracies are more than {MATCHED * 100:.0f} points apart ({reached})")
+    if problems:
+        return f"Not a fair comparison of {names[0]} and {names[1]}: {'; '.join(problems)}."
+    told = []
+    if (gap := pair.gaps["FM"]).value is not None:
+        shown = f"forgetting {_points(one['FM'])} and {_points(two['FM'])} points"
+        told.append(f"{shown}, {_difference(gap, [f'{name} forgets more' for name in names])}")
+    if (gap := pair.gaps["retention"]).value is not None:
+        change = " and ".join(_points(found["retention"], signed=True) for found in (one, two))
+        meanings = [f"{name} keeps less" for name in reversed(names)]
+        told.append(f"change of the general tasks {change} points, {_difference(gap, meanings)}")
+    text = f"At matched new-task accuracy ({reached}): {'; '.join(told) or 'nothing to compare'}."
+    if any(sum(other.arm.family == item.arm.family for other in summary.arms) > 1 for item in arms):
+        text += " The settings were chosen after the fact."
+    return text + _one_seed(summary)
+
+
+def _difference(gap: Metric, meanings: Sequence[str]) -> str:
+    """`meanings` are what a difference above 0, and one below 0, says."""
+    sense = _sense(gap)
+    meaning = meanings[0] if sense > 0 else meanings[1] if sense < 0 else "no difference shown"
+    return f"difference {format_metric(gap, signed=True)}: {meaning}"
+
+
+def _sense(gap: Metric) -> int:
+    """1 or −1 where the interval, rounded as a reader sees it, lies above or below 0, else 0; 0 without a value."""
+    if gap.low is None or gap.high is None:
+        return 0
+    low, high = (round(100 * end, 1) for end in (gap.low, gap.high))
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _counted(summary: Summary, pairs: Sequence[Pair], gates: Sequence[StageGate]) -> str:
+    fair = [pair for pair in pairs if pair.matched and not unlearned(pair, gates)]
+    forgetting, general = (sum(_sense(pair.gaps[name]) != 0 for pair in fair) for name in ("FM", "retention"))
+    text = (
+        f"{len(fair)} of {len(pairs)} pairs with {pairs[0].first.arm.family} are at matched new-task accuracy with "
+        f"every task learned. Of these, {forgetting} differ in forgetting and {general} in the change of the general "
+        "tasks: there the interval of the difference excludes 0, as that of one in twenty would by chance. The report "
+        "has them under matched settings."
+    )
+    return text + _one_seed(summary)
+
+
+def _one_seed(summary: Summary) -> str:
+    return " With one seed the intervals cover test samples only." if len(summary.run.seeds) == 1 else ""
+
+
+def _points(metric: Metric, *, signed: bool = False) -> str:
+    assert metric.value is not None
+    return format_number(100 * metric.value, signed=signed)

@@ -1,0 +1,101 @@
+"""What the report and the terminal say in a sentence, from outcomes given bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from synthetic import Arm, make_run
+from test_report_numbers import BASE, FORGETFUL, KEEPING, hand_made
+
+from cpt.report.build import render
+from cpt.report.load import load_run
+from cpt.report.summary import Summary, summarise
+from cpt.report.terminal import print_summary
+from cpt.report.verdict import verdicts
+
+
+def compared(root: Path, second: Mapping[tuple[int, str], str], first: Mapping[tuple[int, str], str]) -> Summary:
+    hand_made(root, {"sft": {**BASE, **first}, "grpo": dict(second)}, ["a", "b"], ["x"])
+    return summarise(load_run(root))
+
+
+def test_a_fair_comparison_tells_differences_with_their_intervals(tmp_path: Path) -> None:
+    summary = compared(tmp_path, KEEPING, FORGETFUL)
+    (text,) = verdicts(summary)
+    matched, told = text.split(": ", 1)
+    assert matched == "At matched new-task accuracy (sft 80.0 % and grpo 80.0 %, difference 0.0 [0.0, 0.0] points)"
+    gap = next(pair for pair in summary.pairs if pair.scoring == "strict").gaps["FM"]
+    assert gap.low is not None and gap.low > 0
+    assert told.startswith("forgetting 60.0 and 10.0 points, difference +50.0 [+")
+    assert "]: sft forgets more; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in told
+    assert told.endswith("]: sft keeps less. With one seed the intervals cover test samples only.")
+
+
+def test_the_other_way_round_the_other_arm_is_named(tmp_path: Path) -> None:
+    (text,) = verdicts(compared(tmp_path, FORGETFUL, KEEPING))
+    assert "]: grpo forgets more; " in text
+    assert "]: grpo keeps less." in text
+
+
+def test_an_interval_with_zero_in_it_shows_no_difference(tmp_path: Path) -> None:
+    almost = {**FORGETFUL, (2, "a"): "1100000001", (2, "x"): "1111000001"}  # one sample each
+    (text,) = verdicts(compared(tmp_path, almost, FORGETFUL))
+    assert "difference +10.0 [0.0, " in text
+    assert text.count("no difference shown") == 2
+    assert "more;" not in text
+
+
+def test_what_is_not_learned_alike_is_not_compared(tmp_path: Path) -> None:
+    # Equal on average: one arm has learned a alone, and that wholly.
+    one_sided = {**KEEPING, (1, "a"): "1111111111", (1, "b"): "1000000000", (2, "b"): "1000000000"}
+    half = {**FORGETFUL, (1, "a"): "1111100000", (2, "b"): "1111110000"}
+    summary = compared(tmp_path, one_sided, half)
+    (text,) = verdicts(summary)
+    assert text == "Not a fair comparison of sft and grpo: grpo gained less than 10 points on b (0.0)."
+    assert summary.pairs[0].matched
+    assert "yes, but grpo gained less than 10 points on b (0.0)" in render(summary)
+
+
+def test_unequal_plasticity_is_no_fair_comparison_either(tmp_path: Path) -> None:
+    weak = {**KEEPING, (1, "a"): "1111000000"}
+    (text,) = verdicts(compared(tmp_path, weak, FORGETFUL))
+    assert text.startswith(
+        "Not a fair comparison of sft and grpo: their new-task accuracies are more than 3 points apart "
+        "(sft 80.0 % and grpo 60.0 %, difference +20.0 ["
+    )
+
+
+def test_page_and_terminal_say_it_escaped(tmp_path: Path) -> None:
+    hand_made(tmp_path, {"s<b>": {**BASE, **FORGETFUL}, "[bold]g": KEEPING}, ["a", "b"], ["x"])
+    summary = summarise(load_run(tmp_path))
+    page = render(summary)
+    assert '<p class="verdict">At matched new-task accuracy (s&lt;b&gt; 80.0 % and [bold]g 80.0 %' in page
+    assert page.index('class="verdict"') < page.index('class="caveat"')
+    out = StringIO()
+    print_summary(summary, Console(file=out, width=400))
+    assert verdicts(summary)[0] in out.getvalue()
+
+
+def test_points_of_a_sweep_were_chosen_after_the_fact(tmp_path: Path) -> None:
+    rates = [Arm(f"sft@lr={rate}", sweep={"method.lr": rate}) for rate in (0.1, 0.2)]
+    make_run(tmp_path, [*rates, Arm("grpo", "grpo")], samples=60)
+    (text,) = verdicts(summarise(load_run(tmp_path)))
+    assert "The settings were chosen after the fact." in text
+
+
+def test_many_arms_are_counted(tmp_path: Path) -> None:
+    make_run(tmp_path, [Arm("sft"), *(Arm(f"arm{i}") for i in range(4)), Arm("idle", gain=0.0)], samples=60)
+    (text,) = verdicts(summarise(load_run(tmp_path)))
+    assert text.startswith("4 of 5 pairs with sft are at matched new-task accuracy with every task learned.")
+
+
+def test_what_has_no_numbers_gets_no_claim(tmp_path: Path) -> None:
+    make_run(tmp_path / "unfinished", [Arm("sft"), Arm("grpo", "grpo")], stop_after=1)
+    assert verdicts(summarise(load_run(tmp_path / "unfinished"))) == []
+    learned = {(1, "a"): "1111111100"}
+    hand_made(tmp_path / "one task", {"sft": {(0, "a"): "0" * 10, **learned}, "grpo": learned}, ["a"], [])
+    (text,) = verdicts(summarise(load_run(tmp_path / "one task")))
+    assert "difference 0.0 [0.0, 0.0] points): nothing to compare." in text
