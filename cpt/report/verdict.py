@@ -1,7 +1,7 @@
 """What a run shows in a sentence for each two arms: is the comparison fair, and what do its intervals say?
 
-Two rules of `cpt.report.summary` make it fair: new-task accuracies are alike (`MATCHED`), and both arms have learned every
-task (`LEARNED`). A difference is told only if its interval, as it is shown, excludes 0.
+Two rules of `cpt.report.summary` make it fair: new-task accuracies are alike (`MATCHED`), and both arms have learned
+every task (`LEARNED`). A difference is told only if its interval, as it is shown, excludes 0.
 """
 
 from __future__ import annotations
