@@ -49,7 +49,9 @@ def passes(stage: StagePlan) -> Passes:
     shuffled_in = False
     if stage.replay is not None:
         numbers = replayed(stage.replay, stage.sources, stage.seed)
-        rows = math.ceil(rows * own_share(stage.replay, stage.data_samples, list(map(len, numbers))))
+        share = own_share(stage.replay, stage.data_samples, list(map(len, numbers)))
+        unit = stage.batch_samples if stage.replay.sampler == "uniform" else 1  # whole batches, the first its own
+        rows = math.ceil(rows // unit * share) * unit
         shuffled_in = stage.replay.sampler == "proportional" and any(numbers)
     data = getattr(stage.method, "data", None)
     if stage.filter is not None or (isinstance(data, Sampled) and data.fallback == "drop"):
@@ -63,12 +65,18 @@ def passes(stage: StagePlan) -> Passes:
 
 def pass_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     """One line for all arms that see the same, and a note where they do not all."""
-    seen = {arm: [passes(stage) for stage in stages] for arm, stages in arms.items()}
+    every = {arm: [passes(stage) for stage in stages] for arm, stages in arms.items()}
+    # The points of a sweep go by the name of their family, unless they differ in this.
+    seen, planned = {}, {}
+    for arm, stages in arms.items():
+        points = [every[other] for other in arms if arms[other][0].family == stages[0].family]
+        name = stages[0].family if all(point == every[arm] for point in points) else arm
+        seen[name], planned[name] = every[arm], stages
     found: dict[str, list[str]] = {}
-    for arm, stages in seen.items():
-        found.setdefault(_said(stages), []).append(arm)
+    for name, own in seen.items():
+        found.setdefault(_said(own), []).append(name)
     lines = [f"passes      {text}: {', '.join(names)}" for text, names in found.items()]
-    return lines + _note(arms, seen)
+    return lines + _note(planned, seen)
 
 
 def _said(stages: Sequence[Passes]) -> str:

@@ -70,6 +70,21 @@ def test_replayed_samples_are_not_the_stages_own(lines):
     assert told[2].endswith("1.33 times as often as grpo; replayed samples take their share of a batch")
 
 
+def test_batches_of_one_source_after_the_other_begin_with_the_stages_own(lines):
+    # 16 batches in turn of four sources in stage 2: 4 are its own; of three in stage 1: 6.
+    replay = "arms.grpo.replay={type: buffer, sampler: uniform, tasks: [exists, parity]}"
+    told = lines(replay, f"{SFT}.per_device_train_batch_size=16")
+    assert told[1] == "passes      0.188 + 0.125 by stage, over 96 + 64 different prompts: grpo"
+
+
+def test_points_of_a_sweep_share_a_name_unless_they_differ(lines):
+    same = lines("arms.sft.sweep={learning_rate: [1e-4, 1e-3]}", f"{SFT}.per_device_train_batch_size=16")
+    assert same == ["passes      0.5 in each stage, over 256 different prompts: sft, grpo"]
+    told = lines("arms.sft.sweep={per_device_train_batch_size: [16, 64]}")
+    assert told[0].endswith("256 different prompts: sft@per_device_train_batch_size=16, grpo")
+    assert "sft@per_device_train_batch_size=64 goes over a stage's samples 4 times as often as" in told[2]
+
+
 def test_what_only_the_run_can_tell_is_bounded(lines):
     told = lines("arms.grpo.filter=rif", f"{SFT}.per_device_train_batch_size=16")
     assert told[1:] == ["passes      at least 0.5 in each stage, over at most 256 different prompts: grpo"]
@@ -95,3 +110,11 @@ def test_a_stage_reads_at_least_one_sample_of_its_own(lines, tmp_path):
     plan = make_plan(load_recipe(tmp_path / "demo.yaml", [*overrides, f"{GRPO}.max_steps=1"]))
     found = passes(plan.arms["grpo", 0][0])
     assert (found.drawn, found.before_prompts) == (1, "about ")
+
+
+def test_the_recipe_of_the_readme_trains_its_arms_on_the_same(tmp_path):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "readme.yaml").write_text(readme.partition("```yaml\n")[2].partition("```")[0])
+    plan = make_plan(load_recipe(tmp_path / "readme.yaml"))
+    told = pass_lines({arm: stages for (arm, _), stages in plan.arms.items()})
+    assert told == ["passes      1 in each stage, over 1024 different prompts: sft, grpo"]
