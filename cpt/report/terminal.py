@@ -43,6 +43,8 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
     for line in verdicts(summary):
         out.print(line, markup=False, highlight=False)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
+    if not intervals:
+        definitions.insert(0, f"The {_level(summary)} intervals are in report.html; here they need a wider terminal.")
     definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
     # Arms and tasks are data: no markup, no colouring of numbers.
     for line in (*definitions, *caveats(summary.run)):
@@ -54,11 +56,10 @@ def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    level = f"{round(summary.bootstrap.level * 100)} %"
-    where = f"with {level} intervals" if intervals else f"{level} intervals are in report.html"
+    title = f"{summary.run.name}: percent and points" + (f", {_level(summary)} intervals" if intervals else "")
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=Text(f"{summary.run.name}: percent and points; {where}", style="bold"),
+        title=Text(title, style="bold"),
         title_justify="left",
         pad_edge=False,
     )
@@ -81,6 +82,10 @@ def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
             label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
             table.add_row(label, *cells, style="" if strict else "dim")
     return table
+
+
+def _level(summary: Summary) -> str:
+    return f"{round(summary.bootstrap.level * 100)} %"
 
 
 def _cell(metric: Metric, *, signed: bool, intervals: bool) -> str:

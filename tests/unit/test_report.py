@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -240,12 +240,16 @@ def test_wall_time_is_split_by_phase(tmp_path: Path) -> None:
 def test_time_running_is_that_of_all_attempts_without_the_pauses(tmp_path: Path) -> None:
     store = make_run(tmp_path, [Arm("sft")], steps=2)
     attempts = [
-        {"started": "2026-01-01T08:00:00+00:00", "ended": "2026-01-01T08:05:00+00:00", "status": "interrupted"},
-        {"started": "2026-01-01T09:00:00+00:00", "ended": None, "status": "running"},  # killed
-        {"started": "2026-01-01T12:00:00+00:00", "ended": "2026-01-01T12:00:07+00:00", "status": "complete"},
+        {"started": f"2026-01-01T{started}+00:00", "ended": ended and f"2026-01-01T{ended}+00:00", "status": status}
+        for started, ended, status in (
+            ("08:00:00", "08:05:00", "interrupted"),
+            ("09:00:00", None, "running"),  # killed
+            ("12:00:00", "12:00:07", "complete"),
+        )
     ]
+    attempts[-1]["command"] = ["cpt", "run"]
     store.update_manifest(attempts=attempts)
-    nine = datetime.fromisoformat("2026-01-01T09:00:00+00:00").timestamp()
+    nine = datetime(2026, 1, 1, 9, tzinfo=UTC).timestamp()
     store.add_event("train", 40.0, start=nine + 20)
     # Five minutes, a minute up to the last thing the killed one did, and seven seconds.
     assert running_seconds(load_run(tmp_path)) == pytest.approx(300 + 60 + 7)

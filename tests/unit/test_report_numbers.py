@@ -188,8 +188,9 @@ def test_the_title_promises_the_intervals_that_are_shown(tmp_path: Path) -> None
         print_summary(summary, Console(file=out, width=width))
         title, *rest = out.getvalue().splitlines()
         sft = next(line for line in rest if line.strip().startswith("sft"))
-        promised = title.rstrip() == "synthetic: percent and points; with 95 % intervals"
-        assert promised or "95 % intervals are in report.html" in title
+        promised = title.rstrip() == "synthetic: percent and points, 95 % intervals"
+        assert promised or title.rstrip() == "synthetic: percent and points"
+        assert ("The 95 % intervals are in report.html" in out.getvalue()) != promised
         assert sft.count("(") == (4 if promised else 0)
         assert max(map(len, rest)) <= width
         seen.add(promised)
