@@ -130,7 +130,7 @@ def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> 
         flags.append(f"metrics of {stage.last_step} of {planned} steps")
     if stage.max_gap is not None and stage.max_gap > bound:
         flags.append("log-probability gap above its bound")
-    if (gain := _better(gains[0], gains[1])) is not None and gain < LEARNED:
+    if (best := _better(gains[0], gains[1])) is not None and best < LEARNED:
         flags.append(f"not learned: less than {LEARNED * 100:.0f} points over the base")
     if truncated is not None and truncated > TRUNCATED:
         flags.append(f"{truncated:.0%} of completions cut off")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "FM": "forgetting ↓", "retention": "general ↑"}
+SIGNED = {"retention"}
 DRIFT = "drift"  # in nats, beside percentages: only where there is room
 
 
@@ -64,23 +65,22 @@ def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
         pad_edge=False,
     )
     table.add_column("arm", no_wrap=True)
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right", no_wrap=True)
+    for column in COLUMNS.values():
+        table.add_column(column, justify="right", no_wrap=True)
     if drift:
         table.add_column(DRIFT, justify="right", no_wrap=True)
-    for number, item in enumerate(summary.arms):
-        previous = summary.arms[number - 1].arm.family if number else item.arm.family
-        if previous != item.arm.family:
+    rows = [(item, scoring, item.headline(scoring)) for item in summary.arms for scoring in item.numbers]
+    widths = {name: max(len(_interval(name, found[name])) for _, _, found in rows) for name in COLUMNS}
+    for number, (item, scoring, found) in enumerate(rows):
+        if number and rows[number - 1][0].arm.family != item.arm.family:
             table.add_section()
-        for scoring in item.numbers:
-            strict = scoring == "strict"
-            found = item.headline(scoring)
-            cells = [_cell(found[name], signed=name == "retention", intervals=intervals) for name in COLUMNS]
-            if drift:
-                moved = item.drift.headline.value
-                cells.append("" if not strict else "n/a" if moved is None else nats(moved))
-            label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
-            table.add_row(label, *cells, style="" if strict else "dim")
+        strict = scoring == "strict"
+        cells = [_cell(name, found[name], widths[name] if intervals else 0) for name in COLUMNS]
+        if drift:
+            moved = item.drift.headline.value
+            cells.append("" if not strict else "n/a" if moved is None else nats(moved))
+        label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
+        table.add_row(label, *cells, style="" if strict else "dim")
     return table
 
 
@@ -88,15 +88,20 @@ def _level(summary: Summary) -> str:
     return f"{round(summary.bootstrap.level * 100)} %"
 
 
-def _cell(metric: Metric, *, signed: bool, intervals: bool) -> str:
-    if metric.value is None or metric.low is None or metric.high is None:
+def _cell(name: str, metric: Metric, width: int) -> str:
+    """A value, and where there is a width for it its interval."""
+    if metric.value is None:
         return "n/a"
-    value = format_number(100 * metric.value, signed=signed)
-    if not intervals:
-        return value
-    # With the digits of the value: rounded more, an interval may seem to leave its value out.
-    low, high = (format_number(100 * end, signed=signed) for end in (metric.low, metric.high))
-    return f"{value} {f'({low}, {high})':>14}"
+    value = format_number(100 * metric.value, signed=name in SIGNED)
+    return f"{value} {_interval(name, metric):>{width}}" if width else value
+
+
+def _interval(name: str, metric: Metric) -> str:
+    """With the digits of the value: rounded more, an interval may seem to leave its value out."""
+    if metric.low is None or metric.high is None:
+        return ""
+    low, high = (format_number(100 * end, signed=name in SIGNED) for end in (metric.low, metric.high))
+    return f"({low}, {high})"
 
 
 def _plain(formula: str) -> str:

@@ -54,7 +54,8 @@ def test_what_is_not_learned_alike_is_not_compared(tmp_path: Path) -> None:
     half = {**FORGETFUL, (1, "a"): "1111100000", (2, "b"): "1111110000"}
     summary = compared(tmp_path, one_sided, half)
     (text,) = verdicts(summary)
-    assert text == "Not a fair comparison of sft and grpo: grpo gained less than 10 points on b (0.0)."
+    assert text.startswith("Not a fair comparison, though new-task accuracy is matched on average (sft 55.0 % and ")
+    assert text.endswith("points): grpo gained less than 10 points on b (0.0).")
     assert summary.pairs[0].matched
     assert "yes, but grpo gained less than 10 points on b (0.0)" in render(summary)
 
@@ -63,7 +64,7 @@ def test_unequal_plasticity_is_no_fair_comparison_either(tmp_path: Path) -> None
     weak = {**KEEPING, (1, "a"): "1111000000"}
     (text,) = verdicts(compared(tmp_path, weak, FORGETFUL))
     assert text.startswith(
-        "Not a fair comparison of sft and grpo: their new-task accuracies are more than 3 points apart "
+        "Not a fair comparison of sft and grpo: new-task accuracies more than 3 points apart "
         "(sft 80.0 % and grpo 60.0 %, difference +20.0 ["
     )
 
@@ -87,9 +88,26 @@ def test_points_of_a_sweep_were_chosen_after_the_fact(tmp_path: Path) -> None:
 
 
 def test_many_arms_are_counted(tmp_path: Path) -> None:
-    make_run(tmp_path, [Arm("sft"), *(Arm(f"arm{i}") for i in range(4)), Arm("idle", gain=0.0)], samples=60)
+    others = {f"arm{number}": KEEPING for number in range(3)}
+    idle = {(i, task): bits for i in (1, 2) for (_, task), bits in BASE.items()}
+    weak = {**KEEPING, (1, "a"): "1111000000"}
+    hand_made(tmp_path, {"sft": {**BASE, **FORGETFUL}, **others, "idle": idle, "weak": weak}, ["a", "b"], ["x"])
     (text,) = verdicts(summarise(load_run(tmp_path)))
-    assert text.startswith("4 of 5 pairs with sft are at matched new-task accuracy with every task learned.")
+    assert text == (
+        "Of 5 pairs with sft, 3 are at matched new-task accuracy, 3 of these with every task learned. Of the 3, 3 "
+        "differ in forgetting and 3 in the change of the general tasks: there the interval of the difference excludes "
+        "0, as that of one in twenty would by chance. With one seed the intervals cover test samples only."
+    )
+
+
+def test_an_arm_that_missed_a_task_spoils_all_its_pairs(tmp_path: Path) -> None:
+    missed = {**KEEPING, (1, "a"): "1111111111", (2, "b"): "1000000000"}
+    hand_made(tmp_path, {"sft": {**BASE, **missed}, **{f"arm{n}": missed for n in range(4)}}, ["a", "b"], ["x"])
+    (text,) = verdicts(summarise(load_run(tmp_path)))
+    assert text == (
+        "Of 4 pairs with sft, 4 are at matched new-task accuracy, 0 of these with every task learned: sft gained less "
+        "than 10 points on b (0.0). Not a fair comparison."
+    )
 
 
 def test_what_has_no_numbers_gets_no_claim(tmp_path: Path) -> None:
