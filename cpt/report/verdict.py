@@ -64,7 +64,8 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
         change = " and ".join(_points(found["retention"], signed=True) for found in (one, two))
         meanings = [f"{name} keeps less" for name in reversed(names)]
         told.append(f"change of the general tasks {change} points, {_difference(gap, meanings)}")
-    text = f"At matched new-task accuracy ({reached}): {'; '.join(told) or 'nothing to compare'}."
+    within = f"measured within {MATCHED * 100:.0f} points"
+    text = f"At matched new-task accuracy, {within} ({reached}): {'; '.join(told) or 'nothing to compare'}."
     if any(sum(other.arm.family == item.arm.family for other in summary.arms) > 1 for item in arms):
         text += " The settings were chosen after the fact."
     return text + _one_seed(summary)

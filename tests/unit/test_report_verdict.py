@@ -26,7 +26,10 @@ def test_a_fair_comparison_tells_differences_with_their_intervals(tmp_path: Path
     summary = compared(tmp_path, KEEPING, FORGETFUL)
     (text,) = verdicts(summary)
     matched, told = text.split(": ", 1)
-    assert matched == "At matched new-task accuracy (sft 80.0 % and grpo 80.0 %, difference 0.0 [0.0, 0.0] points)"
+    assert matched == (
+        "At matched new-task accuracy, measured within 3 points (sft 80.0 % and grpo 80.0 %, difference 0.0 [0.0, 0.0] "
+        "points)"
+    )
     gap = next(pair for pair in summary.pairs if pair.scoring == "strict").gaps["FM"]
     assert gap.low is not None and gap.low > 0
     assert told.startswith("forgetting 60.0 and 10.0 points, difference +50.0 [+")
@@ -73,7 +76,10 @@ def test_page_and_terminal_say_it_escaped(tmp_path: Path) -> None:
     hand_made(tmp_path, {"s<b>": {**BASE, **FORGETFUL}, "[bold]g": KEEPING}, ["a", "b"], ["x"])
     summary = summarise(load_run(tmp_path))
     page = render(summary)
-    assert '<p class="verdict">At matched new-task accuracy (s&lt;b&gt; 80.0 % and [bold]g 80.0 %' in page
+    assert (
+        '<p class="verdict">At matched new-task accuracy, measured within 3 points (s&lt;b&gt; 80.0 % and [bold]g'
+        in page
+    )
     assert page.index('class="verdict"') < page.index('class="caveat"')
     out = StringIO()
     print_summary(summary, Console(file=out, width=400))
