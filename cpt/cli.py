@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cpt import __version__
 from cpt.rewards_cli import app as rewards_app
 from cpt.types import RunFailed
+
+if TYPE_CHECKING:
+    from cpt.recipe import Recipe
 
 app = typer.Typer(
     name="cpt",
@@ -64,7 +67,7 @@ def run(
     from cpt.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    folder = out or Path("runs") / loaded.name
+    folder = out or _default_folder(loaded)
     make_plan(loaded, arm)  # an unknown --arm is an error before the folder is touched
     preflight(loaded, folder)
     from cpt.run import run_recipe
@@ -86,7 +89,7 @@ def plan(
         bool, typer.Option("--resolved", help="Print the recipe with every default filled in.")
     ] = False,
 ) -> None:
-    """Show arms, stages, samples, steps and disk of a recipe. Starts nothing."""
+    """Show arms, stages, samples, steps, passes over the data and disk of a recipe. Starts nothing."""
     from rich.console import Console
 
     from cpt.plan import make_plan
@@ -98,7 +101,12 @@ def plan(
         typer.echo(loaded.dump_yaml(), nl=False)
     else:
         # Piped output has no width; a narrow default would cut the table.
-        print_plan(make_plan(loaded, arm), Console() if sys.stdout.isatty() else Console(width=160))
+        console = Console() if sys.stdout.isatty() else Console(width=160)
+        print_plan(make_plan(loaded, arm), console, _default_folder(loaded))
+
+
+def _default_folder(recipe: Recipe) -> Path:
+    return Path("runs") / recipe.name
 
 
 @app.command()

@@ -13,11 +13,16 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from cpt.words import counted
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PACKAGE = Path(__file__).resolve().parent
 GIB = 2**30
@@ -72,44 +77,58 @@ class Check:
     required: bool = True
 
 
-def diagnose(deep: bool = False) -> list[Check]:
+def diagnose(deep: bool = False) -> Iterator[Check]:
     """Look at this machine and installation, in about 20 s; `deep` starts a local Ray as well.
 
-    Never raises for what it finds.
+    Every finding comes as soon as it is known. Never raises for what it finds.
     """
-    checks = [check_python(sys.version_info[:3])]
-    checks += check_versions(find_lock(), installed_version)
-    checks += [check_torch(), check_vision(), check_vllm()]
+    yield check_python(sys.version_info[:3])
+    yield from check_versions(find_lock(), installed_version)
+    yield check_torch()
+    yield check_vision()
+    yield check_vllm()
     if deep:
-        checks.append(check_ray())
-    checks.append(check_weights(PACKAGE / "models" / "tiny" / "model.safetensors"))
-    checks += check_machine()
-    checks.append(check_threads(os.environ, usable_cores()))
-    return checks
+        yield check_ray()
+    yield check_weights(PACKAGE / "models" / "tiny" / "model.safetensors")
+    yield from check_machine()
+    yield check_threads(os.environ, usable_cores())
 
 
-def print_report(checks: list[Check]) -> int:
-    """Print the findings as a table, then the advice; exit code 1 if something that is required is missing, else 0."""
+def print_report(checks: Iterable[Check]) -> int:
+    """Print every finding when it comes, then the advice; exit code 1 if something that is required is missing, else 0.
+
+    A terminal shows meanwhile that there is more to come.
+    """
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     console = Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "check", "found"):
-        table.add_column(heading, overflow="fold")
-    for check in checks:
-        mark = "[green]ok[/]" if check.ok else "[bold red]fail[/]" if check.required else "[yellow]note[/]"
-        table.add_row(mark, escape(check.name), escape(check.detail))
-    console.print(table)
-    findings = [check for check in checks if not check.ok]
+    found: list[Check] = []
+    with console.status("looking: what imports a large package takes some seconds"):
+        for check in checks:
+            found.append(check)
+            console.print(_line(check))
+    findings = [check for check in found if not check.ok]
     if findings:
         console.print("\n[bold]What to do[/]")
     for check in findings:
         console.print(f"- {check.name}: {check.advice}", markup=False, highlight=False)
     failed = [check for check in findings if check.required]
-    console.print(f"\n{len(failed)} of {len(checks)} checks failed, {len(findings) - len(failed)} notes")
+    notes = counted(len(findings) - len(failed), "note")
+    console.print(f"\n{len(failed)} of {counted(len(found), 'check')} failed, {notes}")
     return 1 if failed else 0
+
+
+def _line(check: Check) -> Table:
+    """One row of what reads as one table: a table as such would have to wait for its last row."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 2, 0, 0))
+    for width in (4, len("image processor"), None):
+        row.add_column(width=width, overflow="fold")
+    mark = "[green]ok[/]" if check.ok else "[bold red]fail[/]" if check.required else "[yellow]note[/]"
+    row.add_row(mark, escape(check.name), escape(check.detail))
+    return row
 
 
 def run_doctor(deep: bool = False) -> int:

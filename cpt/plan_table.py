@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.disk import size
 from cpt.plan import RunPlan, Source, StagePlan
+from cpt.plan_passes import pass_lines
+from cpt.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +37,8 @@ def row(stages: list[StagePlan]) -> tuple[str, ...]:
     )
 
 
-def print_plan(plan: RunPlan, console: Console) -> None:
-    """Arms, stages, samples, steps, evaluations and disk."""
+def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
+    """Arms, stages, samples, steps, passes over the data, evaluations and disk; `out` is where the run would go."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -53,21 +56,43 @@ def print_plan(plan: RunPlan, console: Console) -> None:
     evaluation = plan.bases[0].evaluation
     disk = plan.disk_estimate_bytes()
     console.print(
-        f"{recipe.name}: {len(arms)} arms × {len(recipe.seeds)} seeds × {len(samples)} stages", highlight=False
+        f"{recipe.name}: {counted(len(arms), 'arm')} × {counted(len(recipe.seeds), 'seed')} × "
+        f"{counted(len(samples), 'stage')}",
+        highlight=False,
     )
     console.print(
+        f"run folder  {out} (--out chooses another)\n"
         f"model       {plan.model.name}, {plan.model.dtype}, {'size unknown' if known is None else size(known)}\n"
         f"stages      {', '.join(f'{i}. {task} ({n} samples)' for i, (task, n) in enumerate(samples.items(), 1))}\n"
         f"general     {', '.join(recipe.general_names) or 'none'}\n"
         f"evaluation  {plan.evaluated_samples()} completions in all, at most {evaluation.max_tokens} tokens each, "
         f"{'greedy' if not evaluation.temperature else f'temperature {evaluation.temperature:g}'}\n"
+        f"drift       {_drift(plan)}\n"
         f"disk        {'unknown until the model is here' if disk is None else 'about ' + size(disk)}",
         highlight=False,
         soft_wrap=True,
     )
     console.print(table)
-    for line in (*beside_lines(arms), *reward_lines(arms), *filter_lines(arms), *rollout_lines(arms)):
+    for line in (
+        *pass_lines(arms),
+        *beside_lines(arms),
+        *reward_lines(arms),
+        *filter_lines(arms),
+        *rollout_lines(arms),
+    ):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _drift(plan: RunPlan) -> str:
+    """What measuring drift samples: for every prompt one completion of the stage's policy and one of the base model."""
+    prompts = sum(
+        sum(stage.drift.samples[task] for tasks in stage.drift.groups.values() for task in tasks)
+        for stage in plan.stages
+    )
+    if not prompts:
+        return "not measured"
+    limit = plan.stages[0].evaluation.max_tokens
+    return f"{2 * prompts} completions in all, at most {limit} tokens each, temperature 1"
 
 
 def beside_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from cpt.words import counted
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
@@ -54,24 +56,30 @@ class Row:
     step: int = 0
     total: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
-    clock_start: float = 0.0
-    first_step: int = 0
+    first: tuple[int, float] = (0, 0.0)  # the first step seen, and when it was done
+    done_at: float = 0.0
 
-    def begin(self, index: int, task: str, phase: str, total: int, now: float) -> None:
+    def begin(self, index: int, task: str, phase: str, total: int) -> None:
         """Enter a phase."""
         self.index, self.task, self.phase, self.total = index, task, phase, total
-        self.step, self.values, self.clock_start, self.first_step = 0, {}, now, 0
+        self.step, self.values = 0, {}
 
-    def advance(self, step: int, values: Mapping[str, Any]) -> None:
-        """Finish a step. A resumed stage begins in the middle: what it skipped says nothing of its speed."""
-        if self.step == 0:
-            self.first_step = step - 1
-        self.step, self.values = step, values
+    def advance(self, step: int, values: Mapping[str, Any], now: float) -> None:
+        """Finish a step. What precedes the first one, start-up or the steps before a checkpoint, says nothing of speed.
+
+        A training process that died goes back to its checkpoint: its start-up says nothing either.
+        """
+        if self.step == 0 or step <= self.step:
+            self.first = (step, now)
+        self.step, self.values, self.done_at = step, values, now
 
     def seconds_left(self, now: float) -> float | None:
-        """Until the last step of the phase, at the speed so far; None before the first step."""
-        made = self.step - self.first_step
-        return max(self.total - self.step, 0) * (now - self.clock_start) / made if made > 0 and self.total else None
+        """Until the last step of the phase, at the speed since its first step; None before the second one."""
+        made = self.step - self.first[0]
+        if not self.total or self.step == 0 or made == 0:
+            return None
+        pace = (self.done_at - self.first[1]) / made
+        return max((self.total - self.step) * pace - min(now - self.done_at, pace), 0.0)
 
     def steps(self) -> str:
         """`12/60`, or nothing outside of training."""
@@ -115,7 +123,7 @@ class Board:
         if row is None:
             row = Row(arm, seed)
             self.rows = {(arm, seed): row, **self.rows}
-        row.begin(index, task, phase, total_steps, self.clock())
+        row.begin(index, task, phase, total_steps)
         if phase == DONE and index > 0:
             self.finished.add((arm, seed, index))
         self.current = row
@@ -127,7 +135,7 @@ class Board:
 
     def summary(self) -> str:
         """`4 of 18 stages, 2:10 so far`."""
-        return f"{len(self.finished)} of {self.stages} stages, {duration(self.clock() - self.began)} so far"
+        return f"{len(self.finished)} of {counted(self.stages, 'stage')}, {duration(self.clock() - self.began)} so far"
 
 
 class PlainProgress:
@@ -141,8 +149,9 @@ class PlainProgress:
     def start(self, plan: RunPlan) -> None:
         """See `Progress`."""
         self._board.start(plan)
-        arms = len({arm for arm, _ in plan.arms})
-        self.message(f"{plan.recipe.name}: {arms} arms, {len(plan.recipe.seeds)} seeds, {len(plan.stages)} stages")
+        arms = {arm for arm, _ in plan.arms}
+        numbers = ((len(arms), "arm"), (len(plan.recipe.seeds), "seed"), (len(plan.stages), "stage"))
+        self.message(f"{plan.recipe.name}: {', '.join(counted(number, noun) for number, noun in numbers)}")
 
     def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
         """See `Progress`."""
@@ -154,7 +163,7 @@ class PlainProgress:
     def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """See `Progress`."""
         row = self._board.rows[arm, seed]
-        row.advance(step, values)
+        row.advance(step, values, self._board.clock())
         if step % max(10, row.total // 10) and step != row.total:
             return
         left = row.seconds_left(self._board.clock())
@@ -202,7 +211,7 @@ class LiveProgress:
 
     def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """See `Progress`."""
-        self._board.rows[arm, seed].advance(step, values)
+        self._board.rows[arm, seed].advance(step, values, self._board.clock())
 
     def message(self, text: str) -> None:
         """See `Progress`. Stands above the table."""

@@ -16,6 +16,7 @@ from cpt.plan import ModelPlan, RunPlan, StagePlan, make_plan
 from cpt.progress import DONE, Progress, make_progress
 from cpt.store import RunStore
 from cpt.types import PromptStyle, Record
+from cpt.words import counted
 
 if TYPE_CHECKING:
     from cpt.cluster import Share
@@ -50,12 +51,16 @@ def run_recipe(
         ValueError: the folder holds a run of another recipe, or something in the recipe does not fit the model.
     """
     plan = make_plan(recipe, arms)
-    with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store), _progress(plan) as progress:
+    with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store):
         store.write_plan(plan)
-        if not _finished(plan, store):
-            with _open(plan, store, progress, address) as run:
-                run.everything()
-        progress.message(f"report: {_report(store)}")
+        if _finished(plan, store):
+            print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
+            print(f"report: {_report(store)}")
+        else:
+            with _progress(plan) as progress:
+                with _open(plan, store, progress, address) as run:
+                    run.everything()
+                progress.message(f"report: {_report(store)}")
     _print_summary(out)
     return 0
 
@@ -287,6 +292,7 @@ def _progress(plan: RunPlan) -> Iterator[Progress]:
 def _report(store: RunStore) -> Path:
     from cpt.report.build import build_report
 
+    store.finish()  # for the page: an attempt that gets this far has done its work
     with store.phase("report"):
         return build_report(store.root, trusted=True)  # its rewards have just been executed anyway
 

@@ -92,8 +92,10 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
     for key, values in arm.sweep.items():
         path = _sweep_path(key, filled)
         if path is None:
-            known = sorted(_scalar_paths(filled))
-            problems.append(((*at, "sweep", key), f"is no key of this arm{nearest(key, known)}"))
+            # As one writes them: the method's own settings without its name.
+            known = sorted(path.removeprefix("method.") for path in _scalar_paths(filled))
+            near = nearest(key.removeprefix("method."), known)
+            problems.append(((*at, "sweep", key), f"is no key of this arm{near}"))
         elif path in keys.values():
             problems.append(((*at, "sweep", key), "is swept twice"))
         elif len({(type(value), value) for value in values}) < len(values):

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cpt.recipe.schema import Recipe
-from cpt.recipe.source import Key, KeyPath
+from cpt.recipe.source import Key, KeyPath, dotted
 
 TRUNCATED = (
     "training rollouts sample from the whole distribution: truncated sampling makes the trainer's log-probabilities "
@@ -54,7 +54,10 @@ def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator
     for detail in error.errors(include_url=False):
         path, node = _written_path(detail["loc"], data)
         whole = (*prefix, *path)
-        yield whole, _message(detail, whole, node, schema)
+        if detail["type"] == "extra_forbidden":
+            yield whole, _unknown_key(whole, _at(path[:-1], data), schema)
+        else:
+            yield whole, _message(detail, whole, node, schema)
 
 
 def _written_path(loc: tuple[Key, ...], data: Any) -> tuple[KeyPath, Any]:
@@ -85,8 +88,6 @@ def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> 
         return "this arm has no method; say how it trains, as in `method: {type: sft}`"
     if kind == "missing":
         return "is missing; a recipe has to set it"
-    if kind == "extra_forbidden":
-        return _unknown_key(path, schema)
     if kind == "union_tag_not_found":
         return f"has no type; set one of {', '.join(_tags(path, schema))} as in `type: {_tags(path, schema)[0]}`"
     if kind == "union_tag_invalid":
@@ -104,20 +105,49 @@ def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> 
     return f"{text}, not {shown(value)}"
 
 
-def _unknown_key(path: KeyPath, schema: dict[str, Any]) -> str:
+def _at(path: KeyPath, data: Any) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
+def _unknown_key(path: KeyPath, beside: Any, schema: dict[str, Any]) -> str:
+    """The nearest right spelling among the keys that may stand here, and among those of the sections here.
+
+    Args:
+        beside: what the recipe says around the key, the key included.
+    """
     *above, key = path
     if key in REFUSED:
         return REFUSED[str(key)]
     options = list(_nodes(tuple(above), schema))
-    known = {name for node in options for name in node.get("properties", {})}
+    known = sorted({name for node in options for name in node.get("properties", {})})
     # A union's node lists the keys of all its types: the key may be right for another one.
     owners = [_tag(node) for node in options if key in node.get("properties", {})]
     if owners:
         return f"belongs to type: {' or '.join(owners)}"
-    for name in sorted(known):
-        if any(key in node.get("properties", {}) for node in _nodes((*above, name), schema)):
-            return f"unknown key here; it belongs under {name}:"
-    return f"unknown key{nearest(key, sorted(known))}"
+    written = {name: beside[name] for name in known if name in beside}
+    below = {name: _keys((*above, name), written.get(name), schema) for name in known}
+    for sections in (written, known):
+        places = [dotted((*above, name, key)) for name in sections if key in below[name]]
+        if places:
+            return f"unknown key here; did you mean {' or '.join(map(repr, places))}?"
+        for name in written:  # rather than a section that the recipe doesn't have
+            owners = [_tag(node) for node in _nodes((*above, name), schema) if key in node.get("properties", {})]
+            if owners:
+                return f"unknown key here; under {name}: it belongs to type: {' or '.join(owners)}"
+    deeper = {inner: dotted((*above, name, inner)) for name in written for inner in below[name]}
+    close = difflib.get_close_matches(str(key), [*known, *deeper], n=1, cutoff=0.6)
+    if close and close[0] not in known:
+        return f"unknown key here; did you mean {deeper[close[0]]!r}?"
+    return f"unknown key{nearest(key, known)}"
+
+
+def _keys(path: KeyPath, value: Any, schema: dict[str, Any]) -> set[str]:
+    """The keys of what stands at `path`: of its type, if it says which one, else of all types."""
+    tag = value.get("type") if isinstance(value, Mapping) else None
+    nodes = [node for node in _nodes(path, schema) if tag is None or _tag(node) in ("", tag)]
+    return {name for node in nodes for name in node.get("properties", {})} - {"type"}
 
 
 def _tag(node: Mapping[str, Any]) -> str:

@@ -103,11 +103,22 @@ def parse(text: str, file: str) -> tuple[Any, dict[KeyPath, str]]:
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError([f"{file}{line}: not valid YAML: {error.problem or error.context}"]) from None
+        raise RecipeError([_not_yaml(error, file)]) from None
     except yaml.YAMLError as error:
         raise RecipeError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from None
     return (None if node is None else _build(node, (), file, places, ())), places
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, file: str) -> str:
+    """PyYAML sees that a bracket is missing only at what follows it; the line to mend is the one that opened it."""
+    mark, opened = error.problem_mark, error.context_mark
+    told = error.problem or error.context
+    in_brackets = error.context in ("while parsing a flow mapping", "while parsing a flow sequence")
+    if in_brackets and mark and opened and opened.line < mark.line:
+        bracket = "{" if error.context == "while parsing a flow mapping" else "["
+        where = f"the {bracket} in column {opened.column + 1} is not closed, or a comma is missing, before"
+        return f"{file}:{opened.line + 1}: not valid YAML: {where} line {mark.line + 1}: {told}"
+    return f"{file}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {told}"
 
 
 def read(path: Path) -> Source:

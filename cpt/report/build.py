@@ -19,7 +19,8 @@ from cpt.report.pages import environment
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
 from cpt.report.summary import DEFINED, LEARNED, MATCHED, SCORINGS, TITLES, Summary, summarise
-from cpt.report.timing import time_bars
+from cpt.report.timing import running_seconds, time_bars
+from cpt.report.verdict import both_learned, unlearned, verdicts
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
@@ -85,6 +86,8 @@ def _view(summary: Summary) -> dict[str, Any]:
         "lower": LOWER_IS_BETTER,
         "matched_points": MATCHED * 100,
         "caveats": caveats(run),
+        "verdicts": verdicts(summary),
+        "pairs": [(pair, both_learned(pair, gates), unlearned(pair, gates)) for pair in summary.pairs],
         "flags": sum(bool(gate.flags) for gate in gates) + sum(bool(gate.flag) for gate in bases),
         "stage_gates": gates,
         "task_gates": bases,
@@ -97,7 +100,8 @@ def _view(summary: Summary) -> dict[str, Any]:
         "cards": sample_cards(summary),
         "samples_per_task": sorted({len(ids) for arm in run.arms for ids in arm.scores.sample_ids.values() if ids}),
         "copies": _copies(run),
-        "seconds": _total_seconds(run),
+        "seconds": running_seconds(run),
+        "finished": all(arm.finished for arm in run.arms),
     }
 
 
@@ -160,11 +164,3 @@ def _copies(run: RunData) -> dict[str, tuple[int, int]]:
             if len(questions) and (different := int(questions.max()) + 1) < len(questions):
                 found[task] = (different, len(questions))
     return found
-
-
-def _total_seconds(run: RunData) -> float | None:
-    """From the first phase to the end of the last one, over all attempts."""
-    if not run.events:
-        return None
-    begin = min(event["start"] for event in run.events)
-    return float(max(event["start"] + event["seconds"] for event in run.events) - begin)

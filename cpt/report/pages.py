@@ -36,10 +36,11 @@ def _number(metric: Metric, signed: bool = False) -> str:
     return "n/a" if metric.value is None else format_number(100 * metric.value, signed=signed)
 
 
-def _interval(metric: Metric, signed: bool = False, digits: int = 1) -> str:
+def _interval(metric: Metric, signed: bool = False) -> str:
+    """With the digits of `number`: rounded more, an interval may seem to leave its value out."""
     if metric.low is None or metric.high is None:
         return metric.reason.removeprefix("n/a: ")
-    low, high = (format_number(100 * end, signed=signed, digits=digits) for end in (metric.low, metric.high))
+    low, high = (format_number(100 * end, signed=signed) for end in (metric.low, metric.high))
     return f"{low} to {high}"
 
 

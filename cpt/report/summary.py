@@ -117,7 +117,6 @@ class Pair:
 
     Attributes:
         matched: their new-task accuracies are within `MATCHED`; otherwise it is the closest pair there is.
-        learned: both gained at least `LEARNED` over the base model in the mean over the trained tasks.
         gaps: first − second by metric name, with paired intervals.
     """
 
@@ -125,7 +124,6 @@ class Pair:
     first: ArmSummary
     second: ArmSummary
     matched: bool
-    learned: bool
     gaps: Mapping[str, Metric]
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,7 +133,6 @@ class Pair:
             "first": self.first.arm.name,
             "second": self.second.arm.name,
             "matched": self.matched,
-            "learned": self.learned,
             "differences": {name: gap.as_dict() for name, gap in self.gaps.items()},
         }
 
@@ -231,16 +228,8 @@ def _pairs(arms: tuple[ArmSummary, ...], scoring: Scoring, bootstrap: Bootstrap)
             a, b = max(matched, key=lambda pair: pair[0][0] + pair[1][0])
         else:
             a, b = min(candidates, key=lambda pair: abs(pair[0][0] - pair[1][0]))
-        learned_both = _learned(a[1], scoring) and _learned(b[1], scoring)
-        pairs.append(Pair(scoring, a[1], b[1], bool(matched), learned_both, _gaps(a[1], b[1], scoring, bootstrap)))
+        pairs.append(Pair(scoring, a[1], b[1], bool(matched), _gaps(a[1], b[1], scoring, bootstrap)))
     return pairs
-
-
-def _learned(summary: ArmSummary, scoring: Scoring) -> bool:
-    """False also where the base model's evaluation is missing."""
-    numbers = summary.numbers[scoring]
-    reached = numbers.metrics["MFT"].value
-    return reached is not None and bool(reached - numbers.trained.values[0].mean() >= LEARNED - 1e-9)
 
 
 def _gaps(first: ArmSummary, second: ArmSummary, scoring: Scoring, bootstrap: Bootstrap) -> dict[str, Metric]:

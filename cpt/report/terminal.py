@@ -11,12 +11,14 @@ from cpt.report.drift import nats
 from cpt.report.gates import caveats
 from cpt.report.load import load_run
 from cpt.report.summary import DEFINED, Summary, summarise
+from cpt.report.verdict import verdicts
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "FM": "forgetting ↓", "retention": "general ↑"}
+SIGNED = {"retention"}
 DRIFT = "drift"  # in nats, beside percentages: only where there is room
 
 
@@ -31,61 +33,75 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
     summary = run if isinstance(run, Summary) else summarise(load_run(run))
     out = console or RichConsole()
     measured = any(item.drift.headline.value is not None for item in summary.arms)
-    table = _table(summary, out.width, with_drift=measured)
-    needed = out.measure(table, options=out.options.update(width=10 * out.width)).maximum
-    shown = measured and needed <= out.width
-    out.print(table if shown else _table(summary, out.width))
+    # What goes first where the terminal is narrow: drift, then the intervals.
+    layouts = [(intervals, drift) for intervals in (True, False) for drift in (True, False) if measured or not drift]
+    roomy = out.options.update(width=10 * out.width)
+    for intervals, shown in layouts:
+        table = _table(summary, intervals=intervals, drift=shown)
+        if out.measure(table, options=roomy).maximum <= out.width:
+            break
+    out.print(table)
+    for line in verdicts(summary):
+        out.print(line, markup=False, highlight=False)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
+    if not intervals:
+        definitions.insert(0, f"The {_level(summary)} intervals are in report.html; here they need a wider terminal.")
     definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
     # Arms and tasks are data: no markup, no colouring of numbers.
     for line in (*definitions, *caveats(summary.run)):
         out.print(line, style="dim", markup=False, highlight=False)
 
 
-def _table(summary: Summary, width: int, *, with_drift: bool = False) -> Table:
+def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    level = round(summary.bootstrap.level * 100)
+    title = f"{summary.run.name}: percent and points" + (f", {_level(summary)} intervals" if intervals else "")
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{summary.run.name}: percent and points, {level} % interval",
+        title=Text(title, style="bold"),
         title_justify="left",
-        title_style="bold",
         pad_edge=False,
     )
-    # Intervals are the first to go where the terminal is narrow.
-    wide = width >= 100
     table.add_column("arm", no_wrap=True)
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right", no_wrap=True)
-    if with_drift:
+    for column in COLUMNS.values():
+        table.add_column(column, justify="right", no_wrap=True)
+    if drift:
         table.add_column(DRIFT, justify="right", no_wrap=True)
-    for number, item in enumerate(summary.arms):
-        previous = summary.arms[number - 1].arm.family if number else item.arm.family
-        if previous != item.arm.family:
+    rows = [(item, scoring, item.headline(scoring)) for item in summary.arms for scoring in item.numbers]
+    widths = {name: max(len(_interval(name, found[name])) for _, _, found in rows) for name in COLUMNS}
+    for number, (item, scoring, found) in enumerate(rows):
+        if number and rows[number - 1][0].arm.family != item.arm.family:
             table.add_section()
-        for scoring in item.numbers:
-            strict = scoring == "strict"
-            found = item.headline(scoring)
-            cells = [_cell(found[name], signed=name == "retention", wide=wide) for name in COLUMNS]
-            if with_drift:
-                moved = item.drift.headline.value
-                cells.append("" if not strict else "n/a" if moved is None else nats(moved))
-            label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
-            table.add_row(label, *cells, style="" if strict else "dim")
+        strict = scoring == "strict"
+        cells = [_cell(name, found[name], widths[name] if intervals else 0) for name in COLUMNS]
+        if drift:
+            moved = item.drift.headline.value
+            cells.append("" if not strict else "n/a" if moved is None else nats(moved))
+        label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
+        table.add_row(label, *cells, style="" if strict else "dim")
     return table
 
 
-def _cell(metric: Metric, *, signed: bool, wide: bool) -> str:
-    if metric.value is None or metric.low is None or metric.high is None:
+def _level(summary: Summary) -> str:
+    return f"{round(summary.bootstrap.level * 100)} %"
+
+
+def _cell(name: str, metric: Metric, width: int) -> str:
+    """A value, and where there is a width for it its interval."""
+    if metric.value is None:
         return "n/a"
-    value = format_number(100 * metric.value, signed=signed)
-    if not wide:
-        return value
-    low, high = (format_number(100 * end, signed=signed, digits=0) for end in (metric.low, metric.high))
-    return f"{value} {f'({low}, {high})':>10}"
+    value = format_number(100 * metric.value, signed=name in SIGNED)
+    return f"{value} {_interval(name, metric):>{width}}" if width else value
+
+
+def _interval(name: str, metric: Metric) -> str:
+    """With the digits of the value: rounded more, an interval may seem to leave its value out."""
+    if metric.low is None or metric.high is None:
+        return ""
+    low, high = (format_number(100 * end, signed=name in SIGNED) for end in (metric.low, metric.high))
+    return f"({low}, {high})"
 
 
 def _plain(formula: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from cpt.report.load import PHASE_SECONDS, STEP_SECONDS, ArmRun, RunData
 from cpt.report.style import EVALUATE, IDLE, OTHER_PHASES, REST, STEP_PHASES
@@ -11,6 +13,25 @@ SHARED = "shared by all arms"
 STEP = "training steps"  # where a step's phases are not timed
 STEP_REST = "rest of step"
 TRAINING_REST = "start-up, saving"
+
+
+def running_seconds(run: RunData) -> float | None:
+    """What the attempts at a run took together, without the pauses between them; None where none is noted.
+
+    An attempt that has no end (it was killed, or is under way) is counted up to the last phase that it finished.
+    """
+    attempts = run.manifest.get("attempts", [])
+    begun = [_unix(attempt["started"]) for attempt in attempts]
+    total = 0.0
+    for attempt, start, following in zip(attempts, begun, [*begun[1:], math.inf], strict=True):
+        phases = [event["start"] + event["seconds"] for event in run.events if start <= event["start"] < following]
+        end = _unix(attempt["ended"]) if attempt.get("ended") else max(phases, default=start)
+        total += end - start
+    return total if attempts else None
+
+
+def _unix(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def phase_seconds(run: RunData) -> dict[str, dict[str, float]]:

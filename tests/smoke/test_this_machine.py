@@ -10,7 +10,7 @@ pytestmark = pytest.mark.smoke
 
 
 def test_everything_required_works_here(capsys: pytest.CaptureFixture[str]):
-    checks = diagnose()
+    checks = list(diagnose())
     assert [check for check in checks if check.required and not check.ok] == []
     assert print_report(checks) == 0
     output = capsys.readouterr().out

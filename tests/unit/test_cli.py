@@ -162,12 +162,16 @@ def test_plan_shows_the_work_and_starts_nothing(recipe, calls, capfd):
     assert cpt("plan", recipe, "arms.sft.sweep.learning_rate=[1e-3, 1e-4]") == 0
     shown = capfd.readouterr().out
     for part in (
-        "3 arms × 1 seeds × 2 stages",
+        "3 arms × 1 seed × 2 stages",
+        "run folder  runs/demo",
         "sft@learning_rate=0.001",
         "16 × 8",
         "2 × 20",
         "disk",
         "1. count-colour",
+        # Stage 1: 64 prompts each of its task and of the general one; stage 2: of both tasks and the general one.
+        "drift       1920 completions in all",
+        "0.156 in each stage, over 320 different prompts: grpo",
     ):
         assert part in shown
     assert calls == []

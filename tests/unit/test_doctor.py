@@ -138,10 +138,23 @@ def test_the_report_shows_findings_and_advice(capsys: pytest.CaptureFixture[str]
     assert "- two: do this" in output
     assert "- three: do that" in output
     assert "not needed" not in output
-    assert "1 of 3 checks failed, 1 notes" in output
+    assert "1 of 3 checks failed, 1 note" in output
 
 
 def test_notes_alone_do_not_fail(capsys: pytest.CaptureFixture[str]):
     assert print_report([Check("one", False, "slow", "do that", required=False)]) == 0
     assert print_report([Check("one", True, "fine")]) == 0
     assert "What to do" in capsys.readouterr().out
+
+
+def test_every_finding_is_shown_before_the_next_is_looked_for(capsys: pytest.CaptureFixture[str]):
+    shown: list[str] = []
+
+    def looking():
+        yield Check("quick", True, "found at once")
+        shown.append(capsys.readouterr().out)
+        yield Check("slow", True, "found later")
+
+    assert print_report(looking()) == 0
+    assert shown == ["ok    quick            found at once\n"]
+    assert "0 of 2 checks failed, 0 notes" in capsys.readouterr().out

@@ -180,7 +180,7 @@ def test_a_plan_says_what_filters_sample(tmp_path):
 
     stream = io.StringIO()
     recipe = load(tmp_path, "{type: rif, rollouts: 4, min_pass: 0.25, control: random_same_size}")
-    print_plan(make_plan(recipe), Console(file=stream, width=160))
+    print_plan(make_plan(recipe), Console(file=stream, width=160), tmp_path / "run")
     line = next(line for line in stream.getvalue().splitlines() if line.startswith("filter"))
     assert "pass rate 0.25 to 1, 4 rollouts a prompt, control random_same_size, 8192 + 8192 rollouts: rif" in line
 

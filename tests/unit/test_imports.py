@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # from lower rows, never from its neighbours in the same row or from above. Of two names that fit, the longer counts.
 LAYERS = [
     ["rewards"],
-    ["cpt cpt.types"],
+    ["cpt cpt.types cpt.words"],
     ["cpt.files", "cpt.models.locate"],
     [
         "cpt.tasks",
@@ -31,7 +31,7 @@ LAYERS = [
         "cpt.evaluate.drift",
     ],
     ["cpt.recipe"],
-    ["cpt.plan cpt.plan_types cpt.plan_table cpt.disk cpt.preflight"],
+    ["cpt.plan cpt.plan_types cpt.plan_table cpt.plan_passes cpt.disk cpt.preflight"],
     ["cpt.models", "cpt.store cpt.folder cpt.manifest"],
     ["cpt.rollout"],
     ["cpt.train", "cpt.evaluate"],
@@ -62,6 +62,7 @@ FORBIDDEN = {
     "cpt.plan": MACHINERY,
     "cpt.plan_types": MACHINERY,
     "cpt.plan_table": MACHINERY,
+    "cpt.plan_passes": MACHINERY,
     "cpt.disk": MACHINERY,
     "cpt.store": MACHINERY,
     "cpt.folder": MACHINERY,

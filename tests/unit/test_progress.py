@@ -9,7 +9,7 @@ import pytest
 from folders import model_folder
 
 from cpt.plan import RunPlan, make_plan
-from cpt.progress import LiveProgress, PlainProgress, Progress, duration, make_progress, thousands
+from cpt.progress import LiveProgress, PlainProgress, Progress, Row, duration, make_progress, thousands
 from cpt.recipe import load_recipe
 
 RECIPE = """\
@@ -108,6 +108,34 @@ def test_the_live_table(plan, monkeypatch):
         ["grpo", "1", "", "", "waiting", "", "", "", ""],
     ]
     assert "1 of 8 stages, 0:58 so far" in out.getvalue()
+
+
+def test_time_left_knows_nothing_of_start_up():
+    row = Row("sft", 0)
+    row.begin(1, "count-colour", "train", 20)
+    assert row.seconds_left(15) is None
+    row.advance(1, {}, 30)
+    assert row.seconds_left(31) is None
+    row.advance(2, {}, 32)
+    assert [row.seconds_left(now) for now in (32, 33, 34, 40)] == [36, 35, 34, 34]  # the third step takes its time
+    row.advance(3, {}, 35)
+    assert row.seconds_left(35) == 17 * 2.5
+    # The training process died and went on from a checkpoint.
+    row.advance(2, {}, 80)
+    assert row.seconds_left(80) is None
+    row.advance(3, {}, 81)
+    assert row.seconds_left(81) == 17
+    row.begin(2, "which-row", "train", 20)
+    assert row.seconds_left(90) is None
+
+
+def test_one_is_not_plural(tmp_path):
+    path = tmp_path / "demo.yaml"
+    text = RECIPE.replace("seeds: [0, 1]", "seeds: [0]").replace("tasks: [count-colour, which-row]", "tasks: [parity]")
+    path.write_text(text.replace("MODEL", str(model_folder(tmp_path / "model"))))
+    stream = io.StringIO()
+    PlainProgress(stream, Clock()).start(make_plan(load_recipe(path), ["sft"]))
+    assert stream.getvalue() == "[0:00] demo: 1 arm, 1 seed, 1 stage\n"
 
 
 def test_a_low_terminal_shows_the_arm_at_work(plan, monkeypatch):

@@ -39,7 +39,14 @@ def load(tmp_path: Path):
         ("{name_or_path: builtin/tiny-qwen2_5-vl}", "{}", "3: model.name_or_path: is missing"),
         ("name: demo", "name: demo\nname: two", "3: name: stands here twice"),
         ("name: demo", "name: a/b", "2: name: 'a/b' is not a valid name"),
-        ("name: demo", "name: [unclosed", "3: not valid YAML: expected ',' or ']', but got ':'"),
+        (
+            "name: demo",
+            "name: [unclosed",
+            "2: not valid YAML: the [ in column 7 is not closed, or a comma is missing, before line 3: "
+            "expected ',' or ']', but got ':'",
+        ),
+        ("max_steps: 10}}", "max_steps: 10}", "12: not valid YAML: the { in column 9 is not closed"),
+        ("[exists]", "[exists: {a: 1 b: 2}]", "5: not valid YAML"),
         ("tasks: [count-colour, which-row]", "tasks: []", "4: tasks: is empty; give at least one"),
     ],
 )
@@ -66,7 +73,14 @@ def test_a_mistake_is_named_with_line_key_and_remedy(load, old, new, expected):
         ("data.samples=63", "63 training samples of count-colour are fewer than one batch of arm sft (64)"),
         ("tasks.0={name: parity, samples: 15}", "tasks.0.samples: 15 training samples of parity are fewer"),
         ("general.0={name: exists, samples: 15}", "general.0.samples: unknown key"),
-        ("arms.sft.learning_rate=1", "arms.sft.learning_rate: unknown key here; it belongs under method:"),
+        ("arms.sft.learning_rate=1", "unknown key here; did you mean 'arms.sft.method.learning_rate'?"),
+        ("arms.sft.learnig_rate=1", "unknown key here; did you mean 'arms.sft.method.learning_rate'?"),
+        ("arms.grpo.beta=0.1", "unknown key here; did you mean 'arms.grpo.method.beta'?"),  # merge: has a beta, too
+        ("arms.sft.num_generations=4", "unknown key here; under method: it belongs to type: grpo or"),
+        ("arms.sft.interpolation=0.3", "unknown key here; did you mean 'arms.sft.merge.interpolation'?"),
+        ("arms.sft.methd={type: sft}", "arms.sft.methd: unknown key; did you mean 'method'?"),
+        ("arms.grpo.sweep={learning_rat: [1e-4]}", "is no key of this arm; did you mean 'learning_rate'?"),
+        ("arms.grpo.sweep={method.bta: [0.1]}", "is no key of this arm; did you mean 'beta'?"),
         ("arms.sft.method.num_train_epochs=1", "excludes max_steps; keep one of the two"),
         ("arms.sft.method.warmup_steps=5", "use lr_scheduler_type: constant_with_warmup"),
         ("arms.grpo.method.num_generations=7", "128 completions per generation are not divisible by num_generations 7"),

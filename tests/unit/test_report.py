@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cpt.report.build import build_report, render
 from cpt.report.gates import caveats
 from cpt.report.load import STAGE_FIELDS, load_run, short_value
 from cpt.report.summary import summarise
-from cpt.report.timing import SHARED, STEP, STEP_REST, TRAINING_REST, phase_seconds, time_bars
+from cpt.report.timing import SHARED, STEP, STEP_REST, TRAINING_REST, phase_seconds, running_seconds, time_bars
 from cpt.store import RunStore
 
 EVIL = ("<script>alert('x')</script><img src=x onerror=alert(1)> {{ 7 * 7 }}", "</pre><b>no [bold]")
@@ -234,3 +235,24 @@ def test_wall_time_is_split_by_phase(tmp_path: Path) -> None:
     assert [label for label, _ in bars] == ["sft", "grpo", SHARED]
     assert list(colours)[:2] == ["push", "rollout"]
     assert set(colours) == {name for _, phases in bars for name in phases}
+
+
+def test_time_running_is_that_of_all_attempts_without_the_pauses(tmp_path: Path) -> None:
+    store = make_run(tmp_path, [Arm("sft")], steps=2)
+    attempts = [
+        {"started": f"2026-01-01T{started}+00:00", "ended": ended and f"2026-01-01T{ended}+00:00", "status": status}
+        for started, ended, status in (
+            ("08:00:00", "08:05:00", "interrupted"),
+            ("09:00:00", None, "running"),  # killed
+            ("12:00:00", "12:00:07", "complete"),
+        )
+    ]
+    attempts[-1]["command"] = ["cpt", "run"]
+    store.update_manifest(attempts=attempts)
+    nine = datetime(2026, 1, 1, 9, tzinfo=UTC).timestamp()
+    store.add_event("train", 40.0, start=nine + 20)
+    # Five minutes, a minute up to the last thing the killed one did, and seven seconds.
+    assert running_seconds(load_run(tmp_path)) == pytest.approx(300 + 60 + 7)
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "6 min 7 s, finished" in page
+    assert "3, the last one complete" in page

@@ -12,11 +12,13 @@ from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, records
 
 from cpt.files import read_records, write_records
+from cpt.report.build import render
 from cpt.report.gates import stage_gates, task_gates
 from cpt.report.load import load_run
 from cpt.report.samples import sample_cards
 from cpt.report.summary import summarise
 from cpt.report.terminal import print_summary
+from cpt.report.verdict import both_learned
 from cpt.store import RunStore
 
 
@@ -65,7 +67,7 @@ def test_arms_at_matched_new_task_accuracy_are_compared_by_hand(tmp_path: Path) 
     assert one.headline()["essential"].value == pytest.approx(0.6)
     strict = next(pair for pair in summary.pairs if pair.scoring == "strict")
     assert strict.matched
-    assert strict.learned
+    assert both_learned(strict, stage_gates(summary))
     assert strict.gaps["MFT"].value == 0
     assert strict.gaps["FM"].value == pytest.approx(0.5)
     assert strict.gaps["retention"].value == pytest.approx(-0.5)
@@ -82,9 +84,10 @@ def test_without_a_matched_setting_the_closest_pair_is_shown_as_unmatched(tmp_pa
 def test_arms_that_learned_nothing_are_matched_but_not_learned(tmp_path: Path) -> None:
     idle = {(i, task): bits for i in (1, 2) for (_, task), bits in BASE.items()}
     hand_made(tmp_path, {"sft": {**BASE, **idle}, "grpo": idle}, ["a", "b"], ["x"])
-    pair = summarise(load_run(tmp_path)).pairs[0]
+    summary = summarise(load_run(tmp_path))
+    pair = summary.pairs[0]
     assert pair.matched
-    assert not pair.learned
+    assert not both_learned(pair, stage_gates(summary))
 
 
 def test_samples_that_flipped_come_first(tmp_path: Path) -> None:
@@ -164,8 +167,7 @@ def test_the_terminal_shows_the_headline_numbers(tmp_path: Path) -> None:
     print_summary(tmp_path, Console(file=out, width=110))
     lines = out.getvalue().splitlines()
     sft = next(line for line in lines if line.strip().startswith("sft"))
-    assert re.findall(r"[+−]?\d+\.\d", sft) == ["80.0", "50.0", "60.0", "−60.0"]
-    assert "(" in sft
+    assert re.findall(r"([+−]?\d+\.\d) +\(", sft) == ["80.0", "50.0", "60.0", "−60.0"]
     assert any("drop from the best row" in line for line in lines)
     assert any("leads, not results" in line for line in lines)
     assert max(map(len, lines)) <= 110
@@ -177,3 +179,33 @@ def test_a_narrow_terminal_gets_the_numbers_alone(tmp_path: Path) -> None:
     print_summary(summarise(load_run(tmp_path)), Console(file=out, width=70))
     sft = next(line for line in out.getvalue().splitlines() if line.strip().startswith("sft"))
     assert sft.split()[1:] == ["n/a"] * 4
+
+
+def test_the_title_promises_the_intervals_that_are_shown(tmp_path: Path) -> None:
+    hand_made(tmp_path, {"sft": {**BASE, **FORGETFUL}, "grpo": KEEPING}, ["a", "b"], ["x"])
+    summary = summarise(load_run(tmp_path))
+    seen = set()
+    for width in range(60, 140, 4):
+        out = StringIO()
+        print_summary(summary, Console(file=out, width=width))
+        title, *rest = out.getvalue().splitlines()
+        sft = next(line for line in rest if line.strip().startswith("sft"))
+        promised = title.rstrip() == "synthetic: percent and points, 95 % intervals"
+        assert promised or title.rstrip() == "synthetic: percent and points"
+        assert ("The 95 % intervals are in report.html" in out.getvalue()) != promised
+        assert sft.count("(") == (4 if promised else 0)
+        assert max(map(len, rest)) <= width
+        seen.add(promised)
+    assert seen == {True, False}
+
+
+def test_an_interval_has_the_digits_of_its_value(tmp_path: Path) -> None:
+    """Rounded to whole points, −0.2 would stand beside an interval from 0 to 0."""
+    bits = "1" * 500
+    rest = {(i, task): bits for i in (1, 2) for task in "abx"}
+    rest[2, "x"] = "0" + bits[1:]
+    hand_made(tmp_path, {"sft": {**{(0, task): bits for task in "abx"}, **rest}}, ["a", "b"], ["x"])
+    out = StringIO()
+    print_summary(tmp_path, Console(file=out, width=120))
+    assert re.search(r"−0\.2 +\(−0\.\d, 0\.0\)", out.getvalue())
+    assert re.search(r">−0\.2</span> <span class=\"range\">−0\.\d to 0\.0<", render(summarise(load_run(tmp_path))))

@@ -1,0 +1,137 @@
+"""What the report and the terminal say in a sentence, from outcomes given bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from synthetic import Arm, make_run
+from test_report_numbers import BASE, FORGETFUL, KEEPING, hand_made
+
+from cpt.report.build import render
+from cpt.report.load import load_run
+from cpt.report.summary import Summary, summarise
+from cpt.report.terminal import print_summary
+from cpt.report.verdict import verdicts
+
+
+def compared(root: Path, second: Mapping[tuple[int, str], str], first: Mapping[tuple[int, str], str]) -> Summary:
+    hand_made(root, {"sft": {**BASE, **first}, "grpo": dict(second)}, ["a", "b"], ["x"])
+    return summarise(load_run(root))
+
+
+def test_a_fair_comparison_tells_differences_with_their_intervals(tmp_path: Path) -> None:
+    summary = compared(tmp_path, KEEPING, FORGETFUL)
+    (text,) = verdicts(summary)
+    matched, told = text.split(": ", 1)
+    assert matched == (
+        "At matched new-task accuracy, measured within 3 points (sft 80.0 % and grpo 80.0 %, difference 0.0 [0.0, 0.0] "
+        "points)"
+    )
+    gap = next(pair for pair in summary.pairs if pair.scoring == "strict").gaps["FM"]
+    assert gap.low is not None and gap.low > 0
+    assert told.startswith("forgetting 60.0 and 10.0 points, difference +50.0 [+")
+    assert "]: sft forgets more; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in told
+    assert told.endswith("]: sft keeps less. With one seed the intervals cover test samples only.")
+
+
+def test_the_other_way_round_the_other_arm_is_named(tmp_path: Path) -> None:
+    (text,) = verdicts(compared(tmp_path, FORGETFUL, KEEPING))
+    assert "]: grpo forgets more; " in text
+    assert "]: grpo keeps less." in text
+
+
+def test_an_interval_with_zero_in_it_shows_no_difference(tmp_path: Path) -> None:
+    almost = {**FORGETFUL, (2, "a"): "1100000001", (2, "x"): "1111000001"}  # one sample each
+    (text,) = verdicts(compared(tmp_path, almost, FORGETFUL))
+    assert "difference +10.0 [0.0, " in text
+    assert text.count("no difference shown") == 2
+    assert "more;" not in text
+
+
+def test_what_is_not_learned_alike_is_not_compared(tmp_path: Path) -> None:
+    # Equal on average: one arm has learned a alone, and that wholly.
+    one_sided = {**KEEPING, (1, "a"): "1111111111", (1, "b"): "1000000000", (2, "b"): "1000000000"}
+    half = {**FORGETFUL, (1, "a"): "1111100000", (2, "b"): "1111110000"}
+    summary = compared(tmp_path, one_sided, half)
+    (text,) = verdicts(summary)
+    assert text.startswith("Not a fair comparison, though new-task accuracy is matched on average (sft 55.0 % and ")
+    assert text.endswith("points): grpo gained less than 10 points on b (0.0).")
+    assert summary.pairs[0].matched
+    assert "yes, but grpo gained less than 10 points on b (0.0)" in render(summary)
+
+
+def test_one_task_of_three_that_was_hardly_learned_is_said(tmp_path: Path) -> None:
+    rows = {(stage, task): "1111100000" for stage in range(4) for task in "abc"}
+    sft = {**rows, (1, "a"): "1111111111", (2, "b"): "1111111111"}
+    hand_made(tmp_path, {"sft": sft, "grpo": {**sft, (3, "c"): "1111100000"}}, ["a", "b", "c"], [])
+    summary = summarise(load_run(tmp_path))
+    (text,) = verdicts(summary)
+    assert text.startswith("At matched new-task accuracy, measured within 3 points (sft 83.3 % and grpo 83.3 %")
+    said = "sft gained less than 10 points on c (0.0); grpo gained less than 10 points on c (0.0)"
+    assert f" Hardly learned: {said}." in text
+    assert f'<span class="ok">yes</span> <span class="small">({said})</span>' in render(summary)
+
+
+def test_unequal_plasticity_is_no_fair_comparison_either(tmp_path: Path) -> None:
+    weak = {**KEEPING, (1, "a"): "1111000000"}
+    (text,) = verdicts(compared(tmp_path, weak, FORGETFUL))
+    assert text.startswith(
+        "Not a fair comparison of sft and grpo: new-task accuracies more than 3 points apart "
+        "(sft 80.0 % and grpo 60.0 %, difference +20.0 ["
+    )
+
+
+def test_page_and_terminal_say_it_escaped(tmp_path: Path) -> None:
+    hand_made(tmp_path, {"s<b>": {**BASE, **FORGETFUL}, "[bold]g": KEEPING}, ["a", "b"], ["x"])
+    summary = summarise(load_run(tmp_path))
+    page = render(summary)
+    assert (
+        '<p class="verdict">At matched new-task accuracy, measured within 3 points (s&lt;b&gt; 80.0 % and [bold]g'
+        in page
+    )
+    assert page.index('class="verdict"') < page.index('class="caveat"')
+    out = StringIO()
+    print_summary(summary, Console(file=out, width=400))
+    assert verdicts(summary)[0] in out.getvalue()
+
+
+def test_points_of_a_sweep_were_chosen_after_the_fact(tmp_path: Path) -> None:
+    rates = [Arm(f"sft@lr={rate}", sweep={"method.lr": rate}) for rate in (0.1, 0.2)]
+    make_run(tmp_path, [*rates, Arm("grpo", "grpo")], samples=60)
+    (text,) = verdicts(summarise(load_run(tmp_path)))
+    assert "The settings were chosen after the fact." in text
+
+
+def test_many_arms_are_counted(tmp_path: Path) -> None:
+    others = {f"arm{number}": KEEPING for number in range(3)}
+    idle = {(i, task): bits for i in (1, 2) for (_, task), bits in BASE.items()}
+    weak = {**KEEPING, (1, "a"): "1111000000"}
+    hand_made(tmp_path, {"sft": {**BASE, **FORGETFUL}, **others, "idle": idle, "weak": weak}, ["a", "b"], ["x"])
+    (text,) = verdicts(summarise(load_run(tmp_path)))
+    assert text == (
+        "Of 5 pairs with sft, 3 are at matched new-task accuracy, 3 of these with most tasks learned by both. Of the "
+        "3, 3 differ in forgetting and 3 in the change of the general tasks: there the interval of the difference "
+        "excludes 0, as that of one in twenty would by chance. With one seed the intervals cover test samples only."
+    )
+
+
+def test_an_arm_that_missed_a_task_spoils_all_its_pairs(tmp_path: Path) -> None:
+    missed = {**KEEPING, (1, "a"): "1111111111", (2, "b"): "1000000000"}
+    hand_made(tmp_path, {"sft": {**BASE, **missed}, **{f"arm{n}": missed for n in range(4)}}, ["a", "b"], ["x"])
+    (text,) = verdicts(summarise(load_run(tmp_path)))
+    assert text == (
+        "Of 4 pairs with sft, 4 are at matched new-task accuracy, 0 of these with most tasks learned by both: sft "
+        "gained less than 10 points on b (0.0). Not a fair comparison."
+    )
+
+
+def test_what_has_no_numbers_gets_no_claim(tmp_path: Path) -> None:
+    make_run(tmp_path / "unfinished", [Arm("sft"), Arm("grpo", "grpo")], stop_after=1)
+    assert verdicts(summarise(load_run(tmp_path / "unfinished"))) == []
+    learned = {(1, "a"): "1111111100"}
+    hand_made(tmp_path / "one task", {"sft": {(0, "a"): "0" * 10, **learned}, "grpo": learned}, ["a"], [])
+    (text,) = verdicts(summarise(load_run(tmp_path / "one task")))
+    assert "difference 0.0 [0.0, 0.0] points): nothing to compare." in text

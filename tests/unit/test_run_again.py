@@ -1,0 +1,64 @@
+"""A run that is finished: the same command starts nothing, says so, and leaves a page that says so too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from folders import load_arm
+from synthetic import record
+
+from cpt import run as stage_loop
+from cpt.plan import make_plan
+from cpt.recipe import Recipe
+from cpt.store import RunStore
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Recipe, Path]:
+    """The folder of a run with every stage trained and evaluated, by hand."""
+    recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2")
+    plan, out = make_plan(recipe), tmp_path / "run"
+    with RunStore(out).open_or_create(recipe) as store:
+        store.write_plan(plan)
+
+        def records(arm: str, stage: int) -> list:
+            return [record(arm, 0, stage, task, number, number) for task in recipe.task_names for number in (0, 1)]
+
+        store.mark_base_done(0, "direct", plan.bases[0].key, records("base", 0))
+        for stage in plan.stages:
+            policy = store.begin_stage(stage).policy
+            policy.mkdir()
+            (policy / "config.json").write_text("{}")
+            store.mark_trained(stage, steps=stage.steps)
+            store.mark_done(stage, records("a", stage.index))
+        store.finish("interrupted")
+    return recipe, out
+
+
+def test_a_finished_run_starts_nothing_and_says_so(finished, tmp_path, monkeypatch, capsys) -> None:
+    def never(*args: object) -> None:
+        raise AssertionError("a finished run must not start Ray")
+
+    monkeypatch.setattr(stage_loop, "_open", never)
+    recipe, out = finished
+    assert stage_loop.run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=out) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == [
+        f"demo: 2 stages in {out}, all finished; nothing was left to do",
+        f"report: {out / 'report.html'}",
+    ]
+    assert not [line for line in shown if "0 of" in line]
+
+
+def test_the_page_of_a_finished_run_does_not_say_that_it_runs(finished, tmp_path) -> None:
+    recipe, out = finished
+    stage_loop.run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=out)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "2, the last one complete" in page
+    assert "s, finished" in page
+    assert [attempt["status"] for attempt in json.loads((out / "manifest.json").read_text())["attempts"]] == [
+        "interrupted",
+        "complete",
+    ]
