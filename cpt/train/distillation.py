@@ -49,7 +49,8 @@ class WithoutPolicyGradient(GRPOTrainer):
         mask = inputs["completion_mask"]
         sums = self.accelerator.reduce(torch.stack([(entropies.detach() * mask).sum(), mask.sum()]), reduction="sum")
         self._metrics["train"]["entropy"].append((sums[0] / sums[1]).item())
-        return logps.new_zeros(())
+        nothing: torch.Tensor = logps.new_zeros(())
+        return nothing
 
 
 class StageSDFTTrainer(StageGRPOTrainer, WithoutPolicyGradient):

@@ -37,8 +37,10 @@ def run(stage: StagePlan, pool: LocalPool, out: Path) -> StageDir:
 
 
 @pytest.fixture(scope="module")
-def fixed(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageDir, Batch, list[Any]]:
-    """Twelve steps against the start of the stage on eight questions; the first batch, and its samples by row."""
+def fixed(
+    shipped: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[StageDir, Batch, list[Any]]:
+    """Ten steps against the start of the stage on four questions; the first batch, and its samples by row."""
     from cpt.train import objective
     from cpt.train.distillation import StageSDFTTrainer
 
@@ -55,8 +57,8 @@ def fixed(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory)
             seen.append(objective.rollout_batch(inputs))
         return compute_loss(self, model, inputs)
 
-    settings = {"max_steps": 12, "learning_rate": 3e-3, "teacher": "stage_start", "num_generations": 2}
-    stage = replace(stage_of(base, **settings), data_samples=4)
+    settings = {"max_steps": 10, "learning_rate": 1e-3, "teacher": "stage_start", "num_generations": 2}
+    stage = replace(stage_of(shipped, **settings), data_samples=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageSDFTTrainer, "_generate_and_score_completions", watched_rows)
         patch.setattr(StageSDFTTrainer, "_compute_loss", watched_loss)
@@ -64,17 +66,19 @@ def fixed(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory)
     return out, seen[1], seen[0]
 
 
-def test_the_teacher_is_asked_the_same_with_the_answer_and_the_pictures(base: Path, fixed: Any):
+def test_the_teacher_is_asked_the_same_with_the_answer_and_the_pictures(shipped: Path, fixed: Any):
     from cpt.models.load import load_processor
 
     _, batch, samples = fixed
-    tokenizer = load_processor(base).tokenizer
+    tokenizer = load_processor(shipped).tokenizer
     image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
     assert len(set(map(id, samples))) == 4
     for row, sample in enumerate(samples):
-        own, told = (one.inputs["input_ids"][row] for one in (batch, batch.teacher))
-        said = [one.labels[row][one.labels[row] != -100].tolist() for one in (batch, batch.teacher)]
+        both = (batch, batch.teacher)
+        said = [one.labels[row][one.labels[row] != -100].tolist() for one in both]
         assert said[0] == said[1] and said[0]
+        prompts = [int(one.predicting.any(0).long().argmax()) + 1 for one in both]  # columns
+        own, told = (one.inputs["input_ids"][row][:length] for one, length in zip(both, prompts, strict=True))
         asked, shown = map(tokenizer.decode, (own, told))
         answer = f"<answer> {sample.gold[0]} </answer>"
         assert sample.question in asked and sample.question in shown
@@ -101,13 +105,13 @@ def divergence(student: Any, teacher: Any, processor: Any, batch: Batch, samples
     return total / len(samples)
 
 
-def test_the_divergence_on_a_batch_is_what_is_logged_and_what_falls(base: Path, fixed: Any):
+def test_the_divergence_on_a_batch_is_what_is_logged_and_what_falls(shipped: Path, fixed: Any):
     from cpt.models.load import load_policy, load_processor
     from cpt.rollout.sampling import ban_tokens
 
     out, batch, samples = fixed
-    processor = load_processor(base)
-    start, end = (load_policy(folder).eval() for folder in (base, out.policy))
+    processor = load_processor(shipped)
+    start, end = (load_policy(folder).eval() for folder in (shipped, out.policy))
     for model in (start, end):
         ban_tokens(model)
     before, after = (divergence(model, start, processor, batch, samples) for model in (start, end))
@@ -117,14 +121,14 @@ def test_the_divergence_on_a_batch_is_what_is_logged_and_what_falls(base: Path, 
     assert after < 0.5 * before
 
 
-def test_what_is_logged(fixed: Any, base: Path):
+def test_what_is_logged(shipped: Path, fixed: Any):
     out, _, _ = fixed
     for row in rows(out):
         assert 0 <= row["logprob_gap"] < 1e-4
         assert row["entropy"] > 0 and row["grad_norm"] > 0
         assert "reward" in row and "true/strict" in row
         assert "frac_zero_std" not in row  # all groups are learned from
-    assert len(moved(base, out.policy)) > 50
+    assert len(moved(shipped, out.policy)) > 50
 
 
 @pytest.mark.parametrize("settings", [{"decay": 0.5}, {"teacher": "live", "distillation_alpha": 0.5}], ids=str)
