@@ -11,7 +11,6 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from cpt.models.adapters import merged_parameters
-from cpt.recipe import PolicyGradient
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
@@ -198,7 +197,7 @@ def grpo_trainer(
         own: the stage's own samples.
         policy: the model at the stage's start, which is also the reference of the KL term.
     """
-    assert isinstance(stage.method, PolicyGradient) or kind is not StageGRPOTrainer
+    assert stage.method.needs_rollouts
     assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
     # TRL pads prompt ids on the left itself but takes the token types of the pictures as the processor pads them: on
     # the other side, they would give every shorter prompt's tokens wrong positions.
