@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,31 @@ def token_kl(logits_p: torch.Tensor, logits_q: torch.Tensor, banned: Sequence[in
         p, q = (logits.masked_fill(out, torch.finfo(torch.float32).min) for logits in (p, q))
     p, q = p.log_softmax(-1), q.log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1)
+
+
+def interpolated_kl(logits_p: torch.Tensor, logits_q: torch.Tensor, alpha: float) -> torch.Tensor:
+    """From KL(q ‖ p) at `alpha` 0 to KL(p ‖ q) at 1, between next-token distributions, in nats.
+
+    Between them the generalised Jensen-Shannon divergence (GKD, arXiv 2306.13649): alpha · KL(q ‖ m) + (1 − alpha) ·
+    KL(p ‖ m), with m = alpha · q + (1 − alpha) · p. Towards the ends this goes to 0, and its gradient divided by alpha,
+    or by 1 − alpha, to that of the end; at the ends themselves it is the divergence, undivided. With p a student and q
+    its teacher, 0 is the forward divergence and 1 the reverse one.
+
+    Args:
+        logits_p, logits_q: [..., V], of any floating-point type; computed in float32.
+
+    Returns:
+        float32 [...].
+    """
+    import torch
+
+    if alpha == 0:
+        return token_kl(logits_q, logits_p)
+    if alpha == 1:
+        return token_kl(logits_p, logits_q)
+    p, q = (logits.float().log_softmax(-1) for logits in (logits_p, logits_q))
+    mixture = torch.logaddexp(q + math.log(alpha), p + math.log1p(-alpha))
+    return alpha * token_kl(q, mixture) + (1 - alpha) * token_kl(p, mixture)
 
 
 def completion_kl(

@@ -63,11 +63,13 @@ class Batch:
         shared: model → its logits [N, V] at the `predicting` positions, computed when first asked for. In training it
             is there from the start for the policy, whose logits are those of the method's own forward pass; plug-ins
             that ask one model about one batch then share the pass. None: nothing is kept.
+        teacher: the same completions after what a teacher is asked instead; None where the method has no teacher.
     """
 
     inputs: Mapping[str, Any]
     labels: torch.Tensor
     shared: dict[Any, Callable[[], torch.Tensor]] | None = None
+    teacher: Batch | None = None
 
     @property
     def predicting(self) -> torch.Tensor:

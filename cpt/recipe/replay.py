@@ -23,6 +23,9 @@ def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     if spec.schedule != "sequential":
         yield ("replay",), f"a {spec.schedule} arm has no finished tasks; remove it, or set schedule: sequential"
         return
+    if spec.method.type == "sdft" and isinstance(replay, RecapReplay | Static):
+        yield ("replay", "type"), f"{replay.type} weighs rewards, and SDFT's loss has none; set type: buffer"
+        return
     yield from _sources(recipe, spec, replay)
     yield from _loss(spec, replay)
     if isinstance(replay, RecapReplay | Static) and spec.method.type == "sft" and spec.method.loss_type != "nll":

@@ -15,6 +15,7 @@ from typing import Any
 
 from cpt.recipe.errors import nearest
 from cpt.recipe.load import check
+from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe
 from cpt.recipe.source import dotted
@@ -35,10 +36,10 @@ def reward_study(recipe: Recipe, arm: str | None = None) -> Recipe:
     A recipe without sets of its own gets another name, so that its study and its comparison have folders of their own.
 
     Args:
-        arm: the arm that is run under every set; None for the only one with rollouts.
+        arm: the arm that is run under every set; None for the only one that learns from rewards.
 
     Raises:
-        ValueError: no such arm, one without rollouts, several to choose from, or a set that does not fit the tasks.
+        ValueError: no such arm, one without a reward, several to choose from, or a set that does not fit the tasks.
     """
     chosen = recipe.arms[_choose(recipe, arm)]
     sets = recipe.reward_sets or default_sets()
@@ -71,7 +72,7 @@ def default_sets() -> dict[str, RewardSpec]:
 
 
 def _choose(recipe: Recipe, arm: str | None) -> str:
-    paid = [name for name, found in recipe.arms.items() if found.method.needs_rollouts]
+    paid = [name for name, found in recipe.arms.items() if isinstance(found.method, PolicyGradient)]
     if arm is not None:
         if arm not in recipe.arms:
             raise ValueError(f"there is no arm {arm!r}{nearest(arm, list(recipe.arms))}")

@@ -43,7 +43,7 @@ class PluginMixin(_Trainer):
             paying: names of those that change the reward.
         """
         if plugins and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise ValueError("regularisers need whole parameters: run without FSDP and DeepSpeed, or leave them out")
+            raise ValueError("regularisers and SDFT need whole parameters: run without FSDP and DeepSpeed")
         self.plugins, self.paying = plugins, paying
         if plugins:
             self.add_callback(_step_callback(self))
@@ -171,13 +171,21 @@ class PolicyPlugins(PluginMixin):
 
 def rollout_batch(inputs: Mapping[str, Any]) -> Batch:
     """Prompts (padded on the left) and completions (on the right) of TRL's policy trainers as one batch."""
+    own = _after_prompts(inputs)
+    return replace(own, teacher=_after_prompts(inputs, "teacher_")) if "teacher_prompt_ids" in inputs else own
+
+
+def _after_prompts(inputs: Mapping[str, Any], whose: str = "") -> Batch:
+    """The completions after one kind of prompts. What belongs to the pictures is the same for all, or has its name."""
     import torch
 
-    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    prompt_ids, prompt_mask = inputs[f"{whose}prompt_ids"], inputs[f"{whose}prompt_mask"]
+    ids = torch.cat([prompt_ids, inputs["completion_ids"]], dim=1)
+    mask = torch.cat([prompt_mask, inputs["completion_mask"]], dim=1)
     completion = inputs["completion_mask"].bool()
     said = torch.where(completion, inputs["completion_ids"], -100)
-    labels = torch.cat([torch.full_like(inputs["prompt_ids"], -100), said], dim=1)
+    labels = torch.cat([torch.full_like(prompt_ids, -100), said], dim=1)
+    found = {key: inputs.get(whose + key, inputs.get(key)) for key in _PICTURES}
     # Rows without any picture still have its tensors, of no rows: a forward pass fails on these.
-    pictures = {key: value for key in _PICTURES if (value := inputs.get(key)) is not None and value.numel()}
+    pictures = {key: value for key, value in found.items() if value is not None and value.numel()}
     return Batch({"input_ids": ids, "attention_mask": mask, **pictures}, labels)

@@ -11,6 +11,7 @@ from cpt.methods.ema import Average
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.side_loss import SideLoss
 from cpt.methods.snapshot import Snapshot
+from cpt.recipe.distillation import SDFT
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
 from cpt.train.settings import stage_seed
@@ -34,11 +35,14 @@ def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
     """A stage's plug-ins by name, in the order in which every one of their points is called.
 
     The moving average that `merge: ema` asks for comes first: what others see at a stage's end is the merged policy.
+    SDFT's loss is one of them.
     Regularisers follow as the recipe lists them, those that hold parameters still last (`Plugin.holds_still`).
     """
     plugins: dict[str, Plugin] = {}
     if plan.merge is not None and plan.merge.type == "ema":
         plugins["merge"] = Average(plan.merge.decay)
+    if isinstance(plan.method, SDFT):
+        plugins[plan.method.type] = plan.method.plugin()
     plugins |= {setting.type: setting.plugin() for setting in settings_of(plan)}
     replay = side_loss(plan)
     if replay is not None:

@@ -11,7 +11,6 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from cpt.models.adapters import merged_parameters
-from cpt.recipe import PolicyGradient
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
@@ -190,6 +189,7 @@ def grpo_trainer(
     checkpoints: Path,
     pool: RolloutPool,
     peft_config: Any = None,
+    kind: type[StageGRPOTrainer] = StageGRPOTrainer,
 ) -> StageGRPOTrainer:
     """A trainer over `samples`, rewarded as the stage says.
 
@@ -197,7 +197,7 @@ def grpo_trainer(
         own: the stage's own samples.
         policy: the model at the stage's start, which is also the reference of the KL term.
     """
-    assert isinstance(stage.method, PolicyGradient)
+    assert stage.method.needs_rollouts
     assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
     # TRL pads prompt ids on the left itself but takes the token types of the pictures as the processor pads them: on
     # the other side, they would give every shorter prompt's tokens wrong positions.
@@ -206,7 +206,7 @@ def grpo_trainer(
     data = stage_data(stage, own, arguments.world_size)
     objectives = objectives_of(stage)
     pay = None if objectives is None else objectives.pay
-    trainer = StageGRPOTrainer(
+    trainer = kind(
         model=policy,
         args=arguments,
         reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length, pay)],
@@ -216,7 +216,7 @@ def grpo_trainer(
         rollout_pool=pool,
         rollout_key=stage.stream,
         max_logprob_gap=stage.max_logprob_gap,
-        baseline=stage.method.baseline,
+        baseline=getattr(stage.method, "baseline", "group_mean"),
     )
     trainer.objectives = objectives
     return trainer

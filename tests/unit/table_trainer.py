@@ -47,8 +47,8 @@ class Table(torch.nn.Module):
         # A scale of logits: the plug-ins then take a forward pass of their own.
         self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(logit_scale=2.0))
 
-    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-        return SimpleNamespace(logits=self.table[input_ids])
+    def forward(self, input_ids: Any, attention_mask: Any, logits_to_keep: int = 0) -> Any:
+        return SimpleNamespace(logits=self.table[input_ids][:, -logits_to_keep:])
 
 
 class FewLines(GRPOTrainer):
@@ -127,10 +127,16 @@ class Seen:
 
 
 def trained(
-    parts: int, baseline: str, scale: str = "none", plugins: Any = (), replay: Any = None, iterations: int = 2
+    parts: int,
+    baseline: str,
+    scale: str = "none",
+    plugins: Any = (),
+    replay: Any = None,
+    iterations: int = 2,
+    kind: type[Toy] = Toy,
 ) -> Seen:
     """Three generations, each learned from `iterations` times in one optimizer step of `parts` micro-batches."""
-    toy = Toy(parts, baseline, scale, None if replay is None else Objectives(replay))
+    toy = kind(parts, baseline, scale, None if replay is None else Objectives(replay))
     start = Table([[0.0, 0.0], [0.0, 0.0]])
     stage = stage_of(toy.model, Path(), references={"stage_start": start})
     made = {setting.type: setting.plugin() for setting in plugins}

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from cpt.methods.divergence import completion_kl, token_kl  # noqa: E402
+from cpt.methods.divergence import completion_kl, interpolated_kl, token_kl  # noqa: E402
 
 HALF, QUARTER = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
 
@@ -50,6 +50,25 @@ def test_gradients_pass_the_ban():
     expected = torch.softmax(q[:2], 0) - torch.softmax(p[:2], 0)
     torch.testing.assert_close(q.grad, torch.cat([expected, torch.zeros(1)]))
     assert p.grad is not None and torch.isfinite(p.grad).all() and p.grad[2] == 0
+
+
+def test_between_the_two_directions_by_hand():
+    """m = ¼ [¼, ¾] + ¾ [½, ½] = [7/16, 9/16]; ¼ KL([¼, ¾] ‖ m) + ¾ KL([½, ½] ‖ m)."""
+    there = 0.25 * math.log(4 / 7) + 0.75 * math.log(4 / 3)
+    back = 0.5 * math.log(8 / 7) + 0.5 * math.log(8 / 9)
+    expected = 0.25 * there + 0.75 * back
+    assert interpolated_kl(HALF, QUARTER, 0.25).item() == pytest.approx(expected, rel=1e-5)
+    assert interpolated_kl(HALF + 7.0, QUARTER - 3.0, 0.25).item() == pytest.approx(expected, rel=1e-4)
+    assert interpolated_kl(QUARTER, HALF, 0.75).item() == pytest.approx(expected, rel=1e-5)  # the same mixture
+    assert interpolated_kl(HALF, HALF, 0.25).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_at_its_ends_it_is_either_direction_and_near_them_its_share():
+    forward, reverse = 0.75 * math.log(3) - math.log(2), 0.5 * math.log(4 / 3)
+    assert interpolated_kl(HALF, QUARTER, 0.0).item() == pytest.approx(forward, rel=1e-6)
+    assert interpolated_kl(HALF, QUARTER, 1.0).item() == pytest.approx(reverse, rel=1e-6)
+    assert interpolated_kl(HALF, QUARTER, 0.01).item() / 0.01 == pytest.approx(forward, rel=0.02)
+    assert interpolated_kl(HALF, QUARTER, 0.99).item() / 0.01 == pytest.approx(reverse, rel=0.02)
 
 
 def test_a_completion_is_the_sum_of_its_tokens_and_padding_counts_nothing():
