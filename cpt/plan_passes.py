@@ -15,6 +15,8 @@ from cpt.methods.replay import own_share, replayed
 from cpt.methods.targets import Sampled
 from cpt.plan_types import StagePlan
 
+_ALIKE = Fraction(105, 100)  # what one arm may read more than another before it is worth a note
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -93,12 +95,12 @@ def _said(stages: Sequence[Passes]) -> str:
 def _note(arms: Mapping[str, Sequence[StagePlan]], seen: Mapping[str, Sequence[Passes]]) -> list[str]:
     """What a comparison of these arms would mix up with their methods: the stage where they differ most."""
     least, most, ratio = _apart(seen)
-    if ratio == 1:
+    if ratio <= _ALIKE:
         return []
     told = f"{most} goes over a stage's samples {float(ratio):.3g} times as often as {least}"
     alone = {arm: seen[arm] for arm, stages in arms.items() if stages[0].replay is None}
     why = "replayed samples take their share of a batch"
-    if not alone or _apart(alone)[2] != 1:
+    if not alone or _apart(alone)[2] > _ALIKE:
         why = "arms with equal steps × samples a batch see the same"
     return [f"note        the arms don't see the same amount of data: {told}; {why}"]
 
