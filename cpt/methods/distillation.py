@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cpt.methods.divergence import interpolated_kl
+from cpt.methods.ema import WithAverage
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.plugin import Batch, Stage
 from cpt.methods.running import Means
-from cpt.methods.snapshot import Snapshot, load_average, save_average
+from cpt.methods.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Teacher = Literal["ema", "stage_start", "live"]
 
 
-class Distillation(Plugin):
+class Distillation(WithAverage):
     """The loss of `cpt.recipe.distillation.SDFT` as a term, and its teacher.
 
     The mean over rows of the mean over a completion's tokens of the divergence between the policy after the plain
@@ -34,14 +34,14 @@ class Distillation(Plugin):
     teacher: Callable[..., Any]
 
     def __init__(self, alpha: float, skip: int, teacher: Teacher, decay: float) -> None:
-        self.alpha, self.skip, self.kind, self.decay = alpha, skip, teacher, decay
-        self.average: Snapshot | None = None
+        super().__init__(decay)
+        self.alpha, self.skip, self.kind = alpha, skip, teacher
         self.means = Means("divergence")
 
     def before_stage(self, stage: Stage) -> None:
         """Let the teacher start where the stage starts; the `live` one keeps no values of its own."""
         if self.kind == "ema":
-            self.teacher = self.average = Snapshot(stage.model, stage.parameters)
+            self.teacher = self.start_average(stage)
         elif self.kind == "live":
             self.teacher = Snapshot(stage.model, {})
         else:
@@ -67,21 +67,6 @@ class Distillation(Plugin):
             output = self.teacher(**batch.inputs, logits_to_keep=batch.labels.shape[1] - columns)
         logits: torch.Tensor = output.logits[:, :-1][batch.predicting[:, columns:]]
         return logits
-
-    def after_step(self) -> None:
-        """The average takes in every optimizer step."""
-        if self.average is not None:
-            self.average.follow(self.decay)
-
-    def save(self, folder: Path) -> None:
-        """See `Plugin.save`."""
-        if self.average is not None:
-            save_average(self.average.values, folder)
-
-    def load(self, folder: Path) -> None:
-        """See `Plugin.load`."""
-        if self.average is not None:
-            load_average(self.average.values, folder)
 
     def metrics(self) -> dict[str, float]:
         """The divergence in nats per token."""

@@ -1,4 +1,4 @@
-"""Exponential moving average of the policy over the optimizer steps of a stage."""
+"""Exponential moving averages of the policy over the optimizer steps of a stage: to end as, or to compare with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.methods.plugin import Plugin, Stage
-from cpt.methods.snapshot import load_average, save_average
+from cpt.methods.snapshot import Snapshot, load_average, save_average
 
 if TYPE_CHECKING:
     import torch
@@ -50,3 +50,35 @@ class Average(Plugin):
     def load(self, folder: Path) -> None:
         """See `Plugin.load`."""
         load_average(self.average, folder)
+
+
+class WithAverage(Plugin):
+    """What plug-ins share that ask a moving average of the policy. Without `start_average` there is none.
+
+    Args:
+        decay: in (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.average: Snapshot | None = None
+
+    def start_average(self, stage: Stage) -> Snapshot:
+        """The average, at the stage's start."""
+        self.average = Snapshot(stage.model, stage.parameters)
+        return self.average
+
+    def after_step(self) -> None:
+        """The average takes in every optimizer step, also one on completions of an earlier generation."""
+        if self.average is not None:
+            self.average.follow(self.decay)
+
+    def save(self, folder: Path) -> None:
+        """See `Plugin.save`."""
+        if self.average is not None:
+            save_average(self.average.values, folder)
+
+    def load(self, folder: Path) -> None:
+        """See `Plugin.load`."""
+        if self.average is not None:
+            load_average(self.average.values, folder)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat
 
 from cpt.methods.divergence import token_kl
+from cpt.methods.ema import WithAverage
 from cpt.methods.likelihood import completion_logits, row_means, row_sums, token_logps
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.running import Means
-from cpt.methods.snapshot import Snapshot, load_average, save_average
 
 if TYPE_CHECKING:
     import torch
@@ -102,19 +101,20 @@ class KL(Setting):
         return KLPlugin(self)
 
 
-class KLPlugin(Plugin):
+class KLPlugin(WithAverage):
     """Adds the divergence where its setting says."""
 
     def __init__(self, setting: KL) -> None:
+        super().__init__(_DECAY if setting.decay is None else setting.decay)
         self.setting = setting
-        self.average: Snapshot | None = None
         self.means = Means("kl", *(["reward"] if setting.into == "reward" else []))
 
     def before_stage(self, stage: Stage) -> None:
         """Get hold of the reference."""
         if self.setting.reference == "ema":
-            self.average = Snapshot(stage.model, stage.parameters)
-        self.reference = self.average or stage.reference(self.setting.path or self.setting.reference)
+            self.reference: Any = self.start_average(stage)
+        else:
+            self.reference = stage.reference(self.setting.path or self.setting.reference)
 
     def term(self, model: nn.Module, batch: Batch) -> torch.Tensor | None:
         """See `KL`."""
@@ -147,21 +147,6 @@ class KLPlugin(Plugin):
             added = -self.setting.coefficient * row_sums(kl, rows, len(mask))
         self.means.note(kl=row_means(kl, rows, len(mask)).mean(), reward=added.mean())
         return added
-
-    def after_step(self) -> None:
-        """The average takes in every optimizer step, also one on completions of an earlier generation."""
-        if self.average is not None:
-            self.average.follow(_DECAY if self.setting.decay is None else self.setting.decay)
-
-    def save(self, folder: Path) -> None:
-        """See `Plugin.save`."""
-        if self.average is not None:
-            save_average(self.average.values, folder)
-
-    def load(self, folder: Path) -> None:
-        """See `Plugin.load`."""
-        if self.average is not None:
-            load_average(self.average.values, folder)
 
     def metrics(self) -> dict[str, float]:
         """KL by its estimator in nats per token; in the reward also what it paid, in points per completion."""
