@@ -126,6 +126,16 @@ def test_a_change_in_one_stage_changes_it_and_its_children(recipe):
     assert {arm for (arm, seed, index), key in before.items() if key not in hotter.values()} == {"sft"}
 
 
+def test_a_relative_folder_is_absolute_for_processes_that_work_elsewhere(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(
+        recipe("model.name_or_path=./model", "arms.sft.kl={coefficient: 0.1, reference: path, path: ./model}")
+    )
+    assert (plan.model.name, plan.model.path) == ("./model", str(tmp_path / "model"))
+    (kl,) = {stage.kl.path for stage in plan.stages if stage.kl is not None}
+    assert kl == str(tmp_path / "model")
+
+
 def test_another_base_model_is_other_work_wherever_it_lies(recipe, model, tmp_path):
     before = keys(make_plan(recipe()))
     model.rename(tmp_path / "elsewhere")
