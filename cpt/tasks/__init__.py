@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import difflib
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cpt.types import Task
+
+if TYPE_CHECKING:
+    from cpt.tasks.base import BuiltinTask
+
+
+@lru_cache(maxsize=1)
+def builtin_tasks() -> tuple[BuiltinTask, ...]:
+    """The tasks of the built-in world: what the built-in model's vocabulary and training are made from."""
+    from cpt.tasks import digits, shapes, text
+
+    return tuple(cls() for module in (shapes, digits, text) for cls in module.TASKS)
 
 
 @lru_cache(maxsize=1)
 def _registry() -> dict[str, Task]:
-    from cpt.tasks import digits, shapes, text
-
-    tasks: list[Task] = [cls() for module in (shapes, digits, text) for cls in module.TASKS]
+    tasks: list[Task] = [*builtin_tasks()]
     return {task.name: task for task in tasks}
 
 
