@@ -79,7 +79,10 @@ def _start(address: str, options: dict[str, Any]) -> None:
             ray.init(address=address, **options)
         except Exception as error:
             if address != "local":
-                raise _no_connection(address, str(error).strip().partition("\n")[0]) from error
+                raise ValueError(
+                    f"Ray can't connect to {address}: {_reason(error)}; check that a Ray of the same version runs there, "
+                    "and its token (RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN in the environment)"
+                ) from error
             if _TOO_SLOW not in str(error):
                 raise
             logger.warning("Ray was not up after 30 s; trying again")
@@ -92,6 +95,12 @@ def _start(address: str, options: dict[str, Any]) -> None:
     )
 
 
+def _reason(error: Exception) -> str:
+    """What a message of Ray's says, without the traceback of another process between its first and last line."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return " … ".join([first, *(line.strip() for line in others[-1:])])
+
+
 def _check_answers(address: str) -> None:
     """ValueError if nobody listens at an address with a port: Ray itself would go on trying for minutes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
@@ -100,14 +109,11 @@ def _check_answers(address: str) -> None:
         if host and port:
             socket.create_connection((host, port), _ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:  # a port that is no number is a ValueError
-        raise _no_connection(address, getattr(error, "strerror", None) or str(error)) from error
-
-
-def _no_connection(address: str, reason: str) -> ValueError:
-    return ValueError(
-        f"no connection to a Ray cluster at {address} ({reason}); check the address and, where it runs, `ray status`. "
-        "A cluster with a token takes connections with RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN in the environment"
-    )
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"no Ray cluster answers at {address} ({reason}); check --address, such as HEAD:6379 or ray://HEAD:10001, "
+            "and `ray status` on the head"
+        ) from error
 
 
 def share_of(rollout: Rollout, wanted: Resources) -> Share:

@@ -64,7 +64,7 @@ def test_an_address_where_nobody_listens_is_one_clear_line_at_once(monkeypatch, 
     calls = fake_ray(monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
-    message = rf"no connection to a Ray cluster at {scheme}127\.0\.0\.1:{free} \(Connection refused\); check"
+    message = rf"no Ray cluster answers at {scheme}127\.0\.0\.1:{free} \(Connection refused\); check --address"
     with pytest.raises(ValueError, match=message) as caught, cluster(f"{scheme}127.0.0.1:{free}"):
         pass
     assert len(str(caught.value).splitlines()) == 1
@@ -73,14 +73,14 @@ def test_an_address_where_nobody_listens_is_one_clear_line_at_once(monkeypatch, 
 
 def test_a_port_that_is_no_number_is_refused(monkeypatch):
     fake_ray(monkeypatch)
-    with pytest.raises(ValueError, match=r"at head:10OO1 \(Port could not be cast"), cluster("head:10OO1"):
+    with pytest.raises(ValueError, match=r"answers at head:10OO1 \(Port could not be cast"), cluster("head:10OO1"):
         pass
 
 
 @pytest.mark.parametrize("error", [ConnectionError, RuntimeError])
 def test_a_cluster_that_refuses_is_one_clear_line(monkeypatch, listening, error):
-    calls = fake_ray(monkeypatch, error("Failed to connect\nand a traceback"))
-    message = rf"at 127\.0\.0\.1:{listening} \(Failed to connect\); check the address .* RAY_AUTH_TOKEN"
+    calls = fake_ray(monkeypatch, error("Failed to connect:\nTraceback\n TimeoutError: late\n"))
+    message = rf"Ray can't connect to 127\.0\.0\.1:{listening}: Failed to connect: … TimeoutError: late; check .* RAY_AUTH_TOKEN"
     with pytest.raises(ValueError, match=message), cluster(f"127.0.0.1:{listening}"):
         pass
     assert calls == ["init"]
