@@ -165,6 +165,16 @@ class StagePlan:
         return self.index == 1 or self.schedule != "sequential"
 
     @property
+    def weights_dtype(self) -> str:
+        """Precision of the trained weights, in memory and in the policy's folder.
+
+        Full fine-tuning in bfloat16 keeps float32 weights and computes in bfloat16: a step of 1e-6 is smaller than the
+        distance between neighbouring bfloat16 numbers at the size of a weight, so it would be rounded away. Frozen
+        weights under LoRA stay in the model's own precision; the adapter is float32.
+        """
+        return "float32" if self.tuning.type == "full" else self.model.dtype
+
+    @property
     def stream(self) -> str:
         """What everything random in a training is derived from; knows nothing of the arm."""
         return f"{self.seed}/{self.index}" + (f"/{self.run}" if self.run else "")

@@ -174,6 +174,16 @@ def test_disk(recipe, model):
     assert SHAPES["model.layers.0.q_proj.weight"] == (4, 4)
 
 
+def test_policies_are_counted_in_the_precision_they_are_written_in(recipe, model):
+    """The model's 20 numbers lie in float32. Full fine-tuning leaves them so, LoRA in bfloat16 halves them."""
+    copy = sum(file.stat().st_size for file in model.iterdir())
+    full = make_plan(recipe("model.dtype=bfloat16"))
+    records = full.evaluated_samples() * 200
+    assert full.disk_estimate_bytes() == 12 * copy + records
+    lora = make_plan(recipe("model.dtype=bfloat16", "model.tuning={type: lora, r: 2}"))
+    assert lora.disk_estimate_bytes() == 12 * (copy - 40) + records
+
+
 def test_a_model_on_the_hub_has_no_known_size(recipe):
     plan = make_plan(recipe("model.name_or_path=org/name"))
     assert plan.model.path == "org/name"
