@@ -118,15 +118,13 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
 ) -> None:
     """Evaluate a model on tasks, by free generation."""
-    from cpt.models.locate import check_model_folder, locate_model
+    from cpt.preflight import available_model
     from cpt.tasks import get_task, task_names
 
     names = list(dict.fromkeys(task or task_names()))
     for name in names:
         get_task(name)
-    found = locate_model(model)
-    if isinstance(found, Path):
-        check_model_folder(found)
+    available_model(model)
     from cpt.evaluate_folder import evaluate_folder
 
     evaluate_folder(model, names, prompt, samples, out)

@@ -80,7 +80,7 @@ def _start(address: str, options: dict[str, Any]) -> None:
         except Exception as error:
             if address != "local":
                 raise ValueError(
-                    f"Ray can't connect to {address}: {_reason(error)}; check that a Ray of the same version runs there, "
+                    f"Ray can't connect to {address}: {_reason(error)}; check that the same version of Ray runs there, "
                     "and its token (RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN in the environment)"
                 ) from error
             if _TOO_SLOW not in str(error):

@@ -28,7 +28,7 @@ class ModelPlan:
         name: as the recipe has it.
         path: its folder, or the id on the Hub.
         fingerprint: of the folder's weights; the id itself for a model on the Hub.
-        dtype: resolved; `auto` only where a Hub model's config is not at hand yet.
+        dtype: resolved; `auto` only where a Hub model's config.json is not in the Hub's cache yet.
         nbytes: size of one copy on disk; None for a Hub model.
     """
 

@@ -80,7 +80,7 @@ def test_a_port_that_is_no_number_is_refused(monkeypatch):
 @pytest.mark.parametrize("error", [ConnectionError, RuntimeError])
 def test_a_cluster_that_refuses_is_one_clear_line(monkeypatch, listening, error):
     calls = fake_ray(monkeypatch, error("Failed to connect:\nTraceback\n TimeoutError: late\n"))
-    message = rf"Ray can't connect to 127\.0\.0\.1:{listening}: Failed to connect: … TimeoutError: late; check .* RAY_AUTH_TOKEN"
+    message = rf"Ray can't connect to 127\.0\.0\.1:{listening}: Failed to connect: … TimeoutError: late; check that"
     with pytest.raises(ValueError, match=message), cluster(f"127.0.0.1:{listening}"):
         pass
     assert calls == ["init"]
