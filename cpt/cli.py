@@ -115,6 +115,10 @@ def evaluate(
     task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
     prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
     samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
 ) -> None:
     """Evaluate a model on tasks, by free generation."""
@@ -127,7 +131,7 @@ def evaluate(
     available_model(model)
     from cpt.evaluate_folder import evaluate_folder
 
-    evaluate_folder(model, names, prompt, samples, out)
+    evaluate_folder(model, names, prompt, samples, out, max_tokens)
 
 
 @app.command(name="filter")
