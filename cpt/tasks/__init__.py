@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import difflib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cpt.types import Task
 
-if TYPE_CHECKING:
-    from cpt.tasks.base import BuiltinTask
-
 
 @lru_cache(maxsize=1)
-def builtin_tasks() -> tuple[BuiltinTask, ...]:
+def builtin_tasks() -> tuple[Task, ...]:
     """The tasks of the built-in world: what the built-in model's vocabulary and training are made from."""
     from cpt.tasks import digits, shapes, text
 
