@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.models import pretrain, tiny
-from cpt.tasks import get_task, task_names
+from cpt.tasks import builtin_tasks, get_task
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.types import GenerationRequest, PromptStyle, SamplingParams
 
@@ -101,7 +101,7 @@ class _bar:
 
 
 def measure(folder: Path, samples: int) -> Scores:
-    """Strict accuracy (greedy) and pass@8 (T = 1) of a folder on the test split of every task, both prompt styles."""
+    """Strict accuracy (greedy) and pass@8 (T = 1) of a folder on the test split, by built-in task and prompt."""
     from cpt.models.load import load_processor
     from cpt.rollout.engine import EngineSettings
     from cpt.rollout.local import LocalPool, build_engine
@@ -110,8 +110,8 @@ def measure(folder: Path, samples: int) -> Scores:
     pool = LocalPool(build_engine("hf", EngineSettings(str(folder))))
     version = pool.push_folder(folder, "card")
     return {
-        (name, prompt): _measure_task(pool, version, processor, name, prompt, samples)
-        for name in task_names()
+        (task.name, prompt): _measure_task(pool, version, processor, task.name, prompt, samples)
+        for task in builtin_tasks()
         for prompt in PROMPTS
     }
 
@@ -151,9 +151,9 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         (Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True
     )
     rows = []
-    for name in task_names():
-        cells = " | ".join(scores[name, prompt].columns() for prompt in PROMPTS)
-        rows.append(f"| {name} | {get_task(name).role} | {cells} |")
+    for task in builtin_tasks():
+        cells = " | ".join(scores[task.name, prompt].columns() for prompt in PROMPTS)
+        rows.append(f"| {task.name} | {task.role} | {cells} |")
     text = template.render(
         rows=rows,
         samples=samples,

@@ -123,21 +123,23 @@ def evaluate(
     task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
     prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
     samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
 ) -> None:
     """Evaluate a model on tasks, by free generation."""
-    from cpt.models.locate import check_model_folder, locate_model
+    from cpt.preflight import available_model
     from cpt.tasks import get_task, task_names
 
     names = list(dict.fromkeys(task or task_names()))
     for name in names:
         get_task(name)
-    found = locate_model(model)
-    if isinstance(found, Path):
-        check_model_folder(found)
+    available_model(model)
     from cpt.evaluate_folder import evaluate_folder
 
-    evaluate_folder(model, names, prompt, samples, out)
+    evaluate_folder(model, names, prompt, samples, out, max_tokens)
 
 
 @app.command(name="filter")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # less.
 RECORD_BYTES = 200
 _LINE_BYTES, _TOKEN_BYTES = 120, 4  # of a completion in JSON lines
-_TRAINED_BYTES = 4  # trained weights are float32 whatever the model's own precision
+_NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
+_TRAINED_BYTES = _NUMBER_BYTES["float32"]  # in checkpoints, whatever the model's own precision
 # Numbers the optimizer keeps per trained number.
 _OPTIMIZER_STATES = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "adafactor": 0.1, "sgd": 0.0}
 
@@ -34,7 +35,17 @@ def estimate_bytes(plan: RunPlan) -> int | None:
     checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage in plan.stages), default=0)
     sampled = sum(stage.data_samples * stage.filter.rollouts for stage in plan.stages if stage.filter)
     records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
-    return len(plan.stages) * plan.model.nbytes + checkpoints + records + sum(map(completion_bytes, plan.stages))
+    left = sum(policy_bytes(stage) + completion_bytes(stage) for stage in plan.stages)
+    return left + checkpoints + records
+
+
+def policy_bytes(stage: StagePlan) -> int:
+    """A stage's policy: the model's folder, its weights in the precision they are trained in; 0 if that is unknown."""
+    if stage.model.nbytes is None:
+        return 0
+    size = _NUMBER_BYTES[stage.weights_dtype]
+    tensors = locate.checkpoint_tensors(Path(stage.model.path)).values()
+    return stage.model.nbytes + sum(size * math.prod(tensor.shape) - tensor.nbytes for tensor in tensors)
 
 
 def completion_bytes(stage: StagePlan) -> int:
@@ -64,7 +75,7 @@ def checkpoint_bytes(stage: StagePlan) -> int:
 
 def unmerged_bytes(stage: StagePlan) -> int:
     """Policies of a stage's trainings that wait for the last one; 0 if the model's size is unknown."""
-    return (len(stage.trainings) - 1) * (stage.model.nbytes or 0)
+    return (len(stage.trainings) - 1) * policy_bytes(stage)
 
 
 def trained_numbers(folder: Path, tuning: Full | LoRA) -> int:

@@ -8,12 +8,20 @@ from pathlib import Path
 from cpt.types import PromptStyle, Record
 
 
-def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, samples: int, out: Path | None) -> None:
+def evaluate_folder(
+    name: str,
+    tasks: Sequence[str],
+    prompt: PromptStyle,
+    samples: int,
+    out: Path | None,
+    max_tokens: int | None = None,
+) -> None:
     """Print strict and tolerant accuracy of a model on tasks; with `out`, keep the records there.
 
     Args:
         name: a Hugging Face folder, a built-in model's name or an id on the Hub.
         samples: test samples per task.
+        max_tokens: per completion; None for what a recipe of this prompt style has by default.
 
     Raises:
         ValueError: the model can't be loaded, a task has fewer samples, or `out` can't be written.
@@ -28,6 +36,7 @@ def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, sample
     from cpt.tasks import get_task
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
+    limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -41,7 +50,7 @@ def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, sample
             [get_task(task) for task in tasks],
             samples=samples,
             prompt=prompt,
-            max_tokens=MAX_COMPLETION_TOKENS[prompt],
+            max_tokens=limit,
             arm=name,
             seed=0,
             stage=0,
@@ -49,10 +58,10 @@ def evaluate_folder(name: str, tasks: Sequence[str], prompt: PromptStyle, sample
         pool.close()
     if out is not None:
         write_records(out / "records.parquet", records)
-    _print(records, tasks)
+    _print(records, tasks, limit)
 
 
-def _print(records: Sequence[Record], tasks: Sequence[str]) -> None:
+def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -64,4 +73,12 @@ def _print(records: Sequence[Record], tasks: Sequence[str]) -> None:
         ]
         cut = sum(r.finish_reason == "length" for r in rows)
         table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    cut = sum(record.finish_reason == "length" for record in records)
+    if cut:
+        console.print(
+            f"{cut} of {len(records)} completions are cut off at {limit} tokens; --max-tokens sets another limit",
+            highlight=False,
+            soft_wrap=True,
+        )

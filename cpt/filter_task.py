@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from cpt.methods.filter_file import FilterFile, write_filter
 from cpt.methods.filtering import RIF, PromptRollouts, select
-from cpt.models.locate import check_model_folder, locate_model
 from cpt.plan import StagePlan, make_plan
+from cpt.preflight import available_model
 from cpt.recipe import Recipe, expand_arms
 from cpt.recipe.errors import nearest
 from cpt.recipe.rewards import filter_reward_of
@@ -67,10 +67,9 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
     from rich.console import Console
 
     console = Console()
+    available_model(recipe.model.name_or_path)
     stage, note = filter_stage(recipe, task, arm)
-    folder = locate_model(policy or stage.model.name)
-    if isinstance(folder, Path):
-        check_model_folder(folder)
+    folder = available_model(policy or stage.model.name)
     out.mkdir(parents=True, exist_ok=True)
     if note:
         console.print(note, markup=False, highlight=False)

@@ -77,7 +77,7 @@ class PlanLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StageDir:
-    """Where the files of one stage are. Only paths: can be sent to a worker process."""
+    """Where the files of one stage are. Only paths, absolute ones: can be sent to a worker process."""
 
     root: Path
 

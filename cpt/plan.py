@@ -65,20 +65,33 @@ def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
 
 
 def plan_model(settings: Model) -> ModelPlan:
-    """Where the base model is and what identifies it. ValueError if its folder is missing or damaged."""
+    """Where the base model is and what identifies it. ValueError if its folder is missing or damaged.
+
+    Reads files of this machine only: see `cpt.preflight.available_model` for a model on the Hub.
+    """
     found = locate.locate_model(settings.name_or_path)
     if isinstance(found, str):
-        return ModelPlan(settings.name_or_path, found, found, settings.dtype, settings.trust_remote_code)
+        dtype = _dtype(settings, locate.hub_folder(found) if settings.dtype == "auto" else None)
+        return ModelPlan(settings.name_or_path, found, found, dtype, settings.trust_remote_code)
     locate.check_model_folder(found)
-    dtype = (locate.config_dtype(found) or "float32") if settings.dtype == "auto" else settings.dtype
     return ModelPlan(
         name=settings.name_or_path,
         path=str(found.resolve()),
         fingerprint=locate.fingerprint(found),
-        dtype=dtype,
+        dtype=_dtype(settings, found),
         trust_remote_code=settings.trust_remote_code,
         nbytes=locate.model_bytes(found),
     )
+
+
+def _dtype(settings: Model, folder: Path | None) -> str:
+    """What `auto` is by the config.json in this folder, or `auto` where there is none yet."""
+    if settings.dtype != "auto" or folder is None:
+        return settings.dtype
+    dtype = locate.config_dtype(folder) or "float32"
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"{folder / 'config.json'} says {dtype}; set model.dtype to float32 or bfloat16")
+    return dtype
 
 
 def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[ArmSpec]:

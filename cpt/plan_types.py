@@ -28,7 +28,7 @@ class ModelPlan:
         name: as the recipe has it.
         path: its folder, or the id on the Hub.
         fingerprint: of the folder's weights; the id itself for a model on the Hub.
-        dtype: resolved; `auto` only where a Hub model's config is not at hand yet.
+        dtype: resolved; `auto` only where a Hub model's config.json is not in the Hub's cache yet.
         nbytes: size of one copy on disk; None for a Hub model.
     """
 
@@ -163,6 +163,16 @@ class StagePlan:
     def from_base(self) -> bool:
         """Whether it starts from the base model, whatever its position."""
         return self.index == 1 or self.schedule != "sequential"
+
+    @property
+    def weights_dtype(self) -> str:
+        """Precision of the trained weights, in memory and in the policy's folder.
+
+        Full fine-tuning in bfloat16 keeps float32 weights and computes in bfloat16: a step of 1e-6 is smaller than the
+        distance between neighbouring bfloat16 numbers at the size of a weight, so it would be rounded away. Frozen
+        weights under LoRA stay in the model's own precision; the adapter is float32.
+        """
+        return "float32" if self.tuning.type == "full" else self.model.dtype
 
     @property
     def stream(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from cpt.disk import check_room
+from cpt.models.locate import check_model_folder, hub_folder, locate_model
 from cpt.plan import make_plan
 from cpt.recipe import LoRA, Recipe, expand_arms
 
@@ -24,9 +25,8 @@ def preflight(recipe: Recipe, out: Path) -> None:
         ValueError: if the model is missing or damaged, a package is missing, the disk is too small or `out` can't be
         written.
     """
+    available_model(recipe.model.name_or_path)
     plan = make_plan(recipe)
-    if plan.model.nbytes is None:
-        _check_hub_model(plan.model.path)
     if recipe.rollout.engine == "vllm":
         _check_package("vllm")
     if any(isinstance(spec.tuning, LoRA) for spec in expand_arms(recipe).values()):
@@ -35,17 +35,31 @@ def preflight(recipe: Recipe, out: Path) -> None:
     _check_writable(out)
 
 
+def available_model(name: str) -> Path | str:
+    """What `locate_model` finds: a whole folder, or an id on the Hub, whose config.json is then in the Hub's cache.
+
+    A plan that is made afterwards knows the model's dtype.
+
+    Raises:
+        ValueError: the folder is missing or damaged, or the Hub does not give the model.
+    """
+    found = locate_model(name)
+    if isinstance(found, Path):
+        check_model_folder(found)
+    elif hub_folder(found) is None:
+        _fetch_config(found)
+    return found
+
+
 def _check_package(name: str) -> None:
     if importlib.util.find_spec(name) is None:
         raise ValueError(f"the package {name} is not installed; {_PACKAGES[name]}")
 
 
-def _check_hub_model(name: str) -> None:
-    """Asks once, and only for a model that is not in the cache; a download would try for half a minute."""
-    from huggingface_hub import constants, get_token, hf_hub_url, try_to_load_from_cache
+def _fetch_config(name: str) -> None:
+    """Asks once before it downloads: a download alone would try for half a minute."""
+    from huggingface_hub import constants, get_token, hf_hub_download, hf_hub_url
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return
     reason = "offline mode is on (HF_HUB_OFFLINE)"
     if not constants.HF_HUB_OFFLINE:
         token = get_token()
@@ -53,9 +67,10 @@ def _check_hub_model(name: str) -> None:
         request = Request(hf_hub_url(name, "config.json"), headers=headers, method="HEAD")
         try:
             urlopen(request, timeout=10).close()
+            hf_hub_download(name, "config.json")
             return
         except OSError as error:  # no such model, no access, no network
-            reason = str(error).strip("<>")
+            reason = str(error).strip("<>").partition("\n")[0]
     raise ValueError(f"model {name!r} is no local folder and can't be had from the Hugging Face Hub: {reason}")
 
 

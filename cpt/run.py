@@ -243,9 +243,15 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
 
 
 def start_pool(model: ModelPlan, rollout: Rollout, share: Share) -> RolloutPool:
-    """The engines that a recipe asks for, on the base model. Call inside `cpt.cluster.cluster`."""
+    """The engines that a recipe asks for, on the base model. Call inside `cpt.cluster.cluster`.
+
+    Raises:
+        ValueError: the model is on the Hub, and its dtype is not known yet (see `cpt.preflight.available_model`).
+    """
     from cpt.rollout.pool import RolloutPool
 
+    if model.dtype == "auto":
+        raise ValueError("model.dtype: auto needs the model's config.json on this machine; write float32 or bfloat16")
     return RolloutPool.start(
         model.path,
         engine=rollout.engine,

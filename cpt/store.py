@@ -85,8 +85,9 @@ class RunStore:
         return self.root / "report.html"
 
     def stage_dir(self, arm: str, seed: int, index: int, task: str) -> StageDir:
-        """Folder of the `index`-th stage (1-based) of an arm."""
-        return StageDir(self.root / "arms" / safe_name(arm) / f"seed-{seed}" / f"{index:02d}-{safe_name(task)}")
+        """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers work in a folder of Ray's choice."""
+        arms = self.root.absolute() / "arms"
+        return StageDir(arms / safe_name(arm) / f"seed-{seed}" / f"{index:02d}-{safe_name(task)}")
 
     def stage(self, stage: StageLike) -> StageDir:
         """Folder of a planned stage."""
@@ -94,7 +95,7 @@ class RunStore:
 
     def base_dir(self, seed: int, prompt: str) -> StageDir:
         """Folder of the base model's evaluation with one prompt style; arms of that style share it as their row 0."""
-        return StageDir(self.root / "base" / safe_name(prompt) / f"seed-{seed}")
+        return StageDir(self.root.absolute() / "base" / safe_name(prompt) / f"seed-{seed}")
 
     # ---- opening, locking, closing
 

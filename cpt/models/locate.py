@@ -96,6 +96,14 @@ def config_dtype(folder: Path) -> str | None:
     return str(dtype) if dtype else None
 
 
+def hub_folder(name: str) -> Path | None:
+    """Where the Hub's cache on this machine keeps a model's config.json, with or without weights; None if nowhere."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the folder's safetensors files, by name. ValueError if a file is missing or cut off."""
     tensors: dict[str, Tensor] = {}

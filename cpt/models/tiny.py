@@ -46,11 +46,11 @@ CHAT_TEMPLATE = (
 
 def vocabulary() -> list[str]:
     """Every word of the built-in world, sorted, after the special tokens: what the tasks say and the format's tags."""
-    from cpt.tasks import get_task, task_names
+    from cpt.tasks import builtin_tasks
 
     text = [*INSTRUCTION.values(), *TAGS, NO_REASONING, GUESS, "user assistant system The the answer is : yes no"]
     text += [str(n) for n in range(19)]
-    for task in map(get_task, task_names()):
+    for task in builtin_tasks():
         for sample in task.samples("base", _VOCABULARY_SAMPLES):
             text += [sample.question, sample.reasoning, *sample.gold, *sample.meta["candidates"]]
     return [*SPECIAL, UNKNOWN, *sorted({word for line in text for word in line.split()})]

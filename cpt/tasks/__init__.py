@@ -10,10 +10,16 @@ from cpt.types import Task
 
 
 @lru_cache(maxsize=1)
-def _registry() -> dict[str, Task]:
+def builtin_tasks() -> tuple[Task, ...]:
+    """The tasks of the built-in world: what the built-in model's vocabulary and training are made from."""
     from cpt.tasks import digits, shapes, text
 
-    tasks: list[Task] = [cls() for module in (shapes, digits, text) for cls in module.TASKS]
+    return tuple(cls() for module in (shapes, digits, text) for cls in module.TASKS)
+
+
+@lru_cache(maxsize=1)
+def _registry() -> dict[str, Task]:
+    tasks: list[Task] = [*builtin_tasks()]
     return {task.name: task for task in tasks}
 
 

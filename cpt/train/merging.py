@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from cpt.methods import merge
 from cpt.models.adapters import plain_parameters
 from cpt.models.load import load_policy
-from cpt.train.settings import weights_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +61,6 @@ class Merging:
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
         """The parameters in a folder, in the precision and under the names that the policy's have in memory."""
         model: Any = load_policy(
-            folder, dtype=weights_dtype(self.plan), trust_remote_code=self.plan.model.trust_remote_code
+            folder, dtype=self.plan.weights_dtype, trust_remote_code=self.plan.model.trust_remote_code
         )
         return dict(model.named_parameters())

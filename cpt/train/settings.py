@@ -18,16 +18,6 @@ def stage_seed(stage: StagePlan) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def weights_dtype(stage: StagePlan) -> str:
-    """Precision of the trained weights in memory.
-
-    Full fine-tuning in bfloat16 keeps float32 weights and computes in bfloat16: a step of 1e-6 is smaller than the
-    distance between neighbouring bfloat16 numbers at the size of a weight, so it would be rounded away. Frozen
-    weights under LoRA stay in the model's own precision; the adapter is float32.
-    """
-    return "float32" if stage.tuning.type == "full" else stage.model.dtype
-
-
 def shared_arguments(stage: StagePlan, checkpoints: Path) -> dict[str, Any]:
     """What every trainer is given: the plan's settings, reproducibility, silence; on CUDA also checkpointing."""
     import torch

@@ -166,7 +166,7 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     """The method's trainer over the stage's policy and its own samples."""
     from cpt.models.adapters import adapter_beside, attach_adapter, freeze_parts, lora_config
     from cpt.models.load import load_policy, load_processor
-    from cpt.train.settings import stage_seed, weights_dtype
+    from cpt.train.settings import stage_seed
 
     trust = stage.model.trust_remote_code
     adapter = None
@@ -175,7 +175,7 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     weights = start if adapter is None else Path(stage.model.path)
     processor = load_processor(start, trust_remote_code=trust)
     _seed(stage_seed(stage))
-    policy: Any = load_policy(weights, dtype=weights_dtype(stage), trust_remote_code=trust)
+    policy: Any = load_policy(weights, dtype=stage.weights_dtype, trust_remote_code=trust)
     peft_config = None
     if stage.tuning.type == "full":
         freeze_parts(policy, stage.freeze)

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from cpt.models.locate import check_model_folder
-from cpt.tasks import get_task, task_names
+from cpt.tasks import builtin_tasks
 
 pytestmark = pytest.mark.smoke
 
 SAMPLES = 48
+NAMES = [task.name for task in builtin_tasks()]
+
+
+def named(role: str) -> list[str]:
+    return [task.name for task in builtin_tasks() if task.role == role]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def accuracy(base: Path, pool: Any) -> dict[str, float]:
         pool,
         pool.push_folder(base, "shipped"),
         load_processor(base),
-        [get_task(name) for name in task_names()],
+        builtin_tasks(),
         samples=SAMPLES,
         prompt="direct",
         max_tokens=8,
@@ -38,7 +43,7 @@ def accuracy(base: Path, pool: Any) -> dict[str, float]:
         seed=0,
         stage=0,
     )
-    return {name: sum(r.strict for r in records if r.task == name) / SAMPLES for name in task_names()}
+    return {name: sum(r.strict for r in records if r.task == name) / SAMPLES for name in NAMES}
 
 
 def test_its_weights_are_safetensors_of_at_most_16_mb(base: Path):
@@ -49,15 +54,14 @@ def test_its_weights_are_safetensors_of_at_most_16_mb(base: Path):
 
 def test_its_card_scores_every_task(base: Path):
     card = (base / "README.md").read_text()
-    assert all(f"| {name} |" in card for name in task_names())
+    assert all(f"| {name} |" in card for name in NAMES)
 
 
 def test_its_tokenizer_has_every_word_of_the_tasks(base: Path):
     from cpt.models.load import load_processor
 
     tokenizer = load_processor(base).tokenizer
-    for name in task_names():
-        task = get_task(name)
+    for task in builtin_tasks():
         for sample in task.samples("test", 50):
             said = [task.messages(sample, "think")[0]["content"][-1]["text"], task.target(sample, "think", "think")]
             for text in said:
@@ -66,8 +70,8 @@ def test_its_tokenizer_has_every_word_of_the_tasks(base: Path):
 
 def test_general_tasks_are_solid(accuracy: dict[str, float]):
     # 0.95 or more on 512 samples by the card; 48 samples may miss that by two or three.
-    assert all(accuracy[name] >= 0.87 for name in task_names("general")), accuracy
+    assert all(accuracy[name] >= 0.87 for name in named("general")), accuracy
 
 
 def test_stage_tasks_leave_room_and_are_no_zeros(accuracy: dict[str, float]):
-    assert all(0.1 <= accuracy[name] <= 0.9 for name in task_names("stage")), accuracy
+    assert all(0.1 <= accuracy[name] <= 0.9 for name in named("stage")), accuracy

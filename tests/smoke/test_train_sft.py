@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from stages import Killed, die_at, digest, moved, on_task, planned, rows, tensors
 
+from cpt.disk import policy_bytes
 from cpt.folder import StageDir
+from cpt.models.export import save_policy
 from cpt.models.load import load_policy, load_processor
+from cpt.models.locate import model_bytes
 from cpt.train.stage import drop_checkpoints, train_stage
 
 pytestmark = pytest.mark.smoke
@@ -98,11 +102,24 @@ def test_the_projector_can_be_frozen_alone(base: Path, tmp_path: Path):
     assert any(name.startswith("visual.blocks.") for name in changed)
 
 
+@pytest.mark.parametrize(
+    ("tuning", "dtype"), [("full", torch.float32), ({"type": "lora", "r": 2, "alpha": 4}, torch.bfloat16)]
+)
+def test_a_bfloat16_model_s_policy_takes_the_room_that_is_planned(
+    base: Path, tmp_path: Path, tuning: object, dtype: torch.dtype
+):
+    model, out = tmp_path / "model", StageDir(tmp_path / "stage")
+    save_policy(load_policy(base, dtype="bfloat16"), base, model)
+    (stage,) = planned(model, SFT | {"max_steps": 1}, tuning=tuning)
+    assert stage.model.dtype == "bfloat16"
+    train_stage(stage, start_folder=model, out=out)
+    assert {tensor.dtype for tensor in tensors(out.policy).values()} == {dtype}
+    assert model_bytes(out.policy) == pytest.approx(policy_bytes(stage), rel=0.01)
+
+
 @pytest.mark.parametrize(("between", "rank"), [("merge", 4), ("continue", 2)])
 def test_adapters_between_stages(base: Path, tmp_path: Path, between: str, rank: int):
     """Two stages of rank 2: merged adapters add up to rank 4, a continued one is still of rank 2."""
-    import torch
-
     tuning = {"type": "lora", "r": 2, "alpha": 4, "between_stages": between, "target_modules": ["q_proj"]}
     first, second = planned(base, SFT | {"max_steps": 2}, tuning=tuning, tasks=["count-colour", "which-row"])
     outs = StageDir(tmp_path / "1"), StageDir(tmp_path / "2")

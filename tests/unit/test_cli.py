@@ -186,11 +186,14 @@ def test_plan_can_print_the_resolved_recipe(recipe, capfd, tmp_path):
 
 def test_eval_checks_its_input_and_hands_over(recipe, calls, capfd):
     assert cpt("eval", "./model", "--task", "parity", "--task", "exists", "--prompt", "think", "--samples", "8") == 0
-    assert calls == [("eval", ("./model", ["parity", "exists"], "think", 8, None), {})]
+    assert calls == [("eval", ("./model", ["parity", "exists"], "think", 8, None, None), {})]
+    assert cpt("eval", "./model", "--task", "parity", "--max-tokens", "64") == 0
+    assert calls.pop() == ("eval", ("./model", ["parity"], "direct", 256, None, 64), {})
     assert cpt("eval", "./model", "--task", "parrity") == 2
     assert "did you mean 'parity'" in capfd.readouterr().err
     assert cpt("eval", "./nowhere") == 2
     assert cpt("eval", "./model", "--samples", "0") == 2
+    assert cpt("eval", "./model", "--max-tokens", "0") == 2
     assert len(calls) == 1
 
 

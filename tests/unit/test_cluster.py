@@ -1,8 +1,10 @@
-"""Starting Ray on a busy machine."""
+"""Starting Ray on a busy machine, and connecting to one that is there or not."""
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -44,7 +46,49 @@ def test_three_slow_starts_are_one_clear_sentence(monkeypatch):
 
 
 def test_another_error_is_not_swallowed(monkeypatch):
-    calls = fake_ray(monkeypatch, ConnectionError("no cluster at this address"))
-    with pytest.raises(ConnectionError), cluster("head:6379"):
+    calls = fake_ray(monkeypatch, OSError("no room for the object store"))
+    with pytest.raises(OSError, match="no room"), cluster(None):
         pass
     assert calls == ["init"]
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port of this machine where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_one_clear_line_at_once(monkeypatch, listening, scheme):
+    calls = fake_ray(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    message = rf"no Ray cluster answers at {scheme}127\.0\.0\.1:{free} \(Connection refused\); check --address"
+    with pytest.raises(ValueError, match=message) as caught, cluster(f"{scheme}127.0.0.1:{free}"):
+        pass
+    assert len(str(caught.value).splitlines()) == 1
+    assert calls == []
+
+
+def test_a_port_that_is_no_number_is_refused(monkeypatch):
+    fake_ray(monkeypatch)
+    with pytest.raises(ValueError, match=r"answers at head:10OO1 \(Port could not be cast"), cluster("head:10OO1"):
+        pass
+
+
+@pytest.mark.parametrize("error", [ConnectionError, RuntimeError])
+def test_a_cluster_that_refuses_is_one_clear_line(monkeypatch, listening, error):
+    calls = fake_ray(monkeypatch, error("Failed to connect:\nTraceback\n TimeoutError: late\n"))
+    message = rf"Ray can't connect to 127\.0\.0\.1:{listening}: Failed to connect: … TimeoutError: late; check that"
+    with pytest.raises(ValueError, match=message), cluster(f"127.0.0.1:{listening}"):
+        pass
+    assert calls == ["init"]
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
+def test_an_address_is_connected_to(monkeypatch, listening, address):
+    calls = fake_ray(monkeypatch, None)
+    with cluster(address.format(port=listening)):
+        assert calls == ["init"]
+    assert calls == ["init", "shutdown"]

@@ -6,15 +6,20 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from folders import SHAPES, model_folder
 
+from cpt.cluster import Share
 from cpt.disk import check_room, size
 from cpt.plan import RunPlan, make_plan
 from cpt.preflight import preflight
 from cpt.recipe import load_recipe
+from cpt.run import start_pool
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
 BASE = """\
@@ -126,6 +131,16 @@ def test_a_change_in_one_stage_changes_it_and_its_children(recipe):
     assert {arm for (arm, seed, index), key in before.items() if key not in hotter.values()} == {"sft"}
 
 
+def test_a_relative_folder_is_absolute_for_processes_that_work_elsewhere(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(
+        recipe("model.name_or_path=./model", "arms.sft.kl={coefficient: 0.1, reference: path, path: ./model}")
+    )
+    assert (plan.model.name, plan.model.path) == ("./model", str(tmp_path / "model"))
+    (kl,) = {stage.kl.path for stage in plan.stages if stage.kl is not None}
+    assert kl == str(tmp_path / "model")
+
+
 def test_another_base_model_is_other_work_wherever_it_lies(recipe, model, tmp_path):
     before = keys(make_plan(recipe()))
     model.rename(tmp_path / "elsewhere")
@@ -164,10 +179,97 @@ def test_disk(recipe, model):
     assert SHAPES["model.layers.0.q_proj.weight"] == (4, 4)
 
 
+def test_policies_are_counted_in_the_precision_they_are_written_in(recipe, model):
+    """The model's 20 numbers lie in float32. Full fine-tuning leaves them so, LoRA in bfloat16 halves them."""
+    copy = sum(file.stat().st_size for file in model.iterdir())
+    full = make_plan(recipe("model.dtype=bfloat16"))
+    records = full.evaluated_samples() * 200
+    assert full.disk_estimate_bytes() == 12 * copy + records
+    lora = make_plan(recipe("model.dtype=bfloat16", "model.tuning={type: lora, r: 2}"))
+    assert lora.disk_estimate_bytes() == 12 * (copy - 40) + records
+
+
 def test_a_model_on_the_hub_has_no_known_size(recipe):
     plan = make_plan(recipe("model.name_or_path=org/name"))
     assert plan.model.path == "org/name"
     assert plan.disk_estimate_bytes() is None
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The Hub's cache, empty."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A Hub with the config.json of the model org/name alone; the requests it gets."""
+    from huggingface_hub import constants
+
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self, send: bool = False) -> None:
+            asked.append(f"{self.command} {self.path}")
+            there = self.path == "/org/name/resolve/main/config.json"
+            config = json.dumps({"torch_dtype": "bfloat16"}).encode() if there else b""
+            self.send_response(200 if there else 404)
+            for name, value in {"ETag": '"1"', "X-Repo-Commit": "0" * 40, "Content-Length": str(len(config))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if send:
+                self.wfile.write(config)
+
+        def do_GET(self) -> None:
+            self.do_HEAD(send=True)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_dtype_of_a_model_on_the_hub_is_known_before_anything_starts(recipe, hub, tmp_path):
+    loaded = recipe("model.name_or_path=org/name", "rollout.engine=hf")
+    assert make_plan(loaded).model.dtype == "auto"
+    assert hub == []  # a plan asks nobody
+    preflight(loaded, tmp_path / "run")
+    assert hub[-1] == "GET /org/name/resolve/main/config.json"
+    plan = make_plan(loaded)
+    assert (plan.model.dtype, plan.stages[0].max_logprob_gap) == ("bfloat16", 0.5)
+    assert make_plan(recipe("model.name_or_path=org/name", "model.dtype=float32")).model.dtype == "float32"
+    asked = list(hub)
+    preflight(loaded, tmp_path / "run")  # it is in the cache now
+    assert hub == asked
+
+
+def test_a_model_that_the_hub_has_not_got_is_one_line(recipe, hub, tmp_path):
+    with pytest.raises(ValueError, match=r"can't be had from the Hugging Face Hub: HTTP Error 404: Not Found$"):
+        preflight(recipe("model.name_or_path=org/other"), tmp_path / "run")
+
+
+def test_a_dtype_that_cannot_be_trained_in_is_refused(recipe, model):
+    (model / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", "dtype": "float16"}))
+    with pytest.raises(ValueError, match=r"config\.json says float16; set model\.dtype to float32 or bfloat16"):
+        make_plan(recipe())
+    assert make_plan(recipe("model.dtype=bfloat16")).model.dtype == "bfloat16"
+
+
+def test_engines_are_not_started_without_a_dtype(recipe, cache):
+    plan = make_plan(recipe("model.name_or_path=org/name"))
+    with pytest.raises(ValueError, match=r"auto needs the model's config\.json on this machine"):
+        start_pool(plan.model, plan.recipe.rollout, Share(0, 0))
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,15 @@ def trained(store: RunStore, stage: Stage) -> None:
     store.mark_trained(stage, steps=stage.steps)
 
 
+def test_folders_of_stages_are_absolute_for_processes_that_work_elsewhere(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = RunStore("runs/here")
+    where = store.stage(Stage())
+    monkeypatch.chdir("/")
+    assert where.policy == tmp_path / "runs/here/arms/sft@lr=0.001/seed-0/01-which-row/policy"
+    assert store.report_path == Path("runs/here/report.html")  # shown as it was typed
+
+
 def test_records_come_back_as_written(tmp_path: Path) -> None:
     records = [RECORD, replace(RECORD, sample_id="which-row/test/1", completion='"zeilen\n<script>', gold=[])]
     write_records(tmp_path / "a.parquet", records)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from cpt.tasks import get_task, task_names
+import cpt.tasks
+from cpt.build_model import Cell, write_card
+from cpt.models.locate import BUILTIN
+from cpt.models.tiny import vocabulary
+from cpt.tasks import builtin_tasks, get_task, task_names
 from cpt.tasks.digits import scan_numbers
 from cpt.tasks.scene import ROWS, Thing, describe, key, render
 from cpt.types import Sample, Task
 
-ALL = [get_task(name) for name in task_names()]
+ALL = builtin_tasks()
 SPLITS = ("base", "train", "test")
 
 
@@ -26,6 +33,34 @@ def test_there_are_eight_stage_tasks_and_four_general_ones():
 def test_an_unknown_task_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'which-row'"):
         get_task("wich-row")
+
+
+@pytest.fixture
+def own_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task over other data is entered, too: it has neither a `base` split nor what `BuiltinTask` adds."""
+
+    class Own:
+        name, role = "own", "stage"
+
+        def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
+            raise ValueError("no sample")
+
+    known = {**cpt.tasks._registry(), "own": Own()}
+    monkeypatch.setattr(cpt.tasks, "_registry", lambda: known)
+
+
+def test_the_vocabulary_is_the_shipped_one_whatever_else_is_entered(own_task: None):
+    assert "own" in task_names()
+    shipped = BUILTIN["builtin/tiny-qwen2_5-vl"] / "tokenizer.json"
+    assert {word: i for i, word in enumerate(vocabulary())} == json.loads(shipped.read_text())["model"]["vocab"]
+
+
+def test_the_card_is_of_the_built_in_tasks_whatever_else_is_entered(own_task: None, tmp_path: Path):
+    scores = {(task.name, prompt): Cell(0.5, 0.5, None, 1.0) for task in ALL for prompt in ("direct", "think")}
+    write_card(tmp_path, scores, samples=8, minutes=1, seed=0)
+    card = (tmp_path / "README.md").read_text()
+    assert all(f"| {task.name} | {task.role} | 0.500 |" in card for task in ALL)
+    assert "| own |" not in card
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda t: t.name)
