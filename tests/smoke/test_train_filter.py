@@ -176,7 +176,8 @@ def test_the_driver_filters_before_the_trainer_and_tells(
     (stage,) = plan.stages
     monkeypatch.setattr(Run, "_prepare_worker", lambda self: None)
     with RunStore(tmp_path).open_or_create(recipe) as store:
-        run = Run(plan, store, PlainProgress(shown), pool, share=None)
+        run = Run(plan, store, PlainProgress(shown), share=None)
+        run.pool = pool
         where = store.begin_stage(stage)
         for _ in range(2):
             run.filter(stage, stage.model.path, where)
