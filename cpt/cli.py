@@ -13,6 +13,7 @@ import typer
 from cpt import __version__
 from cpt.rewards_cli import app as rewards_app
 from cpt.types import RunFailed
+from cpt.words import console
 
 if TYPE_CHECKING:
     from cpt.recipe import Recipe
@@ -90,7 +91,6 @@ def plan(
     ] = False,
 ) -> None:
     """Show arms, stages, samples, steps, passes over the data and disk of a recipe. Starts nothing."""
-    from rich.console import Console
 
     from cpt.plan import make_plan
     from cpt.plan_table import print_plan
@@ -100,9 +100,7 @@ def plan(
     if resolved:
         typer.echo(loaded.dump_yaml(), nl=False)
     else:
-        # Piped output has no width; a narrow default would cut the table.
-        console = Console() if sys.stdout.isatty() else Console(width=160)
-        print_plan(make_plan(loaded, arm), console, _default_folder(loaded))
+        print_plan(make_plan(loaded, arm), console(), _default_folder(loaded))
 
 
 def _default_folder(recipe: Recipe) -> Path:

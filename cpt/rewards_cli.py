@@ -47,7 +47,8 @@ def list_rewards(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one in full.")] = None,
 ) -> None:
     """List the rewards with formula, parameters and source."""
-    from cpt.rewards_tables import console, print_entry, print_list
+    from cpt.rewards_tables import print_entry, print_list
+    from cpt.words import console
     from rewards import registry
 
     if name is None:
@@ -72,7 +73,8 @@ def score(
 ) -> None:
     """Score saved completions in this process, without a model, Ray or a GPU."""
     check_out(out, file, force)
-    from cpt.rewards_tables import console, print_groups, print_summaries
+    from cpt.rewards_tables import print_groups, print_summaries
+    from cpt.words import console
     from rewards.breakdown import by_group, summarise, with_scores
     from rewards.choose import choose
     from rewards.saved import score_saved
@@ -106,7 +108,8 @@ def audit(
 
     Exit code 1 if something pays that should not, or the other way round, and no docstring admits it.
     """
-    from cpt.rewards_tables import console, print_audit
+    from cpt.rewards_tables import print_audit
+    from cpt.words import console
     from rewards import registry
     from rewards.audit_plan import audit_chosen, read_examples
     from rewards.choose import choose
@@ -138,7 +141,8 @@ def agree(
 ) -> None:
     """Show where two rewards disagree about saved completions."""
     check_out(out, on, force)
-    from cpt.rewards_tables import console, print_agreement, print_disagreements
+    from cpt.rewards_tables import print_agreement, print_disagreements
+    from cpt.words import console
     from rewards.agreement import agree as compare
     from rewards.breakdown import with_scores
     from rewards.choose import choose

@@ -28,12 +28,11 @@ def run_study(
     Raises:
         ValueError: something in the recipe, or the folder, does not allow it.
     """
-    from rich.console import Console
-
     from cpt.plan import make_plan
     from cpt.preflight import preflight
     from cpt.recipe import load_recipe
     from cpt.recipe.study import reward_study
+    from cpt.words import console
 
     study = reward_study(load_recipe(path, overrides), arm)
     folder = out or Path("runs") / study.name
@@ -43,8 +42,8 @@ def run_study(
     from cpt.report.study_terminal import print_study
     from cpt.run import run_recipe
 
-    console = Console()
+    screen = console()
     code = run_recipe(study, recipe_path=path, out=folder, address=address, fresh=fresh)
-    print_study(folder, console)
-    console.print(f"rewards: {folder / PAGE}", markup=False, highlight=False)
+    print_study(folder, screen)
+    screen.print(f"rewards: {folder / PAGE}", markup=False, highlight=False)
     return code

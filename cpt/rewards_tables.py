@@ -26,13 +26,6 @@ MAX_GROUPS = 60
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def console() -> Console:
-    """Piped output has no width; a narrow default would cut the tables."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
 def visible(text: str, width: int = 60) -> str:
     """One line of at most `width` characters, the middle left out; control, format and unpaired characters escaped."""
     if len(text) > 4 * width:

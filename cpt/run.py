@@ -16,7 +16,7 @@ from cpt.plan import ModelPlan, RunPlan, StagePlan, make_plan
 from cpt.progress import DONE, Progress, make_progress
 from cpt.store import RunStore
 from cpt.types import PromptStyle, Record
-from cpt.words import counted
+from cpt.words import console, counted
 
 if TYPE_CHECKING:
     from cpt.cluster import Share
@@ -231,6 +231,7 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
     """Ray and the rollout pool for the length of a run."""
     from cpt.cluster import cluster, share_of
 
+    progress.message("Ray and the rollout engines start")
     with ExitStack() as stack:
         with store.phase("ray"):
             stack.enter_context(cluster(address))
@@ -304,8 +305,6 @@ def _report(store: RunStore) -> Path:
 
 
 def _print_summary(out: Path) -> None:
-    from rich.console import Console
-
     from cpt.report.terminal import print_summary
 
-    print_summary(out, Console())
+    print_summary(out, console())

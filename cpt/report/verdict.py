@@ -74,15 +74,18 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
         return f"Not a fair comparison, though new-task accuracy is matched on average ({reached}): {missed}."
     told = []
     if (gap := pair.gaps["FM"]).value is not None:
-        shown = f"forgetting {_points(one['FM'])} and {_points(two['FM'])} points"
+        shown = f"net forgetting {_points(one['FM'])} and {_points(two['FM'])} points"
         told.append(f"{shown}, {_difference(gap, [f'{name} forgets more' for name in names])}")
+    if (gap := pair.gaps["lost"]).value is not None:
+        shown = f"right answers lost {_points(one['lost'])} and {_points(two['lost'])} %"
+        told.append(f"{shown}, {_difference(gap, [f'{name} loses more' for name in names])}")
     if (gap := pair.gaps["retention"]).value is not None:
         change = " and ".join(_points(found["retention"], signed=True) for found in (one, two))
         meanings = [f"{name} keeps less" for name in reversed(names)]
         told.append(f"change of the general tasks {change} points, {_difference(gap, meanings)}")
     within = f"measured within {MATCHED * 100:.0f} points"
     text = f"At matched new-task accuracy, {within} ({reached}): {'; '.join(told) or 'nothing to compare'}."
-    text += f" Hardly learned: {missed}." if missed else ""
+    text += f" Hardly learned, so that little was there to forget: {missed}." if missed else ""
     if any(sum(other.arm.family == item.arm.family for other in summary.arms) > 1 for item in arms):
         text += " The settings were chosen after the fact."
     return text + _one_seed(summary)

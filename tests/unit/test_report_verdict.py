@@ -32,8 +32,9 @@ def test_a_fair_comparison_tells_differences_with_their_intervals(tmp_path: Path
     )
     gap = next(pair for pair in summary.pairs if pair.scoring == "strict").gaps["FM"]
     assert gap.low is not None and gap.low > 0
-    assert told.startswith("forgetting 60.0 and 10.0 points, difference +50.0 [+")
-    assert "]: sft forgets more; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in told
+    assert told.startswith("net forgetting 60.0 and 10.0 points, difference +50.0 [+")
+    assert "]: sft forgets more; right answers lost 60.0 and 10.0 %, difference +50.0 [+" in told
+    assert "]: sft loses more; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in told
     assert told.endswith("]: sft keeps less. With one seed the intervals cover test samples only.")
 
 
@@ -47,7 +48,7 @@ def test_an_interval_with_zero_in_it_shows_no_difference(tmp_path: Path) -> None
     almost = {**FORGETFUL, (2, "a"): "1100000001", (2, "x"): "1111000001"}  # one sample each
     (text,) = verdicts(compared(tmp_path, almost, FORGETFUL))
     assert "difference +10.0 [0.0, " in text
-    assert text.count("no difference shown") == 2
+    assert text.count("no difference shown") == 3
     assert "more;" not in text
 
 
@@ -71,7 +72,7 @@ def test_one_task_of_three_that_was_hardly_learned_is_said(tmp_path: Path) -> No
     (text,) = verdicts(summary)
     assert text.startswith("At matched new-task accuracy, measured within 3 points (sft 83.3 % and grpo 83.3 %")
     said = "sft gained less than 10 points on c (0.0); grpo gained less than 10 points on c (0.0)"
-    assert f" Hardly learned: {said}." in text
+    assert f" Hardly learned, so that little was there to forget: {said}." in text
     assert f'<span class="ok">yes</span> <span class="small">({said})</span>' in render(summary)
 
 
@@ -94,7 +95,7 @@ def test_page_and_terminal_say_it_escaped(tmp_path: Path) -> None:
     )
     assert page.index('class="verdict"') < page.index('class="caveat"')
     out = StringIO()
-    print_summary(summary, Console(file=out, width=400))
+    print_summary(summary, Console(file=out, width=1000))
     assert verdicts(summary)[0] in out.getvalue()
 
 
