@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,9 +14,6 @@ from cpt import __version__
 from cpt.rewards_cli import app as rewards_app
 from cpt.types import RunFailed
 from cpt.words import console
-
-if TYPE_CHECKING:
-    from cpt.recipe import Recipe
 
 app = typer.Typer(
     name="cpt",
@@ -63,12 +60,13 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in the folder.")] = False,
 ) -> None:
     """Run a recipe, or go on where the same command stopped."""
+    from cpt.folder import default_folder
     from cpt.plan import make_plan
     from cpt.preflight import preflight
     from cpt.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    folder = out or _default_folder(loaded)
+    folder = out or default_folder(loaded.name)
     make_plan(loaded, arm)  # an unknown --arm is an error before the folder is touched
     preflight(loaded, folder)
     from cpt.run import run_recipe
@@ -91,7 +89,7 @@ def plan(
     ] = False,
 ) -> None:
     """Show arms, stages, samples, steps, passes over the data and disk of a recipe. Starts nothing."""
-
+    from cpt.folder import default_folder
     from cpt.plan import make_plan
     from cpt.plan_table import print_plan
     from cpt.recipe import load_recipe
@@ -100,11 +98,7 @@ def plan(
     if resolved:
         typer.echo(loaded.dump_yaml(), nl=False)
     else:
-        print_plan(make_plan(loaded, arm), console(), _default_folder(loaded))
-
-
-def _default_folder(recipe: Recipe) -> Path:
-    return Path("runs") / recipe.name
+        print_plan(make_plan(loaded, arm), console(), default_folder(loaded.name))
 
 
 @app.command()
@@ -158,10 +152,11 @@ def filter_(
 ) -> None:
     """Filter the training prompts of one task by a policy's rollouts; train nothing."""
     from cpt.filter_task import filter_task
+    from cpt.folder import default_folder
     from cpt.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    filter_task(loaded, task, arm, policy, out or Path("runs") / f"{loaded.name}-filter" / task)
+    filter_task(loaded, task, arm, policy, out or default_folder(f"{loaded.name}-filter") / task)
 
 
 @app.command()

@@ -25,6 +25,11 @@ OWNED = (
 LOCK = ".lock"
 
 
+def default_folder(name: str) -> Path:
+    """Where a command writes what is called `name`, unless `--out` says otherwise."""
+    return Path("runs") / name
+
+
 class RecipeLike(Protocol):
     """What the run folder needs to know of a recipe."""
 

@@ -28,6 +28,7 @@ def run_study(
     Raises:
         ValueError: something in the recipe, or the folder, does not allow it.
     """
+    from cpt.folder import default_folder
     from cpt.plan import make_plan
     from cpt.preflight import preflight
     from cpt.recipe import load_recipe
@@ -35,7 +36,7 @@ def run_study(
     from cpt.words import console
 
     study = reward_study(load_recipe(path, overrides), arm)
-    folder = out or Path("runs") / study.name
+    folder = out or default_folder(study.name)
     make_plan(study)
     preflight(study, folder)
     from cpt.report.study_page import PAGE

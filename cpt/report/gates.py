@@ -59,15 +59,6 @@ class StageGate:
     tokens: float | None
     flags: tuple[str, ...]
 
-    @property
-    def gain(self) -> float | None:
-        """The better of the two gains: a task counts as learned in whatever style it is answered."""
-        return _better(self.gain_strict, self.gain_tolerant)
-
-
-def _better(strict: float | None, tolerant: float | None) -> float | None:
-    return None if strict is None or tolerant is None else max(strict, tolerant)
-
 
 def task_gates(summary: Summary) -> list[TaskGate]:
     """Base scores with their flags, from the first arm that has them."""
@@ -130,7 +121,7 @@ def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> 
         flags.append(f"metrics of {stage.last_step} of {planned} steps")
     if stage.max_gap is not None and stage.max_gap > bound:
         flags.append("log-probability gap above its bound")
-    if (best := _better(gains[0], gains[1])) is not None and best < LEARNED:
+    if gains[0] is not None and gains[1] is not None and max(gains[0], gains[1]) < LEARNED:
         flags.append(f"not learned: less than {LEARNED * 100:.0f} points over the base")
     if truncated is not None and truncated > TRUNCATED:
         flags.append(f"{truncated:.0%} of completions cut off")

@@ -8,7 +8,6 @@ keeps the text alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +17,11 @@ from cpt.recipe.distillation import SDFT
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
 from cpt.train.objective import rollout_batch
-from cpt.train.policy import StageGRPOTrainer, grpo_trainer
+from cpt.train.policy import StageGRPOTrainer
 from cpt.train.prompts import first_of_runs, run_lengths
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
-    from cpt.rollout.pool import RolloutPool
     from cpt.types import PromptStyle, Sample
 
 
@@ -57,6 +55,12 @@ class StageSDFTTrainer(StageGRPOTrainer, WithoutPolicyGradient):
     """Adds the teacher's prompts to every batch of rollouts."""
 
     demonstrations: Demonstrations
+
+    def at_stage(self, stage: StagePlan) -> None:
+        """Also takes in what the teacher is shown."""
+        super().at_stage(stage)
+        assert isinstance(stage.method, SDFT)
+        self.demonstrations = Demonstrations(stage.method, stage.prompt)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -139,20 +143,3 @@ def teacher_prompts(
             said = torch.zeros_like(output["completion_ids"])
             found["teacher_mm_token_type_ids"] = torch.cat([pictures.to(said.dtype), said], dim=1)
     return found
-
-
-def sdft_trainer(
-    stage: StagePlan,
-    own: Sequence[Sample],
-    policy: Any,
-    processor: Any,
-    checkpoints: Path,
-    pool: RolloutPool,
-    peft_config: Any = None,
-) -> StageSDFTTrainer:
-    """See `cpt.train.policy.grpo_trainer`."""
-    assert isinstance(stage.method, SDFT)
-    trainer = grpo_trainer(stage, own, policy, processor, checkpoints, pool, peft_config, kind=StageSDFTTrainer)
-    assert isinstance(trainer, StageSDFTTrainer)
-    trainer.demonstrations = Demonstrations(stage.method, stage.prompt)
-    return trainer

@@ -35,8 +35,8 @@ def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
     """A stage's plug-ins by name, in the order in which every one of their points is called.
 
     The moving average that `merge: ema` asks for comes first: what others see at a stage's end is the merged policy.
-    SDFT's loss is one of them.
-    Regularisers follow as the recipe lists them, those that hold parameters still last (`Plugin.holds_still`).
+    SDFT's loss is next. Regularisers follow as the recipe lists them, those that hold parameters still last
+    (`Plugin.holds_still`).
     """
     plugins: dict[str, Plugin] = {}
     if plan.merge is not None and plan.merge.type == "ema":

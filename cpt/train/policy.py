@@ -46,6 +46,9 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         if hasattr(self.model, "peft_config") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             self.vllm_generation._iter_named_params = partial(merged_parameters, self.model)
 
+    def at_stage(self, stage: StagePlan) -> None:
+        """What a kind of trainer takes in of its stage beside TRL's arguments: here nothing."""
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._sample_ids = [row["sample"].id for row in inputs]
         check_groups(self._gathered(self._sample_ids), self.num_generations)
@@ -196,6 +199,7 @@ def grpo_trainer(
     Args:
         own: the stage's own samples.
         policy: the model at the stage's start, which is also the reference of the KL term.
+        kind: the class to make.
     """
     assert stage.method.needs_rollouts
     assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
@@ -219,4 +223,5 @@ def grpo_trainer(
         baseline=getattr(stage.method, "baseline", "group_mean"),
     )
     trainer.objectives = objectives
+    trainer.at_stage(stage)
     return trainer

@@ -187,13 +187,13 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
         from cpt.train.sft import sft_trainer
 
         return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config, out=out, pool=pool)
-    from cpt.train.distillation import sdft_trainer
-    from cpt.train.policy import grpo_trainer
+    from cpt.train.distillation import StageSDFTTrainer
+    from cpt.train.policy import StageGRPOTrainer, grpo_trainer
     from cpt.train.rollouts import RolloutLog
 
     assert pool is not None
-    make = sdft_trainer if stage.method.type == "sdft" else grpo_trainer
-    trainer = make(stage, own, policy, processor, out.checkpoints, pool, peft_config)
+    kind = StageSDFTTrainer if stage.method.type == "sdft" else StageGRPOTrainer
+    trainer = grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config, kind)
     if stage.leaves_rollouts:
         trainer.rollout_log = RolloutLog(out.rollouts, stage.prompt)
     return trainer
