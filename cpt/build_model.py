@@ -143,8 +143,8 @@ def _measure_task(
     return Cell(share(greedy) or 0.0, share(greedy, True), share(greedy, False), share(sampled) or 0.0)
 
 
-def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int, note: str = "") -> None:
-    """README.md of the model's folder; `note` is what must be said of how these weights came about."""
+def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int) -> None:
+    """README.md of the model's folder."""
     from jinja2 import Template
 
     template = Template(
@@ -159,7 +159,6 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         samples=samples,
         minutes=round(minutes),
         seed=seed,
-        note=note,
         pass_at=PASS_AT,
         batch=pretrain.BATCH,
         lessons=pretrain.WORLD[:-1],
@@ -169,8 +168,3 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         careful={prompt: round(100 * share) for prompt, share in pretrain.CAREFUL.items()},
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def rewrite_card(folder: Path, *, minutes: float, seed: int = 0, samples: int = CARD_SAMPLES, note: str = "") -> None:
-    """Measure a folder again and write its card."""
-    write_card(folder, measure(folder, samples), samples=samples, minutes=minutes, seed=seed, note=note)

@@ -14,7 +14,7 @@ import numpy as np
 from cpt.evaluate.scores import Scores, Scoring
 from cpt.evaluate.stats import Bootstrap, Floats, Metric, over_seeds, undefined
 
-BEFORE = {"trained": "after its own stage", "general": "in the base model"}
+BEFORE = {"trained": "after its own stage", "base": "in the base model"}
 FORMULAS = {
     "lost": "share of samples right {before}, wrong at the end (1→0)",
     "gained": "share of samples wrong {before}, right at the end (0→1)",
@@ -55,12 +55,23 @@ def trained_transitions(
     return _transitions(scores, before, "trained", reason, bootstrap or Bootstrap(), scoring)
 
 
+def base_transitions(
+    scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
+) -> Transitions:
+    """From the base model to the end, for the trained tasks: what it could do before anything was trained.
+
+    lost − gained = the base's mean score − AvgAcc. Scoring as in `trained_transitions`.
+    """
+    before = dict.fromkeys(scores.tasks, 0)
+    return _transitions(scores, before, "base", "no tasks", bootstrap or Bootstrap(), scoring)
+
+
 def general_transitions(
     scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
 ) -> Transitions:
     """From the base model to the end, for the general tasks; scoring as in `trained_transitions`."""
     before = dict.fromkeys(scores.general, 0)
-    return _transitions(scores, before, "general", "no general tasks", bootstrap or Bootstrap(), scoring)
+    return _transitions(scores, before, "base", "no general tasks", bootstrap or Bootstrap(), scoring)
 
 
 def flipped(scores: Scores, task: str, before: int, after: int, seed: int) -> list[str]:

@@ -12,7 +12,13 @@ from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, m
 from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Bootstrap, Metric, difference, undefined
-from cpt.evaluate.transitions import FORMULAS, Transitions, general_transitions, trained_transitions
+from cpt.evaluate.transitions import (
+    FORMULAS,
+    Transitions,
+    base_transitions,
+    general_transitions,
+    trained_transitions,
+)
 from cpt.report.load import ArmRun, RunData
 
 SCORINGS: tuple[Scoring, ...] = ("strict", "tolerant")
@@ -64,11 +70,18 @@ class Numbers:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """All numbers of one arm."""
+    """All numbers of one arm.
+
+    Attributes:
+        trained_transitions: of the trained tasks, from each one's own stage to the end.
+        base_transitions: of the trained tasks, from the base model to the end.
+        general_transitions: of the general tasks, from the base model to the end.
+    """
 
     arm: ArmRun
     numbers: Mapping[Scoring, Numbers]
     trained_transitions: Mapping[Scoring, Transitions]
+    base_transitions: Mapping[Scoring, Transitions]
     general_transitions: Mapping[Scoring, Transitions]
     drift: Drift
     intransigence: Mapping[Scoring, Metric] = field(default_factory=dict)
@@ -105,7 +118,11 @@ class ArmSummary:
             "intransigence": {scoring: metric.as_dict() for scoring, metric in self.intransigence.items()},
             "transitions": {
                 kind: {scoring: _transitions_dict(found[scoring]) for scoring in SCORINGS}
-                for kind, found in (("trained", self.trained_transitions), ("general", self.general_transitions))
+                for kind, found in (
+                    ("trained", self.trained_transitions),
+                    ("base", self.base_transitions),
+                    ("general", self.general_transitions),
+                )
             },
             "drift": self.drift.as_dict(),
         }
@@ -179,13 +196,14 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
         numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
     trained_moves = {scoring: trained_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
+    base_moves = {scoring: base_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
     general_moves = {scoring: general_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
     measured = {place: stage.drift for place, stage in arm.stages.items()}
     moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
     if arm.schedule == "joint":  # its one policy is what stands for the policy after every task
         last = moved.stages[-1]["forward", "new"]
         moved = replace(moved, headline=replace(last, name="drift", definition=HEADLINE))
-    return ArmSummary(arm, numbers, trained_moves, general_moves, moved)
+    return ArmSummary(arm, numbers, trained_moves, base_moves, general_moves, moved)
 
 
 def _with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:

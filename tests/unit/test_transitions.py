@@ -7,7 +7,7 @@ from synthetic import records
 
 from cpt.evaluate.matrix import accuracy_matrix, metrics
 from cpt.evaluate.scores import collect
-from cpt.evaluate.transitions import flipped, general_transitions, trained_transitions
+from cpt.evaluate.transitions import base_transitions, flipped, general_transitions, trained_transitions
 
 TASKS = ["a", "b"]
 STRICT = {
@@ -80,6 +80,19 @@ def test_general_tasks_are_compared_with_the_base() -> None:
     # x: lost 0 and 2, of which 0 is right in another style; gained 3. y: nothing.
     assert values == pytest.approx({"lost": 2 / 8, "gained": 1 / 8, "superficial": 1 / 8, "essential": 1 / 8})
     assert "in the base model" in found.lost.definition
+
+
+def test_trained_tasks_are_compared_with_the_base_too() -> None:
+    strict = {(0, "a"): "1100", (1, "a"): "1111", (2, "a"): "0111", (0, "b"): "10", (2, "b"): "01"}
+    scores = collect(records(strict, tolerant={(2, "a"): "1111"}), TASKS)
+    found = base_transitions(scores)
+    # a: loses 1 of 4, in style alone, and gains 2. b: loses 1 of 2 and gains the other. Stage 1 plays no part.
+    values = {name: metric.value for name, metric in found.items()}
+    assert values == pytest.approx({"lost": 3 / 8, "gained": 1 / 2, "superficial": 1 / 8, "essential": 1 / 4})
+    assert found.by_task["a"]["lost"].value == pytest.approx(1 / 4)
+    base_mean = 1 / 2
+    last = metrics(accuracy_matrix(scores, TASKS))["AvgAcc"].value
+    assert found.gained.value - found.lost.value == pytest.approx(last - base_mean)
 
 
 @pytest.mark.parametrize(
