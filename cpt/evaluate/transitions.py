@@ -55,9 +55,7 @@ def trained_transitions(
     return _transitions(scores, before, "trained", reason, bootstrap or Bootstrap(), scoring)
 
 
-def base_transitions(
-    scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
-) -> Transitions:
+def base_transitions(scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict") -> Transitions:
     """From the base model to the end, for the trained tasks: what it could do before anything was trained.
 
     lost − gained = the base's mean score − AvgAcc. Scoring as in `trained_transitions`.

@@ -110,8 +110,9 @@ def _figures(
 ) -> dict[str, Any]:
     from markupsafe import Markup
 
-    drawn: dict[str, str] = {}
-    for scoring in SCORINGS:
+    twice = ("tradeoff", "stages", "retention", "drift")  # under both scorings, where they differ
+    drawn = dict.fromkeys((f"{name}_tolerant" for name in twice), "")
+    for scoring in SCORINGS if summary.run.style_counts else SCORINGS[:1]:
         drawn[f"tradeoff_{scoring}"] = plots.tradeoff(summary, scoring)
         drawn[f"stages_{scoring}"] = plots.accuracy_by_stage(summary, scoring)
         drawn[f"retention_{scoring}"] = plots.retention_by_stage(summary, scoring)

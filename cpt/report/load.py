@@ -166,6 +166,11 @@ class RunData:
         """All seeds of the run."""
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}))
 
+    @property
+    def style_counts(self) -> bool:
+        """Whether some completion is right in another style than the one asked for: scored 0 strictly, 1 tolerantly."""
+        return any(record.strict != record.tolerant for arm in self.arms for record in arm.records.values())
+
 
 def load_run(root: str | Path) -> RunData:
     """Read a run folder.

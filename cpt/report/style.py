@@ -116,6 +116,14 @@ def new_figure(height: float) -> Figure:
 
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an inline <svg>; ids carry `name`, so that several figures can share a page."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    # The layout by itself, as savefig would have it: that goes through a whole drawing for it and throws it away.
+    FigureCanvasSVG(figure)
+    figure.set_dpi(72)
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -15,9 +15,27 @@ from cpt.train.worker import import_trainers
 
 
 @pytest.fixture(scope="session")
-def trainers() -> None:
-    """TRL, imported as training processes import it."""
+def trainers() -> Iterator[None]:
+    """TRL, imported as training processes import it.
+
+    transformers writes out every configuration that it reads, for a line of its log that nobody sees: a fifth of the
+    time of a stage as small as these.
+    """
     import_trainers()
+    from transformers import PreTrainedConfig
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreTrainedConfig, "__repr__", object.__repr__)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster for actors of the tests; runs start their own."""
+    from cpt.cluster import cluster
+
+    with cluster(None):
+        yield
 
 
 @pytest.fixture(scope="session")

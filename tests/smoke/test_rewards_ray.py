@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -71,15 +70,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
-    yield
-    ray.shutdown()
-
-
 def scorer() -> type:
     """A class of its own making: Ray sends it whole, where this file can't be imported."""
 
@@ -103,7 +93,7 @@ def scorer() -> type:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_inside_a_ray_actor(cluster: None, threads: int):
+def test_inside_a_ray_actor(ray_cluster: None, threads: int):
     import ray
 
     actor = ray.remote(num_cpus=0, max_concurrency=threads)(scorer()).remote()

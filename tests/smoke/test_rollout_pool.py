@@ -52,22 +52,14 @@ def tied_model(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pool(engine: str, model: Path) -> Iterator[RolloutPool]:
-    import ray
-
+def pool(engine: str, model: Path, ray_cluster: None) -> Iterator[RolloutPool]:
     if engine == "vllm":
         pytest.importorskip("vllm")
-    ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="ERROR", log_to_driver=False
-    )
-    try:
-        started = RolloutPool.start(model, engine=engine, max_model_len=256)
-        yield started
-        pids = [info["pid"] for info in started.info()]
-        started.close()
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))  # no engine outlives its pool
-    finally:
-        ray.shutdown()
+    started = RolloutPool.start(model, engine=engine, max_model_len=256)
+    yield started
+    pids = [info["pid"] for info in started.info()]
+    started.close()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))  # no engine outlives its pool
 
 
 def wait_until(condition, seconds: float = 120.0) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,8 @@ from cpt.folder import StageDir
 from cpt.train.stage import TrainResult, train_stage
 from cpt.train.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("ray_cluster")]
 SFT = {"type": "sft", "learning_rate": 1e-2, "max_steps": 16, "per_device_train_batch_size": 8, "save_steps": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
-    yield
-    ray.shutdown()
 
 
 def test_a_killed_process_goes_on_where_it_was(base: Path, tmp_path: Path):

@@ -98,6 +98,29 @@ def test_every_section_is_there_with_its_figures_and_definitions(page: tuple[Pat
     assert len([1 for tag, _ in tags.tags if tag == "img"]) > 0
 
 
+def test_where_style_never_counts_curves_are_drawn_once(page: tuple[Path, str], tmp_path: Path) -> None:
+    said, again = "here they agree on every completion", "The same under tolerant scoring"
+    assert said not in page[1] and page[1].count(again) == 4
+    make_run(tmp_path, [Arm("sft", gain=0.4, forget=0.2)], tasks=["a", "b"], general=["x"], samples=4)
+    alike = build_report(tmp_path).read_text(encoding="utf-8")
+    assert said in alike and again not in alike
+
+
+def test_what_the_base_could_do_is_told_task_by_task(page: tuple[Path, str]) -> None:
+    """Of the twelve samples of each task: what each arm lost and gained, by the records."""
+    found = json.loads((page[0] / "summary.json").read_text())["arms"]
+    text = Tags(page[1]).all_text()
+    assert "lost and gained from the base to the end" in text
+    for arm in found.values():
+        for kind, tasks in (("base", ["count-colour", "which-row"]), ("general", ["exists", "x"])):
+            matrix = arm["strict"]["matrix" if kind == "base" else "general"]
+            moved = arm["transitions"][kind]["strict"]["tasks"]
+            for column, task in enumerate(tasks):
+                change = matrix["values"][-1][column] - matrix["values"][0][column]
+                gained, lost = (moved[task][name]["value"] for name in ("gained", "lost"))
+                assert gained - lost == pytest.approx(change)
+
+
 def test_element_ids_are_unique(page: tuple[Path, str]) -> None:
     ids = [attributes["id"] for _, attributes in Tags(page[1]).tags if "id" in attributes]
     assert len(ids) == len(set(ids))
