@@ -85,10 +85,10 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
         told.append(f"change of the general tasks {change} points, {_difference(gap, meanings)}")
     within = f"measured within {MATCHED * 100:.0f} points"
     text = f"At matched new-task accuracy, {within} ({reached}): {'; '.join(told) or 'nothing to compare'}."
-    text += f" Hardly learned, so that little was there to forget: {missed}." if missed else ""
+    text += f" Hardly learned: {missed}." if missed else ""
     if any(sum(other.arm.family == item.arm.family for other in summary.arms) > 1 for item in arms):
         text += " The settings were chosen after the fact."
-    return text + _one_seed(summary)
+    return text
 
 
 def _difference(gap: Metric, meanings: Sequence[str]) -> str:
@@ -121,12 +121,7 @@ def _counted(summary: Summary, pairs: Sequence[Pair], gates: Sequence[StageGate]
     return (
         f"{text}. Of the {len(fair)}, {forgetting} differ in forgetting and {general} in the change of the general "
         "tasks: there the interval of the difference excludes 0, as that of one in twenty would by chance."
-        f"{_one_seed(summary)}"
     )
-
-
-def _one_seed(summary: Summary) -> str:
-    return " With one seed the intervals cover test samples only." if len(summary.run.seeds) == 1 else ""
 
 
 def _points(metric: Metric, *, signed: bool = False) -> str:
