@@ -14,12 +14,12 @@ import numpy as np
 from cpt.evaluate.scores import Scores, Scoring
 from cpt.evaluate.stats import Bootstrap, Floats, Metric, over_seeds, undefined
 
-BEFORE = {"trained": "after its own stage", "base": "in the base model"}
+BASE, OWN, END = "in the base model", "after its own stage", "at the end"
 FORMULAS = {
-    "lost": "share of samples right {before}, wrong at the end (1→0)",
-    "gained": "share of samples wrong {before}, right at the end (0→1)",
-    "superficial": "share of samples right {before}, at the end wrong strictly but right in another style",
-    "essential": "share of samples right {before}, at the end wrong in any style",
+    "lost": "share of samples right {before}, wrong {after} (1→0)",
+    "gained": "share of samples wrong {before}, right {after} (0→1)",
+    "superficial": "share of samples right {before}, {after} wrong strictly but right in another style",
+    "essential": "share of samples right {before}, {after} wrong in any style",
 }
 
 
@@ -50,9 +50,20 @@ def trained_transitions(
     Under tolerant scoring a sample counts as right in any style, before and after: nothing is superficial, and all that
     is lost is essential. That is the number for an arm whose style of answering strict scoring never counts as right.
     """
-    before = {task: index + 1 for index, task in enumerate(scores.tasks[:-1])}
+    spans = {task: (index + 1, scores.stages) for index, task in enumerate(scores.tasks[:-1])}
     reason = "one task only" if len(scores.tasks) == 1 else "no tasks"
-    return _transitions(scores, before, "trained", reason, bootstrap or Bootstrap(), scoring)
+    return _transitions(scores, spans, (OWN, END), reason, bootstrap or Bootstrap(), scoring)
+
+
+def stage_transitions(
+    scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
+) -> Transitions:
+    """From the base model to right after each task's own stage: what learning a task overwrote of it.
+
+    Metrics of forgetting begin only there. Scoring as in `trained_transitions`.
+    """
+    spans = {task: (0, index + 1) for index, task in enumerate(scores.tasks)}
+    return _transitions(scores, spans, (BASE, OWN), "no tasks", bootstrap or Bootstrap(), scoring)
 
 
 def base_transitions(scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict") -> Transitions:
@@ -60,16 +71,16 @@ def base_transitions(scores: Scores, bootstrap: Bootstrap | None = None, *, scor
 
     lost − gained = the base's mean score − AvgAcc. Scoring as in `trained_transitions`.
     """
-    before = dict.fromkeys(scores.tasks, 0)
-    return _transitions(scores, before, "base", "no tasks", bootstrap or Bootstrap(), scoring)
+    spans = dict.fromkeys(scores.tasks, (0, scores.stages))
+    return _transitions(scores, spans, (BASE, END), "no tasks", bootstrap or Bootstrap(), scoring)
 
 
 def general_transitions(
     scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict"
 ) -> Transitions:
     """From the base model to the end, for the general tasks; scoring as in `trained_transitions`."""
-    before = dict.fromkeys(scores.general, 0)
-    return _transitions(scores, before, "base", "no general tasks", bootstrap or Bootstrap(), scoring)
+    spans = dict.fromkeys(scores.general, (0, scores.stages))
+    return _transitions(scores, spans, (BASE, END), "no general tasks", bootstrap or Bootstrap(), scoring)
 
 
 def flipped(scores: Scores, task: str, before: int, after: int, seed: int) -> list[str]:
@@ -80,20 +91,25 @@ def flipped(scores: Scores, task: str, before: int, after: int, seed: int) -> li
 
 
 def _transitions(
-    scores: Scores, before: dict[str, int], kind: str, reason: str, bootstrap: Bootstrap, scoring: Scoring
+    scores: Scores,
+    spans: dict[str, tuple[int, int]],
+    words: tuple[str, str],
+    reason: str,
+    bootstrap: Bootstrap,
+    scoring: Scoring,
 ) -> Transitions:
-    formulas = {name: text.format(before=BEFORE[kind]) for name, text in FORMULAS.items()}
-    if not before:
+    """`spans`: per task the rows compared; `words` name them."""
+    formulas = {name: text.format(before=words[0], after=words[1]) for name, text in FORMULAS.items()}
+    if not spans:
         return Transitions(**{name: undefined(name, text, reason) for name, text in formulas.items()}, by_task={})
-    end = scores.stages
     shares: dict[str, list[tuple[Floats, Floats]]] = {name: [] for name in formulas}
     by_task: dict[str, dict[str, Metric]] = {}
     missing = ""
-    for task, row in before.items():
-        gone = _missing(scores, task, (row, end))
+    for task, span in spans.items():
+        gone = _missing(scores, task, span)
         missing = missing or gone
         by_task[task] = {}
-        for name, outcome in _outcomes(scores, scoring, task, row, end).items():
+        for name, outcome in _outcomes(scores, scoring, task, *span).items():
             own = (_mean(outcome), bootstrap.means(outcome, task, scores.questions[task]))
             shares[name].append(own)
             by_task[task][name] = over_seeds(f"{name}[{task}]", *own, formulas[name], bootstrap, reason=gone)

@@ -13,10 +13,12 @@ from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Bootstrap, Metric, difference, undefined
 from cpt.evaluate.transitions import (
+    END,
     FORMULAS,
     Transitions,
     base_transitions,
     general_transitions,
+    stage_transitions,
     trained_transitions,
 )
 from cpt.report.load import ArmRun, RunData
@@ -40,7 +42,10 @@ DEFINED = {
     "retention": MEAN_CHANGE.replace("R_{ig}", "R_{Tg}"),
     "intransigence": "(1/T) Σ_{j} (R*_{j} − R_{jj}), R* of the run's joint arm of the same method, without one of its "
     "single-task references (arXiv 1801.10112)",
-    **{name: text.format(before="after the own stage") + ", mean over tasks j<T" for name, text in FORMULAS.items()},
+    **{
+        name: text.format(before="after the own stage", after=END) + ", mean over tasks j<T"
+        for name, text in FORMULAS.items()
+    },
 }
 
 
@@ -73,6 +78,7 @@ class ArmSummary:
     """All numbers of one arm.
 
     Attributes:
+        stage_transitions: of the trained tasks, from the base model to each one's own stage.
         trained_transitions: of the trained tasks, from each one's own stage to the end.
         base_transitions: of the trained tasks, from the base model to the end.
         general_transitions: of the general tasks, from the base model to the end.
@@ -80,6 +86,7 @@ class ArmSummary:
 
     arm: ArmRun
     numbers: Mapping[Scoring, Numbers]
+    stage_transitions: Mapping[Scoring, Transitions]
     trained_transitions: Mapping[Scoring, Transitions]
     base_transitions: Mapping[Scoring, Transitions]
     general_transitions: Mapping[Scoring, Transitions]
@@ -119,6 +126,7 @@ class ArmSummary:
             "transitions": {
                 kind: {scoring: _transitions_dict(found[scoring]) for scoring in SCORINGS}
                 for kind, found in (
+                    ("stage", self.stage_transitions),
                     ("trained", self.trained_transitions),
                     ("base", self.base_transitions),
                     ("general", self.general_transitions),
@@ -195,15 +203,16 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
         trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
         numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
-    trained_moves = {scoring: trained_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
-    base_moves = {scoring: base_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
-    general_moves = {scoring: general_transitions(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
+    moves = [
+        {scoring: between(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
+        for between in (stage_transitions, trained_transitions, base_transitions, general_transitions)
+    ]
     measured = {place: stage.drift for place, stage in arm.stages.items()}
     moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
     if arm.schedule == "joint":  # its one policy is what stands for the policy after every task
         last = moved.stages[-1]["forward", "new"]
         moved = replace(moved, headline=replace(last, name="drift", definition=HEADLINE))
-    return ArmSummary(arm, numbers, trained_moves, base_moves, general_moves, moved)
+    return ArmSummary(arm, numbers, *moves, moved)
 
 
 def _with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:

@@ -110,7 +110,7 @@ def test_what_the_base_could_do_is_told_task_by_task(page: tuple[Path, str]) -> 
     """Of the twelve samples of each task: what each arm lost and gained, by the records."""
     found = json.loads((page[0] / "summary.json").read_text())["arms"]
     text = Tags(page[1]).all_text()
-    assert "lost and gained from the base to the end" in text
+    assert "What the base model could do: lost and gained, task by task" in text
     for arm in found.values():
         for kind, tasks in (("base", ["count-colour", "which-row"]), ("general", ["exists", "x"])):
             matrix = arm["strict"]["matrix" if kind == "base" else "general"]

@@ -7,7 +7,13 @@ from synthetic import records
 
 from cpt.evaluate.matrix import accuracy_matrix, metrics
 from cpt.evaluate.scores import collect
-from cpt.evaluate.transitions import base_transitions, flipped, general_transitions, trained_transitions
+from cpt.evaluate.transitions import (
+    base_transitions,
+    flipped,
+    general_transitions,
+    stage_transitions,
+    trained_transitions,
+)
 
 TASKS = ["a", "b"]
 STRICT = {
@@ -93,6 +99,15 @@ def test_trained_tasks_are_compared_with_the_base_too() -> None:
     base_mean = 1 / 2
     last = metrics(accuracy_matrix(scores, TASKS))["AvgAcc"].value
     assert found.gained.value - found.lost.value == pytest.approx(last - base_mean)
+
+
+def test_what_a_task_s_own_stage_overwrote_is_told_apart() -> None:
+    strict = {(0, "a"): "1100", (1, "a"): "1011", (2, "a"): "0111", (0, "b"): "10", (1, "b"): "00", (2, "b"): "01"}
+    found = stage_transitions(collect(records(strict, tolerant={(1, "a"): "1111"}), TASKS))
+    # a: loses 1 of 4 in stage 1, in style alone, and gains 2. b: loses 1 of 2 by its own stage 2 and gains the other.
+    values = {name: metric.value for name, metric in found.items()}
+    assert values == pytest.approx({"lost": 3 / 8, "gained": 1 / 2, "superficial": 1 / 8, "essential": 1 / 4})
+    assert found.lost.definition == "share of samples right in the base model, wrong after its own stage (1→0)"
 
 
 @pytest.mark.parametrize(
