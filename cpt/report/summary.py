@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -203,16 +203,24 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
         trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
         numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
-    moves = [
-        {scoring: between(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
-        for between in (stage_transitions, trained_transitions, base_transitions, general_transitions)
-    ]
+
+    def moves(between: Callable[..., Transitions]) -> dict[Scoring, Transitions]:
+        return {scoring: between(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
+
     measured = {place: stage.drift for place, stage in arm.stages.items()}
     moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
     if arm.schedule == "joint":  # its one policy is what stands for the policy after every task
         last = moved.stages[-1]["forward", "new"]
         moved = replace(moved, headline=replace(last, name="drift", definition=HEADLINE))
-    return ArmSummary(arm, numbers, *moves, moved)
+    return ArmSummary(
+        arm,
+        numbers,
+        moves(stage_transitions),
+        moves(trained_transitions),
+        moves(base_transitions),
+        moves(general_transitions),
+        moved,
+    )
 
 
 def _with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:
