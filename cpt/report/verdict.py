@@ -77,7 +77,7 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
         shown = f"net forgetting {_points(one['FM'])} and {_points(two['FM'])} points"
         told.append(f"{shown}, {_difference(gap, [f'{name} forgets more' for name in names])}")
     if (gap := pair.gaps["lost"]).value is not None:
-        shown = f"right answers lost {_points(one['lost'])} and {_points(two['lost'])} %"
+        shown = f"right answers lost since their own stage {_points(one['lost'])} and {_points(two['lost'])} %"
         told.append(f"{shown}, {_difference(gap, [f'{name} loses more' for name in names])}")
     if (gap := pair.gaps["retention"]).value is not None:
         change = " and ".join(_points(found["retention"], signed=True) for found in (one, two))

@@ -33,7 +33,7 @@ def test_a_fair_comparison_tells_differences_with_their_intervals(tmp_path: Path
     gap = next(pair for pair in summary.pairs if pair.scoring == "strict").gaps["FM"]
     assert gap.low is not None and gap.low > 0
     assert told.startswith("net forgetting 60.0 and 10.0 points, difference +50.0 [+")
-    assert "]: sft forgets more; right answers lost 60.0 and 10.0 %, difference +50.0 [+" in told
+    assert "]: sft forgets more; right answers lost since their own stage 60.0 and 10.0 %, difference +50.0 [+" in told
     assert "]: sft loses more; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in told
     assert told.endswith("]: sft keeps less.")
 
