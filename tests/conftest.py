@@ -39,11 +39,9 @@ def cuda_device() -> bool:
     return listing.returncode == 0 and "GPU" in listing.stdout
 
 
-# Modules that start Ray or whole runs. Each of these tests fills two cores: in parallel they would starve each other.
-ONE_AT_A_TIME = {
-    "test_filter_command", "test_interruptions", "test_reward_study", "test_rewards_ray", "test_rollout_pool",
-    "test_train_worker",
-}  # fmt: skip
+# Modules that start whole runs, in processes of their own. Each of these tests fills two cores: in parallel they would
+# starve each other.
+ONE_AT_A_TIME = {"test_filter_command", "test_interruptions", "test_reward_study"}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,17 +50,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class ByModule(LoadScopeScheduling):
-        """A scope is a module, or all that start Ray."""
+        """A scope is a module, or all that start runs."""
 
         def _split_scope(self, nodeid: str) -> str:
             module = Path(nodeid.partition("::")[0]).stem
-            return "ray" if module in ONE_AT_A_TIME else module
+            return "runs" if module in ONE_AT_A_TIME else module
 
     return ByModule(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Unit tests before smoke tests, in parallel after those that start Ray; tests that need a CUDA device are skipped
+    """Unit tests before smoke tests, in parallel after those that start runs; tests that need a CUDA device are skipped
     where there is none."""
     items.sort(key=lambda item: item.get_closest_marker("smoke") is not None)
     if hasattr(config, "workerinput"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,9 @@ ENVIRONMENT = {
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-# Packages that trl and transformers import where they find them and that training makes no use of: vllm (5 s; the
-# engines run in processes of their own), scikit-learn (1.3 s; for assisted generation) and scipy (for other losses).
-_UNUSED = ("vllm", "sklearn", "scipy")
+# What trl and transformers import where they find it and training makes no use of: vllm (5 s; the engines run in
+# processes of their own), scikit-learn (1.3 s; for assisted generation) and scipy (for other losses).
+_UNUSED = {"trl": ("vllm",), "transformers": ("sklearn", "scipy")}
 
 
 class TrainerDied(RunFailed):
@@ -108,10 +108,9 @@ def import_trainers() -> None:
     """Import TRL's trainers without the optional packages that they would import along with them."""
     import atexit
     import gc
-    import importlib.util
     import sys
 
-    hidden = [name for name in _UNUSED if name not in sys.modules and importlib.util.find_spec(name)]
+    hidden = hideable(sys.modules)
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not there" to every import
     try:
         from transformers.utils import logging
@@ -124,6 +123,22 @@ def import_trainers() -> None:
     # Trainers collect garbage when they start: half a second, were it to search all these modules.
     gc.freeze()
     atexit.register(gc.unfreeze)
+
+
+def hideable(loaded: Container[str]) -> list[str]:
+    """The packages to hide while the trainers are imported into a process that has `loaded` these modules.
+
+    None of a package that is loaded: it may have looked already, and would count on what it found.
+    """
+    import importlib.util
+
+    return [
+        name
+        for package, names in _UNUSED.items()
+        if package not in loaded
+        for name in names
+        if name not in loaded and importlib.util.find_spec(name)
+    ]
 
 
 def _report(rows: MetricsTail, on_step: OnStep | None) -> None:
