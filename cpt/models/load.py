@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.lean import lean_imports
 from cpt.models.locate import check_model_folder, locate_model
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def load_policy(path: str | Path, *, dtype: str = "float32", trust_remote_code: 
     Raises:
         ValueError: the folder is missing, incomplete or damaged, or holds weights of another architecture.
     """
-    from transformers import AutoModelForImageTextToText
+    with lean_imports("transformers"):
+        from transformers import AutoModelForImageTextToText
 
     from cpt.models.attention import batch_images
 
@@ -68,7 +70,8 @@ def load_processor(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     Raises:
         ValueError: the folder is missing or damaged, or its processor has no chat template.
     """
-    from transformers import AutoProcessor
+    with lean_imports("transformers"):
+        from transformers import AutoProcessor
 
     source = resolve_model(path)
     processor = AutoProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.lean import lean_imports
 from cpt.rollout.engine import (
     BAN,
     UNLOADED,
@@ -42,9 +43,10 @@ class VLLMEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         started = time.perf_counter()
-        register_vllm_backend()
-        from vllm import LLM
-        from vllm.platforms import current_platform
+        with lean_imports("transformers"):
+            register_vllm_backend()
+            from vllm import LLM
+            from vllm.platforms import current_platform
 
         self.settings = settings
         self.llm = LLM(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.lean import lean_imports
 from cpt.train.log import MetricsTail
 from cpt.train.stage import TrainResult
 from cpt.types import RunFailed
@@ -24,9 +25,6 @@ ENVIRONMENT = {
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-# What trl and transformers import where they find it and training makes no use of: vllm (5 s; the engines run in
-# processes of their own), scikit-learn (1.3 s; for assisted generation) and scipy (for other losses).
-_UNUSED = {"trl": ("vllm",), "transformers": ("sklearn", "scipy")}
 
 
 class TrainerDied(RunFailed):
@@ -105,40 +103,17 @@ def run_stage(
 
 
 def import_trainers() -> None:
-    """Import TRL's trainers without the optional packages that they would import along with them."""
+    """Import TRL's trainers, and nothing along with them that training makes no use of."""
     import atexit
     import gc
-    import sys
 
-    hidden = hideable(sys.modules)
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not there" to every import
-    try:
+    with lean_imports("transformers", "trl"):
         from transformers.utils import logging
         from trl import GRPOTrainer, SFTTrainer  # noqa: F401
-
-        logging.disable_progress_bar()
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+    logging.disable_progress_bar()
     # Trainers collect garbage when they start: half a second, were it to search all these modules.
     gc.freeze()
     atexit.register(gc.unfreeze)
-
-
-def hideable(loaded: Container[str]) -> list[str]:
-    """The packages to hide while the trainers are imported into a process that has `loaded` these modules.
-
-    None of a package that is loaded: it may have looked already, and would count on what it found.
-    """
-    import importlib.util
-
-    return [
-        name
-        for package, names in _UNUSED.items()
-        if package not in loaded
-        for name in names
-        if name not in loaded and importlib.util.find_spec(name)
-    ]
 
 
 def _report(rows: MetricsTail, on_step: OnStep | None) -> None:
