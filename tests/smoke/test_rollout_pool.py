@@ -199,7 +199,7 @@ def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, m
     if engine == "vllm":
         pytest.skip("the same code for both kinds of engine; test_interruptions kills vLLM's in a run")
     pool.push_folder(model, "base")
-    params = SamplingParams(max_tokens=64, temperature=1.0, n=16)
+    params = SamplingParams(max_tokens=64, temperature=1.0, n=8)
     many = requests * 4
     expected = pool.generate(many, params, version="base")
     (info,) = pool.info()
