@@ -24,9 +24,9 @@ from cpt.report.verdict import both_learned, unlearned, verdicts
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
-FURTHER = ("MAA", "FWT", "intransigence", "lost", "gained")
+FURTHER = ("MAA", "FWT", "intransigence", "lost", "gained", "lost_since_base")
 SIGNED = {"BWT", "FWT", "intransigence", "retention"}
-LOWER_IS_BETTER = {"FM", "intransigence", "lost", "superficial", "essential"}
+LOWER_IS_BETTER = {"FM", "intransigence", "lost", "lost_since_base", "superficial", "essential"}
 
 
 def build_report(run_dir: str | Path, *, trusted: bool = False) -> Path:

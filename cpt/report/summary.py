@@ -13,6 +13,7 @@ from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Bootstrap, Metric, difference, undefined
 from cpt.evaluate.transitions import (
+    BASE,
     END,
     FORMULAS,
     Transitions,
@@ -34,6 +35,7 @@ TITLES = {
     "intransigence": "Intransigence",
     "lost": "Lost",
     "gained": "Gained",
+    "lost_since_base": "Lost since the base",
     "superficial": "Superficial forgetting",
     "essential": "Essential forgetting",
 }
@@ -46,6 +48,7 @@ DEFINED = {
         name: text.format(before="after the own stage", after=END) + ", mean over tasks j<T"
         for name, text in FORMULAS.items()
     },
+    "lost_since_base": FORMULAS["lost"].format(before=BASE, after=END) + ", mean over the trained tasks",
 }
 
 
@@ -105,6 +108,7 @@ class ArmSummary:
         if scoring in self.intransigence:
             found["intransigence"] = self.intransigence[scoring]
         found |= dict(self.trained_transitions[scoring].items())
+        found["lost_since_base"] = self.base_transitions[scoring].lost
         if scoring == "tolerant":
             del found["superficial"]
         return found

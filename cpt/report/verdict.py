@@ -16,6 +16,12 @@ from cpt.report.summary import LEARNED, MATCHED, ArmSummary, Pair, Summary
 
 SHORT = 3  # so many pairs get a sentence each
 _ROUNDING = 1e-9
+# Of the trained tasks. The first leaves out what an arm overwrote while it learned the task, the second what it lost of
+# what it had learned: an arm that loses early and one that loses late differ in the first, and may not in the second.
+LOSSES = {
+    "lost": "right answers lost since their own stage",
+    "lost_since_base": "right answers of the base model lost by the end",
+}
 
 
 def verdicts(summary: Summary) -> list[str]:
@@ -76,15 +82,16 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
     if (gap := pair.gaps["FM"]).value is not None:
         shown = f"net forgetting {_points(one['FM'])} and {_points(two['FM'])} points"
         told.append(f"{shown}, {_difference(gap, [f'{name} forgets more' for name in names])}")
-    if (gap := pair.gaps["lost"]).value is not None:
-        shown = f"right answers lost since their own stage {_points(one['lost'])} and {_points(two['lost'])} %"
-        told.append(f"{shown}, {_difference(gap, [f'{name} loses more' for name in names])}")
+    for key, words in LOSSES.items():
+        if (gap := pair.gaps[key]).value is not None:
+            shown = f"{words} {_points(one[key])} and {_points(two[key])} %"
+            told.append(f"{shown}, {_difference(gap, [f'{name} loses more' for name in names])}")
     if (gap := pair.gaps["retention"]).value is not None:
         change = " and ".join(_points(found["retention"], signed=True) for found in (one, two))
         meanings = [f"{name} keeps less" for name in reversed(names)]
         told.append(f"change of the general tasks {change} points, {_difference(gap, meanings)}")
     within = f"measured within {MATCHED * 100:.0f} points"
-    text = f"At matched new-task accuracy, {within} ({reached}): {'; '.join(told) or 'nothing to compare'}."
+    text = f"At matched new-task accuracy, {within} ({reached}): {'; '.join(told)}."
     text += f" Hardly learned: {missed}." if missed else ""
     if any(sum(other.arm.family == item.arm.family for other in summary.arms) > 1 for item in arms):
         text += " The settings were chosen after the fact."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from synthetic import Arm, make_run
 from test_report_numbers import BASE, FORGETFUL, KEEPING, hand_made
@@ -34,7 +35,10 @@ def test_a_fair_comparison_tells_differences_with_their_intervals(tmp_path: Path
     assert gap.low is not None and gap.low > 0
     assert told.startswith("net forgetting 60.0 and 10.0 points, difference +50.0 [+")
     assert "]: sft forgets more; right answers lost since their own stage 60.0 and 10.0 %, difference +50.0 [+" in told
-    assert "]: sft loses more; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in told
+    own_stage, base = told.split("]: sft loses more; ")
+    assert "right answers lost since their own stage" in own_stage
+    assert base.startswith("right answers of the base model lost by the end 0.0 and 0.0 %, difference 0.0 [0.0, 0.0]: ")
+    assert ": no difference shown; change of the general tasks −60.0 and −10.0 points, difference −50.0 [−" in base
     assert told.endswith("]: sft keeps less.")
 
 
@@ -48,8 +52,26 @@ def test_an_interval_with_zero_in_it_shows_no_difference(tmp_path: Path) -> None
     almost = {**FORGETFUL, (2, "a"): "1100000001", (2, "x"): "1111000001"}  # one sample each
     (text,) = verdicts(compared(tmp_path, almost, FORGETFUL))
     assert "difference +10.0 [0.0, " in text
-    assert text.count("no difference shown") == 3
+    assert text.count("no difference shown") == 4
     assert "more;" not in text
+
+
+def test_what_an_arm_overwrote_while_it_learned_the_task_is_told_too(tmp_path: Path) -> None:
+    early = {(0, "a"): "1111110000", (0, "b"): "0000000000", (0, "x"): "1111111111"} | {
+        (1, "a"): "0000001111",  # all that the base could do, overwritten in the task's own stage
+        (1, "b"): "0000000000",
+        (1, "x"): "1111111111",
+        (2, "a"): "0000001111",
+        (2, "b"): "1111111111",
+        (2, "x"): "1111111111",
+    }
+    late = early | {(1, "a"): "1111000000", (2, "a"): "1100000000"}
+    hand_made(tmp_path, {"sft": early, "grpo": late}, ["a", "b"], ["x"])
+    one, two = (item.headline() for item in summarise(load_run(tmp_path)).arms)
+    assert [one[name].value for name in ("lost", "lost_since_base")] == pytest.approx([0.0, 0.3])  # of a: 0 and 6 of 10
+    assert [two[name].value for name in ("lost", "lost_since_base")] == pytest.approx([0.2, 0.2])  # of a: 2 and 4 of 10
+    (gap,) = (pair.gaps["lost_since_base"] for pair in summarise(load_run(tmp_path)).pairs if pair.scoring == "strict")
+    assert gap.value == pytest.approx(0.1)
 
 
 def test_what_is_not_learned_alike_is_not_compared(tmp_path: Path) -> None:
@@ -135,4 +157,5 @@ def test_what_has_no_numbers_gets_no_claim(tmp_path: Path) -> None:
     learned = {(1, "a"): "1111111100"}
     hand_made(tmp_path / "one task", {"sft": {(0, "a"): "0" * 10, **learned}, "grpo": learned}, ["a"], [])
     (text,) = verdicts(summarise(load_run(tmp_path / "one task")))
-    assert "difference 0.0 [0.0, 0.0] points): nothing to compare." in text
+    told = text.split("points): ")[1]
+    assert told.startswith("right answers of the base model lost by the end 0.0 and 0.0 %") and ";" not in told
