@@ -67,18 +67,59 @@ def passes(stage: StagePlan) -> Passes:
 
 def pass_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     """One line for all arms that see the same, and a note where they do not all."""
-    every = {arm: [passes(stage) for stage in stages] for arm, stages in arms.items()}
-    # The points of a sweep go by the name of their family, unless they differ in this.
-    seen, planned = {}, {}
-    for arm, stages in arms.items():
-        points = [every[other] for other in arms if arms[other][0].family == stages[0].family]
-        name = stages[0].family if all(point == every[arm] for point in points) else arm
-        seen[name], planned[name] = every[arm], stages
+    _, seen = _named(arms)
     found: dict[str, list[str]] = {}
     for name, own in seen.items():
         found.setdefault(_said(own), []).append(name)
     lines = [f"passes      {text}: {', '.join(names)}" for text, names in found.items()]
-    return lines + _note(planned, seen)
+    return lines + [f"note        {note}" for note in data_notes(arms)]
+
+
+def data_notes(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+    """What a comparison of these arms would mix up with their methods, if they don't see the same amount of data."""
+    planned, seen = _named(arms)
+    told = unequal({arm: [one.passes for one in stages] for arm, stages in seen.items()})
+    if not told:
+        return []
+    alone = {arm: [one.passes for one in seen[arm]] for arm, stages in planned.items() if stages[0].replay is None}
+    why = "replayed samples take their share of a batch"
+    if not alone or unequal(alone):
+        why = "arms with equal steps × samples a batch see the same"
+    return [f"{told}; {why}"]
+
+
+def unequal(passes_of: Mapping[str, Sequence[Fraction]]) -> str:
+    """That arms don't see the same amount of data, by the stage where they differ most; empty if they do.
+
+    Args:
+        passes_of: per arm and stage how often it goes over the stage's samples. The one stage of a joint arm is on the
+            data of all.
+    """
+    length = max(map(len, passes_of.values()))
+    rows = {arm: list(stages) * (length // len(stages)) for arm, stages in passes_of.items()}
+    found = []
+    for stage in range(length):
+        least, most = (choose(rows, key=lambda arm: rows[arm][stage]) for choose in (min, max))
+        found.append((rows[most][stage] / rows[least][stage], least, most))
+    ratio, least, most = max(found, key=lambda one: one[0])
+    if ratio <= _ALIKE:
+        return ""
+    times = f"{float(ratio):.3g} times"
+    return f"the arms don't see the same amount of data: {most} goes over a stage's samples {times} as often as {least}"
+
+
+def _named(
+    arms: Mapping[str, Sequence[StagePlan]],
+) -> tuple[dict[str, Sequence[StagePlan]], dict[str, list[Passes]]]:
+    """Stages and their passes by name: the points of a sweep go by that of their family, unless they differ in this."""
+    every = {arm: [passes(stage) for stage in stages] for arm, stages in arms.items()}
+    planned: dict[str, Sequence[StagePlan]] = {}
+    seen: dict[str, list[Passes]] = {}
+    for arm, stages in arms.items():
+        points = [every[other] for other in arms if arms[other][0].family == stages[0].family]
+        name = stages[0].family if all(point == every[arm] for point in points) else arm
+        planned[name], seen[name] = stages, every[arm]
+    return planned, seen
 
 
 def _said(stages: Sequence[Passes]) -> str:
@@ -90,29 +131,3 @@ def _said(stages: Sequence[Passes]) -> str:
     else:
         where = "by stage"
     return f"{' + '.join(often)} {where}, over {' + '.join(many)} different prompts"
-
-
-def _note(arms: Mapping[str, Sequence[StagePlan]], seen: Mapping[str, Sequence[Passes]]) -> list[str]:
-    """What a comparison of these arms would mix up with their methods: the stage where they differ most."""
-    least, most, ratio = _apart(seen)
-    if ratio <= _ALIKE:
-        return []
-    told = f"{most} goes over a stage's samples {float(ratio):.3g} times as often as {least}"
-    alone = {arm: seen[arm] for arm, stages in arms.items() if stages[0].replay is None}
-    why = "replayed samples take their share of a batch"
-    if not alone or _apart(alone)[2] > _ALIKE:
-        why = "arms with equal steps × samples a batch see the same"
-    return [f"note        the arms don't see the same amount of data: {told}; {why}"]
-
-
-def _apart(seen: Mapping[str, Sequence[Passes]]) -> tuple[str, str, Fraction]:
-    """The arms that see the least and the most in the stage where that differs most, and how many times as much."""
-    length = max(map(len, seen.values()))
-    # The one stage of a joint arm is on the data of all.
-    rows = {arm: [one.passes for one in stages] * (length // len(stages)) for arm, stages in seen.items()}
-    found = []
-    for stage in range(length):
-        least, most = (choose(rows, key=lambda arm: rows[arm][stage]) for choose in (min, max))
-        found.append((rows[most][stage] / rows[least][stage], least, most))
-    ratio, least, most = max(found, key=lambda one: one[0])
-    return least, most, ratio

@@ -43,15 +43,14 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
     from rich.table import Table
 
     recipe = plan.recipe
-    arms: dict[str, list[StagePlan]] = {}
-    for (arm, _), stages in plan.arms.items():
-        arms.setdefault(arm, stages)
+    arms = plan.by_arm
     table = Table(box=SIMPLE_HEAD)
     for title in COLUMNS:
         table.add_column(title, no_wrap=True)
     for stages in arms.values():
         table.add_row(*row(stages))
     known = plan.model.nbytes
+    weight = "from the Hugging Face Hub (no such folder here)" if known is None else size(known)
     samples = {task.name: task.samples or recipe.data.samples for task in recipe.tasks}
     evaluation = plan.bases[0].evaluation
     disk = plan.disk_estimate_bytes()
@@ -61,8 +60,8 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
         highlight=False,
     )
     console.print(
-        f"run folder  {out} (--out chooses another)\n"
-        f"model       {plan.model.name}, {plan.model.dtype}, {'size unknown' if known is None else size(known)}\n"
+        f"run folder  {out} (`cpt run --out` chooses another)\n"
+        f"model       {plan.model.name}, {plan.model.dtype}, {weight}\n"
         f"stages      {', '.join(f'{i}. {task} ({n} samples)' for i, (task, n) in enumerate(samples.items(), 1))}\n"
         f"general     {', '.join(recipe.general_names) or 'none'}\n"
         f"evaluation  {plan.evaluated_samples()} completions in all, at most {evaluation.max_tokens} tokens each, "

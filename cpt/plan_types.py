@@ -218,19 +218,29 @@ class RunPlan:
         """Every stage, in the order they run."""
         return [stage for stages in self.arms.values() for stage in stages]
 
+    @property
+    def by_arm(self) -> dict[str, list[StagePlan]]:
+        """Every arm's stages, those of its first seed."""
+        found: dict[str, list[StagePlan]] = {}
+        for (arm, _), stages in self.arms.items():
+            found.setdefault(arm, stages)
+        return found
+
     def global_batch(self) -> dict[str, int]:
         """Completions per optimizer step of every arm."""
         return {stage.arm: stage.global_batch for stage in self.stages}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for plan.json."""
+        from cpt.plan_passes import passes
+
         return {
             "recipe_hash": self.recipe.resolved_hash(),
             "model": plain(self.model),
             "tasks": self.recipe.task_names,
             "general": self.recipe.general_names,
             "bases": [plain(base) for base in self.bases],
-            "stages": [stage.as_dict() for stage in self.stages],
+            "stages": [{**stage.as_dict(), "passes": float(passes(stage).passes)} for stage in self.stages],
         }
 
     def evaluated_samples(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.plan import ModelPlan, RunPlan, StagePlan, make_plan
+from cpt.plan_passes import data_notes
 from cpt.progress import DONE, Progress, make_progress
 from cpt.store import RunStore
 from cpt.types import PromptStyle, Record
@@ -58,6 +59,8 @@ def run_recipe(
             print(f"report: {_report(store)}")
         else:
             with _progress(plan) as progress:
+                for note in data_notes(plan.by_arm):
+                    progress.message(f"note: {note}")
                 with _open(plan, store, progress, address) as run:
                     run.everything()
                 progress.message(f"report: {_report(store)}")
@@ -127,7 +130,13 @@ class Run:
             self.filter(stage, start, where)
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
 
+        began = False
+
         def on_step(row: Mapping[str, Any]) -> None:
+            nonlocal began
+            if not began and row["step"] > 1:
+                self.progress.message(f"{stage.label}: goes on after step {row['step'] - 1}")
+            began = True
             self.progress.step(stage.arm, stage.seed, stage.index, row["step"], row)
 
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}

@@ -109,8 +109,8 @@ def compile_packages() -> None:
     """
     packages = next(VENV.glob("lib/python3*/site-packages")).relative_to(ROOT)
     # Its exit code is 1 when a file can't be compiled, and some are for other versions of Python.
-    command = [PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", "/tests/", packages]
-    subprocess.run(command, check=False, cwd=ROOT)
+    command = (PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", "/tests/", packages)
+    subprocess.run([str(part) for part in command], check=False, cwd=ROOT)
 
 
 def install(accelerator: str) -> None:

@@ -95,7 +95,10 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
             # As one writes them: the method's own settings without its name.
             known = sorted(path.removeprefix("method.") for path in _scalar_paths(filled))
             near = nearest(key.removeprefix("method."), known)
-            problems.append(((*at, "sweep", key), f"is no key of this arm{near}"))
+            group = key.partition(".")[0]
+            missing = group != key and group in filled and filled[group] is None
+            told = f"there is nothing to sweep: the arm has no {group}:" if missing else f"is no key of this arm{near}"
+            problems.append(((*at, "sweep", key), told))
         elif path in keys.values():
             problems.append(((*at, "sweep", key), "is swept twice"))
         elif len({(type(value), value) for value in values}) < len(values):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from cpt.evaluate.stats import Metric, mean_or_nan
+from cpt.plan_passes import unequal
 from cpt.report.load import RunData, StageRun
 from cpt.report.summary import LEARNED, ArmSummary, Summary
 
@@ -155,6 +157,8 @@ def caveats(run: RunData) -> list[str]:
         found.append(
             f"{len(run.seeds)} seeds: the intervals include the spread over seeds, but so few seeds show it roughly."
         )
+    if told := _unequal_data(run):
+        found.append(f"{told[0].upper()}{told[1:]}.")
     for arm in run.arms:
         replay = next(iter(arm.stages.values())).plan.get("replay") or {}
         trained = [name for name in replay.get("tasks", ()) if name in run.general]
@@ -166,3 +170,13 @@ def caveats(run: RunData) -> list[str]:
     if unfinished:
         found.append(f"Unfinished: {', '.join(unfinished)}. What needs their missing evaluations is n/a.")
     return found
+
+
+def _unequal_data(run: RunData) -> str:
+    seen = {}
+    for arm in run.arms:
+        own = [stage.plan for (seed, _), stage in sorted(arm.stages.items()) if seed == arm.seeds[0]]
+        if any("passes" not in plan for plan in own):  # planned by a version that did not say
+            return ""
+        seen[arm.label] = [Fraction(plan["passes"]) for plan in own]
+    return unequal(seen) if seen else ""

@@ -9,7 +9,7 @@ import pytest
 from folders import model_folder
 
 from cpt.plan import make_plan
-from cpt.plan_passes import pass_lines, passes
+from cpt.plan_passes import data_notes, pass_lines, passes
 from cpt.recipe import load_recipe
 
 RECIPE = """\
@@ -45,6 +45,17 @@ def test_passes_count_samples_of_sft_and_prompts_of_rollouts(lines):
         "note        the arms don't see the same amount of data: sft goes over a stage's samples 4 times as often as "
         "grpo; arms with equal steps × samples a batch see the same",
     ]
+
+
+def test_a_run_says_so_too_and_its_plan_holds_the_numbers(tmp_path: Path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(RECIPE.replace("MODEL", str(model_folder(tmp_path / "model"))))
+    plan = make_plan(load_recipe(path, ["seeds=[0,1]"]))
+    (note,) = data_notes(plan.by_arm)
+    assert note.startswith(
+        "the arms don't see the same amount of data: sft goes over a stage's samples 4 times as often"
+    )
+    assert {(stage["arm"], stage["passes"]) for stage in plan.as_dict()["stages"]} == {("sft", 2.0), ("grpo", 0.5)}
 
 
 def test_arms_that_see_the_same_share_a_line_and_need_no_note(lines):

@@ -222,6 +222,20 @@ def test_stages_of_another_plan_do_not_count(tmp_path: Path) -> None:
     assert caveats(run)[-1].startswith("Unfinished: sft")
 
 
+def test_unequal_amounts_of_data_are_told_before_any_number(tmp_path: Path) -> None:
+    store = make_run(tmp_path, [Arm("sft"), Arm("grpo", "grpo")])
+    assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))  # planned before this was noted
+    plan = json.loads(store.plan_path.read_text())
+    for stage in plan["stages"]:
+        stage["passes"] = 3.0 if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
+    store.plan_path.write_text(json.dumps(plan))
+    told = "The arms don't see the same amount of data: grpo goes over a stage's samples 3 times as often as sft."
+    assert told in caveats(load_run(tmp_path))
+    assert "see the same amount of data: grpo goes over" in render(summarise(load_run(tmp_path)))
+    store.plan_path.write_text(json.dumps(plan).replace("3.0", "1.0"))
+    assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))
+
+
 def test_arms_stand_in_the_recipes_order_and_sweeps_in_that_of_their_values(tmp_path: Path) -> None:
     store = make_run(tmp_path, [SWEEP[2], SWEEP[0], SWEEP[1]], stop_after=0)
     store.recipe_path.write_text("name: x\narms:\n  sft: {}\n  grpo: {}\n")
