@@ -67,17 +67,20 @@ def passes(stage: StagePlan) -> Passes:
 
 def pass_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     """One line for all arms that see the same, and a note where they do not all."""
-    _, seen = _named(arms)
+    planned, seen = _named(arms)
     found: dict[str, list[str]] = {}
     for name, own in seen.items():
         found.setdefault(_said(own), []).append(name)
     lines = [f"passes      {text}: {', '.join(names)}" for text, names in found.items()]
-    return lines + [f"note        {note}" for note in data_notes(arms)]
+    return lines + [f"note        {note}" for note in _notes(planned, seen)]
 
 
 def data_notes(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     """What a comparison of these arms would mix up with their methods, if they don't see the same amount of data."""
-    planned, seen = _named(arms)
+    return _notes(*_named(arms))
+
+
+def _notes(planned: Mapping[str, Sequence[StagePlan]], seen: Mapping[str, Sequence[Passes]]) -> list[str]:
     told = unequal({arm: [one.passes for one in stages] for arm, stages in seen.items()})
     if not told:
         return []

@@ -130,13 +130,7 @@ class Run:
             self.filter(stage, start, where)
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
 
-        began = False
-
         def on_step(row: Mapping[str, Any]) -> None:
-            nonlocal began
-            if not began and row["step"] > 1:
-                self.progress.message(f"{stage.label}: goes on after step {row['step'] - 1}")
-            began = True
             self.progress.step(stage.arm, stage.seed, stage.index, row["step"], row)
 
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
@@ -153,6 +147,8 @@ class Run:
                         raise
                     self._waiting = None  # what has killed this one may have killed that one, too
                     self.progress.message(f"{error}; going on from its last checkpoint")
+        if result.resumed_from:
+            self.progress.message(f"{stage.label}: went on from step {result.resumed_from}")
         for note in result.notes:
             self.progress.message(f"{stage.label}: {note}")
         notes = {} if result.merge is None else {"merge": result.merge}

@@ -37,11 +37,11 @@ _TYPES = {
 }
 
 
-def nearest(word: object, known: Collection[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what there is when nothing is near."""
+def nearest(word: object, known: Collection[str], listed: Collection[str] = ()) -> str:
+    """`; did you mean 'x'?`, or the list of what there is (of `known`, only those `listed`) when nothing is near."""
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     close += [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr: learning_rate
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}" if known else ""
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(listed or known)}" if known else ""
 
 
 def shown(value: Any) -> str:
@@ -141,8 +141,7 @@ def _unknown_key(path: KeyPath, beside: Any, schema: dict[str, Any]) -> str:
     close = difflib.get_close_matches(str(key), [*known, *deeper], n=1, cutoff=0.6)
     if close and close[0] not in known:
         return f"unknown key here; did you mean {deeper[close[0]]!r}?"
-    own = _keys(tuple(above), beside, schema)
-    return f"unknown key{nearest(key, sorted(own or known))}"
+    return f"unknown key{nearest(key, known, sorted(_keys(tuple(above), beside, schema)))}"
 
 
 def _keys(path: KeyPath, value: Any, schema: dict[str, Any]) -> set[str]:

@@ -82,6 +82,7 @@ def test_a_mistake_is_named_with_line_key_and_remedy(load, old, new, expected):
         ("arms.grpo.sweep={learning_rat: [1e-4]}", "is no key of this arm; did you mean 'learning_rate'?"),
         ("arms.grpo.sweep={kl.coefficient: [0.1]}", "there is nothing to sweep: the arm has no kl:"),
         ("arms.grpo.method.lr=1e-4", "unknown key; did you mean 'learning_rate'?"),
+        ("arms.sft.method.num_generation=8", "unknown key; did you mean 'num_generations'?"),
         ("arms.grpo.sweep={method.bta: [0.1]}", "is no key of this arm; did you mean 'beta'?"),
         ("arms.sft.method.num_train_epochs=1", "excludes max_steps; keep one of the two"),
         ("arms.sft.method.warmup_steps=5", "use lr_scheduler_type: constant_with_warmup"),
