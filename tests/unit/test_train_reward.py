@@ -32,7 +32,7 @@ def test_a_failed_completion_keeps_its_place_among_what_is_weighed():
     specs: Any = {"exists": Fragile(), "colour": None}
     samples = [*get_task("exists").samples("train", 3), *get_task("colour").samples("train", 1)]
     right = get_task("colour").target(samples[3], "policy", "direct")
-    reward = reward_function("direct", specs, weighed=weighed)
+    reward = reward_function("direct", specs, seen=weighed)
     paid = reward(["yes", "bad", "no", right], sample=samples, completion_ids=[[1]] * 4)
     assert paid == [2.0, None, 0.0, 2.0]
     assert told == [("exists", False), ("exists", True), ("exists", False), ("colour", False)]
