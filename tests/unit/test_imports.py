@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["rewards", "cpt.pictures"],
     ["cpt cpt.types cpt.words"],
-    ["cpt.files", "cpt.models.locate"],
+    ["cpt.files", "cpt.models.locate cpt.models.image_text"],
     [
         "cpt.tasks",
         "cpt.methods",
@@ -50,6 +50,7 @@ FORBIDDEN = {
     "cpt.types": MACHINERY,
     "cpt.files": MACHINERY,
     "cpt.models.locate": MACHINERY,
+    "cpt.models.image_text": MACHINERY,
     "rewards": MACHINERY | {"cpt", "datasets"},
     "cpt.tasks": MACHINERY,
     "cpt.methods": {"trl", "vllm", "ray"},

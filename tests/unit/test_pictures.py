@@ -165,7 +165,7 @@ def test_any_damage_is_one_line(tmp_path: Path, old: bytes, new: bytes):
     Image.fromarray(UPRIGHT).save(whole, "PNG")
     file = tmp_path / "flipped.png"
     file.write_bytes(whole.getvalue().replace(old, new))
-    with pytest.raises(ValueError, match="sample photos/train/7.*can't read.*flipped.png") as caught:
+    with pytest.raises(ValueError, match=r"sample photos/train/7.*can't read.*flipped\.png") as caught:
         open_picture(file, "sample photos/train/7")
     assert "\n" not in str(caught.value)
 

@@ -12,6 +12,7 @@ from test_pictures import reopened, tagged
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from cpt.models.image_text import image_text_types  # noqa: E402
 from cpt.rollout.encode import encode_prompts, fill_images  # noqa: E402
 from cpt.rollout.engine import EngineSettings  # noqa: E402
 from cpt.rollout.engine_hf import HFEngine  # noqa: E402
@@ -95,3 +96,9 @@ def test_engine_and_trainer_see_the_same_pixels(pool: LocalPool):
     assert all(torch.equal(pixels, upright) for name, pixels in seen.items() if name.startswith("orientation"))
     raw = processor.image_processor(images=[kinds()["orientation 3"]], return_tensors="pt")["pixel_values"]
     assert not torch.equal(raw, upright)  # what it was before: this processor does not turn it
+
+
+def test_the_kinds_are_those_that_transformers_loads():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    assert image_text_types() == set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
