@@ -35,7 +35,7 @@ LAYERS = [
     ["cpt.models", "cpt.store cpt.folder cpt.manifest"],
     ["cpt.rollout"],
     ["cpt.train", "cpt.evaluate"],
-    ["cpt.report", "cpt.progress"],
+    ["cpt.report", "cpt.progress", "cpt.rows cpt.rows_fit"],
     ["cpt.cluster"],
     ["cpt.run", "cpt.build_model"],
     ["cpt.evaluate_folder", "cpt.filter_task"],
