@@ -12,13 +12,14 @@ built-in model are not looked at: what they are is known, and tested.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpt.models.locate import BUILTIN
 from cpt.plan import JOINT, ModelPlan, RunPlan, StagePlan
+from cpt.recipe.distillation import SDFT
 from cpt.tasks import builtin_tasks, get_task
-from cpt.train.data import check_blocks, checked_prompt
+from cpt.train.data import check_blocks, checked_prompt, with_text
 from cpt.types import PromptStyle, Sample, Split, TargetStyle
 
 BUILTIN_PROMPT = 64
@@ -35,11 +36,13 @@ class Use:
     Attributes:
         new_tokens: at most so many are generated after the prompt; None where none are.
         target: the style of what is imitated; None where nothing is.
+        teacher: whose demonstration is added to the prompt, for the trainer alone; None where there is none.
     """
 
     prompt: PromptStyle
     new_tokens: int | None = None
     target: TargetStyle | None = None
+    teacher: SDFT | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,13 @@ class Row:
 
     Attributes:
         sizes: (width, height) of each picture, in pixels.
-        chats: by prompt style.
-        targets: texts by prompt style and style of target.
+        chats, targets: of each use, in their order; the text that is imitated is empty where nothing is.
     """
 
     sample: str
     sizes: tuple[tuple[int, int], ...]
-    chats: Mapping[PromptStyle, list[dict[str, Any]]]
-    targets: Mapping[tuple[PromptStyle, TargetStyle], str]
+    chats: tuple[list[dict[str, Any]], ...]
+    targets: tuple[str, ...]
 
 
 def run_reads(plan: RunPlan) -> list[Read]:
@@ -84,6 +86,8 @@ def stage_reads(stage: StagePlan) -> list[Read]:
     uses = []
     if stage.max_completion_length is not None:
         uses.append(Use(stage.prompt, stage.max_completion_length))
+        if isinstance(stage.method, SDFT):
+            uses.append(Use(stage.prompt, stage.max_completion_length, teacher=stage.method))
     if stage.filter is not None:
         uses.append(Use(stage.prompt, completion_limit(stage)))
     if stage.method.type == "sft" and stage.method.data.type == "gold":
@@ -157,11 +161,12 @@ def known_to_fit(reads: Sequence[Read], model: ModelPlan, max_model_len: int | N
     from cpt.rows_fit import own_limit
 
     names = {task.name for task in builtin_tasks()}
-    if model.name not in BUILTIN or any(read.task not in names for read in reads):
+    uses = [use for read in reads for use in read.uses]
+    if model.name not in BUILTIN or any(read.task not in names for read in reads) or any(use.teacher for use in uses):
         return False
     own = own_limit(model)
     limit = own if max_model_len is None or own is None else min(max_model_len, own)
-    longest = max(use.new_tokens or 0 for read in reads for use in read.uses)
+    longest = max(use.new_tokens or 0 for use in uses)
     return limit is not None and 2 * BUILTIN_PROMPT + longest <= limit
 
 
@@ -185,14 +190,18 @@ def rows_of(read: Read) -> list[Row]:
 
 def _row(read: Read, sample: Sample) -> Row:
     task = get_task(read.task)
-    chats, targets = {}, {}
+    plain: dict[PromptStyle, list[dict[str, Any]]] = {}
+    for prompt in {use.prompt for use in read.uses}:
+        if read.split == "train":
+            plain[prompt] = checked_prompt(task, sample, prompt)
+        else:
+            plain[prompt] = task.messages(sample, prompt)
+            check_blocks(sample, plain[prompt])
+    chats, targets = [], []
     for use in read.uses:
-        if use.prompt not in chats:
-            if read.split == "train":
-                chats[use.prompt] = checked_prompt(task, sample, use.prompt)
-            else:
-                chats[use.prompt] = task.messages(sample, use.prompt)
-                check_blocks(sample, chats[use.prompt])
-        if use.target is not None:
-            targets[use.prompt, use.target] = task.target(sample, use.target, use.prompt)
-    return Row(sample.id, tuple(picture.size for picture in sample.images), chats, targets)
+        chat = plain[use.prompt]
+        if use.teacher is not None:
+            chat = with_text(chat, use.teacher.shown(task.target(sample, use.teacher.target_style, use.prompt)))
+        chats.append(chat)
+        targets.append("" if use.target is None else task.target(sample, use.target, use.prompt))
+    return Row(sample.id, tuple(picture.size for picture in sample.images), tuple(chats), tuple(targets))

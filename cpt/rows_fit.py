@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from cpt.plan import ModelPlan
     from cpt.rows import Read, Row, Use
-    from cpt.types import PromptStyle
 
 SHOWN = 10
 """Samples that a message names; of more it says how many."""
@@ -105,14 +104,14 @@ class Fit:
         return _failure(lambda: self.processor.image_processor(images=[_blank(size)], return_tensors="pt"))
 
     def _failing_prompts(self) -> Iterator[str]:
-        """Of every task, split and prompt style the sample with most pictures is encoded, with blank ones."""
+        """Of every task, split and use the sample with most pictures is encoded, with blank ones."""
         seen = set()
         for read, row in sorted(self.rows, key=lambda item: len(item[1].sizes), reverse=True):
-            for prompt in row.chats:
-                if (read.task, read.split, prompt) in seen:
+            for use, chat in zip(read.uses, row.chats, strict=True):
+                if (read.task, read.split, use) in seen:
                     continue
-                seen.add((read.task, read.split, prompt))
-                if reason := _failure(partial(self._encoded, row, prompt)):
+                seen.add((read.task, read.split, use))
+                if reason := _failure(partial(self._encoded, row, chat)):
                     yield (
                         f"sample {row.sample}: the model's processor can't encode its prompt with "
                         f"{counted(len(row.sizes), 'picture')} ({reason}); change the task's messages, or the model"
@@ -121,28 +120,23 @@ class Fit:
     def _too_long(self) -> Iterator[str]:
         own = own_limit(self.model)
         for read, row in self.rows:
-            texts: dict[str, str] = {}
-            for use in read.uses:
-                limit = own
-                if use.new_tokens is not None and self.max_model_len is not None:
-                    limit = self.max_model_len
-                if limit is None:
-                    continue
-                if use.prompt not in texts:
-                    (texts[use.prompt],) = render_prompts(self.processor, [row.chats[use.prompt]])
-                length = self._length(row, use, texts[use.prompt], limit)
-                if length is not None:
+            for use, chat, target in zip(read.uses, row.chats, row.targets, strict=True):
+                engines = use.new_tokens is not None and use.teacher is None
+                limit = self.max_model_len if engines and self.max_model_len is not None else own
+                length = None if limit is None else self._length(row, chat, target, use.new_tokens or 0, limit)
+                if limit is not None and length is not None:
                     yield _said(read, row, use, *length, limit, self.max_model_len)
                     break
 
-    def _length(self, row: Row, use: Use, text: str, limit: int) -> tuple[int, int] | None:
+    def _length(
+        self, row: Row, chat: list[dict[str, Any]], target: str, new: int, limit: int
+    ) -> tuple[int, int] | None:
         """Tokens of prompt and of what comes after it, if they are more than the limit together.
 
         No tokenizer makes more tokens of a text than it has bytes, but for a few at its ends; counting bytes first
         spares nearly all prompts the tokenizer. What seems too long is encoded as training would.
         """
-        target = "" if use.target is None else row.targets[use.prompt, use.target]
-        new = use.new_tokens or 0
+        (text,) = render_prompts(self.processor, [chat])
         pictures = sum(self._picture_tokens(size) for size in row.sizes)
         slack = _SLACK * (len(row.sizes) + 1)
         if len(text.encode()) + len(target.encode()) + pictures + new + slack <= limit:
@@ -150,7 +144,7 @@ class Fit:
         after = new + self._text_tokens(target)
         if self._text_tokens(text) + pictures + after + slack <= limit:
             return None
-        prompt = len(self._encoded(row, use.prompt))
+        prompt = len(self._encoded(row, chat))
         return (prompt, after) if prompt + after > limit else None
 
     def _picture_tokens(self, size: Size) -> int:
@@ -169,8 +163,8 @@ class Fit:
         tokenizer = getattr(self.processor, "tokenizer", self.processor)
         return len(tokenizer(text)["input_ids"]) if text else 0
 
-    def _encoded(self, row: Row, prompt: PromptStyle) -> list[int]:
-        (ids,) = encode_prompts(self.processor, [row.chats[prompt]], [[_blank(size) for size in row.sizes]])
+    def _encoded(self, row: Row, chat: list[dict[str, Any]]) -> list[int]:
+        (ids,) = encode_prompts(self.processor, [chat], [[_blank(size) for size in row.sizes]])
         return ids
 
 
@@ -187,10 +181,12 @@ def _said(read: Read, row: Row, use: Use, prompt: int, after: int, limit: int, m
     pictures = f" ({counted(len(row.sizes), 'picture')})" if row.sizes else ""
     remedies = ["shorten it", "scale its pictures down"] if row.sizes else ["shorten it"]
     what, whose = "its answer", "the model's limit"
-    if not use.target:
+    if use.teacher is not None:
+        remedies.append("shorten method.demonstration")
+    if use.target is None:
         what = "a completion"
         remedies.append(f"lower {'evaluation.max_tokens' if read.split == 'test' else 'method.max_completion_length'}")
-        if max_model_len is not None:
+        if max_model_len is not None and use.teacher is None:
             whose = "rollout.max_model_len"
             remedies.append(f"raise {whose}")
     return (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,15 @@ def check_blocks(sample: Sample, chat: Sequence[dict[str, Any]]) -> None:
         raise ValueError(
             f"sample {sample.id} has {len(sample.images)} pictures and {len(placeholders)} image placeholders"
         )
+
+
+def with_text(chat: Sequence[Mapping[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The chat with more text at the end of its last turn, a paragraph of its own."""
+    *before, last = chat
+    text = "\n\n" + text
+    content = last["content"]
+    more = content + text if isinstance(content, str) else [*content, {"type": "text", "text": text}]
+    return [*map(dict, before), {**last, "content": more}]
 
 
 def _blocks(turn: dict[str, Any]) -> Iterable[dict[str, Any]]:

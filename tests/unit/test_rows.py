@@ -19,6 +19,7 @@ from cpt.cluster import Share
 from cpt.models.load import load_processor
 from cpt.pictures import open_picture
 from cpt.plan import ModelPlan, make_plan, plan_model
+from cpt.recipe.distillation import SDFT
 from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
 from cpt.rows import BUILTIN_PROMPT, Read, Use, check_first_rows, check_rows, known_to_fit, run_reads
@@ -147,6 +148,18 @@ def test_a_target_counts_where_it_is_imitated(model, own):
         ValueError, match="own/train/1: its prompt of 510 tokens and 3 of its answer exceed the model's"
     ):
         check_rows(read(2, uses=imitated), model, 100)
+
+
+def test_a_teacher_s_demonstration_counts(model, own):
+    """It is the answer between two words, `<answer> 1 </answer>` three: 5 tokens more for the trainer."""
+    teacher = SDFT(type="sdft", max_steps=1, demonstration="red {demonstration} red")
+    fits = 512 - 8 - 5 - tokens_of(model, "", [])
+    own(lambda k: (words(fits + (k == 1)), []))
+    taught = (Use("direct", 8), Use("direct", 8, teacher=teacher))
+    assert check_rows(read(1, uses=taught), model, None) == 0
+    said = "own/train/1: its prompt of 505 tokens and 8 of a completion .*, shorten method.demonstration, lower method"
+    with pytest.raises(ValueError, match=said):
+        check_rows(read(2, uses=taught), model, 512)
 
 
 def test_the_most_pictures_of_a_sample_are_what_engines_are_ready_for(model, own, monkeypatch):
