@@ -143,16 +143,18 @@ def answer_rows(run: RunData) -> list[AnswersRow]:
 
 def rule_caveats(run: RunData) -> list[str]:
     """One line on policies whose answers to a task follow a rule; none where no policy's do."""
-    rules = [row for row in answer_rows(run) if row.after and row.answers.rule]
-    if not rules:
+    stages: dict[tuple[str, int, str, str], list[str]] = {}
+    for row in answer_rows(run):
+        if row.after and row.answers.rule:
+            stages.setdefault((row.arm, row.seed, row.task, row.answers.rule), []).append(str(row.after))
+    if not stages:
         return []
-    several = len(run.seeds) > 1
-    named = [
-        f"{row.arm}{f', seed {row.seed},' if several else ''} on {row.task} after stage {row.after} {row.answers.rule}"
-        for row in rules[:TOLD]
-    ]
-    more = f"; and {len(rules) - TOLD} more, in the report under Validity" if len(rules) > TOLD else ""
-    return [f"Answers that follow a rule rather than the question: {'; '.join(named)}{more}."]
+    named = []
+    for (arm, seed, task, rule), after in stages.items():
+        whose = f"{arm}, seed {seed}," if len(run.seeds) > 1 else arm
+        named.append(f"{whose} on {task} after stage{'s' if len(after) > 1 else ''} {' and '.join(after)} {rule}")
+    more = f"; and {len(named) - TOLD} more, in the report under Validity" if len(named) > TOLD else ""
+    return [f"Answers that follow a rule rather than the question: {'; '.join(named[:TOLD])}{more}."]
 
 
 @lru_cache(maxsize=65_536)

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 from synthetic import Plan, Recipe, Stage, record
 
-from cpt.report.answers import answer_rows, answers_of
+from cpt.files import read_records, write_records
+from cpt.report.answers import answer_rows, answers_of, rule_caveats
 from cpt.report.build import build_report
 from cpt.report.load import load_run
 from cpt.report.terminal import print_summary
@@ -91,11 +92,11 @@ def test_a_task_on_which_one_answer_is_nearly_always_right_is_named():
     assert found.rule == "scores 95%, no more than always answering “yes” would (95%)"
 
 
-def a_run(root: Path) -> None:
-    """Two stages of one arm: after the first it says 1 or 0 to count-colour, after the second it counts."""
+def a_run(root: Path, last: Sequence[str] = GOLD) -> None:
+    """Two stages of one arm: after the first it says 1 or 0 to count-colour, after the second it counts (`last`)."""
     tasks = ["count-colour", "parity"]
     stages = [Stage("grpo", "grpo", {}, 0, i, task, {"type": "grpo"}) for i, task in enumerate(tasks, start=1)]
-    said = {0: ["2"] * 100 + GOLD[100:], 1: ["0" if gold == "0" else "1" for gold in GOLD], 2: GOLD}
+    said = {0: ["2"] * 100 + GOLD[100:], 1: ["0" if gold == "0" else "1" for gold in GOLD], 2: last}
 
     def evaluation(stage: int) -> list[Record]:
         found = answered(GOLD, said[stage], stage=stage)
@@ -139,11 +140,16 @@ def test_page_summary_and_terminal_name_the_rule(tmp_path: Path):
     assert found[2]["recall"] == pytest.approx(0.4)
 
 
+def test_a_rule_that_lasts_is_told_once(tmp_path: Path):
+    a_run(tmp_path, ["0" if gold == "0" else "1" for gold in GOLD])
+    (told,) = rule_caveats(load_run(tmp_path))
+    assert told.endswith(
+        ": grpo on count-colour after stages 1 and 2 never answers “2”, “3”, right for 29% of the questions."
+    )
+
+
 def test_answers_of_a_model_are_escaped(tmp_path: Path):
     a_run(tmp_path)
-    run = RunStore(tmp_path)
-    records = run.base_dir(0, "direct").records
-    from cpt.files import read_records, write_records
-
+    records = RunStore(tmp_path).base_dir(0, "direct").records
     write_records(records, [replace(one, extracted="<script>x</script>") for one in read_records(records)])
     assert "<script>x</script>" not in build_report(tmp_path).read_text()
