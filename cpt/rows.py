@@ -181,6 +181,9 @@ def rows_of(read: Read) -> list[Row]:
         raise ValueError(
             f"task {read.task}: {read.samples} samples of split {read.split} are asked for, and it gave {len(samples)}"
         )
+    strange = {type(sample).__name__ for sample in samples if not isinstance(sample, Sample)}
+    if strange:  # whose pictures nobody has prepared
+        raise ValueError(f"task {read.task} gives samples that are no cpt.types.Sample but {min(strange)}")
     ids = [sample.id for sample in samples]
     if len(set(ids)) < len(ids):
         twice = next(name for number, name in enumerate(ids) if name in ids[:number])

@@ -200,6 +200,9 @@ def test_what_a_task_gives_is_counted(own, model, monkeypatch):
     monkeypatch.setattr(task, "samples", lambda split, n, seed: Own.samples(task, split, 2, seed))
     with pytest.raises(ValueError, match="task own: 3 samples of split train are asked for, and it gave 2"):
         check_rows(read(3), model, None)
+    monkeypatch.setattr(task, "samples", lambda split, n, seed: [{"question": "What ?"}] * n)
+    with pytest.raises(ValueError, match=r"samples that are no cpt\.types\.Sample but dict"):
+        check_rows(read(3), model, None)
     monkeypatch.setattr(task, "samples", lambda split, n, seed: Own.samples(task, split, 1, seed) * n)
     with pytest.raises(ValueError, match="two samples of split train have the id own/train/0"):
         check_rows(read(3), model, None)
