@@ -93,12 +93,15 @@ def plan(
     from cpt.plan import make_plan
     from cpt.plan_table import print_plan
     from cpt.recipe import load_recipe
+    from cpt.rows import check_first_rows, run_reads
 
     loaded = load_recipe(recipe, overrides or ())
     if resolved:
         typer.echo(loaded.dump_yaml(), nl=False)
     else:
-        print_plan(make_plan(loaded, arm), console(), default_folder(loaded.name))
+        made = make_plan(loaded, arm)
+        check_first_rows(run_reads(made))
+        print_plan(made, console(), default_folder(loaded.name))
 
 
 @app.command()

@@ -24,7 +24,8 @@ def evaluate_folder(
         max_tokens: per completion; None for what a recipe of this prompt style has by default.
 
     Raises:
-        ValueError: the model can't be loaded, a task has fewer samples, or `out` can't be written.
+        ValueError: the model can't be loaded, a task has fewer samples or one that can't be used, or `out` can't be
+            written.
     """
     from cpt.cluster import cluster, share_of
     from cpt.evaluate.evaluate import evaluate_policy
@@ -32,16 +33,18 @@ def evaluate_folder(
     from cpt.models.load import load_processor
     from cpt.plan import plan_model
     from cpt.recipe.schema import Model, Resources, Rollout
+    from cpt.rows import check_rows, evaluation_reads
     from cpt.run import start_pool
     from cpt.tasks import get_task
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
+    pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     with cluster(None):
-        pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()))
+        pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()), pictures)
         version = pool.push_folder(model.path, "eval")
         records = evaluate_policy(
             pool,

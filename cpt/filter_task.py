@@ -85,13 +85,15 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
 def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollouts]:
     from cpt.cluster import cluster, share_of
     from cpt.models.load import load_processor
+    from cpt.rows import check_rows, merged, stage_reads
     from cpt.run import start_pool
     from cpt.train.data import own_samples
     from cpt.train.filter import roll_out
 
+    pictures = check_rows(merged(stage_reads(stage)), stage.model, recipe.rollout.max_model_len)
     samples = own_samples(stage)
     with cluster(None):
-        pool = start_pool(stage.model, recipe.rollout, share_of(recipe.rollout, recipe.resources))
+        pool = start_pool(stage.model, recipe.rollout, share_of(recipe.rollout, recipe.resources), pictures)
         processor = load_processor(stage.model.path, trust_remote_code=stage.model.trust_remote_code)
         version = pool.push_folder(policy, "filter")
         prompts = roll_out(stage, samples, pool=pool, version=version, processor=processor)

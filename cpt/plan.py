@@ -16,6 +16,7 @@ from typing import Any
 from cpt.methods.kl import KL
 from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
+from cpt.models.image_text import check_image_text
 from cpt.plan_types import (
     JOINT,
     BasePlan,
@@ -71,7 +72,10 @@ def plan_model(settings: Model) -> ModelPlan:
     """
     found = locate.locate_model(settings.name_or_path)
     if isinstance(found, str):
-        dtype = _dtype(settings, locate.hub_folder(found) if settings.dtype == "auto" else None)
+        cached = locate.hub_folder(found)
+        if cached is not None:
+            check_image_text(locate.read_config(cached), found)
+        dtype = _dtype(settings, cached)
         return ModelPlan(settings.name_or_path, found, found, dtype, settings.trust_remote_code)
     locate.check_model_folder(found)
     return ModelPlan(
@@ -257,6 +261,8 @@ def _plan_kl(setting: KL | None) -> KL | None:
         return setting
     found = locate.locate_model(setting.path)
     if isinstance(found, str):
+        if (cached := locate.hub_folder(found)) is not None:
+            check_image_text(locate.read_config(cached), found)
         return setting
     locate.check_model_folder(found)
     return setting.model_copy(update={"path": str(found.resolve())})

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from cpt.disk import check_room
-from cpt.models.locate import check_model_folder, hub_folder, locate_model
+from cpt.models.image_text import check_image_text
+from cpt.models.locate import check_model_folder, hub_folder, locate_model, read_config
 from cpt.plan import make_plan
 from cpt.recipe import LoRA, Recipe, expand_arms
 
@@ -41,13 +42,17 @@ def available_model(name: str) -> Path | str:
     A plan that is made afterwards knows the model's dtype.
 
     Raises:
-        ValueError: the folder is missing or damaged, or the Hub does not give the model.
+        ValueError: the folder is missing or damaged, the Hub does not give the model, or it reads no pictures.
     """
     found = locate_model(name)
     if isinstance(found, Path):
         check_model_folder(found)
-    elif hub_folder(found) is None:
-        _fetch_config(found)
+    else:
+        if hub_folder(found) is None:
+            _fetch_config(found)
+        cached = hub_folder(found)
+        assert cached is not None, f"{found}: no config.json in the Hub's cache after it was fetched"
+        check_image_text(read_config(cached), found)
     return found
 
 

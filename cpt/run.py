@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.plan import ModelPlan, RunPlan, StagePlan, make_plan
 from cpt.plan_passes import data_notes
 from cpt.progress import DONE, Progress, make_progress
+from cpt.rows import check_rows, run_reads
 from cpt.store import RunStore
 from cpt.types import PromptStyle, Record
 from cpt.words import console, counted
@@ -49,9 +50,13 @@ def run_recipe(
         The process's exit code.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or something in the recipe does not fit the model.
+        ValueError: the folder holds a run of another recipe, or something in the recipe or in a task's samples does not
+            fit the model.
     """
     plan = make_plan(recipe, arms)
+    pictures = 1
+    if fresh or not _finished(plan, RunStore(out)):
+        pictures = check_rows(run_reads(plan), plan.model, recipe.rollout.max_model_len)
     with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store):
         store.write_plan(plan)
         if _finished(plan, store):
@@ -61,7 +66,7 @@ def run_recipe(
             with _progress(plan) as progress:
                 for note in data_notes(plan.by_arm):
                     progress.message(f"note: {note}")
-                with _open(plan, store, progress, address) as run:
+                with _open(plan, store, progress, address, pictures) as run:
                     run.everything()
                 progress.message(f"report: {_report(store)}")
     _print_summary(out)
@@ -70,12 +75,17 @@ def run_recipe(
 
 @dataclass
 class Run:
-    """A run under way: the plan, the folder, and the processes that do the work."""
+    """A run under way: the plan, the folder, and the processes that do the work.
+
+    Attributes:
+        pictures: most pictures of one prompt.
+    """
 
     plan: RunPlan
     store: RunStore
     progress: Progress
     share: Share
+    pictures: int = 1
     pool: RolloutPool = field(init=False)
     questions: dict[PromptStyle, Questions] = field(default_factory=dict)
     _waiting: Any = None  # a training process that is importing already
@@ -84,7 +94,7 @@ class Run:
         """The rollout pool. Engines and the first training process import their libraries side by side."""
         if not self.share.trainer_gpus:
             self._prepare_worker()
-        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.share)
+        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.share, self.pictures)
 
     def everything(self) -> None:
         """Row 0 of every matrix, then arm by arm."""
@@ -232,7 +242,7 @@ class Run:
 
 
 @contextmanager
-def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None) -> Iterator[Run]:
+def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None, pictures: int) -> Iterator[Run]:
     """Ray and the rollout pool for the length of a run."""
     from cpt.cluster import cluster, share_of
 
@@ -240,7 +250,7 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
     with ExitStack() as stack:
         with store.phase("ray"):
             stack.enter_context(cluster(address))
-        run = Run(plan, store, progress, share_of(plan.recipe.rollout, plan.recipe.resources))
+        run = Run(plan, store, progress, share_of(plan.recipe.rollout, plan.recipe.resources), pictures)
         with store.phase("engines"):
             run.start_engines()
         stack.callback(run.pool.close)
@@ -248,12 +258,16 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
         yield run
 
 
-def start_pool(model: ModelPlan, rollout: Rollout, share: Share) -> RolloutPool:
+def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int = 1) -> RolloutPool:
     """The engines that a recipe asks for, on the base model. Call inside `cpt.cluster.cluster`.
+
+    Args:
+        pictures: most pictures of one prompt (`cpt.rows.check_rows`).
 
     Raises:
         ValueError: the model is on the Hub, and its dtype is not known yet (see `cpt.preflight.available_model`).
     """
+    from cpt.rollout.engine import EngineSettings
     from cpt.rollout.pool import RolloutPool
 
     if model.dtype == "auto":
@@ -265,6 +279,7 @@ def start_pool(model: ModelPlan, rollout: Rollout, share: Share) -> RolloutPool:
         gpus_per_engine=share.engine_gpus,
         dtype=model.dtype,
         max_model_len=rollout.max_model_len,
+        limit_images=max(pictures, EngineSettings.limit_images),
         max_num_seqs=rollout.max_num_seqs,
         gpu_memory_utilization=rollout.gpu_memory_utilization,
         trust_remote_code=model.trust_remote_code,

@@ -31,7 +31,8 @@ class Sample:
     Attributes:
         id: unique and stable, ``task/split/number``.
         question: the user's words without the instruction that asks for a format.
-        images: RGB pictures in the order the prompt shows them; empty for a text-only question.
+        images: pictures in the order the prompt shows them; empty for a text-only question. Whatever PIL pictures are
+            given, those that are kept are upright, opaque and RGB (`cpt.pictures.prepared`).
         gold: accepted answers; ``gold[0]`` is the one a supervised target uses.
         reasoning: a worked solution, the text of `think` targets.
         meta: what the task's own scoring needs beyond `gold`.
@@ -44,6 +45,17 @@ class Sample:
     gold: tuple[str, ...]
     reasoning: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Here, where every picture comes by, it becomes the one that engines and trainers all see.
+
+        Raises:
+            ValueError: a picture can't be used; sample and remedy are named.
+        """
+        if self.images:
+            from cpt.pictures import prepared_pictures
+
+            object.__setattr__(self, "images", prepared_pictures(self.images, f"sample {self.id}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpt.models.image_text import check_image_text
+
 BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parent / "tiny"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
@@ -57,10 +59,10 @@ def locate_model(name_or_path: str) -> Path | str:
 
 
 def check_model_folder(path: str | Path) -> None:
-    """Checks that a folder holds a whole Hugging Face model: config, weights of full length, a processor or tokenizer.
+    """Checks that a folder holds a whole image-text model: config, weights of full length, a processor or tokenizer.
 
     Raises:
-        ValueError: naming the file that is missing, cut off or inconsistent.
+        ValueError: naming the file that is missing, cut off or inconsistent, or the kind of model that it is instead.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -68,6 +70,7 @@ def check_model_folder(path: str | Path) -> None:
     config = read_config(folder)
     if "model_type" not in config:
         raise ValueError(f"{folder / 'config.json'} names no model_type; it is not a Hugging Face model")
+    check_image_text(config, folder)
     if not any((folder / name).is_file() for name in _PROCESSOR):
         raise ValueError(f"model folder {folder} has no processor or tokenizer files ({', '.join(_PROCESSOR)})")
     tensors = checkpoint_tensors(folder)

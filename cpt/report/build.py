@@ -10,6 +10,7 @@ from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
+from cpt.report.answers import BASE, answer_rows
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.filtering import FilteredStage, filtered_stages, pass_rates
 from cpt.report.gates import caveats, stage_gates, task_gates
@@ -44,6 +45,7 @@ def build_report(run_dir: str | Path, *, trusted: bool = False) -> Path:
     run = load_run(run_dir)
     summary = summarise(run)
     found = summary.as_dict()
+    found["answers"] = [row.as_dict() for row in answer_rows(run)]
     rewards_page = ""
     if run.has_rewards:
         from cpt.report.study import study
@@ -72,6 +74,7 @@ def _view(summary: Summary) -> dict[str, Any]:
     bars, phase_colours = time_bars(run)
     gates, bases = stage_gates(summary), task_gates(summary)
     filtered = filtered_stages(run)
+    answers = answer_rows(run)
     return {
         "run": run,
         "summary": summary,
@@ -88,9 +91,13 @@ def _view(summary: Summary) -> dict[str, Any]:
         "caveats": caveats(run),
         "verdicts": verdicts(summary),
         "pairs": [(pair, both_learned(pair, gates), unlearned(pair, gates)) for pair in summary.pairs],
-        "flags": sum(bool(gate.flags) for gate in gates) + sum(bool(gate.flag) for gate in bases),
+        "flags": sum(bool(gate.flags) for gate in gates)
+        + sum(bool(gate.flag) for gate in bases)
+        + sum(bool(row.answers.rule) for row in answers if row.after),
         "stage_gates": gates,
         "task_gates": bases,
+        "answers": answers,
+        "base_answers": {row.task: row.answers for row in answers if row.arm == BASE},
         "learned_points": LEARNED * 100,
         "bases": _bases(summary),
         "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.plan_passes import unequal
+from cpt.report.answers import rule_caveats
 from cpt.report.load import RunData, StageRun
 from cpt.report.summary import LEARNED, ArmSummary, Summary
 
@@ -157,6 +158,7 @@ def caveats(run: RunData) -> list[str]:
         found.append(
             f"{len(run.seeds)} seeds: the intervals include the spread over seeds, but so few seeds show it roughly."
         )
+    found += rule_caveats(run)
     if told := _unequal_data(run):
         found.append(f"{told[0].upper()}{told[1:]}.")
     for arm in run.arms:

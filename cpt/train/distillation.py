@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 from cpt.recipe.distillation import SDFT
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
+from cpt.train.data import with_text
 from cpt.train.objective import rollout_batch
 from cpt.train.policy import StageGRPOTrainer
 from cpt.train.prompts import first_of_runs, run_lengths
@@ -83,13 +84,9 @@ class Demonstrations:
 
     def chat(self, plain: Sequence[Mapping[str, Any]], sample: Sample) -> list[dict[str, Any]]:
         """The sample's `plain` chat, its pictures' places included, with the demonstration at the end of its turn."""
-        *before, last = plain
-        assert last["role"] == "user", "the question is the last thing that is said"
+        assert plain[-1]["role"] == "user", "the question is the last thing that is said"
         answer = get_task(sample.task).target(sample, self.method.target_style, self.prompt)
-        text = "\n\n" + self.method.shown(answer)
-        content = last["content"]
-        more = content + text if isinstance(content, str) else [*content, {"type": "text", "text": text}]
-        return [*map(dict, before), {**last, "content": more}]
+        return with_text(plain, self.method.shown(answer))
 
     def prompts(self, processor: Any, rows: Sequence[Mapping[str, Any]], longest: int, config: Any) -> list[list[int]]:
         """Token ids of the teacher's prompts, pictures expanded as in the policy's; neighbours of one sample share one.

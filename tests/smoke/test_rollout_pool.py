@@ -19,7 +19,7 @@ pytestmark = pytest.mark.smoke
 from cpt.rollout.encode import encode_prompts  # noqa: E402
 from cpt.rollout.engine import StaleWeights, logprob_gap, request_seed  # noqa: E402
 from cpt.rollout.pool import RolloutPool  # noqa: E402
-from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E402
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams  # noqa: E402
 
 SAMPLED = SamplingParams(max_tokens=8, temperature=0.7, n=4)
 
@@ -78,11 +78,17 @@ def policy(model: Path):
 
 @pytest.fixture(scope="module")
 def requests(model: Path) -> list[GenerationRequest]:
-    """Three prompts with a picture each and two without."""
+    """Three prompts with a picture each and two without.
+
+    vLLM would turn the first picture by its tag and put the second on white, what plays the trainer here would not:
+    the gap of log-probabilities shows whether their samples have prepared them (`cpt.pictures`).
+    """
     from cpt.models.load import load_processor
 
     noise = np.random.default_rng(0)
-    images = [(Image.fromarray(noise.integers(0, 255, (48, 48, 3), dtype=np.uint8)),) for _ in range(3)]
+    raw = [Image.fromarray(noise.integers(0, 255, (48, 48, n), dtype=np.uint8)) for n in (3, 4, 3)]
+    raw[0].info["exif"] = upside_down()
+    images = [Sample(f"noise/{n}", "noise", "", (picture,), ("",)).images for n, picture in enumerate(raw)]
     question = [{"type": "text", "text": "what color is the circle ?"}]
     chats = [[{"role": "user", "content": [{"type": "image"}, *question]}] for _ in images]
     chats += [[{"role": "user", "content": question * k}] for k in (1, 2)]
@@ -91,6 +97,12 @@ def requests(model: Path) -> list[GenerationRequest]:
     return [
         GenerationRequest(i, p, request_seed("test", k)) for k, (i, p) in enumerate(zip(ids, pictures, strict=True))
     ]
+
+
+def upside_down() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    return exif.tobytes()
 
 
 def trainer_logprobs(policy, requests: list[GenerationRequest], answers: list[list[Completion]]) -> list[list[float]]:

@@ -27,7 +27,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     pool = SimpleNamespace(push_folder=lambda path, version: version, close=lambda: None)
     monkeypatch.setattr("cpt.cluster.cluster", lambda address: nullcontext())
     monkeypatch.setattr("cpt.cluster.share_of", lambda rollout, wanted: None)
-    monkeypatch.setattr("cpt.run.start_pool", lambda model, rollout, share: pool)
+    monkeypatch.setattr("cpt.run.start_pool", lambda model, rollout, share, pictures: pool)
     monkeypatch.setattr("cpt.models.load.load_processor", lambda path: None)
     monkeypatch.setattr("cpt.evaluate.evaluate.evaluate_policy", evaluate_policy)
     return asked

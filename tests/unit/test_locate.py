@@ -55,6 +55,22 @@ def test_a_whole_folder_passes_and_is_described(folder):
     assert model_bytes(folder) == sum(file.stat().st_size for file in folder.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "llava", "gemma3", "smolvlm", "idefics3", "internvl", "paligemma"])
+def test_models_that_read_pictures_pass(folder, kind):
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    check_model_folder(folder)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3_text", "bert", "clip", "no-such-kind"])
+def test_models_of_other_kinds_are_refused(folder, kind):
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ValueError, match=f"model .*: {kind} is no image-text model"):
+        check_model_folder(folder)
+    own_code = {"AutoModelForImageTextToText": "modeling.Mine"}
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "auto_map": own_code}))
+    check_model_folder(folder)
+
+
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(folder, missing):
     (folder / missing).unlink()

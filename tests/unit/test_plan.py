@@ -206,7 +206,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A Hub with the config.json of the model org/name alone; the requests it gets."""
+    """A Hub with the config.json of the models org/name and org/text (of text alone); the requests it gets."""
     from huggingface_hub import constants
 
     asked: list[str] = []
@@ -214,8 +214,10 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self, send: bool = False) -> None:
             asked.append(f"{self.command} {self.path}")
-            there = self.path == "/org/name/resolve/main/config.json"
-            config = json.dumps({"torch_dtype": "bfloat16"}).encode() if there else b""
+            model = self.path.removesuffix("/resolve/main/config.json")
+            kind = {"/org/name": "qwen2_5_vl", "/org/text": "llama"}.get(model, "")
+            there = bool(kind)
+            config = json.dumps({"model_type": kind, "torch_dtype": "bfloat16"}).encode() if there else b""
             self.send_response(200 if there else 404)
             for name, value in {"ETag": '"1"', "X-Repo-Commit": "0" * 40, "Content-Length": str(len(config))}.items():
                 self.send_header(name, value)
@@ -257,6 +259,29 @@ def test_the_dtype_of_a_model_on_the_hub_is_known_before_anything_starts(recipe,
 def test_a_model_that_the_hub_has_not_got_is_one_line(recipe, hub, tmp_path):
     with pytest.raises(ValueError, match=r"can't be had from the Hugging Face Hub: HTTP Error 404: Not Found$"):
         preflight(recipe("model.name_or_path=org/other"), tmp_path / "run")
+
+
+NO_PICTURES = "llama is no image-text model, and cpt trains no other kind; name a model that reads pictures, such as"
+
+
+def test_a_model_of_text_alone_is_refused_by_the_plan(recipe, model, tmp_path):
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
+    with pytest.raises(ValueError, match=f"model {model}: {NO_PICTURES}"):
+        make_plan(recipe())
+    (model / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", "dtype": "float32"}))
+    (model_folder(tmp_path / "text") / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    kl = f"arms.grpo.kl={{reference: path, path: {tmp_path / 'text'}, coefficient: 0.1}}"
+    with pytest.raises(ValueError, match=NO_PICTURES):
+        make_plan(recipe(kl, "arms.grpo.sweep.beta=[0.0]"))
+
+
+def test_a_model_of_text_alone_on_the_hub_is_refused_before_anything_starts(recipe, hub, tmp_path):
+    loaded = recipe("model.name_or_path=org/text")
+    with pytest.raises(ValueError, match=f"model org/text: {NO_PICTURES}"):
+        preflight(loaded, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=NO_PICTURES):  # its config.json is in the cache now
+        make_plan(loaded)
 
 
 def test_a_dtype_that_cannot_be_trained_in_is_refused(recipe, model):

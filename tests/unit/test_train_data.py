@@ -16,6 +16,7 @@ from cpt.tasks import get_task
 from cpt.tasks.base import BuiltinTask
 from cpt.train.data import (
     RowLookup,
+    check_blocks,
     check_groups,
     checked_prompt,
     policy_rows,
@@ -155,6 +156,17 @@ def test_pictures_without_placeholders_are_refused(sum_of_two: Sample) -> None:
     picture = get_task("count-colour").samples("train", 1)[0].images
     with pytest.raises(ValueError, match="1 pictures and 0 image placeholders"):
         checked_prompt(Leaky(""), replace(sum_of_two, images=picture), "direct")
+
+
+def test_a_picture_inside_the_chat_is_refused(sum_of_two: Sample) -> None:
+    """Trainers would take this one, engines the sample's, and nobody has prepared it."""
+    picture = get_task("count-colour").samples("train", 1)[0].images
+    sample = replace(sum_of_two, images=picture)
+    chat = [{"role": "user", "content": [{"type": "image", "image": picture[0]}, {"type": "text", "text": "?"}]}]
+    with pytest.raises(ValueError, match=f"prompt of sample {sample.id} brings a picture of its own"):
+        check_blocks(sample, chat)
+    with pytest.raises(ValueError, match="a block of type video; use text and image"):
+        check_blocks(sample, [{"role": "user", "content": [{"type": "video"}]}])
 
 
 @pytest.mark.parametrize("prompt", ["direct", "think"])
