@@ -50,19 +50,19 @@ _WIDE_END = "。！；，、：．｡､"
 _END = re.compile(rf"(?:[.,;:{_WIDE_END}\s]|(?<=[^\W\d_][^\W\d_])!|(?<=!)!)+\Z")
 
 
-def undecorated(text: str) -> str:
+def undecorated(text: str, *, equations: bool = True) -> str:
     """The answer alone. Pure, idempotent, never empty for an answer that is not, and a plain answer stays as it is.
 
     Beside what `unwrapped` takes: full stops and the like at the end, brackets around one thing, headings, lead-ins
     (`rewards.leadins`: "The answer is", "It is", "Therefore,", 答案是), and what a true equation comes to
-    ("5 + 7 = 12", "x = 12"; "5 + 6 = 12" stays).
+    ("5 + 7 = 12", "x = 12"; "5 + 6 = 12" stays), unless `equations` is false: where gold is "y = 3", "x = 3" is wrong.
 
     >>> undecorated("The answer is **12**.")
     '12'
     >>> undecorated("$\\\\boxed{\\\\text{Yes}}$")
     'Yes'
     """
-    return _settled(text, (*_TYPESETTING, _without_brackets, _without_end, without_lead_in, solved))
+    return _settled(text, _ALL if equations else _ALL[:-1])
 
 
 def unwrapped(text: str) -> str:
@@ -81,9 +81,7 @@ def composed(text: str) -> str:
 
     Words beyond MAX_WORD characters stay: normalising takes quadratic time on runs of combining characters.
     """
-    if unicodedata.is_normalized("NFC", text[:MAX_WORD]) and len(text) <= MAX_WORD:
-        return text
-    return _NO_SPACE.sub(_composed_word, text)
+    return text if text.isascii() else _NO_SPACE.sub(_composed_word, text)
 
 
 def _composed_word(word: re.Match[str]) -> str:
@@ -165,3 +163,4 @@ def _without_end(text: str) -> str:
 
 
 _TYPESETTING = (_plain_letters, _without_markdown, _without_latex, _without_quotes)
+_ALL = (*_TYPESETTING, _without_brackets, _without_end, without_lead_in, solved)
