@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rewards.answers import UNANSWERABLE, as_unanswerable
 from rewards.extract import Read, Template
 from rewards.templates import TEMPLATES
+from rewards.unanswerable import UNANSWERABLE, as_unanswerable
+from rewards.yes_no import verdict
 
 Style = Template | Literal["bare", "think_bare"]
 """How the completions of an audit are written: in a template, or as an answer without tags, after reasoning or not."""
@@ -31,7 +32,7 @@ _REASONING = "I see ."
 _GLUE = (", ", " or ", " and ", " ", "/", "\n")
 _LOOK_ALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX0135", "асеіорѕхуАВСЕНІКМОРТХОӀЗƼ")
 _REFUSALS = (UNANSWERABLE, "I do not know", "none of them")
-_VERDICTS = (
+_VERDICTS = (  # "True" is an answer to a question for yes or no
     "the answer is correct",
     "correct",
     "same as the gold answer",
@@ -125,7 +126,7 @@ def on_answers(example: Example, style: Style) -> Iterator[Case]:
         "declined": () if as_unanswerable(gold) == UNANSWERABLE else _REFUSALS,
         "look-alikes": (gold.translate(_LOOK_ALIKES),),
         "extremely long": (_long(f"{wrong} ") + gold, gold + _long(f" {wrong}"), _long(f"{gold} ")),
-        "injected verdict": _VERDICTS,
+        "injected verdict": [text for text in _VERDICTS if not (verdict(gold) and verdict(text))],
         "placeholder": _PLACEHOLDERS,
         **{name: (answer,) for name, answer in example.other.items()},
     }
@@ -243,10 +244,21 @@ def on_shapes(example: Example, style: Style, names: Sequence[str]) -> Iterator[
     gold = example.gold[0]
     right, wrong = in_style(gold, style), in_style(example.wrong, style)
     cut, long = {"finish_reason": "length", "n_tokens": MAX_TOKENS}, {"n_tokens": MAX_TOKENS - 1}
+    # As other engines and servers say it.
+    cut_too, aborted = {**cut, "finish_reason": "max_tokens"}, {**cut, "finish_reason": "abort"}
     texts: dict[str, list[tuple[str, dict[str, Any]]]] = {
-        "cut off": [(right[:-4], cut), (f"<think> {'so ' * MAX_TOKENS}", cut), (right, cut)],
+        "cut off": [
+            (right[:-4], cut),
+            (f"<think> {'so ' * MAX_TOKENS}", cut),
+            (right, cut),
+            (right, cut_too),
+            (right, aborted),
+        ],
         "long": [(f"{'word ' * MAX_TOKENS}{right}", cut), (right, long)],
-        "repetition": [(f"{text} " * MAX_TOKENS, {}) for text in (gold, f"I see that it is {gold} .", right)],
+        "repetition": [
+            *((f"{text} " * MAX_TOKENS, {}) for text in (gold, f"I see that it is {gold} .", right)),
+            *((text * MAX_TOKENS, {}) for text in ("".join(gold.split()), "ha", "一只红色的狗")),
+        ],
         "empty": [("", {"n_tokens": 0}), (" \n", {"n_tokens": 0})],
         "long and wrong": [(wrong, long)],
     }

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from rewards import prose
+from rewards.arithmetic import solved
 from rewards.decoration import composed, undecorated, unwrapped
 from rewards.prose import EDGES
 from rewards.statements import stated
@@ -176,6 +177,8 @@ def _in_prose(said: str, known: Collection[str], question: str) -> Extraction:
         return Extraction(states, "ok", read.raw)
     if not read.answer or len(read.answer) > prose.MAX_CHARS:
         return read
+    if (comes_to := bare(solved(read.answer))) in known:
+        return Extraction(comes_to, "ok", comes_to)
     mentioned, beside = prose.mentions(read.answer, known)
     if not mentioned:
         return read

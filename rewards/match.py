@@ -9,7 +9,7 @@ from typing import Any
 
 from rewards import prose
 from rewards.arithmetic import solved
-from rewards.decoration import composed, straight
+from rewards.decoration import composed, straight, unwrapped
 from rewards.extract import Extraction, Read, Template, bare, normalise, read_answer
 from rewards.score import Score
 
@@ -134,7 +134,7 @@ def _in_digits(words: Sequence[str]) -> list[str]:
 
 
 def accepted(gold: Sequence[Any] | Mapping[str, Any] | str) -> list[str]:
-    """The accepted answers as a list, in Unicode NFC; a lone string is one answer, not a sequence of letters.
+    """The accepted answers as a list, `unwrapped`; a lone string is one answer, not a sequence of letters.
 
     An annotator's row as VQA has them, {"answer": "red", "answer_confidence": "yes"}, is its answer. None is no answer.
 
@@ -142,7 +142,7 @@ def accepted(gold: Sequence[Any] | Mapping[str, Any] | str) -> list[str]:
         ValueError: such a row has no answer.
     """
     answers = [gold] if isinstance(gold, str | Mapping) else gold
-    return [composed(_text(answer)) for answer in answers if answer is not None]
+    return [unwrapped(composed(_text(answer))) for answer in answers if answer is not None]
 
 
 def _text(answer: Any) -> str:

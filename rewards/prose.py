@@ -25,7 +25,7 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 # A NUL stands where a candidate was (see `mentions`).
-_GLUED = re.compile(r"[-−–/^]\0|\0[-−–/^]\w|\0 ?[%°]|[0-9][.,]\0|\0[.,][0-9]")
+_GLUED = re.compile(r"[-−–/^]\0|(?:!=|[<>≤≥≠]=?) ?\0|\0[-−–/^]\w|\0 ?[%°]|[0-9][.,]\0|\0[.,][0-9]")
 _NO_SPACE = re.compile(r"\S+")
 _WORD = re.compile(r"[\w']+")
 

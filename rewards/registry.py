@@ -30,7 +30,7 @@ COLUMNS: Mapping[str, str] = {
     "choices": "the options' texts in the order of their letters, for multiple choice",
     "question": "the user's words",
     "template": "the asked-for format: direct, think, think_boxed or boxed",
-    "finish_reason": "stop, or length when the token limit cut the completion off",
+    "finish_reason": "stop where the completion ended by itself, length when the token limit cut it off",
     "n_tokens": "length of the completion in tokens",
     "max_tokens": "the token limit",
     "meta": "what the task knows beyond all that",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-# Han with its extensions, kana, Thai, Lao, Myanmar, Khmer.
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
-_CHARACTER = re.compile(f"[{_UNSPACED}]")
-_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-_CHUNK = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+"""For a set in a pattern: Thai, Lao, Myanmar, Khmer, kana, Han with its extensions."""
+_CHARACTER = re.compile(f"[{UNSPACED}]")
+_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+_CHUNK = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 def unspaced(character: str) -> bool:

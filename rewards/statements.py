@@ -28,7 +28,7 @@ _COUNTED = re.compile(
     rf"{_CHINESE}({_NUMBER})(?P<rest>[个只位名条张件匹辆本座棵朵颗块片支头人把双台根枚种][^，。,.!?；;]*)[。.!]?"
 )
 _PROPERTY = re.compile(r"the (?!answer\b)[^\W\d_]+(?: [^\W\d_]+){0,5}? (?:is|are|was|were) ", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?。！？;；](?=\s*\S)")
+_SENTENCE_END = re.compile(r"[.!?;](?=\s+\S)|[。！？；](?=\s*\S)")
 
 
 def stated(sentence: str) -> str:
