@@ -10,7 +10,7 @@ from rewards import prose
 MAX_CHARS = 200
 """A longer text is no sum."""
 
-_NAME = re.compile(r"(?!\d)[\w\\{}^]+(?: [^\W\d_]+){0,4}(?: ?\([^\W\d_]\))?")
+_NAME = re.compile(r"(?!\{*[\d²³½¼¾])[\w\\{}^]+(?: [^\W\d_]+){0,4}(?: ?\([^\W\d_]\))?")
 _NUMBER = r"[-+−]?[0-9]{1,15}(?:\.[0-9]{1,15})?"
 # 12, 12 cm, 12cm, 12%, $12, 1,200, 1/2; not 2x, which is a formula.
 _RESULT = re.compile(
@@ -35,14 +35,18 @@ def solved(text: str) -> str:
     result = _RESULT.fullmatch(last)
     if result is None or not all(sides):
         return text
-    value = _value(result["number"].replace(",", ""))
+    value = value_of(result["number"].replace(",", ""))
     if _NAME.fullmatch(sides[0]) and not prose.denies(sides[0]):
         sides = sides[1:]
-    return last if all(_value(side) == value for side in sides) else text
+    return last if all(value_of(side) == value for side in sides) else text
 
 
-def _value(side: str) -> Fraction | None:
-    """The number that a sum of products of plain numbers comes to; None if it is anything else."""
+def value_of(side: str) -> Fraction | None:
+    """The number that a sum of products of plain numbers comes to; None if it is anything else.
+
+    >>> value_of("5 + 2 × 3")
+    Fraction(11, 1)
+    """
     for command, sign in _LATEX:
         side = side.replace(command, sign)
     side = side.translate(_OPERATORS)
