@@ -31,19 +31,19 @@ SFT: dict[str, dict[str, Any]] = {
        ("ewc", "mas", "l2", "lwf", "cpo", "a-gem", "der", "freeze-bottom", "hft")},
     "merge ema": {"merge": "ema"},
     "replay": {"replay": {"type": "buffer", "ratio": 0.25}},
-    "recap": {"replay": {"type": "recap", "sampler": "proportional"}},
+    "recap": {"replay": {"type": "recap", "sampler": "proportional", "window": 1}},
     "o-lora": LORA | {"regularisers": [{"type": "o-lora"}]},
     "reg-lora": LORA | {"regularisers": [{"type": "reg-lora"}]},
 }  # fmt: skip
 GRPO: dict[str, dict[str, Any]] = {
     "kl exact": {"kl": {"estimator": "exact"}},
     "kl k3": {"kl": {"estimator": "k3"}},
-    "kl k1 in the reward": {"kl": {"estimator": "k1", "in": "reward"}},
+    "kl k1 in the reward": {"kl": {"estimator": "k1", "in": "reward"}, "method": {"scale_rewards": "batch"}},
     "rapo": {"regularisers": [{"type": "rapo"}]},
     **{kind: {"regularisers": [{"type": kind}]} for kind in ("ewc", "l2", "lwf", "cpo", "a-gem", "der")},
     "replay": {"replay": {"type": "buffer", "ratio": 0.25}},
     "replay, supervised": {"replay": {"type": "buffer", "ratio": 0.25, "loss": "supervised"}},
-    "recap": {"replay": {"type": "recap", "sampler": "proportional"}},
+    "recap": {"replay": {"type": "recap", "sampler": "proportional", "window": 1}},
 }
 METHODS: dict[str, dict[str, Any]] = {
     "sft": {"type": "sft", "per_device_train_batch_size": 64},
@@ -82,7 +82,7 @@ def arguments() -> argparse.Namespace:
 def measure(method: str, arm: dict[str, Any], steps: int) -> tuple[float, float]:
     """Median seconds of a step of the plain method, and with the plug-in."""
     context = multiprocessing.get_context("spawn")
-    plain = {key: arm[key] for key in ("tuning",) if key in arm}
+    plain = {key: arm[key] for key in ("tuning", "method") if key in arm}
     contestants = []
     for one in (plain, arm):
         here, there = context.Pipe()
@@ -153,6 +153,7 @@ def stages(method: str, arm: dict[str, Any], steps: int) -> Any:
     from cpt.plan import make_plan
     from cpt.recipe import Recipe
 
+    settings = METHODS[method] | arm.get("method", {})
     recipe = {
         "version": 1,
         "name": "benchmark",
@@ -160,7 +161,7 @@ def stages(method: str, arm: dict[str, Any], steps: int) -> Any:
         "tasks": ["which-row", "count-colour"],  # prompts alike in length: longer ones replayed would pad all rows
         "data": {"samples": 256},
         "drift": {"samples": 0},
-        "arms": {"arm": arm | {"method": METHODS[method] | {"learning_rate": 1e-9, "max_steps": WARM_UP + steps + 2}}},
+        "arms": {"arm": arm | {"method": settings | {"learning_rate": 1e-9, "max_steps": WARM_UP + steps + 2}}},
     }
     first, second = make_plan(Recipe.model_validate(recipe)).stages
     return replace(first, steps=1), second

@@ -27,7 +27,7 @@ model_app = typer.Typer(help="The built-in model.", no_args_is_help=True, rich_m
 app.add_typer(model_app, name="model")
 app.add_typer(rewards_app, name="rewards")
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's file, or one of `cpt recipes`.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Overrides, such as arms.sft.method.learning_rate=1e-4."),
@@ -175,8 +175,32 @@ def tasks() -> None:
 
 
 @app.command()
-def doctor(deep: Annotated[bool, typer.Option("--deep", help="Also start a local Ray.")] = False) -> None:
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one, to start your own from.")] = None,
+) -> None:
+    """List the recipes that come with cpt. Their names stand for their files in every command."""
+    from cpt.recipe.shipped_recipes import headline, shipped, text_of
+
+    if name is not None:
+        typer.echo(text_of(name), nl=False)
+        return
+    for one, path in shipped().items():
+        typer.echo(f"{one:16} {headline(path)}")
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also start a local Ray.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First mend torchvision beside a CPU torch in this environment.")
+    ] = False,
+) -> None:
     """Show versions and hardware, what works here, and what to do about what doesn't."""
+    if repair:
+        from cpt.torchvision_repair import run as run_repair
+
+        if code := run_repair():
+            raise typer.Exit(code)
     from cpt.doctor import diagnose, print_report
 
     raise typer.Exit(print_report(diagnose(deep)))

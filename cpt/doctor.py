@@ -221,9 +221,7 @@ def check_vision() -> Check:
     """Whether torchvision and the processor that needs it load."""
     found = probe(VISION_PROBE)
     if isinstance(found, str):
-        return Check(
-            "image processor", False, found, f"{SET_UP}, or only scripts/repair_torchvision.py with this Python"
-        )
+        return Check("image processor", False, found, f"run `cpt doctor --repair`, or {SET_UP}")
     native = "native operators loaded" if found["native"] else "without native operators, which nothing here uses"
     return Check("image processor", True, f"Qwen2.5-VL's loads; torchvision {native}")
 

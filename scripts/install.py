@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "cpt-setup.txt"
+REPAIR = ROOT / "cpt" / "torchvision_repair.py"
 
 # Errors only, as pip warns of every package that one of several indexes lacks. pip would compile on one core; see
 # `compile_packages`.
@@ -61,7 +62,7 @@ def fingerprint(accelerator: str) -> str:
     """Hash of all that decides what is installed."""
     digest = hashlib.blake2b(f"{accelerator} {ROOT}".encode(), digest_size=16)
     scripts = ROOT / "scripts"
-    inputs = (lock_of(accelerator), ROOT / "pyproject.toml", scripts / "install.py", scripts / "repair_torchvision.py")
+    inputs = (lock_of(accelerator), ROOT / "pyproject.toml", scripts / "install.py", REPAIR)
     for path in inputs:
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -85,10 +86,6 @@ def install_cpu() -> None:
     """Install the CPU set, and make torch and torchvision load."""
     pip = (PYTHON, "-m", "pip")
     run(*pip, *INSTALL, "--no-deps", "-r", lock_of("cpu"))
-    for name in ("torchaudio", "torchcodec"):
-        if works(*pip, "show", name):
-            say(f"removing {name}, which does not load beside a CPU torch (scripts/lock.py)")
-            run(*pip, "uninstall", "--quiet", "--yes", name)
     if not works(PYTHON, "-c", "import torch"):
         pin = next(line for line in lock_of("cpu").read_text("utf-8").splitlines() if line.startswith("torch=="))
         say("pip found a torch that is built for CUDA, and it does not load without CUDA's libraries: installing these")
@@ -127,7 +124,7 @@ def install(accelerator: str) -> None:
     # setuptools warns at length that an editable install reads this folder, which is what we want of it.
     os.environ["PYTHONWARNINGS"] = "ignore"
     run(PYTHON, "-m", "pip", *INSTALL, "--no-deps", "--no-build-isolation", "--editable", ".")
-    run(PYTHON, ROOT / "scripts" / "repair_torchvision.py")
+    run(PYTHON, "-m", "cpt.torchvision_repair")  # by its path, its folder's types.py would stand for Python's own
     say("compiling what was installed")
     compile_packages()
     STAMP.write_text(fingerprint(accelerator) + "\n", encoding="utf-8")

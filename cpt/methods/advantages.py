@@ -23,9 +23,21 @@ A group of 8 with one right answer has a deviation of 0.354, so the two differ b
 
 
 def advantages(
-    baseline: Baseline, rewards_PG: torch.Tensor, *, scale: Scale = "none", greedy_P: torch.Tensor | None = None
+    baseline: Baseline,
+    rewards_PG: torch.Tensor,
+    *,
+    scale: Scale = "none",
+    greedy_P: torch.Tensor | None = None,
+    deviation: float | None = None,
 ) -> torch.Tensor:
-    """Advantages [P, G] with that baseline. `scale` is of `group_mean` alone, `greedy_P` of `greedy` alone."""
+    """Advantages [P, G] with that baseline. `greedy_P` is of `greedy` alone, the others of `group_mean` alone.
+
+    Args:
+        deviation: what is divided by in place of `scale`, ε added.
+    """
+    if deviation is not None:
+        assert baseline == "group_mean", f"the baseline {baseline} has no scale"
+        return against_group_mean(rewards_PG, "none") / (deviation + EPSILON)
     if baseline == "group_mean":
         return against_group_mean(rewards_PG, scale)
     assert scale == "none", f"the baseline {baseline} has no scale"
@@ -69,6 +81,11 @@ def one_reward(rewards_PG: torch.Tensor) -> torch.Tensor:
     largest_P = rewards_PG.nan_to_num(nan=-math.inf).max(dim=1).values
     smallest_P = rewards_PG.nan_to_num(nan=math.inf).min(dim=1).values
     return largest_P <= smallest_P
+
+
+def batch_deviation(rewards_N: torch.Tensor) -> float:
+    """Unbiased standard deviation of a batch's rewards, NaN left out; 0 for fewer than two."""
+    return float(_std(rewards_N, dim=None).nan_to_num(nan=0.0))
 
 
 def _std(rewards: torch.Tensor, dim: int | None) -> torch.Tensor:

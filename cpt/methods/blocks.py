@@ -8,10 +8,6 @@ from collections.abc import Iterable
 _BLOCK = re.compile(r"(?:^|.*?\.)(?:layers|layer|blocks|h)\.(\d+)\.")
 _VISION = re.compile(r"(?:^|\.)(?:visual|vision_tower|vision_model)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|word_embeddings|wte)\.")
-# What a stack of blocks is fed by: token, patch and position embeddings, and the norm that some towers put below.
-_BELOW = re.compile(
-    r"(?:^|\.)(?:embed_tokens|word_embeddings|embeddings|wte|wpe|patch_embed|pos_embed|pre_layernorm|pre_layrnorm)(?:\.|$)"
-)
 
 
 def block_of(name: str) -> str | None:
@@ -34,16 +30,15 @@ def is_text_embedding(name: str) -> bool:
 def relative_depths(names: Iterable[str]) -> dict[str, float]:
     """How deep each parameter lies, from 0 (shallow) to 1: l/(L − 1) in block l of the L blocks of its stack.
 
-    Vision and text blocks are stacks of their own. Outside of blocks, embeddings (of tokens, patches, positions) lie at
-    0, and everything else (projector, last norms, output head) at 1; a head that is tied to the embedding is that
-    embedding. The only block of a stack lies at 1.
+    Vision and text blocks are stacks of their own. What is outside of blocks (embeddings, projector, last norms, output
+    head) lies at 0, as in LiNeS's code. The only block of a stack lies at 1.
     """
     places: dict[str, tuple[str, int]] = {}
     last: dict[str, int] = {}
     depths: dict[str, float] = {}
     for name in names:
+        depths[name] = 0.0
         if found := _BLOCK.match(name):
             stack, number = name[: found.start(1)], int(found[1])
             places[name], last[stack] = (stack, number), max(number, last.get(stack, 0))
-        depths[name] = 0.0 if _BELOW.search(name) else 1.0
     return depths | {name: number / last[stack] if last[stack] else 1.0 for name, (stack, number) in places.items()}

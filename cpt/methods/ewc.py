@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class EWC(Setting):
     """EWC: λ/2 · Σ_i F_i (θ_i − θ*_i)² (arXiv 1612.00796, equation 3), λ is `coefficient`.
 
-    F is the diagonal of the empirical Fisher information on `samples` training samples of each finished task, with the
-    supervised targets in the prompt's format, for every method alike. Offline, every finished task keeps its own F and
-    θ*; `online` keeps one F, the decayed sum γ·F + F_new, and the last θ* (arXiv 1805.06370, section 4).
+    F is the mean over `samples` training samples of each finished task of the squared gradient of one sample's mean
+    negative log-likelihood per token, with the supervised targets in the prompt's format, for every method alike. The
+    Fisher information of whole targets, whose likelihood is a sum over tokens, would be larger by the square of their
+    length: coefficients of works that take the sum are larger here by about as much. Offline, every finished task keeps
+    its own F and θ*; `online` keeps one F, the decayed sum γ·F + F_new, and the last θ* (arXiv 1805.06370, section 4).
     """
 
     extra_passes: ClassVar[str] = "none in a step; one backward pass per sample after a stage"

@@ -37,10 +37,12 @@ class KL(Setting):
     SFT the tokens are the targets': there k2 and k3 hold the probabilities of these tokens alone and estimate no
     divergence, while `exact` is still one, after every beginning of a target.
 
-    `in: reward` pays r ← r − coefficient · Σ_t k(t), which is a constant to the gradient and is there before advantages
-    are taken. The policy gradient of k1 is that of KL(π ‖ π_ref) between whole completions. At a token, that of k3 is
-    the difference between the two directions' gradients, which is next to nothing near the reference, and that of k2
-    belongs to no divergence. `exact` is refused: it is the same whatever token is sampled, and so steers none. The
+    `in: reward` makes the reward r − coefficient · Σ_t k(t), which is a constant to the gradient and is there before
+    advantages are taken. The policy gradient of k1 is that of KL(π ‖ π_ref) between whole completions. At a token, that
+    of k3 is the difference between the two directions' gradients, which is next to nothing near the reference, and that
+    of k2 belongs to no divergence. `exact` is refused: it is the same whatever token is sampled, and so steers none.
+    Under GRPO's division by the group's own deviation the coefficient would cancel in a group of equal task rewards,
+    whose only deviation is this term's: whatever it is, |A| would be about 1. So `scale_rewards: group` is refused. The
     metric `reward` stays the one without this part, which is logged as `plugin/kl/reward`.
 
     `reference`: `stage_start`, the `base` model, the model in the folder `path`, or `ema`, the average of the policy

@@ -36,12 +36,18 @@ class Setting(Strict):
     needs_new_adapters: ClassVar[bool] = False  # an adapter of its own in every stage
     needs_no_weight_decay: ClassVar[bool] = False  # which moves parameters that have no gradient
     needs_finished_tasks: ClassVar[bool] = False  # samples of the stages before
+    needs_second_task: ClassVar[bool] = False  # a stage that starts from another stage's policy
 
     type: str
 
     @property
     def needs_rollouts(self) -> bool:
         """Whether it changes the reward, which only methods with rollouts have."""
+        return False
+
+    @property
+    def own_deviation(self) -> bool:
+        """Whether it says what advantages are divided by (`Plugin.deviation`)."""
         return False
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -141,6 +147,16 @@ class Plugin:
             batch: the rollouts, their completions in the last T columns.
             logps: [N, T], log-probabilities of the completions' tokens under the policy that sampled them.
             mask: [N, T], 1 at the tokens of the completions.
+        """
+        return None
+
+    def deviation(self, rewards_N: torch.Tensor) -> float | None:
+        """What advantages are divided by, in place of the method's own scale; None to leave that as it is.
+
+        Asked for once per generation, of plug-ins that change the reward.
+
+        Args:
+            rewards_N: all processes' rewards with what was added to them; NaN where there is none.
         """
         return None
 

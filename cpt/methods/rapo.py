@@ -1,11 +1,14 @@
-"""RaPO's retention reward: a bonus for completions that the policy before the stage would have given as readily."""
+"""RaPO: a bonus for completions that the policy before the stage would have given as readily, and steady advantages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
+from cpt.methods.advantages import batch_deviation
 from cpt.methods.likelihood import completion_logits, row_means, token_logps
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.running import Means
@@ -13,55 +16,103 @@ from cpt.methods.running import Means
 if TYPE_CHECKING:
     import torch
 
+FILE = "deviation.json"
+
 
 class RaPO(Setting):
-    """R = R_task + λ · exp(−sharpness · d), d = max(0, mean_t(log π − log π_prev)) (RaPO, arXiv 2605.09640).
+    """RaPO (arXiv 2605.09640, equations 2 to 6): a retention reward, and cross-task advantage normalisation.
 
-    π_prev is where the stage started, λ is `coefficient`, the mean is over a completion's tokens. A completion that has
-    become less likely has d = 0 and earns the whole bonus, as every one does before the first step. One without tokens
-    to compare, which `mask_truncated_completions` makes of a truncated one, earns none. The metric `reward` stays the
+    R = R_task + λ · exp(−sharpness · d), d = max(0, mean_t(log π − log π_prev)), from the second task on. π_prev is
+    where the stage started, λ is `coefficient`, the mean is over a completion's tokens. A completion that has become
+    less likely has d = 0 and earns the whole bonus, as every one does before the first step. One without tokens to
+    compare, which `mask_truncated_completions` makes of a truncated one, earns none. The metric `reward` stays the
     task's; the bonus is logged as `plugin/rapo/reward`.
+
+    `normalise: moving`: A = (R − mean of the group) / (σ̄ + ε) in place of `method.scale_rewards`, where σ̄ is a moving
+    average over generations of the batch's deviation of R, σ̄ ← decay · σ̄ + (1 − decay) · σ. It starts as the first
+    batch's and goes on from task to task. What the paper leaves open and is chosen here: σ is unbiased, over the
+    generation's rewards of all processes, and the first task moves it, too. `normalise: method` leaves advantages to
+    the method; under GRPO's division by the group's own deviation λ would cancel in a group of equal task rewards,
+    which is refused.
     """
 
     extra_passes: ClassVar[str] = "a forward pass of the stage's start over the rollouts"
+    needs_second_task: ClassVar[bool] = True
 
     type: Literal["rapo"]
     coefficient: PositiveFloat = 0.5
     sharpness: PositiveFloat = 20.0
+    normalise: Literal["moving", "method"] = "moving"
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
     @property
     def needs_rollouts(self) -> bool:
         """See `Setting.needs_rollouts`."""
         return True
 
+    @property
+    def own_deviation(self) -> bool:
+        """See `Setting.own_deviation`."""
+        return self.normalise == "moving"
+
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""
-        return RaPOPlugin(self.coefficient, self.sharpness)
+        return RaPOPlugin(self)
 
 
 class RaPOPlugin(Plugin):
-    """Pays the bonus."""
+    """Pays the bonus, and keeps the moving average."""
 
-    def __init__(self, coefficient: float, sharpness: float) -> None:
-        self.coefficient, self.sharpness = coefficient, sharpness
+    def __init__(self, setting: RaPO) -> None:
+        self.setting = setting
+        self.average: float | None = None
         self.means = Means("distance", "reward")
 
     def before_stage(self, stage: Stage) -> None:
-        """Keep the stage's start."""
-        self.previous = stage.reference("stage_start")
+        """Keep the stage's start, and go on with the average of the stage before."""
+        self.pays = stage.index > 1
+        if self.pays:
+            self.previous = stage.reference("stage_start")
+        if stage.earlier is not None:
+            self.load(stage.earlier)
 
     def reward(self, batch: Batch, logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
         """See `RaPO`."""
         import torch
 
+        if not self.pays:
+            return None
         with torch.no_grad():
             theirs, ids, rows = completion_logits(self.previous, batch)
             gained = logps[mask.bool()] - token_logps(theirs, ids)
         distance = row_means(gained, rows, len(mask)).clamp(min=0)
-        bonus = self.coefficient * (-self.sharpness * distance).exp() * mask.any(dim=1)
+        bonus = self.setting.coefficient * (-self.setting.sharpness * distance).exp() * mask.any(dim=1)
         self.means.note(distance=distance.mean(), reward=bonus.mean())
         return bonus
 
+    def deviation(self, rewards_N: torch.Tensor) -> float | None:
+        """See `RaPO`."""
+        if not self.setting.own_deviation:
+            return None
+        found = batch_deviation(rewards_N)
+        before = found if self.average is None else self.average
+        self.average = self.setting.decay * before + (1 - self.setting.decay) * found
+        return self.average
+
+    def after_stage(self, stage: Stage) -> None:
+        """Leave the average to the next stage."""
+        stage.memory.mkdir(parents=True, exist_ok=True)
+        self.save(stage.memory)
+
+    def save(self, folder: Path) -> None:
+        """See `Plugin.save`."""
+        (folder / FILE).write_text(json.dumps(self.average), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """See `Plugin.load`."""
+        self.average = json.loads((folder / FILE).read_text(encoding="utf-8"))
+
     def metrics(self) -> dict[str, float]:
-        """Mean d in nats per token and mean bonus, of the last rollouts."""
-        return self.means.read()
+        """Mean d in nats per token and mean bonus of the last rollouts, and what their advantages were divided by."""
+        found = self.means.read() if self.pays else {}
+        return found | ({} if self.average is None else {"deviation": self.average})

@@ -24,7 +24,8 @@ class SideLoss(Plugin):
 
     Attributes:
         weight: λ of a source, asked for at every step.
-        observe: told of every step: mean negative log-likelihood by source, and the number of steps that it makes.
+        observe: told of every step before its rows are weighed: mean negative log-likelihood by source, and the number
+            of steps done before.
     """
 
     def __init__(self, coefficient: float, draw: Callable[[int], Sequence[Row]]) -> None:
@@ -42,14 +43,14 @@ class SideLoss(Plugin):
         import torch
 
         rows = self.draw(self.step)
-        self.step += 1
         nlls = row_nlls(*completion_logits(self.stage.model, self.stage.batch_of(rows)), len(rows))
-        weights = torch.tensor([self.weight(source) for source, _ in rows], device=nlls.device)
         found: dict[str, list[float]] = {}
         for (source, _), value in zip(rows, nlls.tolist(), strict=True):
             found.setdefault(source, []).append(value)
         self.last = float(nlls.detach().mean())
         self.observe({source: sum(values) / len(values) for source, values in found.items()}, self.step)
+        self.step += 1
+        weights = torch.tensor([self.weight(source) for source, _ in rows], device=nlls.device)
         return self.coefficient * (weights * nlls).mean()
 
     def metrics(self) -> dict[str, float]:

@@ -32,6 +32,8 @@ def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
             yield at, f"{setting.type} rehearses finished tasks and a {spec.schedule} arm has none; leave it out"
         elif setting.needs_finished_tasks and tasks == 1:
             yield at, f"{setting.type} rehearses finished tasks; name two `tasks:` or more, or leave it out"
+        if setting.needs_second_task and (spec.schedule != "sequential" or tasks == 1):
+            yield at, f"{setting.type} acts from an arm's second task on, and this arm has none; leave it out"
         yield from _with_method(at, setting, spec)
     still = [setting.type for setting in spec.regularisers if setting.needs_no_weight_decay]
     if "a-gem" in seen and still:
@@ -66,9 +68,9 @@ def _with_tuning(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Probl
 
 def _with_method(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Problem]:
     """What a setting says of itself, and what stands against a change of the reward."""
-    for key, message in setting.problems():
-        yield (*at, key), message
-    if not setting.needs_rollouts:
+    found = [((*at, key), message) for key, message in setting.problems()]
+    yield from found
+    if found or not setting.needs_rollouts:
         return
     method, name = spec.method, setting.type
     if not isinstance(method, PolicyGradient):
@@ -79,6 +81,11 @@ def _with_method(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Probl
             f"{name} changes the reward of what is sampled, but not that of the greedy completion which "
             f"{method.type} compares with; use kl with in: loss, or another method, such as rloo",
         )
+    elif setting.own_deviation and (method.baseline != "group_mean" or method.scale_rewards == "none"):
+        yield (
+            (*at, "normalise"),
+            f"moving divides advantages and {method.type} does not; set normalise: method, or use type: grpo",
+        )
     elif method.temperature != 1.0:
         yield at, f"{name} compares policies at temperature 1 on what they sample; set method.temperature: 1.0"
     elif not method.vllm_importance_sampling_correction:
@@ -87,6 +94,18 @@ def _with_method(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Probl
             f"{name} needs the trainer's own log-probabilities before the reward; set "
             "method.vllm_importance_sampling_correction: true",
         )
+    elif method.scale_rewards == "group" and not any(one.own_deviation for one in _rewarding(spec)):
+        yield (
+            at,
+            f"{name} has no say in a group of equal task rewards, where GRPO's division by the group's deviation "
+            "cancels its coefficient; set method.scale_rewards: batch or none"
+            + (", or in: loss" if name == "kl" else ", or normalise: moving"),
+        )
+
+
+def _rewarding(spec: ArmSpec) -> Iterator[Setting]:
+    """What changes the arm's reward."""
+    yield from (one for one in (*spec.regularisers, spec.kl) if one is not None and one.needs_rollouts)
 
 
 def _continued(spec: ArmSpec) -> bool:

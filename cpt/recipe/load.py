@@ -12,6 +12,7 @@ from cpt.recipe.errors import explain, nearest, shown
 from cpt.recipe.replay import check_replay
 from cpt.recipe.rewards import as_written, check_rewards, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
+from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import KeyPath, RecipeError, Source, override, read
 from cpt.recipe.targets import check_targets
 from cpt.recipe.trl_fields import config_fields, refusal
@@ -23,7 +24,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: with one line per problem, `file:line: key: message`.
     """
-    source = read(Path(path))
+    source = read(find(Path(path)))
     for assignment in overrides:
         override(source, assignment)
     _check_version(source)

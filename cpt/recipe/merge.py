@@ -42,8 +42,8 @@ class SlerpMerge(Strict):
 class LinesMerge(Strict):
     """θ = θ^ref + (alpha + beta · depth) · (θ¹ − θ^ref): deep blocks keep more of the stage (LiNeS, arXiv 2410.17146).
 
-    depth is 0 in a stack's first block and 1 in its last, vision and text each by itself. Embeddings have depth 0,
-    what else is in no block has 1: `cpt.methods.blocks.relative_depths`.
+    depth is 0 in a stack's first block and 1 in its last, vision and text each by itself; what is in no block has 0:
+    `cpt.methods.blocks.relative_depths`.
     """
 
     type: Literal["lines"]

@@ -34,6 +34,8 @@ def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
         yield from _components(recipe, spec)
     if isinstance(replay, RecapReplay) and spec.method.save_steps and spec.method.logging_steps > 1:
         yield ("replay",), "a stage that goes on finds its weights in metrics.jsonl; set method.logging_steps: 1"
+    if isinstance(replay, RecapReplay):
+        yield from _recap(recipe, spec, replay)
     if isinstance(replay, RecapReplay) and replay.weigh == "advantages":
         paying = [one.type for one in (*spec.regularisers, spec.kl) if one is not None and one.needs_rollouts]
         if paying:
@@ -48,6 +50,34 @@ def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
             yield ("replay", "weigh"), "ReMax's greedy baseline has no components; set weigh: rewards"
     if isinstance(replay, Static):
         yield from _static(recipe, spec, replay)
+
+
+def _recap(recipe: Recipe, spec: ArmSpec, replay: RecapReplay) -> Iterator[Problem]:
+    """What `mode: paper` has no use for, and a window that never fills, so that every weight stays 1."""
+    if replay.mode != "paper":
+        return
+    if replay.alpha is not None:
+        yield ("replay", "alpha"), "is not in mode: paper, whose score is c + i; leave it out, or set mode: paper-v1"
+    most = max(_values(recipe, spec, replay, stage) for stage in range(1, len(recipe.tasks) + 1))
+    if 0 < most < 2 * replay.window:
+        yield (
+            ("replay", "window"),
+            f"weights move once every objective has 2 × {replay.window} values, and no stage gives its rarest one more "
+            f"than {most}; set {most // 2} or less, or train longer"
+            if most > 1
+            else f"no stage gives its rarest objective the 2 × {replay.window} values that move weights; train longer",
+        )
+
+
+def _values(recipe: Recipe, spec: ArmSpec, replay: RecapReplay, stage: int) -> int:
+    """Steps in which a stage's rarest objective takes part; 0 if the stage replays nothing."""
+    others = len(replay.tasks) + (stage - 1 if replay.finished else 0)
+    task = recipe.tasks[stage - 1]
+    steps = spec.method.steps(task.samples or recipe.data.samples)
+    batches = steps if replay.loss == "supervised" else steps // spec.method.batch().steps
+    if not others or replay.sampler != "uniform":
+        return batches if others else 0
+    return batches // (others if replay.loss == "supervised" else others + 1)
 
 
 def _static(recipe: Recipe, spec: ArmSpec, replay: Static) -> Iterator[Problem]:

@@ -35,10 +35,11 @@ class Advantages(_Trainer):
         self._rewards_N: torch.Tensor | None = None
         self._greedy_N: torch.Tensor | None = None
         self._one_P: torch.Tensor | None = None
+        self._divisor: float | None = None
 
     def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Rewards of the rows of all processes; those of the greedy completions are kept beside them."""
-        rewards: torch.Tensor = super()._calculate_rewards(inputs, *args, **kwargs)
+        rewards = self._weighed(super()._calculate_rewards(inputs, *args, **kwargs))
         assert rewards.shape[1] == 1, "a stage has one reward function"
         self._rewards_N, self._one_P = rewards[:, 0], None
         self._greedy_N = self._reward_greedy(inputs) if self.baseline == "greedy" else None
@@ -50,6 +51,7 @@ class Advantages(_Trainer):
         if added is not None:
             assert self._rewards_N is not None and self.baseline != "greedy", "the greedy reward lacks what is added"
             self._rewards_N = self._rewards_N + gather(added)
+        self._divisor = self._deviation()
         start = self.accelerator.process_index * len(inputs)
         output["advantages"] = (found := self._advantages())[start : start + len(inputs)]
         # TRL asks whether a group has one reward. A group of one always has; under `scale_rewards: batch` it asks for
@@ -63,8 +65,20 @@ class Advantages(_Trainer):
             self._metrics["train"]["frac_reward_zero_std"][-1] = wasted.float().mean().item()
         return output
 
+    def _weighed(self, rewards_N1: torch.Tensor) -> torch.Tensor:
+        """What becomes of the rewards of all processes' rows, [N, 1]; here they stay as they are."""
+        return rewards_N1
+
+    def _weighed_greedy(self, rewards: list[float]) -> list[float]:
+        """What becomes of the rewards of this process's greedy completions; here they stay as they are."""
+        return rewards
+
     def _added_reward(self, output: Mapping[str, Any]) -> torch.Tensor | None:
         """What is added to the rewards of this process's rows before advantages are taken [N]; None for nothing."""
+        return None
+
+    def _deviation(self) -> float | None:
+        """What advantages are divided by in place of the method's own scale; None for that."""
         return None
 
     def _reward_greedy(self, inputs: list[dict[str, Any]]) -> torch.Tensor:
@@ -78,7 +92,8 @@ class Advantages(_Trainer):
         ids = [completion.token_ids for completion in generation.greedy]
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         columns = {key: [row[key] for row in firsts] for key in firsts[0] if key != "prompt"}
-        found = [math.nan if value is None else value for value in reward(texts, completion_ids=ids, **columns)]
+        own = [math.nan if value is None else value for value in reward(texts, completion_ids=ids, **columns)]
+        found = self._weighed_greedy(own)
         sizes = torch.tensor([size for _, size in generation.groups])
         rewards: torch.Tensor = gather(torch.tensor(found).repeat_interleave(sizes).to(self.accelerator.device))
         if not rewards.isnan().all():
@@ -108,7 +123,10 @@ class Advantages(_Trainer):
         assert self._rewards_N is not None
         rewards_PG, greedy = self._rewards_N.view(-1, self.num_generations), self._greedy_N
         greedy_P = None if greedy is None else greedy.view(-1, self.num_generations)[:, 0]
-        return advantages(self.baseline, rewards_PG, scale=self.scale_rewards, greedy_P=greedy_P).reshape(-1)
+        found = advantages(
+            self.baseline, rewards_PG, scale=self.scale_rewards, greedy_P=greedy_P, deviation=self._divisor
+        )
+        return found.reshape(-1)
 
 
 class OneCompletionConfig(GRPOConfig):

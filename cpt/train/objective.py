@@ -159,6 +159,11 @@ class PolicyPlugins(PluginMixin):
         with self.phases.measure("plugins"):
             return torch.cat([self._added_to(unsplit_pixel_values_by_grid(part)) for part in parts])
 
+    def _deviation(self) -> float | None:
+        """Of the plug-in that has one; recipes refuse two."""
+        found = [self.plugins[name].deviation(self._rewards_N) for name in sorted(self.paying)]
+        return next((one for one in found if one is not None), None)
+
     def _added_to(self, rollouts: Mapping[str, Any]) -> torch.Tensor:
         batch = replace(rollout_batch(rollouts), shared={})
         logps, mask = rollouts["old_per_token_logps"], rollouts["completion_mask"]

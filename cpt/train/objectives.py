@@ -7,13 +7,14 @@ a resumed stage comes by its weights again (from its own metrics).
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from cpt.methods.memory import without_dropout
 from cpt.methods.recap import Reweighting
 from cpt.methods.replay import RecapReplay, Static
 from cpt.methods.side_loss import SideLoss
@@ -21,6 +22,8 @@ from cpt.tasks import get_task
 from cpt.train.reward import rewards_of
 
 if TYPE_CHECKING:
+    import torch
+
     # The mixin stands before one of TRL's trainers in a class's bases.
     from transformers import Trainer as _Trainer
 
@@ -70,41 +73,44 @@ class Objectives:
         weights = self.replay.weights
         return weights.get(name, weights.get(name.partition("/")[0], 1.0))
 
-    def pay(self, task: str, score: Score) -> Score:
-        """What becomes of a completion's score: Σ λ · component in place of the configured sum. Keeps the components.
-
-        The value may exceed 1: the weights of K objectives add up to K.
-        """
+    def see(self, task: str, score: Score) -> Score:
+        """Note a completion's components; its score as it is."""
         parts = {} if score.failed else {name: part for name, part in score.parts.items() if "/" not in name}
         self._seen.append((task, parts))
-        if not self.on_rewards or score.failed:
-            return score
-        return replace(score, value=sum(self.weight(f"{task}/{name}") * part for name, part in parts.items()))
+        return score
 
-    def take(self, rows: int) -> list[Parts]:
-        """What was paid since the last time: the first `rows`; those after them are no part of the batch."""
-        seen, self._seen = self._seen[:rows], []
+    def take(self) -> list[Parts]:
+        """What was seen since the last time."""
+        seen, self._seen = self._seen, []
         return seen
 
-    def observe(self, values: Mapping[str, float], step: int, *, supervised: bool) -> dict[str, float]:
-        """Tell of a step's values, by objective, and get what to log of it.
+    def reward(self, seen: Parts) -> float:
+        """Σ λ · component, in place of the reward's own sum, at this moment's weights; NaN for a failed reward.
 
-        That is of the objectives of these values' kind alone, with the weights that have just acted: where rollouts
-        and a side loss are weighed together, each moves all weights before the other one uses them.
+        It may exceed 1: the weights of K objectives add up to K.
+        """
+        task, parts = seen
+        return sum(self.weight(f"{task}/{name}") * part for name, part in parts.items()) if parts else math.nan
+
+    def observe(self, values: Mapping[str, float], step: int, *, supervised: bool) -> dict[str, float]:
+        """Tell of a step's values, by objective, before they are weighed, and get what to log of it.
+
+        That is of the objectives of these values' kind alone, with the weights that act on them: where rollouts and a
+        side loss are weighed together, each moves all weights before it uses them.
 
         Args:
             values: mean reward of a component, or token cross-entropy in nats.
-            step: optimizer steps done.
+            step: optimizer steps done before this one.
             supervised: the values are losses.
         """
         own = [name for name in self.names if (name in self.supervised) is supervised]
         rows = {f"{name}/value": value for name, value in values.items()}
-        rows |= {f"{name}/weight": self.weight(name) for name in own}
         if self._moving is not None:
             self._moving.observe(values, step, supervised_step=supervised)
             for name in own:
                 signals = self._moving.signals[name]
                 rows |= {f"{name}/convergence": signals.convergence, f"{name}/instability": signals.instability}
+        rows |= {f"{name}/weight": self.weight(name) for name in own}
         return {PREFIX + name: value for name, value in rows.items()}
 
     def log(self, trainer: Any, values: Mapping[str, float], step: int, *, supervised: bool) -> None:
@@ -126,7 +132,7 @@ class Objectives:
                     if (key := f"{PREFIX}{name}/value") in row and (name in self.supervised) is supervised
                 }
                 if values:
-                    self.observe(values, row["step"] - 1 if not supervised else row["step"], supervised=supervised)
+                    self.observe(values, row["step"] - 1, supervised=supervised)
 
 
 def objectives_of(stage: StagePlan) -> Objectives | None:
@@ -167,7 +173,11 @@ class SourceCollator:
 
 
 class WeighedSources(_Trainer):
-    """For SFTTrainer: every row's loss is multiplied by its source's weight. Without `objectives` nothing is done."""
+    """For SFTTrainer: every row's loss is multiplied by its source's weight. Without `objectives` nothing is done.
+
+    A step's weights follow from its own losses. One micro-batch is the whole step and tells them itself; of several, a
+    forward pass without gradients tells them beforehand.
+    """
 
     objectives: Objectives | None = None
 
@@ -176,7 +186,22 @@ class WeighedSources(_Trainer):
         self.objectives = objectives
         if objectives is not None:
             self.data_collator: Any = SourceCollator(self.data_collator, objectives.names)
-            self._sums: Any = None
+            self._told = False
+
+    def tell(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """The collated micro-batches of the next optimizer step, before it is made."""
+        if self.objectives is None or len(batches) == 1:
+            return
+        import torch
+
+        sums: Any = 0
+        with without_dropout(self.model), torch.no_grad():
+            for batch in batches:
+                inputs = self._prepare_inputs(dict(batch))
+                source = inputs.pop("source")
+                outputs = self.model(**inputs, use_cache=False, fused_lm_head=True)  # as TRL's loss calls it
+                sums = sums + self._sums(source, *_by_row(outputs))
+        self._observe(sums)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's loss, Σ over tokens of −log π divided by the tokens of the optimizer step, and (λ − 1) times each row's
@@ -192,25 +217,40 @@ class WeighedSources(_Trainer):
             loss = super().compute_loss(model, inputs, *args, **kwargs)
         finally:
             hook.remove()
-        nll_B = -kept[0].log_probs.sum(dim=1)
-        tokens_B = kept[0].label_mask.sum(dim=1)
+        nll_B, tokens_B = _by_row(kept[0])
+        if not self._told:
+            self._observe(self._sums(source, nll_B, tokens_B))
         weights = torch.tensor([self.objectives.weight(name) for name in self.objectives.names], device=nll_B.device)
         tokens = kwargs.get("num_items_in_batch")
         tokens = tokens_B.sum() if tokens is None else tokens
         scale = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         more = ((weights[source] - 1) * nll_B).sum() / torch.as_tensor(tokens).clamp(min=1) * scale
-        sums = torch.zeros(2, len(weights), device=nll_B.device)
-        sums[0].index_add_(0, source, nll_B.detach().float())
-        sums[1].index_add_(0, source, tokens_B.float())
-        self._sums = sums if self._sums is None else self._sums + sums
         return loss + more
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """See `Trainer.training_step`; after an optimizer step's last micro-batch the weights follow its losses."""
+        """See `Trainer.training_step`; the next optimizer step has other losses."""
         loss = super().training_step(*args, **kwargs)
         if self.objectives is not None and self.accelerator.sync_gradients:
-            sums = self.accelerator.reduce(self._sums, reduction="sum").tolist()
-            values = {name: nll / n for name, nll, n in zip(self.objectives.names, *sums, strict=True) if n}
-            self._sums = None
-            self.objectives.log(self, values, self.state.global_step + 1, supervised=True)
+            self._told = False
         return loss
+
+    def _sums(self, source: torch.Tensor, nll_B: torch.Tensor, tokens_B: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood and tokens of every source in a micro-batch, [2, sources]."""
+        assert self.objectives is not None
+        sums = nll_B.detach().float().new_zeros(2, len(self.objectives.names))
+        sums[0].index_add_(0, source, nll_B.detach().float())
+        sums[1].index_add_(0, source, tokens_B.float())
+        return sums
+
+    def _observe(self, sums: torch.Tensor) -> None:
+        """Move the weights by the sums of a step's rows on this process."""
+        assert self.objectives is not None
+        totals = self.accelerator.reduce(sums, reduction="sum").tolist()
+        values = {name: nll / n for name, nll, n in zip(self.objectives.names, *totals, strict=True) if n}
+        self.objectives.log(self, values, self.state.global_step, supervised=True)
+        self._told = True
+
+
+def _by_row(outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood and number of target tokens of every row, from what TRL's loss leaves in the outputs."""
+    return -outputs.log_probs.sum(dim=1), outputs.label_mask.sum(dim=1)

@@ -77,8 +77,6 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         rows = [row | {"finish_reason": reason} for row, reason in zip(inputs, ended, strict=True)]
         with self.phases.measure("reward"):
             rewards: torch.Tensor = super()._calculate_rewards(rows, *args, **kwargs)
-        if self.objectives is not None:
-            self._parts = self._gathered(self.objectives.take(len(rows)))
         if self.rollout_log is not None:
             start = self.accelerator.process_index * len(inputs)
             paid = rewards[start : start + len(inputs), 0].tolist()
@@ -86,16 +84,25 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
             self.rollout_log.write(self.state.global_step + 1, samples, self.vllm_generation.latest, paid)
         return rewards
 
-    def _advantages(self) -> torch.Tensor:
-        """Also moves the weights of the objectives, which the next batch is paid by."""
+    def _weighed(self, rewards_N1: torch.Tensor) -> torch.Tensor:
+        """The batch's rewards by the weights of the objectives, which it moves first."""
         if self.objectives is None:
-            return super()._advantages()
-        if self.objectives.on_rewards:
-            found = super()._advantages()
-        else:
-            found = self._weighed_advantages(self._parts, self.objectives.weight)
+            return rewards_N1
+        self._parts = self._gathered(self.objectives.take())
         self.objectives.log(self, means(self._parts), self.state.global_step, supervised=False)
-        return found
+        if not self.objectives.on_rewards:
+            return rewards_N1
+        return rewards_N1.new_tensor([self.objectives.reward(seen) for seen in self._parts])[:, None]
+
+    def _weighed_greedy(self, rewards: list[float]) -> list[float]:
+        """By the weights of the batch that they are compared with."""
+        return rewards if self.objectives is None else [self.objectives.reward(seen) for seen in self.objectives.take()]
+
+    def _advantages(self) -> torch.Tensor:
+        """Where weights act on advantages, every component has its own."""
+        if self.objectives is None or self.objectives.on_rewards:
+            return super()._advantages()
+        return self._weighed_advantages(self._parts, self.objectives.weight)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         inputs = dict(inputs)
@@ -210,11 +217,11 @@ def grpo_trainer(
     data = stage_data(stage, own, arguments.world_size)
     check_stage_golds(data.samples, rewards_of(stage), stage.prompt)
     objectives = objectives_of(stage)
-    pay = None if objectives is None else objectives.pay
+    see = None if objectives is None else objectives.see
     trainer = kind(
         model=policy,
         args=arguments,
-        reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length, pay)],
+        reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length, see)],
         train_dataset=as_dataset(policy_rows(data.samples, stage.prompt), data.order),
         processing_class=processor,
         peft_config=peft_config,

@@ -35,7 +35,7 @@ def reward_function(
     prompt: PromptStyle,
     specs: Mapping[str, RewardSpec | None],
     max_tokens: int | None = None,
-    weighed: Callable[[str, Score], Score] | None = None,
+    seen: Callable[[str, Score], Score] | None = None,
 ) -> TRLReward:
     """A stage's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
 
@@ -45,7 +45,7 @@ def reward_function(
     Args:
         specs: the recipe's reward for the samples of each task; None for the task's own.
         max_tokens: the limit of a completion's length.
-        weighed: what becomes of a task's score before it is paid, one completion after another; see
+        seen: told of every task and score, one completion after another, and gives what becomes of the score; see
             `cpt.train.objectives`.
     """
     composites = {task: None if spec is None else spec.build() for task, spec in specs.items()}
@@ -67,12 +67,12 @@ def reward_function(
         return composite(completion, **row(columns))
 
     def by_task(completion: str, **columns: Any) -> Score:
-        if weighed is None:
+        if seen is None:
             return scored(completion, **columns)
-        # Told of failures, too: what is weighed knows completions by their order.
-        return weighed(columns["sample"].task, guarded(scored, completion, columns))
+        # Told of failures, too: objectives know completions by their order.
+        return seen(columns["sample"].task, guarded(scored, completion, columns))
 
-    one = next(iter(composites.values())) if len(composites) == 1 and weighed is None else None
+    one = next(iter(composites.values())) if len(composites) == 1 and seen is None else None
     # A recipe's one reward tells TRL's glue itself which columns it needs.
     rewarded = as_trl_reward(by_task, dict) if one is None else as_trl_reward(one, row)
 

@@ -55,10 +55,12 @@ class StageSFTTrainer(SupervisedPlugins, WeighedSources, TimedTrainer, Resumable
         """
         found, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.targets is None:
+            self.tell(found)
             return found, tokens
         batches = [self._collate([self.targets[row["number"]] for row in rows]) for rows in found]
         for name, value in self.targets.take_metrics().items():
             self._metrics["train"][name].append(value)
+        self.tell(batches)
         return batches, self._get_num_items_in_batch(batches, device)
 
 

@@ -43,7 +43,7 @@ def test_equal_weights_are_no_weights(base: Path, tmp_path: Path):
 
 
 def test_weights_survive_the_cutting_of_a_batch(base: Path, tmp_path: Path):
-    recap = {"type": "recap", "sampler": "proportional", "temperature": 0.1}
+    recap = {"type": "recap", "sampler": "proportional", "window": 1, "temperature": 0.1}
     whole = trained(second_stage(base, SFT, recap), base, tmp_path / "whole")
     quarters = trained(second_stage(base, SFT, recap, parts=4), base, tmp_path / "quarters")
     assert difference(whole, quarters) < 2e-6  # float32, sums in another order
@@ -51,7 +51,7 @@ def test_weights_survive_the_cutting_of_a_batch(base: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("mode", ["paper", "released"])
 def test_recap_moves_the_weights_and_a_resumed_stage_finds_them_again(base: Path, tmp_path: Path, mode: str):
-    recap = {"type": "recap", "sampler": "uniform", "mode": mode, "window": 2, "temperature": 0.5}
+    recap = {"type": "recap", "sampler": "uniform", "mode": mode, "window": 1, "temperature": 0.5}
     stage = second_stage(base, SFT | {"max_steps": 9, "save_steps": 7, "learning_rate": 0.5}, recap)
     undisturbed = trained(stage, base, tmp_path / "undisturbed")
     with pytest.raises(Killed):
@@ -101,7 +101,7 @@ def test_a_joint_stage_has_the_samples_of_all_tasks(base: Path, tmp_path: Path):
 
 
 def test_rollouts_and_supervised_replay_are_weighed_together(base: Path, pool: LocalPool, tmp_path: Path):
-    recap = {"type": "recap", "loss": "supervised", "ratio": 0.5, "sampler": "uniform"}
+    recap = {"type": "recap", "loss": "supervised", "ratio": 0.5, "sampler": "uniform", "window": 1}
     stage = second_stage(base, GRPO | {"max_steps": 5, "save_steps": 3}, recap)
     undisturbed = trained(stage, base, tmp_path / "undisturbed", pool)
     with pytest.raises(Killed):

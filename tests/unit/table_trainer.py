@@ -95,7 +95,7 @@ class Toy(StageGRPOTrainer, FewLines):
         self.num_generations, self.baseline, self.scale_rewards = 4, baseline, scale
         self.state, self.phases, self._metrics = SimpleNamespace(global_step=0), Phases(), {"train": defaultdict(list)}
         self.accelerator = SimpleNamespace(
-            process_index=0, device=torch.device("cpu"), unwrap_model=lambda model: model
+            process_index=0, num_processes=1, device=torch.device("cpu"), unwrap_model=lambda model: model
         )
         self.vllm_importance_sampling_correction = True
         self.objectives, self.rollout_log, self._parts, self._greedy_N = objectives, None, [], None
@@ -113,7 +113,7 @@ class Toy(StageGRPOTrainer, FewLines):
         scores = [score_of(text) for text in texts]
         if self.objectives is not None:
             pairs = zip(scores, sample, strict=True)
-            scores = [self.objectives.pay(one.task, score) for score, one in pairs]
+            scores = [self.objectives.see(one.task, score) for score, one in pairs]
         return [score.value for score in scores]
 
 
@@ -138,7 +138,7 @@ def trained(
     """Three generations, each learned from `iterations` times in one optimizer step of `parts` micro-batches."""
     toy = kind(parts, baseline, scale, None if replay is None else Objectives(replay))
     start = Table([[0.0, 0.0], [0.0, 0.0]])
-    stage = stage_of(toy.model, Path(), references={"stage_start": start})
+    stage = stage_of(toy.model, Path(), index=2, references={"stage_start": start})
     made = {setting.type: setting.plugin() for setting in plugins}
     toy.attach(made, frozenset(setting.type for setting in plugins if setting.needs_rollouts))
     for plugin in made.values():

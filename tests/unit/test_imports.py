@@ -39,7 +39,7 @@ LAYERS = [
     ["cpt.cluster"],
     ["cpt.run", "cpt.build_model"],
     ["cpt.evaluate_folder", "cpt.filter_task"],
-    ["cpt.doctor", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file cpt.rewards_study"],
+    ["cpt.doctor", "cpt.torchvision_repair", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file cpt.rewards_study"],
     ["cpt.cli"],
 ]
 

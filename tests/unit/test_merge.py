@@ -161,13 +161,13 @@ NAMES = {
     "model.visual.patch_embed.proj.weight": 0.0,
     "model.visual.blocks.0.attn.qkv.weight": 0.0,
     "model.visual.blocks.1.attn.qkv.weight": 1.0,
-    "model.visual.merger.mlp.0.weight": 1.0,
+    "model.visual.merger.mlp.0.weight": 0.0,
     "model.language_model.embed_tokens.weight": 0.0,
     "model.language_model.layers.0.mlp.up_proj.weight": 0.0,
     "model.language_model.layers.1.mlp.up_proj.weight": 0.5,
     "model.language_model.layers.2.mlp.up_proj.weight": 1.0,
-    "model.language_model.norm.weight": 1.0,
-    "lm_head.weight": 1.0,
+    "model.language_model.norm.weight": 0.0,
+    "lm_head.weight": 0.0,
 }
 
 

@@ -38,7 +38,7 @@ def reference() -> Lookup:
 
 def begun(plugin: Plugin, model: nn.Module, **references: Any) -> Plugin:
     """The plug-in at the start of a stage."""
-    plugin.before_stage(stage_of(model, Path(), references=references))
+    plugin.before_stage(stage_of(model, Path(), index=2, references=references))
     return plugin
 
 
@@ -334,6 +334,34 @@ def test_a_larger_kl_coefficient_ends_nearer_to_the_reference():
     assert found == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-0.5))], abs=1e-4)
     distances = [token_kl(torch.tensor([1 - p, p]).log(), Q.log()).item() for p in found]
     assert distances[0] > distances[1] > distances[2] > 0
+
+
+def test_rapo_pays_nothing_in_the_first_task():
+    plugin = plugin_of(type="rapo")
+    plugin.before_stage(stage_of(policy(), Path()))  # no reference is asked for
+    assert plugin.reward(batch([0, 0, 0], [0, 1]), LOGPS, MASK) is None
+    assert plugin.metrics() == {}
+
+
+def test_rapos_deviation_goes_on_from_step_to_step_and_from_task_to_task(tmp_path: Path):
+    first = plugin_of(type="rapo", decay=0.75)
+    stage = stage_of(policy(), tmp_path / "one")
+    first.before_stage(stage)
+    # Unbiased deviations: of (0, 1) sqrt(1/2); of (0, 2) sqrt(2); NaN counts in none. It starts as the first one.
+    assert first.deviation(torch.tensor([0.0, 1.0, math.nan])) == pytest.approx(math.sqrt(0.5))
+    average = 0.75 * math.sqrt(0.5) + 0.25 * math.sqrt(2)
+    assert first.deviation(torch.tensor([0.0, 2.0])) == pytest.approx(average)
+    assert first.metrics() == {"deviation": pytest.approx(average)}
+    first.after_stage(stage)
+    second = plugin_of(type="rapo", decay=0.75)
+    second.before_stage(stage_of(policy(), tmp_path / "two", 2, tmp_path / "one", references={"stage_start": None}))
+    assert second.deviation(torch.tensor([1.0, 1.0])) == pytest.approx(0.75 * average)  # equal rewards: 0
+    (tmp_path / "checkpoint").mkdir()
+    second.save(tmp_path / "checkpoint")
+    resumed = plugin_of(type="rapo", decay=0.75)
+    resumed.load(tmp_path / "checkpoint")
+    assert resumed.deviation(torch.tensor([1.0, 1.0])) == pytest.approx(0.75**2 * average)
+    assert plugin_of(type="rapo", normalise="method").deviation(torch.tensor([0.0, 1.0])) is None
 
 
 def test_a_larger_rapo_coefficient_ends_nearer_to_the_start():

@@ -26,12 +26,19 @@ def test_the_side_loss_is_the_weighed_mean_likelihood(tmp_path: Path):
     assert side.penalty().item() == pytest.approx(0.5 * (found["a"] + 2 * found["b"]) / 3, rel=1e-6)
 
     told: list[tuple[Mapping[str, float], int]] = []
-    side.weight = {"a": 2.0, "b": 0.25}.__getitem__
-    side.observe = lambda values, step: told.append((values, step))
+    weights = {"a": 1.0, "b": 1.0}
+    side.weight = weights.__getitem__
+
+    def observe(values: Mapping[str, float], step: int) -> None:
+        """Weights that a step's values move act on that step."""
+        told.append((values, step))
+        weights.update(a=2.0, b=0.25)
+
+    side.observe = observe
     loss = side.penalty()
     assert loss.item() == pytest.approx(0.5 * (2 * found["a"] + 0.25 * 2 * found["b"]) / 3, rel=1e-6)
     assert side.metrics() == {"nll": pytest.approx((found["a"] + 2 * found["b"]) / 3, rel=1e-6)}
-    assert told == [({"a": pytest.approx(found["a"], rel=1e-6), "b": pytest.approx(found["b"], rel=1e-6)}, 2)]
+    assert told == [({"a": pytest.approx(found["a"], rel=1e-6), "b": pytest.approx(found["b"], rel=1e-6)}, 1)]
     loss.backward()
     # Gradient of −log p at the first row: a: (1 − q, q − 1); b/4: (−q, q); b/5: half of a's. q = p(1) = e / (1 + e).
     q = math.e / (1 + math.e)

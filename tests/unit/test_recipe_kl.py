@@ -14,6 +14,7 @@ from cpt.recipe import Recipe, RecipeError, content_hash, expand_arms, load_reci
 
 SFT, GRPO = "{type: sft, max_steps: 1}", "{type: grpo, max_steps: 1, KEYS}"
 IN_REWARD = "kl: {in: reward, estimator: k1}"
+RAPO = "regularisers: [{type: rapo}]"
 
 
 @pytest.fixture
@@ -42,6 +43,23 @@ def grpo(keys: str) -> str:
         ("kl: {}", grpo("beta: 0.1"), "kl: is a second KL term beside method.beta; set method.beta: 0, or leave kl"),
         (IN_REWARD, SFT, "kl: kl changes the reward, and SFT has none; use kl with in: loss"),
         (IN_REWARD, "{type: remax, max_steps: 1}", "kl: kl changes the reward of what is sampled, but not that of the"),
+        (
+            IN_REWARD,
+            GRPO,
+            "kl: kl has no say in a group of equal task rewards, where GRPO's division by the group's dev",
+        ),
+        (
+            "regularisers: [{type: rapo, normalise: method}]",
+            GRPO,
+            "regularisers.0: rapo has no say in a group of equal task rewards, where GRPO's division by the group's "
+            "deviation cancels its coefficient; set method.scale_rewards: batch or none, or normalise: moving",
+        ),
+        (
+            RAPO,
+            "{type: rloo, max_steps: 1}",
+            "regularisers.0.normalise: moving divides advantages and rloo does not; set normalise: method, or use",
+        ),
+        (f"{RAPO}\nschedule: single", GRPO, "regularisers.0: rapo acts from an arm's second task on, and this arm has"),
         (IN_REWARD, grpo("temperature: 0.9"), "kl: kl compares policies at temperature 1 on what they sample; set"),
         (
             IN_REWARD,
@@ -67,6 +85,9 @@ def test_what_cannot_be_is_refused(load: Any, plugin: str, method: str, remedy: 
         ("kl: {}", grpo("temperature: 0.9")),
         ("kl: {reference: ema}", "{type: remax, max_steps: 1}"),
         (IN_REWARD, "{type: rloo, max_steps: 1}"),
+        (IN_REWARD, grpo("scale_rewards: batch")),
+        ("regularisers: [{type: rapo, normalise: method}]", "{type: rloo, max_steps: 1}"),
+        (RAPO, GRPO),
         (f"{IN_REWARD}\ntuning: lora\nregularisers: [{{type: rapo}}, {{type: lwf}}]", GRPO),
     ],
 )
@@ -75,7 +96,7 @@ def test_what_can_be_is_accepted(load: Any, plugin: str, method: str):
 
 
 def test_the_resolved_recipe_reads_back_as_itself(load: Any, tmp_path: Path):
-    recipe = load("kl: {in: reward, estimator: k1, reference: ema, decay: 0.9}", GRPO)
+    recipe = load("kl: {in: reward, estimator: k1, reference: ema, decay: 0.9}", grpo("scale_rewards: none"))
     file = tmp_path / "again.yaml"
     file.write_text(recipe.dump_yaml())
     assert load_recipe(file) == recipe
@@ -94,7 +115,7 @@ def test_a_sweep_reaches_every_key(load: Any):
     arms = expand_arms(load("kl: {}\nsweep: {kl.coefficient: [0.0, 0.1], kl.reference: [base, ema]}"))
     assert list(arms)[:2] == ["a@coefficient=0.0,reference=base", "a@coefficient=0.0,reference=ema"]
     assert [(arm.kl.coefficient, arm.kl.reference) for arm in arms.values()][2:] == [(0.1, "base"), (0.1, "ema")]
-    places = expand_arms(load("kl: {estimator: k3}\nsweep: {kl: {in: [loss, reward]}}", GRPO))
+    places = expand_arms(load("kl: {estimator: k3}\nsweep: {kl: {in: [loss, reward]}}", grpo("scale_rewards: none")))
     assert [arm.kl.into for arm in places.values()] == ["loss", "reward"]
 
 

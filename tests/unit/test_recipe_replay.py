@@ -99,9 +99,9 @@ def test_a_joint_stage_takes_all_steps_at_once(tmp_path: Path):
         ({"type": "buffer", "sampler": "uniform", "ratio": 0.5}, "mixes by its own rule"),
         ({"type": "buffer", "loss": "supervised"}, "SFT supervises replayed samples anyway"),
         ({"type": "buffer", "coefficient": 2.0}, "set loss: supervised"),
-        ({"type": "recap", "finished": False}, "there is one only"),
-        ({"type": "recap", "alpha": 2.0}, "-1 to be annealed"),
-        ({"type": "recap", "weigh": "advantages"}, "SFT has no advantages"),
+        ({"type": "recap", "window": 1, "finished": False}, "there is one only"),
+        ({"type": "recap", "window": 1, "alpha": 2.0}, "-1 to be annealed"),
+        ({"type": "recap", "window": 1, "weigh": "advantages"}, "SFT has no advantages"),
         ({"type": "static", "weights": {"exist": 2.0}, "tasks": ["exists"]}, "did you mean 'exists'"),
         ({"type": "static", "weights": {}}, "is empty; give at least one"),
     ],
@@ -111,10 +111,10 @@ def test_what_an_sft_arm_can_not_replay(tmp_path: Path, replay: dict[str, Any], 
 
 
 def test_one_task_alone_is_one_objective(tmp_path: Path):
-    problem = told(tmp_path, SFT, tasks=("count-colour",), replay={"type": "recap"})
+    problem = told(tmp_path, SFT, tasks=("count-colour",), replay={"type": "recap", "window": 1})
     assert "RECAP weighs objectives against each other and there is one only" in problem
     single: dict[str, Any] = {
-        "replay": {"type": "recap", "finished": False},
+        "replay": {"type": "recap", "window": 1, "finished": False},
         "reward": [{"type": "accuracy", "weight": 1.0}],
     }
     assert "there is one only" in told(tmp_path, GRPO, **single)
@@ -122,12 +122,12 @@ def test_one_task_alone_is_one_objective(tmp_path: Path):
 
 
 def test_weights_and_another_loss_exclude_each_other(tmp_path: Path):
-    assert "loss_type: nll" in told(tmp_path, SFT | {"loss_type": "dft"}, replay={"type": "recap"})
+    assert "loss_type: nll" in told(tmp_path, SFT | {"loss_type": "dft"}, replay={"type": "recap", "window": 1})
 
 
 def test_a_greedy_baseline_has_no_components(tmp_path: Path):
-    remax = {"type": "remax", "per_device_train_batch_size": 64}
-    assert "weigh: rewards" in told(tmp_path, remax, replay={"type": "recap", "weigh": "advantages"})
+    remax = {"type": "remax", "per_device_train_batch_size": 16}
+    assert "weigh: rewards" in told(tmp_path, remax, replay={"type": "recap", "window": 1, "weigh": "advantages"})
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,15 @@ def test_a_greedy_baseline_has_no_components(tmp_path: Path):
     [({"kl": {"in": "reward", "estimator": "k1"}}, "kl"), ({"regularisers": [{"type": "rapo"}]}, "rapo")],
 )
 def test_advantages_of_components_would_leave_out_what_plugins_pay(tmp_path: Path, pays: dict[str, Any], name: str):
-    problem = told(tmp_path, GRPO, replay={"type": "recap", "weigh": "advantages"}, **pays)
+    grpo = GRPO | ({"scale_rewards": "batch"} if name == "kl" else {})
+    problem = told(tmp_path, grpo, replay={"type": "recap", "window": 1, "weigh": "advantages"}, **pays)
     assert f"without what {name} adds; set weigh: rewards" in problem
-    assert stages(tmp_path, GRPO, replay={"type": "recap"}, **pays)
+    assert stages(tmp_path, grpo, replay={"type": "recap", "window": 1}, **pays)
 
 
-@pytest.mark.parametrize("replay", [{"type": "recap"}, {"type": "static", "weights": {"count-colour": 2.0}}])
+@pytest.mark.parametrize(
+    "replay", [{"type": "recap", "window": 1}, {"type": "static", "weights": {"count-colour": 2.0}}]
+)
 @pytest.mark.parametrize("weight", [-0.2, 0.0])
 def test_weights_of_objectives_would_turn_a_penalty_into_a_reward(
     tmp_path: Path, replay: dict[str, Any], weight: float
@@ -170,8 +173,8 @@ def test_a_weight_belongs_to_something(tmp_path: Path, method: dict[str, Any], r
 
 def test_recaps_weights_are_found_again_in_a_log_of_every_step(tmp_path: Path):
     method = SFT | {"save_steps": 2, "logging_steps": 2}
-    assert "set method.logging_steps: 1" in told(tmp_path, method, replay={"type": "recap"})
-    assert stages(tmp_path, SFT | {"logging_steps": 2}, replay={"type": "recap"})
+    assert "set method.logging_steps: 1" in told(tmp_path, method, replay={"type": "recap", "window": 1})
+    assert stages(tmp_path, SFT | {"logging_steps": 2}, replay={"type": "recap", "window": 1})
 
 
 @pytest.mark.parametrize("schedule", ["joint", "single"])
@@ -195,3 +198,16 @@ def test_what_a_filter_has_left_is_mixed_with_what_is_replayed(tmp_path: Path, r
     again = [one.id for one in read if one.task == "count-colour"]
     assert len(set(again)) == 6
     assert len(again) == pytest.approx(share * len(read), abs=6)  # of permutations of 30 the last is cut off
+
+
+def test_a_window_that_never_fills_would_leave_every_weight_at_one(tmp_path: Path):
+    # 96 samples in batches of 8 prompts: 12 steps, in the second stage 6 for each of two sources.
+    assert "set 3 or less" in told(tmp_path, GRPO, replay={"type": "recap", "window": 4})
+    for replay in ({"window": 3}, {"window": 6, "sampler": "ratio"}, {"window": 9, "mode": "released"}):
+        assert stages(tmp_path, GRPO, replay={"type": "recap"} | replay)
+    assert "window" in told(tmp_path, GRPO, replay={"type": "recap", "window": 7, "sampler": "ratio"})
+
+
+def test_the_papers_second_version_has_no_alpha(tmp_path: Path):
+    assert "set mode: paper-v1" in told(tmp_path, GRPO, replay={"type": "recap", "window": 1, "alpha": 0.5})
+    assert stages(tmp_path, GRPO, replay={"type": "recap", "mode": "paper-v1", "alpha": 0.5})

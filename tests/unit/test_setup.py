@@ -60,10 +60,10 @@ def fake_torchvision(folder: Path, loads: bool, extension: str = EXTENSION) -> P
 
 
 def run_repair(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The script as `make setup` runs it, with `folder` in front of everything installed."""
-    command = [sys.executable, str(ROOT / "scripts" / "repair_torchvision.py"), *arguments]
+    """The module as `make setup` runs it, with `folder` in front of everything installed."""
+    command = [sys.executable, "-m", "cpt.torchvision_repair", *arguments]
     environment = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
 
 
 def test_repair_declares_the_operators_once(tmp_path: Path):

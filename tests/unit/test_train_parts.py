@@ -29,7 +29,8 @@ def tables() -> Any:
     return table_trainer
 
 
-RAPO = RaPO(type="rapo", coefficient=0.5, sharpness=2.0)
+RAPO = RaPO(type="rapo", coefficient=0.5, sharpness=2.0, decay=0.5)
+RLOO_RAPO = RAPO.model_copy(update={"normalise": "method"})
 AVERAGE = KL.model_validate({"reference": "ema", "decay": 0.5, "coefficient": 0.5})
 PAID = KL.model_validate({"in": "reward", "estimator": "k1", "coefficient": 0.5})
 
@@ -38,7 +39,7 @@ PAID = KL.model_validate({"in": "reward", "estimator": "k1", "coefficient": 0.5}
 @pytest.mark.parametrize(
     ("baseline", "scale", "plugins"),
     [
-        ("others_mean", "none", [RAPO, AVERAGE]),
+        ("others_mean", "none", [RLOO_RAPO, AVERAGE]),
         ("others_mean", "none", [PAID]),
         ("greedy", "none", [AVERAGE]),
         ("group_mean", "group", [RAPO]),
@@ -91,14 +92,41 @@ def test_recaps_weights_do_not_know_how_a_batch_is_cut(
     assert whole.advantages == quarters.advantages
     logged = [seen.trainer._metrics["train"] for seen in (whole, quarters)]
     assert logged[0] == logged[1]
-    # Accuracy's loss fell from 1/2 to 1/4, so c = 1/2, in the others c = 1: λ = 4 · softmax(0.5, 1, 1, 1). It acts on
-    # the third generation; there is one number for a generation, not one for a step.
-    moved = 4 * math.exp(0.5) / (math.exp(0.5) + 3 * math.e)
-    assert logged[0]["objective/which-row/accuracy/weight"] == [1.0, pytest.approx(1.0), pytest.approx(moved)]
+    # In the second generation accuracy's loss fell from 1/2 to 1/4: c = 2, i = (1/4)/√2 over 3/4; in the others c = 1,
+    # i = 0. λ = 4 · softmax(s / 0.5) acts on that very generation. In the third all losses stand still. There is one
+    # number for a generation, not one for a step.
+    s = 2 + 1 / (3 * math.sqrt(2))
+    moved = 4 * math.exp(2 * s) / (math.exp(2 * s) + 3 * math.exp(2))
+    assert logged[0]["objective/which-row/accuracy/weight"] == pytest.approx([1.0, moved, 1.0])
+    if weigh == "rewards":  # a right completion of which-row earned λ · 1 and, in the format, λ' · 1 beside it
+        other = 4 * math.exp(2) / (math.exp(2 * s) + 3 * math.exp(2))
+        rewards = [moved * right + other * form for right, form in ((1, 1), (1, 0), (0, 1), (1, 0))]
+        mean = sum(rewards) / 4
+        deviation = math.sqrt(sum((one - mean) ** 2 for one in rewards) / 3)
+        assert whole.advantages[1][:4] == pytest.approx(
+            [(one - mean) / (deviation + 1e-4) for one in rewards], abs=1e-5
+        )
+
+
+def test_rapos_coefficient_counts_in_a_group_of_equal_task_rewards(tables: Any):
+    """Under the group's own deviation it would cancel."""
+
+    class Even(tables.Toy):
+        def _pay(self, texts: Any, **_: Any) -> list[float]:
+            return [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+
+    def sizes(**changes: Any) -> float:
+        seen = tables.trained(1, "group_mean", "group", [RAPO.model_copy(update=changes)], kind=Even)
+        return sum(abs(one) for one in seen.advantages[0][:4]) / 4
+
+    full, tenth = sizes(coefficient=0.01), sizes(coefficient=0.001)
+    assert full / tenth == pytest.approx(10, rel=0.05)
+    cancelled = [sizes(coefficient=one, normalise="method") for one in (0.5, 0.05)]
+    assert cancelled[0] == pytest.approx(cancelled[1], rel=0.02)
 
 
 def test_rloo_compares_with_what_the_others_were_paid_in_all(tables: Any):
-    first = tables.trained(4, "others_mean", plugins=[RAPO]).advantages[0]
+    first = tables.trained(4, "others_mean", plugins=[RLOO_RAPO]).advantages[0]
     logps = torch.tensor([[0.3, -0.2], [0.0, 0.5]]).log_softmax(-1)
     paid = []
     for ids in tables.SAID:
@@ -124,7 +152,7 @@ def test_a_group_is_wasted_if_no_component_tells_its_completions_apart(tables: A
             parts = [(1.0, 0.0), (0.0, 1.0)] * 2 + [(1.0, 1.0)] * 4
             scores = [Score(0.5 * a + 0.5 * b, {"accuracy": a, "format": b}) for a, b in parts]
             pairs = zip(scores, sample, strict=True)
-            return [self.objectives.pay(one.task, score).value for score, one in pairs]
+            return [self.objectives.see(one.task, score).value for score, one in pairs]
 
     def share(weigh: str) -> float:
         toy = Even(1, "group_mean", "group", Objectives(recap(tmp_path / weigh, weigh)))

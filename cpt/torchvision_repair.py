@@ -1,4 +1,4 @@
-"""Make torchvision importable beside a CPU build of torch; part of set-up, never of the product.
+"""Make torchvision importable beside a CPU build of torch: `make setup` and `cpt doctor --repair`, nothing else.
 
 torchvision's wheel on a CPU machine can be linked against CUDA. Its native library then fails to load, and importing
 torchvision stops at "operator torchvision::nms does not exist", because it registers fake kernels for two operators
@@ -8,6 +8,9 @@ torch), not these operators.
 The remedy declares the two operators when, and only when, the native library is missing: a marked block at the end of
 torchvision/extension.py in this interpreter's own environment. It has to live there, because vLLM imports torchvision
 in a subprocess of its own before any code of ours could act. Calling either operator still fails, loudly.
+
+vLLM's CPU build also asks for torchaudio and torchcodec, whose wheels are linked against CUDA and have no such remedy:
+where they don't load, importing transformers fails on them, so they are uninstalled.
 
 Run it with the environment's interpreter; running it again changes nothing. ``--undo`` takes the block out.
 """
@@ -22,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+BESIDE = ("torchaudio", "torchcodec")
 BEGIN = "# >>> cpt set-up: operators of the native library that could not be loaded"
 END = "# <<< cpt set-up"
 BLOCK = f"""
@@ -40,10 +44,10 @@ def torchvision_folder() -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def importable() -> tuple[bool, str]:
-    """Whether a fresh interpreter can import torchvision, and the last line of its complaint if not."""
+def importable(name: str = "torchvision") -> tuple[bool, str]:
+    """Whether a fresh interpreter can import a package, and the last line of its complaint if not."""
     # Not this process: a failed import leaves half a library registered behind it.
-    result = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
     lines = result.stderr.strip().splitlines()
     return result.returncode == 0, lines[-1] if lines else ""
 
@@ -82,26 +86,53 @@ def repair(extension: Path) -> str:
     return f"its native library does not fit this torch; declared nms and qnms in {extension}"
 
 
+def remove_what_cannot_load() -> list[str]:
+    """Uninstall torchaudio and torchcodec where they are installed and don't load; the names of those removed.
+
+    Raises:
+        RuntimeError: pip could not remove one.
+    """
+    there = [name for name in BESIDE if importlib.util.find_spec(name) is not None]
+    broken = [name for name in there if not importable(name)[0]]
+    for name in broken:
+        command = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", name]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            reason = (result.stderr.strip().splitlines() or ["pip did not say why"])[-1]
+            raise RuntimeError(f"{name} does not load beside this torch and can't be uninstalled: {reason}")
+    return broken
+
+
+def run() -> int:
+    """Repair this interpreter's environment, saying what is done; exit code 1 with one line if that fails."""
+    try:
+        for name in remove_what_cannot_load():
+            print(f"{name}: does not load beside this torch, uninstalled")
+        folder = torchvision_folder()
+        if folder is None:
+            print("torchvision: not installed, nothing done")
+        else:
+            print(f"torchvision: {repair(folder / 'extension.py')}")
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     """Repair (or with ``--undo`` restore) the torchvision of the interpreter that runs this."""
     parser = argparse.ArgumentParser(description="Make torchvision importable beside a CPU build of torch.")
     parser.add_argument("--undo", action="store_true", help="take the repair out again")
-    undo = parser.parse_args().undo
+    if not parser.parse_args().undo:
+        return run()
     folder = torchvision_folder()
     if folder is None:
         print("torchvision: not installed, nothing done")
         return 0
     extension = folder / "extension.py"
-    if undo:
-        source = extension.read_text(encoding="utf-8")
-        write(extension, without_block(source))
-        print("torchvision: repair removed" if BEGIN in source else "torchvision: was not repaired, nothing done")
-        return 0
-    try:
-        print(f"torchvision: {repair(extension)}")
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    source = extension.read_text(encoding="utf-8")
+    write(extension, without_block(source))
+    print("torchvision: repair removed" if BEGIN in source else "torchvision: was not repaired, nothing done")
     return 0
 
 
