@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from rewards.decoration import undecorated
-from rewards.extract import Extraction, Read, Template, read_answer
+from rewards.extract import Extraction, Read, ReadStatus, Template, read_answer
 from rewards.match import accepted, bad_gold, unpaid
-from rewards.quantity import Quantity, read_quantity
+from rewards.quantity import MAX_CHARS, Quantity, read_quantity
 from rewards.registry import reward
 from rewards.score import Score
 
@@ -29,9 +30,9 @@ def unreadable_number(*, gold: Sequence[str], **_: object) -> str:
     if not answers:
         return "the row has no gold answer"
     for answer in answers:
-        quantity, status = read_quantity(undecorated(answer))
-        if quantity is None:
-            why = {"no_answer": "holds no number", "malformed": "is too long"}.get(status, "is not one number")
+        found = _reading(answer)
+        if found.quantity is None:
+            why = {"no_answer": "holds no number", "malformed": "is too long"}.get(found.status, "is not one number")
             shown = answer if len(answer) <= 60 else f"{answer[:59]}…"
             return f"gold answer {shown!r} {why}"
     return ""
@@ -79,22 +80,21 @@ def number(
         raise ValueError(f"number: absolute and relative must not be negative, got {absolute} and {relative}")
     answers = accepted(gold)
     said = read_answer(completion, read, template, question=question)
-    text = undecorated(said.raw)
-    quantity, status = read_quantity(text) if said.status == "ok" else (None, said.status)
-    if said.status == "ok" and _written(text) in (_written(undecorated(answer)) for answer in answers):
-        return Score(1.0, {"number": 1.0, "unit": 1.0}, str(quantity or text))
-    if wrong := unreadable_number(gold=answers):
-        return bad_gold(wrong)
-    if quantity is None:
-        return unpaid(Extraction("", status), "number", "unit")
+    wanted = [_reading(answer) for answer in answers]
+    found = _reading(said.raw) if said.status == "ok" else None
+    if found and any(found.written == one.written for one in wanted):
+        return Score(1.0, {"number": 1.0, "unit": 1.0}, str(found.quantity or found.text))
+    if not wanted or any(one.quantity is None for one in wanted):
+        return bad_gold(unreadable_number(gold=answers))
+    if found is None or found.quantity is None:
+        return unpaid(Extraction("", said.status if found is None else found.status), "number", "unit")
     judged = []
-    for answer in map(undecorated, answers):
-        one, _status = read_quantity(answer)
-        assert one is not None
-        near = 0.0 if years == "exact" and _YEAR.fullmatch(answer) else relative
-        judged.append(judge(quantity, one, absolute, near, require_unit))
+    for one in wanted:
+        assert one.quantity is not None
+        near = 0.0 if years == "exact" and _YEAR.fullmatch(one.text) else relative
+        judged.append(judge(found.quantity, one.quantity, absolute, near, require_unit))
     right, unit = max(judged, key=lambda parts: (all(parts), parts))
-    return Score(float(right and unit), {"number": float(right), "unit": float(unit)}, str(quantity))
+    return Score(float(right and unit), {"number": float(right), "unit": float(unit)}, str(found.quantity))
 
 
 def judge(
@@ -135,19 +135,24 @@ class _Near:
 
     def __init__(self, said: Quantity, gold: Quantity, absolute: float, relative: float) -> None:
         self.said, self.gold = said, gold
-        self.absolute, self.relative = Fraction(str(absolute)), Fraction(str(relative))
+        self.absolute, self.relative = _exactly(absolute), _exactly(relative)
 
     def __call__(self, said_size: Fraction = Fraction(1), gold_size: Fraction = Fraction(1)) -> bool:
         ends = [(self.said.value, self.gold.value)]
         if self.said.high is not None and self.gold.high is not None:
             ends.append((self.said.high, self.gold.high))
         absolute = self.absolute * gold_size
+        if said_size == gold_size == 1:
+            return all(close(one, other, absolute, self.relative) for one, other in ends)
         return all(close(one * said_size, other * gold_size, absolute, self.relative) for one, other in ends)
 
 
 def close(said: Fraction, gold: Fraction, absolute: Fraction = Fraction(0), relative: Fraction = Fraction(0)) -> bool:
     """Whether a number is within the tolerances; exact ones have none, and one like 1/3 has `NOISE`."""
-    noise = Fraction(0) if terminates(gold) else NOISE
+    exactly = terminates(gold)
+    if said == gold or (exactly and not (absolute or relative)):
+        return said == gold
+    noise = Fraction(0) if exactly else NOISE
     return abs(said - gold) <= max(absolute, (relative + noise) * abs(gold))
 
 
@@ -160,6 +165,31 @@ def terminates(value: Fraction) -> bool:
     return rest == 1
 
 
-def _written(text: str) -> str:
-    """What counts as written the same: the space before a unit does not."""
-    return re.sub(r"(?<=[0-9]) (?=[^\W\d])", "", " ".join(text.split()))
+@lru_cache
+def _exactly(tolerance: float) -> Fraction:
+    """As it is written: 0.05 is 1/20, and no sum of powers of two."""
+    return Fraction(str(tolerance))
+
+
+class _Reading(NamedTuple):
+    """An answer without its decoration, as it counts as written the same, and the number in it."""
+
+    text: str
+    written: str
+    quantity: Quantity | None
+    status: ReadStatus
+
+
+def _read_anew(answer: str) -> _Reading:
+    text = undecorated(answer)
+    # The space before a unit does not count.
+    written = re.sub(r"(?<=[0-9]) (?=[^\W\d])", "", " ".join(text.split()))
+    return _Reading(text, written, *read_quantity(text))
+
+
+# Models give the same short answers again and again, and so does gold.
+_read_short = lru_cache(maxsize=8192)(_read_anew)
+
+
+def _reading(answer: str) -> _Reading:
+    return _read_short(answer) if len(answer) <= MAX_CHARS else _read_anew(answer)

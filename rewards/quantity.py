@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
 
 from rewards import prose
 from rewards.arithmetic import value_of
@@ -104,7 +103,6 @@ def read_quantity(text: str) -> tuple[Quantity | None, ReadStatus]:
     return _read(text)
 
 
-@lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[Quantity | None, ReadStatus]:
     text = plain(text)
     if not any(character.isnumeric() for character in text):
