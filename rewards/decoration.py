@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from rewards.arithmetic import solved
 from rewards.leadins import without_lead_in
+from rewards.minus import signed
 
 MAX_CHARS = 2_000
 """A longer text is no short answer in decoration: only its white space is taken away."""
@@ -68,7 +69,8 @@ def undecorated(text: str, *, equations: bool = True) -> str:
 def unwrapped(text: str) -> str:
     """The words as they were said: without Markdown, LaTeX's boxes and text commands, quotes around all of it.
 
-    Unicode NFC, fullwidth letters and digits as plain ones, no invisible characters.
+    Unicode NFC, fullwidth letters and digits as plain ones, no invisible characters; the minus sign of a number,
+    however it is typed, as "-".
 
     >>> unwrapped("**“It is red.”**")
     'It is red.'
@@ -112,7 +114,7 @@ def _plain_letters(text: str) -> str:
     seen = _INVISIBLE.sub("", text)
     # A fullwidth mark at the end is the sentence's; as a plain one it could be a factorial.
     kept = seen.rstrip(_WIDE_END + " ") or seen
-    return composed(kept).translate(_WIDE)
+    return signed(composed(kept).translate(_WIDE))
 
 
 def _without_markdown(text: str) -> str:

@@ -7,9 +7,9 @@ import re
 from rewards import prose
 from rewards.decoration import unwrapped
 from rewards.leadins import without_lead_in
+from rewards.minus import plain_minus
 from rewards.number_pattern import next_number
 from rewards.number_text import plain as plain_number
-from rewards.numerals import plain_minus
 from rewards.quantity import Quantity, read_quantity
 from rewards.units import Unit, is_unit, unit_at
 from rewards.units import unit as unit_named

@@ -1,4 +1,4 @@
-"""Numerals of every typography as plain ones: minus signs, digits, fractions, grouping, number words.
+"""Numerals of every typography as plain ones: digits, fractions, grouping, number words; and minus signs with them.
 
 The one place that knows them, for every reader of numbers. A text that holds no numeral comes back as it is.
 
@@ -13,13 +13,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from rewards.minus import plain_minus
 from rewards.numerals_chinese import plain_chinese
 from rewards.numerals_english import plain_english
 
-MINUS_SIGNS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u207b\u208b\u02d7\u2796\ufe58\ufe63\uff0d"
-"""What is typed or typeset for a minus sign: hyphens and dashes, the sign itself; raised, lowered, small and wide."""
-
-_MINUS = re.compile(f"[{MINUS_SIGNS}](?![⁰¹²³⁴⁵⁶⁷⁸⁹])")
 # Wide punctuation; wide letters stay, since units and words are read as they are written.
 _WIDE = {code + 0xFEE0: code for code in range(0x21, 0x7F) if not chr(code).isalnum()} | {0x2044: "/", 0x2215: "/"}
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -33,15 +30,6 @@ _GROUPED = re.compile(
     re.ASCII,
 )
 _CONTINENTAL = re.compile(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3})+),(\d+)(?![\w.,])", re.ASCII)
-
-
-def plain_minus(text: str) -> str:
-    """Every character of `MINUS_SIGNS` as "-", but for one before raised digits: 10⁻³ is no subtraction.
-
-    >>> plain_minus("–3 and ﹣3")
-    '-3 and -3'
-    """
-    return text if text.isascii() else _MINUS.sub("-", text)
 
 
 def plain_numerals(text: str) -> str:

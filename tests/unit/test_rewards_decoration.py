@@ -78,7 +78,7 @@ def test_decoration_is_taken_away(text, answer):
 @pytest.mark.parametrize(
     "answer",
     [
-        *("red", "dark red", "-5", "−5", ".5", "5!", "n!", "(n+1)!", "f'(x)", "6' 2\"", "$5", "25%", "C#", "C++"),
+        *("red", "dark red", "-5", ".5", "5!", "n!", "(n+1)!", "f'(x)", "6' 2\"", "$5", "25%", "C#", "C++"),
         *("(1, 2)", "[1, 2]", "(0, 1]", "{1}", "(x+1)(x-1)", "\\frac{1}{2}", "\\mathbb{R}", "\\text{a} or \\text{b}"),
         *("*args", "**kwargs", "*args, **kwargs", "__init__", "_private", "2**3**4", "2 * 3 * 4", "a_1", "*.py", "x^*"),
         *("y = 2x", "y = 2x + 1", "5 + 6 = 12", "3 = 4", "1/2 = 1/3", "x != 12", "x >= 12", "not = 12", "a = b"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rewards.maths import maths
 from rewards.maths_process import MathsProcess, shared
 from rewards.maths_text import is_text, plain
-from rewards.numerals import MINUS_SIGNS
+from rewards.minus import MINUS_SIGNS
 from rewards.score import Score
 
 # math-verify computes this number in C, where neither an exception nor another thread can stop it: 9^(9^(9^9)).

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.numerals import MINUS_SIGNS
+from rewards.minus import MINUS_SIGNS
 from rewards.quantity import read_quantity
 from rewards.registry import make
 

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.arithmetic import value_of
-from rewards.numerals import MINUS_SIGNS, plain_minus, plain_numerals
+from rewards.minus import MINUS_SIGNS, plain_minus, signed
+from rewards.numerals import plain_numerals
 from rewards.prose import words
+from rewards.registry import make
 from rewards.units import UNITS, unit, unit_at
 
 
@@ -126,6 +128,22 @@ def in_chinese(number: int) -> str:
     rest = number % size
     zero = "零" if rest and rest * 10 < size else ""
     return f"{in_chinese(number // size)}{sign}{zero}{in_chinese(rest) if rest else ''}"
+
+
+@pytest.mark.parametrize("reward", ["exact", "normalised", "set", "ordered-list", "choice", "number", "maths"])
+@pytest.mark.parametrize("sign", MINUS_SIGNS)
+def test_every_reward_reads_every_minus_sign(reward, sign):
+    """As the sign that it is: −3 is -3, and never 3."""
+    score = make(reward)
+    assert score(f"<answer> {sign}3 </answer>", gold=["-3"], choices=["-3", "3", "5"]).value == 1
+    assert score(f"<answer> {sign}3 </answer>", gold=["3"], choices=["-3", "3", "5"]).value == 0
+    tolerant = make("exact", read="tolerant")
+    assert tolerant(f"It is {sign}3.", gold=["3"], candidates=["3", "4"]).value == 0
+
+
+def test_dashes_that_are_no_signs_stay():
+    assert signed("12–14, x–3, (a)—1, red – blue, – 3") == "12–14, x–3, (a)—1, red – blue, – 3"
+    assert signed("−3 and (–.5) and —$4") == "-3 and (-.5) and -$4"
 
 
 @given(st.text(f"0123456789 .,abc{MINUS_SIGNS}", max_size=30))
