@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -132,7 +133,10 @@ def _overlap(
     coordinates: Units,
 ) -> tuple[float, str] | Score:
     """The best overlap and the box said, or the score of a row that has none."""
-    wanted = [read_box(answer)[0] for answer in accepted(gold)]
+    texts = [gold] if isinstance(gold, str | Mapping) else gold
+    # An object with a box is what `read_box` reads; a mapping is an annotator's answer to all other rewards.
+    texts = [json.dumps(box) if isinstance(box, Mapping) and "answer" not in box else box for box in texts]
+    wanted = [read_box(answer)[0] for answer in accepted(texts)]
     golden = [box for box in wanted if box is not None]
     if not wanted or len(golden) < len(wanted):
         return bad_gold(f"every gold answer has to be one box [x1, y1, x2, y2] with an area, not {list(gold)!r}")
