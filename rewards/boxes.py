@@ -54,6 +54,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _PLACE = {name: place for place, names in enumerate(_NAMES) for name in names}
+_QUOTED = re.compile(rf"""["']({_COORDINATE})["']""")
 _KEY = re.compile(r"""["']\w{1,30}["']\s*+:|\b(?:bbox|box)(?:_2d)?\s*+[:=]?""", re.IGNORECASE)
 _MAX_SIZE = {"unit": 1.0, "thousandths": 1000.0}
 
@@ -167,7 +168,7 @@ def read_box(text: str) -> tuple[Box | None, ReadStatus]:
     """
     if len(text) > MAX_CHARS:
         return None, "malformed"
-    text = _TAG.sub(" ", _CODE_FENCE.sub(" ", text))
+    text = _QUOTED.sub(r"\1", _TAG.sub(" ", _CODE_FENCE.sub(" ", text)))
     found: list[tuple[str | float, ...]]
     if bare := _BARE.fullmatch(text):
         found, rest = [tuple(bare.groups())], ""

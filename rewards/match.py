@@ -28,7 +28,7 @@ _LATEX_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it|sf))(?![a-zA-Z
 _BRACES = str.maketrans("{}", "  ")
 _QUOTES = str.maketrans("‘’‚“”„′″", "'''\"\"\"'\"")
 _STOP_IN_WORD = re.compile(r"(?<=[^\W\d_])\.")
-_UNIT = re.compile(r"(?<=\d) (?=[^\W\d_])")
+_UNIT = re.compile(r"(?<=\d) (?=[^\W\d_]|%)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–_](?=[^\W\d_])")
 _ACCENT = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _ANNOTATION = re.compile(r'\s*\{(?=[^{}]{0,300}"answer"\s*:)')
