@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -53,6 +54,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _PLACE = {name: place for place, names in enumerate(_NAMES) for name in names}
+_QUOTED = re.compile(rf"""["']({_COORDINATE})["']""")
 _KEY = re.compile(r"""["']\w{1,30}["']\s*+:|\b(?:bbox|box)(?:_2d)?\s*+[:=]?""", re.IGNORECASE)
 _MAX_SIZE = {"unit": 1.0, "thousandths": 1000.0}
 
@@ -132,7 +134,10 @@ def _overlap(
     coordinates: Units,
 ) -> tuple[float, str] | Score:
     """The best overlap and the box said, or the score of a row that has none."""
-    wanted = [read_box(answer)[0] for answer in accepted(gold)]
+    texts = [gold] if isinstance(gold, str | Mapping) else gold
+    # An object with a box is what `read_box` reads; a mapping is an annotator's answer to all other rewards.
+    texts = [json.dumps(box) if isinstance(box, Mapping) and "answer" not in box else box for box in texts]
+    wanted = [read_box(answer)[0] for answer in accepted(texts)]
     golden = [box for box in wanted if box is not None]
     if not wanted or len(golden) < len(wanted):
         return bad_gold(f"every gold answer has to be one box [x1, y1, x2, y2] with an area, not {list(gold)!r}")
@@ -163,7 +168,7 @@ def read_box(text: str) -> tuple[Box | None, ReadStatus]:
     """
     if len(text) > MAX_CHARS:
         return None, "malformed"
-    text = _TAG.sub(" ", _CODE_FENCE.sub(" ", text))
+    text = _QUOTED.sub(r"\1", _TAG.sub(" ", _CODE_FENCE.sub(" ", text)))
     found: list[tuple[str | float, ...]]
     if bare := _BARE.fullmatch(text):
         found, rest = [tuple(bare.groups())], ""

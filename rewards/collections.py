@@ -18,14 +18,14 @@ MAX_ITEMS = 1_000
 """A longer list is malformed."""
 
 _BETWEEN = re.compile(
-    r"[,;\n|、，；]|->|=>|→|⇒|⟶|(?<=\s)>(?=\s)|(?<=[^\W\d_])\s?/\s?(?=[^\W\d_])|&|以及|[和与及]"
+    r"[,;\n\t|、，；]|(?<=[^\W\d_])\s+[-–—+*•·]\s+(?=[^\W\d_])|->|=>|→|⇒|⟶|(?<=\s)>(?=\s)|(?<=[^\W\d_])\s?/\s?(?=[^\W\d_])|&|以及|[和与及]"
     r"|(?<=\s)(?:and|then|followed by)(?=\s)",
     re.IGNORECASE,
 )
 # The comma of 1,000 is none between items, unless the list is 100,200.
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _BULLET = re.compile(r"\A(?:[-*•·]|\(?[0-9]{1,3}[.)])\s|\A[①-⑳]")
-_NUMBERED = re.compile(r"(?:\A|(?<=\s))\(?([0-9]{1,3})[.):]\s*(?![0-9])|([①-⑳])")
+_NUMBERED = re.compile(r"(?:\A|(?<=\s))\(?([0-9]{1,3})[.):、]\s*(?![0-9])|([①-⑳])")
 _ORDER = re.compile(r"\A(?:and|then|next|finally|lastly|first|firstly)\s+(?=\S)", re.IGNORECASE)
 _WRAPPING = "[]{}()<>"
 # "The colours are red and blue", "Colours: red, blue", 颜色是红色、蓝色

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,14 +20,18 @@ FORMAT_WEIGHT = 0.1
 MAX_UNICODE_CHARS = 4_096
 """Longer texts are compared without NFKC, which takes quadratic time on runs of combining characters."""
 
+MAX_ROW = 500
+"""Characters of an annotator's row as JSON text; a longer text is itself the answer."""
+
 _ARTICLES = frozenset(("a", "an", "the"))
 _LATEX_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it|sf))(?![a-zA-Z])")
 _BRACES = str.maketrans("{}", "  ")
 _QUOTES = str.maketrans("‘’‚“”„′″", "'''\"\"\"'\"")
 _STOP_IN_WORD = re.compile(r"(?<=[^\W\d_])\.")
-_UNIT = re.compile(r"(?<=\d) (?=[^\W\d_])")
+_UNIT = re.compile(r"(?<=\d) (?=[^\W\d_]|%)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–_](?=[^\W\d_])")
 _ACCENT = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
+_ANNOTATION = re.compile(r'\s*\{(?=[^{}]{0,300}"answer"\s*:)')
 _ONES = {
     word: number
     for number, word in enumerate(
@@ -136,21 +141,40 @@ def _in_digits(words: Sequence[str]) -> list[str]:
 def accepted(gold: Sequence[Any] | Mapping[str, Any] | str) -> list[str]:
     """The accepted answers as a list, `unwrapped`; a lone string is one answer, not a sequence of letters.
 
-    An annotator's row as VQA has them, {"answer": "red", "answer_confidence": "yes"}, is its answer. None is no answer.
+    An annotator's row as VQA has them, {"answer": "red", "answer_confidence": "yes"}, is its answer, also as JSON text.
+    None is no answer.
 
     Raises:
         ValueError: such a row has no answer.
     """
     answers = [gold] if isinstance(gold, str | Mapping) else gold
-    return [unwrapped(composed(_text(answer))) for answer in answers if answer is not None]
+    return [unwrapped(composed(text)) for answer in answers if answer is not None for text in _texts(answer)]
 
 
-def _text(answer: Any) -> str:
+def _texts(answer: Any) -> list[str]:
+    if (
+        isinstance(answer, str)
+        and len(answer) <= MAX_ROW
+        and _ANNOTATION.match(answer)
+        and answer.rstrip().endswith("}")
+    ):
+        answer = _as_json(answer)
     if not isinstance(answer, Mapping):
-        return str(answer)
-    if not isinstance(answer.get("answer"), str | int | float):
-        raise ValueError(f"gold is a mapping without an answer: {dict(answer)!r}; give the text, or {{'answer': text}}")
-    return str(answer["answer"])
+        return [str(answer)]
+    said = answer.get("answer")
+    if isinstance(said, str | int | float):
+        return [str(said)]
+    if isinstance(said, list) and said and all(isinstance(one, str | int | float) for one in said):
+        return [str(one) for one in said]
+    raise ValueError(f"gold is a mapping without an answer: {dict(answer)!r}; give the text, or {{'answer': text}}")
+
+
+def _as_json(text: str) -> Any:
+    """The object that a text is in JSON, or the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def hedges(said: str, gold: Sequence[str], candidates: Sequence[str] = ()) -> bool:

@@ -199,11 +199,16 @@ def _said(value: Any) -> str:
 
 
 def as_texts(value: Any) -> list[str]:
-    """One answer or a list of them, as texts; what is itself a list or an object, such as a box, as JSON."""
+    """One answer or a list of them, as texts; what is itself a list or an object, such as a box, as JSON.
+
+    Of an annotator's row, as VQA has them, it is the answer.
+    """
     return [_text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping) and isinstance(value.get("answer"), str):
+        return str(value["answer"])
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

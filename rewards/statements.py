@@ -11,10 +11,11 @@ MAX_CHARS = 200
 """A longer sentence says more than one thing."""
 
 _COUNTING = (
+    r"(?:(?:so|thus|therefore|hence),? )?"
     r"(?:there (?:are|is|were|was)|(?:i|we) (?:can )?(?:count|counted|see|saw|find|found|have)"
     r"|(?:the|this) (?:image|picture|photo|figure|scene) (?:shows|has|contains))(?: (?:exactly|only|a total of))? "
 )
-_CHINESE = r"(?:图[片中里]*)?(?:我?数[了到]*|看到)?(?:总共|一共|共)?(?:有|是)?"
+_CHINESE = r"(?:图[片中里]*)?(?:我?数[了到]*|看到)?(?:总共|一共|共)?(?:有|是)? ?"
 _NUMBER = r"[-+−]?[0-9]+(?:[.,][0-9]+)*"
 _WORDS = prose.words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -25,7 +26,7 @@ _ONE_NUMBER = re.compile(
     rf"{_COUNTING}({_NUMBER}|{_NUMBER_WORD})(?![\w.,/-]*\w)(?P<rest>[^.!?;:]*)[.!]?", re.IGNORECASE
 )
 _COUNTED = re.compile(
-    rf"{_CHINESE}({_NUMBER})(?P<rest>[个只位名条张件匹辆本座棵朵颗块片支头人把双台根枚种][^，。,.!?；;]*)[。.!]?"
+    rf"{_CHINESE}({_NUMBER}) ?(?P<rest>[个只位名条张件匹辆本座棵朵颗块片支头人把双台根枚种][^，。,.!?；;]*)[。.!]?"
 )
 _PROPERTY = re.compile(r"the (?!answer\b)[^\W\d_]+(?: [^\W\d_]+){0,5}? (?:is|are|was|were) ", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?;](?=\s+\S)|[。！？；](?=\s*\S)")

@@ -17,7 +17,7 @@ _FILLER = frozenset(
     prose.words(
         "the a an this that these there it is are am was it's that's i i'm we we're you to be been from of in on "
         "by with for based given provided shown question image picture photo figure sorry apologies what which "
-        "really clearly 抱歉 对不起 不好意思 "
+        "really clearly 抱歉 对不起 不好意思 but have there's "
         "just at all exactly content text"
     )
 )
@@ -33,6 +33,7 @@ _WORDINGS = frozenset(
         *("not sure", "unsure", "not certain", "uncertain", "no idea", "no clue", "not determined", "n a", "cannot"),
         *("insufficient information", "insufficient data", "insufficient context", "insufficient detail"),
         *("not enough information", "not enough data", "not enough context", "not enough detail", "not enough details"),
+        *(f"not enough information {verb}" for verb in _VERBS),
         *(f"{unable} {verb}" for unable, verb in product(_UNABLE, _VERBS)),
         *(f"{unable} {verb} out" for unable, verb in product(_UNABLE, ("make", "figure"))),
     )
@@ -55,9 +56,9 @@ _REASONS = frozenset(
 """Words that only explain why there is no answer; what has another word in it may be an answer."""
 _CHINESE = re.compile(
     r"(?:抱歉|对不起|不好意思)?(?:我|这|该|此|图片?|图中|图像|照片|问题|这个问题|从图中|根据图片|文字|内容)*(?:是|太|实在|完全|都|也)*"
-    r"(?:看不[清见到出]楚?|不清[楚晰]|模糊(?:不清)?|太?暗|不知道?|不确定|未知|不明确?"
+    r"(?:看不[清见到出][楚来]?|不清[楚晰]|模糊(?:不清)?|太?暗|不知道?|不确定|未知|不明确?"
     r"|无法得?(?:回答|确定|判断|辨认|辨别|看清|得知|知道|识别|读取)"
-    r"|不能(?:回答|确定|判断|辨认|看清|识别)|没有?足够的?信息|信息不足|回答不了|无法)(?:这个问题|该问题|内容|文字)?了?"
+    r"|不能(?:回答|确定|判断|辨认|看清|识别)|没有?足够的?信息|信息不足|回答不了|无法)(?:这个问题|该问题|内容|文字|答案)?了?"
 )
 _CLAUSE = re.compile(r"[.,;:!()\n—–，。；！：（）]+|\s-\s|(?<=\s)(?:because|since|as)(?=\s)")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +111,10 @@ def test_gold_as_the_annotators_rows_of_vqa():
     for name in ("vqa", "vizwiz", "exact", "normalised"):
         assert make(name)(tagged("red"), gold=rows).value == 1
         assert make(name)(tagged("blue"), gold=rows).value == 0
+        as_json = [json.dumps(row) for row in rows]
+        assert make(name)(tagged("red"), gold=as_json).value == 1
+        assert make(name)(tagged("red"), gold=[{"answer": ["red", "pink"]}]).value == 1
+    assert make("exact")(tagged("{answer: 5}"), gold=["{answer: 5}"]).value == 1
     with pytest.raises(ValueError, match=r"without an answer: \{'label': 'red'\}"):
         make("vqa")(tagged("red"), gold=[{"label": "red"}])
 
@@ -334,6 +340,11 @@ def test_yes_no_wants_such_a_gold_answer():
         "unanswerable, it is too dark",
         "unanswerable because the image is blurry",
         "cannot read",
+        "I have no idea",
+        "There's not enough information to answer",
+        "I'm sorry, but I can't determine it",
+        "看不出来",
+        "无法确定答案",
         "The text is illegible.",
         "看不清",
         "无法确定。",

@@ -37,6 +37,7 @@ from rewards.registry import make
         "[x1=10, y1=20, x2=30.5, y2=40]",
         "[{'Position': [10, 20, 30.5, 40], 'Confidence': 0.9}]",
         '{"score": 0.9, "label": "ball", "bbox": [10, 20, 30.5, 40]}',
+        '["10", "20", "30.5", "40"]',
         "ball: [10, 20, 30.5, 40] (red)",
         "[30.5, 40, 10, 20]",
         "[10, 40, 30.5, 20]",
@@ -117,7 +118,12 @@ def test_coordinates_that_are_shares_of_the_image():
 
 
 def test_gold_may_be_a_row_of_numbers_in_any_notation():
-    for gold in ([10, 20, 30, 40], '{"bbox": [30, 40, 10, 20], "label": "ball 2"}', "10 20 30 40"):
+    for gold in (
+        [10, 20, 30, 40],
+        {"bbox_2d": [10, 20, 30, 40], "label": "ball"},
+        '{"bbox": [30, 40, 10, 20], "label": "ball 2"}',
+        "10 20 30 40",
+    ):
         assert make("iou")("<answer>[10, 20, 30, 40]</answer>", gold=[gold]).value == 1
 
 

@@ -14,6 +14,7 @@ def score(name: str, answer: str, gold: str = "red, blue, green", **parameters):
 
 COMMAS = ["red, blue and green", "Red; BLUE; green.", "red | blue & green", "red, , blue,, green"]
 LINES = ["red\nblue\n\ngreen", "- red\n- blue\n- green", "1. red\n2. blue\n3) green"]
+DASHES = ["red - blue - green", "red • blue • green", "red\tblue\tgreen", "red + blue + green"]
 INLINE = ["red/blue/green", "red -> blue → green", "red > blue > green", "1) red 2) blue 3) green", "red&blue&green"]
 DECORATED = [
     "**red**, **blue**, **green**",
@@ -21,11 +22,11 @@ DECORATED = [
     "`red`; `blue`; `green`",
     "red, then blue, then green",
 ]
-CHINESE = ["red、blue、green", "red，blue和green", "①red②blue③green"]
+CHINESE = ["red、blue、green", "red，blue和green", "①red②blue③green", "1、red 2、blue 3、green"]
 BRACKETS = ['["red", "blue", "green"]', "{red, blue, green}"]
 
 
-@pytest.mark.parametrize("text", [*COMMAS, *LINES, *BRACKETS, *INLINE, *DECORATED, *CHINESE])
+@pytest.mark.parametrize("text", [*COMMAS, *LINES, *BRACKETS, *DASHES, *INLINE, *DECORATED, *CHINESE])
 def test_ways_to_write_a_list(text):
     assert split_items(text) == ["red", "blue", "green"]
     assert score("ordered-list", text).value == score("set", text).value == 1

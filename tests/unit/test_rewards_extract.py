@@ -137,6 +137,8 @@ def test_tolerant_reading_with_candidates(text, answer, status):
         ("I count 12 apples.", "12"),
         ("I can see twelve apples", "twelve"),
         ("12个", "12"),
+        ("一共有 12 只", "12"),
+        ("So there are 12 apples.", "12"),
         ("图中一共有12个苹果。", "12"),
         ("答案：12", "12"),
         ("I see. Therefore, 12.", "12"),
