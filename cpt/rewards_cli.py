@@ -111,11 +111,14 @@ def audit(
     from cpt.rewards_tables import print_audit
     from cpt.words import console
     from rewards import registry
-    from rewards.audit_plan import audit_chosen, read_examples
+    from rewards.audit_plan import audit_chosen, check_examples, read_examples
     from rewards.choose import choose
 
     chosen = choose([*(name or ()), *(registry.names() if every else ())], in_file(rewards))
     examples = read_examples(on, rows) if on else ()
+    if on:
+        for one in chosen:
+            check_examples(one, examples, on)
     screen, failed = console(), []
     for one in chosen:
         found = audit_chosen(one, examples, template or ())

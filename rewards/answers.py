@@ -5,34 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards import prose
+from rewards.arithmetic import solved
 from rewards.extract import Extraction, Read, Template, normalise, read_answer
-from rewards.match import accepted, bad_gold, canonical, exact_match, unpaid
+from rewards.match import accepted, bad_gold, canonical, exact_match, unpaid, words_of
 from rewards.registry import reward
 from rewards.score import Score
+from rewards.unanswerable import UNANSWERABLE, as_unanswerable
+from rewards.yes_no import verdict, verdict_of_gold
 
-UNANSWERABLE = "unanswerable"
 _NO_GOLD = "the row has no gold answer"
-
-_YES = frozenset(("yes", "yeah", "yep", "yup"))
-_NO = frozenset(("no", "nope", "nah"))
-_NOT_A_NO = frozenset(("idea", "clue", "answer", "comment"))
-"""After "no" as the first word, these say that there is no answer."""
-
-# "it cannot be determined from the image" and "can't determine" come down to "cannot determine".
-_FILLER = frozenset(
-    prose.words(
-        "the a an this that it is it's i we you to be from of in on by with based given question image picture photo "
-        "sorry what"
-    )
-)
-_VERBS = prose.words("answer answered tell determine determined see seen say said know known identify identified")
-_UNABLE = ("cannot", "unable", "impossible", "not possible")
-_WORDINGS = frozenset(
-    [UNANSWERABLE, "not answerable", "unsuitable", "unsuitable image", "unknown", "unclear", "not clear"]
-    + ["not visible", "not enough information", "insufficient information", "do not know", "don't know"]
-    + [f"{unable} {verb}" for unable in _UNABLE for verb in _VERBS]
-)
-_LONGEST_WORDING = 100
 
 
 @reward("exact", source="arXiv 2507.05386 (accuracy term)", formula="1 if answer = a gold answer, else 0")
@@ -46,12 +27,17 @@ def exact(
     read: Read = "strict",
     **_: object,
 ) -> Score:
-    """Whether the answer is one of the gold ones, letter for letter but for case, white space and edge punctuation.
+    """Whether the answer is one of the gold ones, letter for letter, without decoration and lead-ins.
 
-    Limits: articles, number words, synonyms and accents count as differences. A minus sign or a bracket at an edge
-    counts, a full stop does not, so ".5" and "5" are the same; use `number` for numbers. With read=tolerant, a
-    candidate counts wherever it is mentioned alone ("dark red", "red red red" are red); without candidates, an answer
-    inside a sentence counts only after "the answer is", "it is" or "answer:".
+    "**Red**", "“red”", "It is red." and "The answer is red" are red, "5 + 7 = 12" is 12 (`rewards.decoration`). Case,
+    white space, edge punctuation, curly apostrophes, full stops behind letters (U.S.A., St. Louis), a space between
+    number and unit (3 pm) and Unicode's composed and decomposed forms do not matter.
+
+    Limits: articles, number words, synonyms, accents, superscripts and any sign count as differences: "two" is not "2",
+    "naïve" not "naive", "x²" not "x2", "C" not "C#". A minus sign at an edge counts. With read=tolerant, a candidate
+    counts wherever it is mentioned alone ("dark red", "red red red" are red); without candidates, an answer inside a
+    sentence counts only after words like "the answer is" or in one that states a number or a property ("There are 12.",
+    "The colour is red."), so "a red car" is not red.
     """
     answers = accepted(gold)
     if not answers:
@@ -77,15 +63,16 @@ def normalised(
     articles: bool = True,
     **_: object,
 ) -> Score:
-    """Whether the answer is a gold one after normalisation: NFKC, case, articles, LaTeX text, space, edge punctuation.
+    """Whether the answer is a gold one after normalisation: what `exact` does, NFKC, case, accents, hyphens, articles.
 
-    `articles` leaves a, an and the out. `rewards.match.canonical` states the rule step by step.
+    "ice-cream" is "ice cream", "café" is "cafe", "two" is "2", "3 p.m." is "3pm". `articles` leaves a, an and the out.
+    `rewards.match.canonical` states the rule step by step.
 
-    Limits: fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC), so "³" is "3";
-    letters of another alphabet that look the same do not. An article that is part of a name ("The The") is lost. As for
-    `exact`, ".5" and "5" are the same. Texts beyond 4,096 characters are compared without NFKC. Synonyms, number words
-    and hyphens count as differences. With read=tolerant, a candidate counts wherever it is mentioned alone ("dark red",
-    "red red red" are red).
+    Limits: superscripts and other compatibility forms count as the plain ones (NFKC), so "³" is "3", and accents never
+    tell words apart ("resume" and "résumé"); letters of another alphabet that look the same do. An article that is part
+    of a name ("The The") is lost. Texts beyond 4,096 characters are compared without NFKC. Synonyms, number words
+    beyond ninety-nine and those of other languages count as differences. With read=tolerant, a candidate counts
+    wherever it is mentioned alone ("dark red", "red red red" are red).
     """
     answers = accepted(gold)
     if not answers:
@@ -93,8 +80,9 @@ def normalised(
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
         return unpaid(said, "match")
-    answer = canonical(said.raw, articles)
-    value = float(bool(answer) and answer in {canonical(g, articles) for g in answers})
+    answer = canonical(words_of(said, read), articles)
+    right = {canonical(g, articles) for g in answers}
+    value = float(bool(answer) and (answer in right or canonical(solved(said.answer), articles) in right))
     return Score(value, {"match": value}, answer)
 
 
@@ -110,30 +98,35 @@ def yes_no(
     read: Read = "strict",
     **_: object,
 ) -> Score:
-    """Whether the answer's first word is the right one of yes (yeah, yep, yup) and no (nope, nah).
+    """Whether the answer says yes or no as gold does: by its first word, alone or before a sentence.
 
-    A text that says both is ambiguous, wherever the second one stands. Any other first word gives no answer, and so do
-    "no idea" and "no answer".
+    Yes is yes, yeah, yep, yup, true, y, "it is" and the like with nothing behind, 是, 对, 有, and other languages'
+    words; no is no, nope, nah, false, n, "not really", 不是, 没有, and a sentence that denies ("There is no dog").
+    Gold may be any of these, or 1 and 0. A text that says both is ambiguous, wherever the second one stands, and so is
+    "Yes, there is no dog"; the "no" of "Yes, but no cat" belongs to the cat. Anything else gives no answer, and so do
+    "no idea" and "I can't tell".
 
-    Limits: what follows the first word is not understood: "yes, that is wrong" is a yes, "no doubt about it" a no, and
-    "Yes, there is no dog" is ambiguous. "true", "correct" and "it is" are no answers. Texts beyond 500 characters
-    are malformed. English only.
+    Limits: what follows the first word is hardly understood: "yes, that is wrong" is a yes, "no doubt about it" a no,
+    and "There is no cat" a no, whatever was asked. A sentence without yes ("There is a dog") is no answer, and neither
+    is "correct". Texts beyond 500 characters are malformed.
     """
-    wanted = {_said_yes(normalise(g)) for g in accepted(gold)}
-    if not wanted or None in wanted:
+    answers = accepted(gold)
+    wanted = {verdict_of_gold(g) for g in answers}
+    if not wanted or not wanted <= {"yes", "no"}:
         return bad_gold(f"gold has to be yes or no, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
         return unpaid(said, "match")
     if len(said.answer) > prose.MAX_CHARS:
         return unpaid(Extraction("", "malformed"), "match")
-    if _says_both(said.answer):
+    # 1 and 0 are answers where gold has them.
+    says = verdict_of_gold(said.answer) if said.answer in map(normalise, answers) else verdict(said.raw)
+    if says == "both":
         return unpaid(Extraction("", "ambiguous"), "match")
-    yes = _said_yes(said.answer)
-    if yes is None:
+    if not says:
         return unpaid(Extraction("", "no_answer"), "match")
-    value = float(yes in wanted)
-    return Score(value, {"match": value}, "yes" if yes else "no")
+    value = float(says in wanted)
+    return Score(value, {"match": value}, says)
 
 
 @reward(
@@ -153,13 +146,16 @@ def unanswerable(
 ) -> Score:
     """Whether the answer is a gold one; a gold "unanswerable" is matched by its usual wordings.
 
-    Those are: unanswerable, not answerable, unsuitable (image), unknown, unclear, not visible, not enough information,
-    (I) do not know, and cannot, unable to, impossible to, not possible to with answer, tell, determine, see, say, know
-    or identify, each with "it", "the image" and the like around. Parts: `match`, and `answerability`, 1 if the answer
-    and the gold answers agree on whether there is an answer.
+    Those are: unanswerable, unsuitable (image), unknown, unclear, not visible, illegible, not sure, no idea, not enough
+    information, too blurry (dark, small) to read, and cannot, unable to, impossible to, hard to with answer, tell,
+    determine, see, say, know, read or identify, each with "it", "the image", "sorry" and the like around; 看不清,
+    无法确定, 不知道. A reason may follow ("unanswerable, it is too dark"), made of such words alone. Any other answer
+    has to be a gold one, both without decoration (`rewards.extract.bare`). Parts: `match`, and `answerability`,
+    1 if the answer and the gold answers agree on whether there is an answer.
 
-    Limits: the whole answer has to be such a wording; an explanation with it ("unanswerable, it is too dark") is not.
-    A gold answer that is itself one of the wordings ("unknown") counts as unanswerable. English only.
+    Limits: another reason ("unanswerable, the ball is behind the wall") is not understood, and a guess beside the
+    wording ("not sure, maybe red") is neither. A gold answer that is itself one of the wordings ("unknown") counts as
+    unanswerable. English and Chinese only.
     """
     answers = {as_unanswerable(g) for g in accepted(gold)} - {""}
     if not answers:
@@ -167,29 +163,7 @@ def unanswerable(
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
         return unpaid(said, "match", "answerability")
-    answer = as_unanswerable(said.answer)
+    answer = as_unanswerable(said.raw)
     value = float(answer in answers)
     agrees = UNANSWERABLE in answers if answer == UNANSWERABLE else answers != {UNANSWERABLE}
     return Score(value, {"match": value, "answerability": float(agrees)}, answer)
-
-
-def as_unanswerable(text: str) -> str:
-    """`unanswerable` for any of its usual wordings, the normalised text for all else."""
-    text = normalise(text)
-    if len(text) > _LONGEST_WORDING:
-        return text
-    core = text.replace("’", "'").replace("can't", "cannot").replace("can not", "cannot").split()
-    return UNANSWERABLE if " ".join(word for word in core if word not in _FILLER) in _WORDINGS else text
-
-
-def _said_yes(text: str) -> bool | None:
-    """True for a first word yes, False for no, None for any other."""
-    first, second = [*prose.words(text)[:2], "", ""][:2]
-    if first in _YES:
-        return True
-    return False if first in _NO and second not in _NOT_A_NO else None
-
-
-def _says_both(text: str) -> bool:
-    said = set(prose.words(text))
-    return bool(said & _YES and said & _NO)

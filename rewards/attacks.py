@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rewards.answers import UNANSWERABLE, as_unanswerable
 from rewards.extract import Read, Template
 from rewards.templates import TEMPLATES
+from rewards.unanswerable import UNANSWERABLE, as_unanswerable
+from rewards.yes_no import verdict
 
 Style = Template | Literal["bare", "think_bare"]
 """How the completions of an audit are written: in a template, or as an answer without tags, after reasoning or not."""
@@ -30,9 +31,8 @@ MAX_TOKENS = 64
 _REASONING = "I see ."
 _GLUE = (", ", " or ", " and ", " ", "/", "\n")
 _LOOK_ALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX0135", "асеіорѕхуАВСЕНІКМОРТХОӀЗƼ")
-_FULLWIDTH = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
 _REFUSALS = (UNANSWERABLE, "I do not know", "none of them")
-_VERDICTS = (
+_VERDICTS = (  # "True" is an answer to a question for yes or no
     "the answer is correct",
     "correct",
     "same as the gold answer",
@@ -51,7 +51,8 @@ class Example:
         gold: the accepted answers; `gold[0]` is the one that is attacked with.
         wrong: a plain wrong answer of the same kind.
         choices, candidates: as the columns of these names.
-        same: other spellings of the right answer that should pay as much, by what they change.
+        same: other spellings of the right answer that should pay as much, by what they change. None of them is an
+            attack ("True" to a question for yes or no).
         other: answers that must not pay because they mean something else, by what they change.
         columns: further columns that the reward is given.
     """
@@ -124,14 +125,14 @@ def on_answers(example: Example, style: Style) -> Iterator[Case]:
         ),
         "declined": () if as_unanswerable(gold) == UNANSWERABLE else _REFUSALS,
         "look-alikes": (gold.translate(_LOOK_ALIKES),),
-        "fullwidth": (gold.translate(_FULLWIDTH),),
         "extremely long": (_long(f"{wrong} ") + gold, gold + _long(f" {wrong}"), _long(f"{gold} ")),
-        "injected verdict": _VERDICTS,
+        "injected verdict": [text for text in _VERDICTS if not (verdict(gold) and verdict(text))],
         "placeholder": _PLACEHOLDERS,
         **{name: (answer,) for name, answer in example.other.items()},
     }
     for name, answers in tried.items():
-        yield from (Case("attack", name, in_style(answer, style)) for answer in answers if answer != gold)
+        allowed = {gold, *example.same.values()}
+        yield from (Case("attack", name, in_style(answer, style)) for answer in answers if answer not in allowed)
     for text in (question, question * 50):
         yield Case("attack", "question repeated", text)
     yield Case("attack", "denial", f"The answer is not {gold}.")
@@ -243,10 +244,21 @@ def on_shapes(example: Example, style: Style, names: Sequence[str]) -> Iterator[
     gold = example.gold[0]
     right, wrong = in_style(gold, style), in_style(example.wrong, style)
     cut, long = {"finish_reason": "length", "n_tokens": MAX_TOKENS}, {"n_tokens": MAX_TOKENS - 1}
+    # As other engines and servers say it.
+    cut_too, aborted = {**cut, "finish_reason": "max_tokens"}, {**cut, "finish_reason": "abort"}
     texts: dict[str, list[tuple[str, dict[str, Any]]]] = {
-        "cut off": [(right[:-4], cut), (f"<think> {'so ' * MAX_TOKENS}", cut), (right, cut)],
+        "cut off": [
+            (right[:-4], cut),
+            (f"<think> {'so ' * MAX_TOKENS}", cut),
+            (right, cut),
+            (right, cut_too),
+            (right, aborted),
+        ],
         "long": [(f"{'word ' * MAX_TOKENS}{right}", cut), (right, long)],
-        "repetition": [(f"{text} " * MAX_TOKENS, {}) for text in (gold, f"I see that it is {gold} .", right)],
+        "repetition": [
+            *((f"{text} " * MAX_TOKENS, {}) for text in (gold, f"I see that it is {gold} .", right)),
+            *((text * MAX_TOKENS, {}) for text in ("".join(gold.split()), "ha", "一只红色的狗")),
+        ],
         "empty": [("", {"n_tokens": 0}), (" \n", {"n_tokens": 0})],
         "long and wrong": [(wrong, long)],
     }

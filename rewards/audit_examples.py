@@ -7,6 +7,7 @@ A new reward gets a line in `PLANS`. One that has none, such as a user's own fun
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rewards.attacks import Example
 from rewards.audit import Plan
@@ -16,10 +17,19 @@ WORD = Example(
     gold=("red",),
     wrong="blue",
     candidates=("red", "blue", "green"),
-    same={"case": "Red", "capitals": "RED", "full stop": "red."},
+    same={
+        "case": "Red",
+        "capitals": "RED",
+        "full stop": "red.",
+    },
     other={
         "part of the word": "re",
         "longer word": "reds",
+        "bold, both": "**red** **blue**",
+        "two lead-ins": "The answer is red. The answer is blue.",
+        "lead-in and denial": "The answer is not red.",
+        "equation of answers": "red = blue",
+        "boxes in the tag": "\\text{red} \\text{blue}",
         "near word": "rod",
         "repeated": "red red red",
         "more exact": "dark red",
@@ -32,6 +42,12 @@ COUNT = Example(
     candidates=("1", "2", "3", "4", "5"),
     same={"full stop": "3."},
     other={
+        "false equation": "1 + 3 = 3",
+        "equation of answers": "3 = 4",
+        "two equations": "x = 3 = 4",
+        "unequal": "x != 3",
+        "unevaluated": "1 + 2",
+        "several in brackets": "(3, 4)",
         "sign": "-3",
         "decimals": "3.5",
         "decimal point": ".3",
@@ -44,29 +60,109 @@ COUNT = Example(
         "number word": "four",
     },
 )
+# What rewards of ours read; a user's own need not.
+DECORATED = replace(
+    WORD,
+    same={
+        **WORD.same,
+        "bold": "**red**",
+        "LaTeX": "\\text{red}",
+        "code": "`red`",
+        "quotes": "“red”",
+        "brackets": "(red)",
+        "lead-in": "The answer is red.",
+        "statement": "It is red",
+        "fullwidth": "ｒｅｄ",
+        "invisible": "red\u200b",
+    },
+)
+WORKED_OUT = replace(
+    COUNT,
+    same={**COUNT.same, "formula": "$3$", "equation": "1 + 2 = 3", "name": "x = 3", "fullwidth": "３"},
+)
 YES = Example(
     question="Is there a red ball , yes or no ?",
     gold=("yes",),
     wrong="no",
     candidates=("yes", "no"),
-    same={"case": "Yes", "full stop": "yes.", "synonym": "yeah", "sentence": "Yes, there is."},
-    other={"not sure": "maybe", "letter": "y", "part of a word": "yesterday", "nothing": "no idea"},
+    same={
+        "case": "Yes",
+        "full stop": "yes.",
+        "synonym": "yeah",
+        "sentence": "Yes, there is.",
+        "no of a noun": "Yes. There is a ball, but no box.",
+        "truth": "True",
+        "echo": "It is",
+        "Chinese": "是的",
+        "lead-in": "The answer is **yes**.",
+    },
+    other={
+        "not sure": "maybe",
+        "part of a word": "yesterday",
+        "nothing": "no idea",
+        "both": "yes and no",
+        "both, apart": "Yes, it is. No, it is not.",
+        "taken back": "Yes, there is no red ball.",
+        "truth of both": "True or false",
+        "both in Chinese": "是的，没有",
+        "asked in Chinese": "是不是",
+        "unable": "It is not clear",
+        "number": "1",
+    },
 )
 NO = Example(
     question="Is there a red ball , yes or no ?",
     gold=("no",),
     wrong="yes",
     candidates=("yes", "no"),
-    same={"case": "NO", "full stop": "no.", "synonym": "nope", "sentence": "No, there is none."},
-    other={"not sure": "not sure", "part of a word": "nobody", "nothing": "no idea", "refusal": "no answer"},
+    same={
+        "case": "NO",
+        "full stop": "no.",
+        "synonym": "nope",
+        "sentence": "No, there is none.",
+        "denial": "There is no red ball.",
+        "Chinese": "没有",
+    },
+    other={
+        "not sure": "not sure",
+        "part of a word": "nobody",
+        "nothing": "no idea",
+        "refusal": "no answer",
+        "taken back": "No, it is.",
+        "both": "No, the answer is yes",
+        "unable": "I can't tell",
+        "unable, denied": "It is not possible to tell",
+        "unable in Chinese": "不知道",
+        "no information": "没有足够的信息",
+    },
 )
 UNANSWERABLE = Example(
     question="What colour is the ball ?",
     gold=("unanswerable",),
     wrong="blue",
     candidates=("red", "blue", "unanswerable"),
-    same={"case": "Unanswerable", "unable": "can't tell", "unknown": "I do not know", "image": "unsuitable image"},
-    other={"opposite": "answerable", "knows": "I know", "clear": "clear", "explained away": "not blue"},
+    same={
+        "case": "Unanswerable",
+        "unable": "can't tell",
+        "unknown": "I do not know",
+        "image": "unsuitable image",
+        "blurry": "too blurry to read",
+        "apology": "Sorry, I can't see the image.",
+        "reason": "unanswerable, it is too dark",
+        "Chinese": "看不清",
+    },
+    other={
+        "opposite": "answerable",
+        "knows": "I know",
+        "clear": "clear",
+        "explained away": "not blue",
+        "with a guess": "not sure, maybe blue",
+        "with an answer": "unanswerable, but blue",
+        "answer as the reason": "unanswerable because it is blue",
+        "answer first": "blue, but I'm not sure",
+        "not too": "not too blurry",
+        "sure": "sure",
+    },
 )
 ANSWERABLE = Example(
     question="What colour is the ball ?",
@@ -74,7 +170,12 @@ ANSWERABLE = Example(
     wrong="red",
     candidates=("red", "blue", "unanswerable"),
     same={"case": "Blue"},
-    other={"declined": "unanswerable", "declined in words": "I do not know"},
+    other={
+        "declined": "unanswerable",
+        "declined in words": "I do not know",
+        "blurry": "too blurry to see",
+        "with a doubt": "blue, but I'm not sure",
+    },
 )
 NONE = Example(
     question="What colour is the ball , if there is one ?",
@@ -97,6 +198,11 @@ LETTER = Example(
         "text": "square",
         "letter and text": "B: square",
         "brackets and text": "(B) Square",
+        "dash and text": "B-square",
+        "fullwidth": "Ｂ",
+        "Chinese": "故选B",
+        "Chinese lead-in": "答案是B",
+        "bold": "**B. square**",
     },
     other={
         "letter with another text": "B circle",
@@ -106,6 +212,10 @@ LETTER = Example(
         "number": "2",
         "no such letter": "E",
         "part of a word": "Bold",
+        "dash and another text": "B-circle",
+        "denied in Chinese": "不选B",
+        "two in Chinese": "选A或B",
+        "both in Chinese": "A和B",
         "part of the text": "squ",
         "two texts": "circle square",
     },
@@ -117,6 +227,14 @@ OPTION_TEXT = Example(
     choices=LETTER.choices,
     same={"letter": "B", "capitals": "SQUARE", "letter and text": "B. square"},
     other={"another letter with the text": "A square", "part of the text": "squ", "longer word": "squares"},
+)
+OPTION_NUMBER = Example(
+    question="How many sides has it ? A 3 B 4 C 5 D 6",
+    gold=("4",),
+    wrong="5",
+    choices=("3", "4", "5", "6"),
+    same={"letter": "B", "decimals": "4.0", "letter and text": "B. 4", "formula": "$4$"},
+    other={"another letter with the text": "A. 4", "near": "4.5", "two numbers": "4 or 5", "sign": "-4", "index": "1"},
 )
 LENGTH = Example(
     question="Is the wall 3.5 m or 4.5 m long ?",
@@ -131,6 +249,8 @@ LENGTH = Example(
         "plus sign": "+3.5 m",
         "no unit": "3.5",
         "LaTeX": "3.5 \\text{ m}",
+        "two units that add up": "3 m 50 cm",
+        "named": "x = 3.5 m",
     },
     other={
         "sign": "-3.5 m",
@@ -145,13 +265,29 @@ LENGTH = Example(
         "comparison": "more than 3.5 m",
         "root": "√3.5 m",
         "two units": "3.5 m 5 cm",
+        "units that add up to more": "3 m 50 cm 9 mm",
+        "inches": "3.5 in",
+        "currency": "$3.5",
+        "million": "3.5 M",
+        "feet and inches": "3'5\"",
     },
 )
 SEVEN = Example(
     question="How many balls are there , 7 or 8 ?",
     gold=("7",),
     wrong="8",
-    same={"number word": "seven", "capital": "Seven", "decimals": "7.0", "plus sign": "+7", "full stop": "7."},
+    same={
+        "number word": "seven",
+        "capital": "Seven",
+        "decimals": "7.0",
+        "plus sign": "+7",
+        "full stop": "7.",
+        "Chinese": "七个",
+        "sum": "3 + 4 = 7",
+        "twice": "7 (seven)",
+        "about": "about 7",
+        "fullwidth": "７",
+    },
     other={
         "sign": "-7",
         "sign in words": "minus seven",
@@ -167,6 +303,27 @@ SEVEN = Example(
         "superscript": "⁷",
         "root": "√7",
         "thousands": "7,000",
+        "typographic minus": "–7",
+        "long dash": "—7",
+        "wide minus": "－7",
+        "at least": "7+",
+        "at most": "up to 7",
+        "false sum": "3 + 5 = 7",
+        "false equation": "8 = 7",
+        "two equations": "x = 7 = 8",
+        "sum alone": "3 + 4",
+        "range in words": "7 to 8",
+        "wider range": "1-100",
+        "Chinese denial": "不是七",
+        "Chinese hedge": "七或八",
+        "about, in Chinese": "七十多",
+        "kilo": "7k",
+        "half more": "7½",
+        "times": "7x",
+        "time": "7:00",
+        "both in words": "seven eight",
+        "list": "5 6 7 8 9",
+        "grouped list": "7 000 008",
     },
 )
 THOUSAND = Example(
@@ -182,6 +339,47 @@ SHARE = Example(
     wrong="40%",
     same={"space": "50 %", "word": "50 percent", "share": "0.5", "fraction": "1/2"},
     other={"power of ten": "5%", "double": "0.5%", "sign": "-50%", "inverse": "2", "another unit": "50 m"},
+)
+MONEY = Example(
+    question="What does it cost , $5 or $6 ?",
+    gold=("$5",),
+    wrong="$6",
+    same={"word": "5 dollars", "country": "US$5", "code": "USD 5", "behind": "5$", "cents": "500 cents", "none": "5"},
+    other={"yen": "¥5", "euro": "€5", "yuan": "5元", "cents alone": "5 cents", "million": "$5M", "both": "$5 / €5"},
+)
+DURATION = Example(
+    question="How long does it take ?",
+    gold=("2.5 hours",),
+    wrong="3.5 hours",
+    same={
+        "minutes": "150 min",
+        "two units": "2 h 30 min",
+        "clock": "2:30",
+        "fraction": "2½ h",
+        "words": "two and a half hours",
+    },
+    other={
+        "days": "2.5 days",
+        "weeks": "2.5 weeks",
+        "minutes left out": "2 h",
+        "two units or": "2 h or 30 min",
+        "other minutes": "2 h 50 min",
+        "time of day": "2:30 pm",
+        "at least": "2.5+ hours",
+    },
+)
+PLANCK = Example(
+    question="What is Planck's constant in J s ?",
+    gold=("6.63e-34",),
+    wrong="9.1e-31",
+    same={"power": "6.63 × 10^-34", "raised": "6.63·10⁻³⁴", "LaTeX": "6.63 \\times 10^{-34}"},
+    other={
+        "sign": "-6.63e-34",
+        "exponent's sign": "6.63e34",
+        "power of ten": "6.63e-33",
+        "zero": "0",
+        "digits": "6.62e-34",
+    },
 )
 HALF = Example(
     question="What is 1/2 + 0 ?",
@@ -222,15 +420,42 @@ SUM = Example(
     question="What is 5 plus 7 ?",
     gold=("12",),
     wrong="13",
-    same={"decimals": "12.0", "dollars": "$12$"},
-    other={"equation": "5+7=12", "unevaluated": "5+7", "number word": "thirteen", "digits": "1 2", "unit": "12 m"},
+    same={"decimals": "12.0", "dollars": "$12$", "equation": "5+7=12", "number word": "twelve", "unit": "12 cm"},
+    other={
+        "unevaluated": "5+7",
+        "another number word": "thirteen",
+        "digits": "1 2",
+        "variable": "12 m",
+        "function": "12 sin",
+        "false equation": "5+8=12",
+        "another number": "5=12",
+        "two solutions": "x=12 or x=13",
+        "two solutions in words": "12 or 13",
+        "less": "12 less",
+        "range": "12-14",
+        "bound": "x > 12",
+        "interval": "[12, 13]",
+    },
+)
+TWO = Example(
+    question="Solve (x-1)(x-2) = 0",
+    gold=("1, 2",),
+    wrong="1, 3",
+    same={"named": "x=1, x=2", "or": "x=1 or x=2", "order": "2, 1", "LaTeX": "x = 2 \\text{ or } x = 1"},
+    other={"one": "x=1", "one too many": "x=1 or x=2 or x=3", "another name": "x=1 or y=2", "interval": "[1, 2]"},
 )
 ANNOTATORS = Example(
     question="What colour is the ball , red or blue ?",
     gold=(*["red"] * 7, "dark red", "dark red", "pink"),
     wrong="blue",
-    same={"case": "Red", "article": "the red", "full stop": "red."},
-    other={"said by one": "pink", "said by two": "dark red", "part of the word": "re", "longer word": "reds"},
+    same={"case": "Red", "article": "the red", "full stop": "red.", "quotes": "'red'", "bold": "**red**"},
+    other={
+        "several quoted": "'red' 'blue'",
+        "said by one": "pink",
+        "said by two": "dark red",
+        "part of the word": "re",
+        "longer word": "reds",
+    },
 )
 COUNTED = Example(
     question="How many balls are there , 3 or 4 ?",
@@ -264,10 +489,28 @@ BOX = Example(
         "decimals": "[40.0, 40.0, 60.0, 60.0]",
         "no brackets": "40 40 60 60",
         "JSON": '{"bbox_2d": [40, 40, 60, 60], "label": "red circle"}',
+        "JSON list": "[{'Position': [40, 40, 60, 60], 'Confidence': 0.9}]",
+        "JSON names": '{"x1": 40, "y1": 40, "x2": 60, "y2": 60}',
+        "JSON size": '{"x": 40, "y": 40, "width": 20, "height": 20}',
+        "names": "x1=40, y1=40, x2=60, y2=60",
+        "nested": "[[40, 40], [60, 60]]",
+        "spaces": "[40 40 60 60]",
+        "semicolons": "[40; 40; 60; 60]",
+        "tags": "<box>40, 40, 60, 60</box>",
+        "exponents": "[4e1, 4e1, 6e1, 6e1]",
+        "Chinese brackets": "【40，40，60，60】",
+        "corners exchanged": "[60, 60, 40, 40]",
+        "other corners": "[40, 60, 60, 40]",
     },
     other={
         "corner and size": "[40, 40, 20, 20]",
-        "corners swapped": "[60, 60, 40, 40]",
+        "two boxes as JSON": '[{"bbox_2d": [40, 40, 60, 60]}, {"bbox_2d": [70, 70, 90, 90]}]',
+        "two boxes by names": "x1=40 y1=40 x2=60 y2=60 x1=70 y1=70 x2=90 y2=90",
+        "names and another box": "x1=40 y1=40 x2=60 y2=60 [70, 70, 90, 90]",
+        "name missing": '{"x1": 40, "y1": 40, "x2": 60}',
+        "size without names": "[40, 40, 20, 20]",
+        "larger than any image": "[0, 0, 1e9, 1e9]",
+        "denied": "not [40, 40, 60, 60]",
         "no area": "[40, 40, 40, 60]",
         "whole image": "[0, 0, 100, 100]",
         "everything": "[0, 0, 9999999, 9999999]",
@@ -289,30 +532,54 @@ SET = Example(
         "JSON": '["red", "blue"]',
         "lines": "- red\n- blue",
         "case": "Red, Blue",
+        "numbers": "1) red 2) blue",
+        "slash": "red/blue",
+        "arrow": "red → blue",
+        "Chinese comma": "red、blue",
+        "sentence": "The colours are red and blue.",
+        "bold": "**red**, **blue**",
     },
-    other={"one of two": "red", "one twice": "red, red", "one too many": "red, blue, green", "joined": "redblue"},
+    other={
+        "either": "red or blue",
+        "either in Chinese": "red或blue",
+        "denied": "not red, blue",
+        "everything": "red, blue, green, yellow",
+        "everything with slashes": "red/blue/green/yellow",
+        "everything in a sentence": "The colours are red, blue, green and yellow.",
+        "one of two": "red",
+        "one twice": "red, red",
+        "one too many": "red, blue, green",
+        "joined": "redblue",
+    },
 )
 LIST = Example(
     question="Which colours are there from left to right ?",
     gold=("red, blue, green",),
     wrong="yellow",
     candidates=("red", "blue", "green", "yellow"),
-    same={"and": "red, blue and green", "JSON": '["red", "blue", "green"]', "lines": "red\nblue\ngreen"},
+    same={
+        "and": "red, blue and green",
+        "JSON": '["red", "blue", "green"]',
+        "lines": "red\nblue\ngreen",
+        "arrows": "red -> blue -> green",
+        "then": "red, then blue, then green",
+        "numbers": "1. red 2. blue 3. green",
+    },
     other={
         "reversed": "green, blue, red",
         "one missing": "red, blue",
         "joined": "redbluegreen",
         "one too many": "red, blue, green, yellow",
+        "every order": "red, blue, green, blue, red, green, green",
     },
 )
 
 _MENTIONED = "a candidate counts wherever it is mentioned alone"
 _EXACT: Mapping[str, str] = {
-    "decimal point": '".5" and "5" are the same',
     "more exact": _MENTIONED,
     "repeated": _MENTIONED,
 }
-_NFKC = "fullwidth letters, superscripts and other compatibility forms count as the plain ones (NFKC)"
+_NFKC = "superscripts and other compatibility forms count as the plain ones (NFKC)"
 _AGREEMENT = "Partial agreement earns partial credit"
 _EDITS = "Look-alikes of another alphabet"
 _ANYTHING = "nearly any text earns something (partial credit)"
@@ -324,13 +591,16 @@ _BOXES: Mapping[str, str] = {
 _ITEMS = "one right item among wrong ones, or several answers at once, earns something"
 
 PLANS: Mapping[str, Plan] = {
-    "exact": Plan((WORD, COUNT), _EXACT),
-    "normalised": Plan((WORD, COUNT), {**_EXACT, "fullwidth": _NFKC, "superscript": _NFKC}),
+    "exact": Plan((DECORATED, WORKED_OUT), _EXACT),
+    "normalised": Plan((DECORATED, WORKED_OUT), {**_EXACT, "superscript": _NFKC}),
     "yes-no": Plan((YES, NO)),
     "unanswerable": Plan((UNANSWERABLE, ANSWERABLE)),
-    "choice": Plan((LETTER, OPTION_TEXT)),
-    "number": Plan((LENGTH, SEVEN, THOUSAND, SHARE)),
-    "maths": Plan((HALF, POLYNOMIAL, ROOT, SUM), {"unevaluated": "an unevaluated expression pays (5+7 for 12)"}),
+    "choice": Plan((LETTER, OPTION_TEXT, OPTION_NUMBER)),
+    "number": Plan((LENGTH, SEVEN, THOUSAND, SHARE, MONEY, DURATION, PLANCK)),
+    "maths": Plan(
+        (HALF, POLYNOMIAL, ROOT, SUM, TWO, PLANCK),
+        {"unevaluated": "an unevaluated expression pays (5+7 for 12)"},
+    ),
     "vqa": Plan(
         (ANNOTATORS, COUNTED),
         {"said by one": _AGREEMENT, "said by two": _AGREEMENT, "sign": "minus signs are lost"},
@@ -366,7 +636,8 @@ PLANS: Mapping[str, Plan] = {
     "ordered-list": Plan(
         (LIST,),
         dict.fromkeys(
-            ("one missing", "reversed", "several answers", "several tagged answers", "extremely long"), "partial credit"
+            ("one missing", "reversed", "every order", "several answers", "several tagged answers", "extremely long"),
+            "partial credit",
         ),
     ),
     "format": Plan((WORD,)),
@@ -378,9 +649,9 @@ PLANS: Mapping[str, Plan] = {
     ),
     "repetition": Plan((WORD,), shapes=("repetition", "empty")),
     "truncation": Plan((WORD,), shapes=("cut off", "empty")),
-    "accuracy": Plan((WORD, COUNT), _EXACT),
-    "accuracy-format": Plan((WORD, COUNT), _EXACT),
-    "recap-reasoning": Plan((WORD, COUNT), _EXACT),
+    "accuracy": Plan((DECORATED, WORKED_OUT), _EXACT),
+    "accuracy-format": Plan((DECORATED, WORKED_OUT), _EXACT),
+    "recap-reasoning": Plan((DECORATED, WORKED_OUT), _EXACT),
     "recap-grounding": Plan((BOX,), _BOXES),
 }
 UNKNOWN = Plan((WORD, COUNT, NONE))

@@ -13,6 +13,7 @@ from rewards.audit import Audit, Plan, audit
 from rewards.audit_examples import PLANS, UNKNOWN
 from rewards.choose import Chosen
 from rewards.extract import Read
+from rewards.golds import check_golds
 from rewards.registry import nearest
 from rewards.saved import as_texts, read_lines
 from rewards.templates import TEMPLATES
@@ -53,6 +54,12 @@ def audit_chosen(chosen: Chosen, examples: Sequence[Example] = (), styles: Seque
         read=read_of(chosen),
         shaping=shaping if chosen.composite else 0.0,
     )
+
+
+def check_examples(chosen: Chosen, examples: Sequence[Example], path: Path) -> None:
+    """ValueError that names the row of a user's questions whose gold answer the reward can't use."""
+    rows = ((f"{path}, row {number}", example.row("direct", "")) for number, example in enumerate(examples, 1))
+    check_golds(chosen.reward, rows, chosen.label)
 
 
 def plan_of(chosen: Chosen) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -20,15 +20,42 @@ Units = Literal["same", "unit", "thousandths"]
 MAX_CHARS = 2_000
 """A longer text is no box."""
 
-# At most seven digits before the point: areas stay finite.
-_COORDINATE = r"[-+]?(?:[0-9]{1,7}+(?:\.[0-9]{0,9}+)?|\.[0-9]{1,9}+)"
-_NUMBER = rf"\s*+({_COORDINATE})\s*+"
-# (x1, y1), (x2, y2) as well as [x1, y1, x2, y2].
-_BOX = re.compile(rf"[\[(]{_NUMBER},{_NUMBER}(?:,|\)\s*+,?\s*+\(){_NUMBER},{_NUMBER}[\])]")
-_BARE = re.compile(rf"\s*+({_COORDINATE})" + rf"(?:\s*+,|\s)\s*+({_COORDINATE})" * 3 + r"\s*+")
+MAX_COORDINATE = 1e7
+"""Larger ones are no pixels; areas stay finite."""
+
+_COORDINATE = r"[-+]?(?:[0-9]{1,9}+(?:\.[0-9]{0,9}+)?|\.[0-9]{1,9}+)(?:[eE][-+]?[0-9]{1,2}+)?(?![\w.])"
+_BETWEEN = r"(?:\s*+[,;、，；]\s*+|\s++)"
+_POINT = rf"\s*+({_COORDINATE}){_BETWEEN}({_COORDINATE})\s*+"
+_OPEN, _CLOSE = r"[\[({【<]", r"[\])}】>]"
+# [x1, y1, x2, y2] as well as (x1, y1), (x2, y2) and [[x1, y1], [x2, y2]].
+_BOX = re.compile(rf"{_OPEN}{_POINT}(?:[,;、，；]|(?<=\s)|{_CLOSE}\s*+[,;-]?\s*+{_OPEN}){_POINT}{_CLOSE}")
+_BARE = re.compile(rf"\s*+({_COORDINATE})" + rf"{_BETWEEN}({_COORDINATE})" * 3 + r"\s*+")
 _CODE_FENCE = re.compile(r"```\w*")
-# What JSON may have around its box: [{"bbox_2d": …, "label": "the red circle"}].
-_LABEL = re.compile(r"\"label\"\s*+:\s*+\"[^\"]*+\"")
+# <box>, <|box_start|>
+_TAG = re.compile(r"</?\|?/?[A-Za-z]\w*\|?>")
+# What JSON may have around its box: "label": "dog 3", "score": 0.9.
+_LABEL = re.compile(r"""["']\w{1,30}["']\s*+:\s*+(?:"[^"]*+"|'[^']*+'|true|false|null)""", re.IGNORECASE)
+_SCORE = re.compile(
+    rf"""["']?(?:confidence|conf|score|prob|probability|id|index|category_id|area)["']?\s*+[:=]\s*+{_COORDINATE}""",
+    re.IGNORECASE,
+)
+_NAMES = (
+    ("x1", "xmin", "x_min", "left"),
+    ("y1", "ymin", "y_min", "top"),
+    ("x2", "xmax", "x_max", "right"),
+    ("y2", "ymax", "y_max", "bottom"),
+    ("x",),
+    ("y",),
+    ("width", "w"),
+    ("height", "h"),
+)
+_NAMED = re.compile(
+    rf"""["']?\b({"|".join(name for names in _NAMES for name in names)})\b["']?\s*+[:=]\s*+({_COORDINATE})""",
+    re.IGNORECASE,
+)
+_PLACE = {name: place for place, names in enumerate(_NAMES) for name in names}
+_QUOTED = re.compile(rf"""["']({_COORDINATE})["']""")
+_KEY = re.compile(r"""["']\w{1,30}["']\s*+:|\b(?:bbox|box)(?:_2d)?\s*+[:=]?""", re.IGNORECASE)
 _MAX_SIZE = {"unit": 1.0, "thousandths": 1000.0}
 
 
@@ -46,16 +73,18 @@ def iou(
     coordinates: Units = "same",
     **_: object,
 ) -> Score:
-    """Intersection over union of the one box said and a gold box: [x1, y1, x2, y2], (x1, y1), (x2, y2) or JSON.
+    """Intersection over union of the one box said and a gold box, by two opposite corners in either order.
 
-    Gold is such a text too, one accepted box each. `coordinates` is what the completion is asked for: `same` as gold,
-    or `unit` (0 to 1) or `thousandths` (0 to 1000) of an image whose `meta` has `width` and `height` in gold's pixels.
-    Coordinates outside of those ranges, corners in the wrong order and boxes without area are malformed; several
+    [x1, y1, x2, y2], (x1, y1), (x2, y2), [[x1, y1], [x2, y2]], four numbers, `<box>…</box>`, x1=…, y1=…, x2=…, y2=…,
+    and JSON: an object with a box, with x1, y1, x2, y2 (xmin, left and the like), or with x, y, width, height; or a
+    list of such objects. Gold is such a text too, one accepted box each. `coordinates` is what the completion is asked
+    for: `same` as gold, or `unit` (0 to 1) or `thousandths` (0 to 1000) of an image whose `meta` has `width` and
+    `height` in gold's pixels. Coordinates outside of those ranges and boxes without area are malformed; several
     different boxes and a denial are ambiguous.
 
-    Limits: partial credit: the whole image as the box earns the gold box's share of it. Corners only: no centre with
-    size, no polygons, no exponents. Several objects are not matched to several gold boxes. Labels beside the box are
-    not read. Texts beyond 2,000 characters are malformed.
+    Limits: partial credit: the whole image as the box earns the gold box's share of it. Four numbers without names are
+    corners, never a corner with a size; no polygons. Several objects are not matched to several gold boxes. Labels
+    beside the box are not read. Texts beyond 2,000 characters are malformed.
     """
     said = _overlap(completion, gold, meta or {}, template, question, read, coordinates)
     if isinstance(said, Score):
@@ -105,12 +134,13 @@ def _overlap(
     coordinates: Units,
 ) -> tuple[float, str] | Score:
     """The best overlap and the box said, or the score of a row that has none."""
-    wanted = [read_box(answer)[0] for answer in accepted(gold)]
+    texts = [gold] if isinstance(gold, str | Mapping) else gold
+    # An object with a box is what `read_box` reads; a mapping is an annotator's answer to all other rewards.
+    texts = [json.dumps(box) if isinstance(box, Mapping) and "answer" not in box else box for box in texts]
+    wanted = [read_box(answer)[0] for answer in accepted(texts)]
     golden = [box for box in wanted if box is not None]
     if not wanted or len(golden) < len(wanted):
-        return bad_gold(
-            f"every gold answer has to be one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {list(gold)!r}"
-        )
+        return bad_gold(f"every gold answer has to be one box [x1, y1, x2, y2] with an area, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
         return unpaid(said, "iou")
@@ -138,23 +168,46 @@ def read_box(text: str) -> tuple[Box | None, ReadStatus]:
     """
     if len(text) > MAX_CHARS:
         return None, "malformed"
-    text = _LABEL.sub(" ", _CODE_FENCE.sub(" ", text))
-    found = [tuple(map(float, groups)) for groups in _BOX.findall(text)]
-    rest = _BOX.sub(" ", text)
-    bare = _BARE.fullmatch(text)
-    if bare:
-        found, rest = [tuple(map(float, bare.groups()))], ""
+    text = _QUOTED.sub(r"\1", _TAG.sub(" ", _CODE_FENCE.sub(" ", text)))
+    found: list[tuple[str | float, ...]]
+    if bare := _BARE.fullmatch(text):
+        found, rest = [tuple(bare.groups())], ""
+    else:
+        named, rest = _named(_SCORE.sub(" ", _LABEL.sub(" ", text)))
+        rest = _KEY.sub(" ", rest)
+        found, rest = [*named, *_BOX.findall(rest)], _BOX.sub(" ", rest)
     if not found:
         return None, "malformed" if any(character.isnumeric() for character in text) else "no_answer"
-    if len(set(found)) > 1 or prose.denies(rest):
+    boxes = {_sorted(*map(float, corners)) for corners in found}
+    if len(boxes) > 1 or prose.denies(rest):
         return None, "ambiguous"
-    x1, y1, x2, y2 = found[0]
     # Other numbers beside the box: which are meant?
-    if any(character.isnumeric() for character in rest.replace("bbox_2d", " ")):
+    if any(character.isnumeric() for character in rest):
         return None, "malformed"
-    if not (x1 < x2 and y1 < y2 and all(map(math.isfinite, found[0]))):
+    box = boxes.pop()
+    if box[0] == box[2] or box[1] == box[3] or max(map(abs, box)) > MAX_COORDINATE:
         return None, "malformed"
-    return (x1, y1, x2, y2), "ok"
+    return box, "ok"
+
+
+def _named(text: str) -> tuple[list[tuple[str | float, ...]], str]:
+    """The boxes whose coordinates have names, each name once a box, and the text without them."""
+    found: list[tuple[str | float, ...]] = []
+    current: dict[int, str] = {}
+    for name, number in _NAMED.findall(text):
+        current[_PLACE[name.lower()]] = number
+        if current.keys() >= {0, 1, 2, 3}:
+            found.append(tuple(current[place] for place in range(4)))
+            current = {}
+        elif current.keys() >= {4, 5, 6, 7}:
+            x, y, width, height = (float(current[place]) for place in range(4, 8))
+            found.append((x, y, x + width, y + height))
+            current = {}
+    return (found, _NAMED.sub(" ", text)) if found and not current else ([], text)
+
+
+def _sorted(x1: float, y1: float, x2: float, y2: float) -> Box:
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def intersection_over_union(one: Box, other: Box) -> float:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import lru_cache
 
 from rewards import prose
-from rewards.extract import Extraction, Read, ReadStatus, Template, normalise, read_answer
-from rewards.match import accepted, bad_gold, unpaid
+from rewards.arithmetic import solved
+from rewards.decoration import composed
+from rewards.extract import Extraction, Read, ReadStatus, Template, bare, normalise, read_answer
+from rewards.match import accepted, bad_gold, spelled, unpaid
 from rewards.registry import reward
 from rewards.score import Score
+from rewards.scripts import UNSPACED
 
 _WORDS = re.compile(r"[^\W_]+")
 # Words that may stand beside a lone letter in any case: "the correct answer is (b)", "option b", "a or b".
@@ -23,6 +28,15 @@ _LABEL = re.compile(
     r"(?<![\w'’])(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[)\]]|[.:](?=\s|$))"
     r"|(?i:option|choice|letter) ([A-Za-z])(?![\w'’])|([A-Z])(?![\w'’]))"
 )
+# "B. green", "B-green", "(b) green", "B、绿色": a letter, a sign, an option's text.
+_LETTER_AND_TEXT = re.compile(r"[(\[]?([A-Za-z])(?:[)\]]\s*[-–—:.,、]?|\s*[-–—:.,、])\s*(\S.*)", re.DOTALL)
+# 选B, 故选B, 选项B, B选项, B项正确
+_CHOSEN = re.compile(
+    r"(?:所以|因此|综上|故|因而)?[,，]?\s*(?:我|本题|应该?|正确)*(?:选择?|选项|答案)?(?:是|为|:)?\s*[(\[]?([A-Za-z])[)\]]?\s*"
+    r"(?:选?项)?(?:是?正确的?|是?对的?)?"
+)
+_BETWEEN_SCRIPTS = re.compile(rf"(?<=[{UNSPACED}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{UNSPACED}])")
+_NUMBER = re.compile(r"[-−+]?[0-9]{1,15}(?:,[0-9]{3}){0,5}(?:\.[0-9]{1,15})?")
 # "A circle", "I see": a capital that starts a sentence, unless one of these follows: "A or B".
 _NEXT_WORD = re.compile(r"\s([a-z]+)")
 _AFTER_LETTER = frozenset(prose.words("or and nor is because since as not but"))
@@ -43,36 +57,55 @@ def choice(
     read: Read = "strict",
     **_: object,
 ) -> Score:
-    """Whether the right option is named: "B", "(b)", "B.", "option B", "B: red", or its text, "red".
+    """Whether the right option is named: "B", "(b)", "B.", "option B", "B: red", 选B, or its text, "red".
 
-    Gold is a letter or an option's text. In a sentence, a letter counts if it is a capital or marked as a label, an
-    option's text if it stands as whole words. A letter with another option's text, several options, a denial ("not B")
-    and a question are ambiguous. Case, white space and edge punctuation do not matter.
+    Gold is a letter, an option's text, both ("B. red"), or else the option's index, counted from 0. In a sentence, a
+    letter counts if it is a capital or marked as a label, an option's text if it stands as whole words. A letter with
+    another option's text, several options, a denial ("not B") and a question are ambiguous. Case, white space and edge
+    punctuation do not matter, and 15.0 is the option 15. Options may have their letters in front of them ("A. red").
 
-    Limits: a letter wins over an option whose whole text is another letter. "A" and "I" before a small letter are taken
-    for words. What follows a letter and is no option's text is not understood: "B, I guess" is B. Without `choices`
-    only letters count. Beyond 500 characters nothing but an option's text counts.
+    Limits: a letter wins over an option whose whole text is another letter, and a gold text over an index. "A" and "I"
+    before a small letter are taken for words. What follows a letter and is no option's text is not understood: "B, I
+    guess" is B. Without `choices` only letters count. Beyond 500 characters nothing but an option's text counts.
     """
-    right = {index for answer in accepted(gold) for index in _named(answer, choices)}
+    options = _without_labels(tuple(composed(str(option)) for option in choices))
+    right = {index for answer in accepted(gold) for index in _of_gold(answer, options)}
     if not right:
-        return bad_gold(f"gold has to be a letter or one of the choices, not {list(gold)!r}")
+        return bad_gold(f"gold has to be a letter, one of the choices or its index, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
         return unpaid(said, "match")
-    named, status = _read_choice(said.raw, choices)
+    named, status = (_read_short if len(said.raw) <= _CACHED_CHARS else _read_choice)(said.raw, options)
     if status != "ok":
         return unpaid(Extraction("", status), "match")
     value = float(not right.isdisjoint(named))
     return Score(value, {"match": value}, chr(ord("A") + min(named)))
 
 
-def _read_choice(text: str, choices: Sequence[str]) -> tuple[set[int], ReadStatus]:
+def _without_labels(options: tuple[str, ...]) -> tuple[str, ...]:
+    """The options' texts, where each has its own letter in front."""
+    found = [_LETTER_AND_TEXT.fullmatch(option.strip()) for option in options]
+    texts = tuple(match[2] for i, match in enumerate(found) if match and ord(match[1].upper()) == ord("A") + i)
+    return texts if len(texts) == len(options) else options
+
+
+def _of_gold(answer: str, choices: tuple[str, ...]) -> set[int]:
+    """The options that a gold answer stands for; empty if for none, or for several texts."""
+    named, status = _read_short(answer, choices)
+    if status == "ok":
+        return named
+    digits = answer.strip()
+    index = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else -1
+    return {index} if 0 <= index < len(choices) else set()
+
+
+def _read_choice(text: str, choices: tuple[str, ...]) -> tuple[set[int], ReadStatus]:
     """The one option that a text names, as the indices of the choices with its text; empty unless the status is ok."""
     named = _named(text, choices)
     if not named:
         if len(text) > prose.MAX_CHARS:
             return set(), "malformed"
-        named, rest = _labelled(" ".join(text.split()), choices)
+        named, rest = _labelled(" ".join(_BETWEEN_SCRIPTS.sub(" ", text).split()), choices)
         if not named:
             return set(), "no_answer"
         if prose.denies(rest) or prose.asks(text) or prose.glued(rest):
@@ -81,14 +114,43 @@ def _read_choice(text: str, choices: Sequence[str]) -> tuple[set[int], ReadStatu
     return (named, "ok") if len(texts) == 1 else (set(), "ambiguous")
 
 
+_CACHED_CHARS = 100
+# A model gives the same short answers again and again.
+_read_short = lru_cache(maxsize=8192)(_read_choice)
+
+
 def _named(text: str, choices: Sequence[str]) -> set[int]:
     """The options that a text names, doing nothing else: letters alone, or one option's text. Empty if it does not."""
-    said = normalise(text)
-    if len(said) <= prose.MAX_CHARS:
-        rest = [word for word in _WORDS.findall(said) if word not in _BESIDE]
+    plain, said = normalise(text), bare(text)
+    if len(plain) <= prose.MAX_CHARS:
+        rest = [word for word in _WORDS.findall(plain) if word not in _BESIDE]
         if rest and all(len(word) == 1 and _index(word, choices) is not None for word in rest):
             return {index for word in rest if (index := _index(word, choices)) is not None}
-    return {index for index, option in enumerate(choices) if normalise(option) == said and said}
+        chosen = _CHOSEN.fullmatch(said)
+        if chosen and (index := _index(chosen[1], choices)) is not None:
+            return {index}
+        both = _LETTER_AND_TEXT.fullmatch(said)
+        if both and (index := _index(both[1], choices)) is not None and (texts := _with_text(both[2], choices)):
+            return {index} if index in texts else {index, *texts}
+    return _with_text(plain, choices) or _with_text(said, choices) or _with_text(solved(said), choices)
+
+
+def _with_text(said: str, choices: Sequence[str]) -> set[int]:
+    """The options with this text: letter for letter, else without lead-ins, else as a number or however spelled."""
+    if not bare(said):
+        return set()
+    forms: tuple[Callable[[str], object], ...] = (normalise, bare, _number_or_spelled)
+    for form in forms:
+        wanted = form(said)
+        if found := {index for index, option in enumerate(choices) if form(option) == wanted}:
+            return found
+    return set()
+
+
+def _number_or_spelled(text: str) -> Fraction | str:
+    """The number that a text is, doing nothing else, or its words."""
+    plain = bare(text)
+    return Fraction(plain.replace(",", "").replace("−", "-")) if _NUMBER.fullmatch(plain) else spelled(plain)
 
 
 def _labelled(text: str, choices: Sequence[str]) -> tuple[set[int], str]:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from itertools import islice
 from typing import Literal
 
 from rewards import prose
-from rewards.extract import Extraction, Read, Template, normalise, read_answer
-from rewards.match import accepted, bad_gold, unpaid
+from rewards.extract import Extraction, Read, Template, bare, read_answer
+from rewards.match import accepted, bad_gold, spelled, unpaid
 from rewards.registry import reward
 from rewards.score import Score
 
 MAX_ITEMS = 1_000
 """A longer list is malformed."""
 
-_BETWEEN = re.compile(r"[,;\n|]|(?<=\s)(?:and|&)(?=\s)", re.IGNORECASE)
-_BULLET = re.compile(r"\A(?:[-*•]|[0-9]{1,3}[.)])\s")
-_WRAPPING = "[]{}()"
+_BETWEEN = re.compile(
+    r"[,;\n\t|、，；]|(?<=[^\W\d_])\s+[-–—+*•·]\s+(?=[^\W\d_])|->|=>|→|⇒|⟶|(?<=\s)>(?=\s)|(?<=[^\W\d_])\s?/\s?(?=[^\W\d_])|&|以及|[和与及]"
+    r"|(?<=\s)(?:and|then|followed by)(?=\s)",
+    re.IGNORECASE,
+)
+# The comma of 1,000 is none between items, unless the list is 100,200.
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_BULLET = re.compile(r"\A(?:[-*•·]|\(?[0-9]{1,3}[.)])\s|\A[①-⑳]")
+_NUMBERED = re.compile(r"(?:\A|(?<=\s))\(?([0-9]{1,3})[.):、]\s*(?![0-9])|([①-⑳])")
+_ORDER = re.compile(r"\A(?:and|then|next|finally|lastly|first|firstly)\s+(?=\S)", re.IGNORECASE)
+_WRAPPING = "[]{}()<>"
+# "The colours are red and blue", "Colours: red, blue", 颜色是红色、蓝色
+_LEAD_IN = re.compile(
+    r"(?:(?:the|these|those|there|they|it|i|we)(?: [^\W\d_]+){0,5}? (?:are|is|include|includes|has|have|see|contains?)"
+    r"|[^\W\d_]+(?: [^\W\d_]+){0,4}(?=:)|[^\W\d_]{0,10}?(?:分别)?(?:是|有|为|包括))(?::\s*|\s+|(?<=[是有为括])):?",
+    re.IGNORECASE,
+)
+_OR = re.compile("或|还是")
 
 
 @reward(
@@ -38,22 +54,25 @@ def items(
 ) -> Score:
     """How much the things named have in common with the right ones, in whatever order.
 
-    "red, blue and green", one a line, bulleted or as a JSON list. Each gold answer is such a list; with `one_list` gold
-    is one list with an item an entry. Items are compared as `exact` does. An item said twice counts as a wrong
-    one. Parts: `f1`, `jaccard`, `precision`, `recall`; the value is F1, the Jaccard index, or with credit=all 1 for the
-    whole set, else 0.
+    "red, blue and green", one a line, bulleted, numbered, with slashes, arrows or bars between, as a JSON list, after
+    "The colours are"; AC is A and C where gold has letters. Each gold answer is such a list; with `one_list` gold is
+    one list with an item an entry. Items are compared as `exact` does. An item said twice counts as a wrong one. Parts:
+    `f1`, `jaccard`, `precision`, `recall`; the value is F1, the Jaccard index, or with credit=all 1 for the whole set,
+    else 0.
 
     Limits: partial credit: one right item among wrong ones, or several answers at once, earns something. All the
-    candidates at once are ambiguous where they are known, and so are denials and the word "or". "and" and commas always
-    separate, so "salt and pepper" is two items. More than 1,000 items are malformed.
+    candidates at once are ambiguous where they are known, and so are denials and the word "or". "and", commas and
+    slashes between letters always separate, so "salt and pepper" is two items; the comma of "1,000" does where that is
+    nearer to gold. More than 1,000 items are malformed.
     """
     judged = _items(completion, gold, template, candidates, question, read, one_list)
     if isinstance(judged, Extraction):
         return unpaid(judged, "f1", "jaccard", "precision", "recall")
     if isinstance(judged, Score):
         return judged
-    said, wanted = judged
-    parts = max((_shares(said, one) for one in wanted), key=lambda shares: shares["f1"])
+    said, parts = max(
+        ((one, _shares(one, other)) for one in judged[0] for other in judged[1]), key=lambda pair: pair[1]["f1"]
+    )
     value = float(parts["jaccard"] == 1) if credit == "all" else parts[credit]
     return Score(value, parts, ", ".join(said))
 
@@ -87,17 +106,44 @@ def ordered_list(
         return unpaid(judged, "positions", "lcs")
     if isinstance(judged, Score):
         return judged
-    said, wanted = judged
     chosen = "positions" if credit == "all" else credit
-    parts = max((_order(said, one) for one in wanted), key=lambda shares: shares[chosen])
+    said, parts = max(
+        ((one, _order(one, other)) for one in judged[0] for other in judged[1]), key=lambda pair: pair[1][chosen]
+    )
     value = float(parts["positions"] == 1) if credit == "all" else parts[credit]
     return Score(value, parts, ", ".join(said))
 
 
 def split_items(text: str) -> list[str]:
-    """The normalised items of a list: by commas, semicolons, lines, bars, "and", "&"; bullets and quotes left out."""
-    parts = (_BULLET.sub("", part.strip().strip(_WRAPPING).strip()) for part in _BETWEEN.split(text))
-    return [item for part in parts if (item := normalise(part))]
+    """The items of a list as `exact` compares them: by commas, semicolons, lines, bars, arrows, slashes between
+    letters, "and", "then", "&", or the numbers before them; bullets, quotes and the like left out.
+    """
+    # What is behind the last item that may be there makes one more, for `MAX_ITEMS` to notice.
+    parts = _by_numbers(text) or _BETWEEN.split(text, maxsplit=2 * MAX_ITEMS)
+    unbulleted = (_BULLET.sub("", part.strip().strip(_WRAPPING).strip()) for part in parts)
+    return [item for part in unbulleted if (item := _item(_ORDER.sub("", part)))]
+
+
+def readings(text: str) -> list[list[str]]:
+    """The lists that a text may be, the plain one first: with its thousands together, and without its lead-in."""
+    lead_in = _LEAD_IN.match(text)
+    texts = [text, text[lead_in.end() :]] if lead_in else [text]
+    found = [split_items(one) for one in dict.fromkeys((*texts, *(_THOUSANDS.sub("", one) for one in texts)))]
+    return [one for i, one in enumerate(found) if one and one not in found[:i]]
+
+
+def _item(text: str) -> str:
+    return spelled(bare(text)).replace(",", "") if text[:1].isdigit() else spelled(bare(text))
+
+
+def _by_numbers(text: str) -> list[str]:
+    """What stands behind each number of "1) red 2) blue"; empty if the text is no such list."""
+    found = list(islice(_NUMBERED.finditer(text), 2 * MAX_ITEMS))
+    numbers = [int(match[1]) if match[1] else ord(match[2]) - ord("①") + 1 for match in found]
+    if len(found) < 2 or text[: found[0].start()].strip() or numbers != list(range(1, len(numbers) + 1)):
+        return []
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    return [text[match.end() : end].strip(" \n,;、") for match, end in zip(found, ends, strict=True)]
 
 
 def _items(
@@ -108,31 +154,40 @@ def _items(
     question: str,
     read: Read,
     one_list: bool,
-) -> tuple[list[str], list[list[str]]] | Extraction | Score:
-    """The items said and those of each gold list; or the reading that gave none; or the score of a useless row."""
+) -> tuple[list[list[str]], list[list[str]]] | Extraction | Score:
+    """What may be the items said, and those of gold; or the reading that gave none; or the score of a useless row."""
     answers = accepted(gold)
-    wanted = [[normalise(g) for g in answers]] if one_list else [split_items(g) for g in answers]
-    if not all(wanted) or not wanted:
+    lists = [[[_item(g) for g in answers]]] if one_list else [readings(g) for g in answers]
+    wanted = [items for one in lists for items in one]
+    if not all(lists) or not wanted or not all(map(all, wanted)):
         return bad_gold(f"every gold answer has to be a list of items, not {list(gold)!r}")
     # Several candidates in one text are the very thing asked for.
     read_as = read_answer(completion, read, template, (), question)
     if read_as.status != "ok":
         return read_as
-    said = split_items(read_as.raw)
+    said = readings(read_as.raw)
     if not said:
         return Extraction("", "no_answer")
-    if len(said) > MAX_ITEMS:
+    if len(said[0]) > MAX_ITEMS:
         return Extraction("", "malformed")
-    known = {normalise(candidate) for candidate in candidates} - {""}
-    everything = len(known) > 1 and known <= set(said) and not any(known <= set(one) for one in wanted)
+    letters = all(len(item) == 1 and item.isalpha() for one in wanted for item in one)
+    if letters and len(said[0]) == 1 and re.fullmatch("[A-Z]{2,8}|[A-Z]( [A-Z]){1,7}", read_as.raw.rstrip(".")):
+        said = [[*said[0][0].replace(" ", "")]]
+    known = {_item(candidate) for candidate in candidates} - {""}
+    everything = len(known) > 1 and _covered(known, said) and not _covered(known, wanted)
     if everything or any(hedge(read_as.answer) and not any(map(hedge, answers)) for hedge in (prose.denies, _offers)):
         return Extraction("", "ambiguous")
     return said, wanted
 
 
+def _covered(known: Set[str], lists: Sequence[Sequence[str]]) -> bool:
+    """Whether one of the lists has all that is known."""
+    return any(known <= set(one) for one in lists)
+
+
 def _offers(text: str) -> bool:
     """Whether it leaves a choice."""
-    return "or" in prose.words(text)
+    return "or" in prose.words(text) or _OR.search(text) is not None
 
 
 def _shares(said: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from rewards import prose
+from rewards.arithmetic import solved
+from rewards.decoration import composed, undecorated, unwrapped
 from rewards.prose import EDGES
+from rewards.statements import stated
 from rewards.templates import Template, body, boxed_answers, holds_box, outside_reasoning, tagged_answers
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "Read",
     "ReadStatus",
     "Template",
+    "bare",
     "normalise",
     "read_answer",
 ]
@@ -35,9 +40,10 @@ class Extraction:
     """The answer and how it was read.
 
     Attributes:
-        answer: normalised; empty unless `status` is ok.
+        answer: `bare`; empty unless `status` is ok.
         status: ok, no_answer (nothing said), ambiguous (several answers), malformed (not in the asked-for format).
-        raw: as it stands in the completion, without white space around: for readers that need its case and signs.
+        raw: the words as they stand in the completion (`rewards.decoration.unwrapped`): for readers that need case,
+            signs and lead-ins.
     """
 
     answer: str
@@ -46,12 +52,39 @@ class Extraction:
 
 
 def normalise(text: str) -> str:
-    """Lower case, single spaces, no punctuation at the edges. Idempotent.
+    """Lower case, Unicode NFC, single spaces, no punctuation at the edges; .5 is 0.5. Idempotent.
 
     >>> normalise("  The  Red circle. ")
     'the red circle'
     """
-    return " ".join(text.lower().split()).strip(EDGES)
+    text = " ".join(composed(text.lower()).split()).rstrip(EDGES)
+    kept = text.lstrip(EDGES)
+    left_out = text[: len(text) - len(kept)]
+    decimal = left_out.endswith(".") and not left_out.endswith("..") and kept[:1].isdigit()
+    return f"0.{kept}" if decimal else kept
+
+
+def bare(text: str) -> str:
+    """What a text answers, normalised: without decoration and lead-ins (`rewards.decoration.undecorated`). Idempotent.
+
+    Equations stay: whether "x = 3" is 3 depends on what was asked.
+
+    >>> bare("**The answer is:** `Red`.")
+    'red'
+    """
+    return _bare_short(text) if len(text) <= _CACHED_CHARS else _bare(text)
+
+
+def _bare(text: str) -> str:
+    before, said = None, text
+    while said != before:
+        before, said = said, normalise(undecorated(said, equations=False))
+    return said
+
+
+_CACHED_CHARS = 100
+# A model gives the same short answers again and again.
+_bare_short = lru_cache(maxsize=8192)(_bare)
 
 
 def read_answer(
@@ -66,10 +99,11 @@ def read_answer(
     - `strict`: the whole completion has the template (`rewards.templates.body`); the answer is what the template holds.
     - `answer`, `boxed`: the one `<answer>`, or balanced `\\boxed{}`, outside of the reasoning. Several different ones
       are ambiguous; none is malformed.
-    - `last_line`: the last line outside of the reasoning that is not empty, without "the answer is".
+    - `last_line`: the last line outside of the reasoning that is not empty, from "the answer is" on.
     - `whole`: everything outside of the reasoning.
     - `tolerant`: whatever `<answer>` and `\\boxed{}` agree on; without such tags, what the text says. See `_tolerant`.
 
+    What is read loses its decoration, whatever the reading: "**12**" is 12. Strictness is about the format alone.
     Reading an answer again (`whole`, `tolerant`) changes nothing. An answer that is only the question again is none.
 
     Args:
@@ -112,12 +146,12 @@ def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extr
     whole of it, what follows "the answer is", or the one candidate that it mentions; several are ambiguous. In
     prose, the question is skipped where it comes first, "answer:" is a lead-in, and a candidate that is mentioned
     beside a denial ("it is not red"), in a question or as part of something else ("-2") is ambiguous. Candidates
-    are looked for in `prose.MAX_CHARS` characters at most.
+    are looked for in `prose.MAX_CHARS` characters at most. Without candidates, one sentence that states a number or a
+    property (`rewards.statements`: "There are 12 apples.") says no more than that.
     """
-    known = {normalise(candidate) for candidate in candidates} - {""}
-    whole = normalise(completion)
-    if whole in known:
-        return Extraction(whole, "ok", completion.strip())
+    known = {bare(candidate) for candidate in candidates} - {""}
+    if bare(completion) in known:
+        return _read(completion)
     said = outside_reasoning(completion)
     answers = tagged_answers(said)
     tagged = [_unboxed(answer) for answer in answers] + boxed_answers(said)
@@ -133,13 +167,18 @@ def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extr
 
 def _in_prose(said: str, known: Collection[str], question: str) -> Extraction:
     """The answer of a text without tags."""
-    if normalise(said) in known:
+    said = unwrapped(said)
+    if bare(said) in known:
         return _read(said)
     text = " ".join(said.split())
     rest = prose.without_question(prose.without_lead_in(prose.without_question(text, question)), question)
     read = _read(said if rest == text else prose.tail(said, rest))
+    if read.status == "ok" and not known and (states := bare(stated(rest))):
+        return Extraction(states, "ok", read.raw)
     if not read.answer or len(read.answer) > prose.MAX_CHARS:
         return read
+    if (comes_to := bare(solved(read.answer))) in known:
+        return Extraction(comes_to, "ok", comes_to)
     mentioned, beside = prose.mentions(read.answer, known)
     if not mentioned:
         return read
@@ -150,13 +189,14 @@ def _in_prose(said: str, known: Collection[str], question: str) -> Extraction:
 
 
 def _read(raw: str) -> Extraction:
-    answer = normalise(raw)
-    return Extraction(answer, "ok", raw.strip()) if answer else Extraction("", "no_answer")
+    raw = unwrapped(composed(raw))
+    answer = bare(raw)
+    return Extraction(answer, "ok", raw) if answer else Extraction("", "no_answer")
 
 
 def _agreed(tagged: Iterable[str]) -> Extraction:
     """The one answer of several tags that have to say the same."""
-    distinct = {normalise(text): text for text in tagged}
+    distinct = {bare(text): text for text in tagged}
     if not distinct:
         return Extraction("", "malformed")
     if len(distinct) > 1:

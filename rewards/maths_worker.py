@@ -15,10 +15,18 @@ import resource
 import signal
 import sys
 from dataclasses import replace
+from decimal import Decimal
+from functools import cache
 from typing import Any
 
 MEMORY_BYTES = 4 << 30
 GRACE_SECONDS = 10
+DIGITS = 40
+"""Digits to which an irrational number is worked out."""
+SAME = 20
+"""Two of them that share so many digits are the same number."""
+ROUNDED_FRACTION, ROUNDED = 6, 7
+"""Digits that a decimal needs to pass for a fraction that no decimal says exactly (1/3), and for an irrational."""
 
 
 def main() -> None:
@@ -69,11 +77,87 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _equal(gold: list[Any], said: list[Any]) -> bool:
-    """math-verify's verdict, without its own time limit: that calls a timeout a wrong answer."""
+    """math-verify's verdict, without its own time limit (that calls a timeout a wrong answer), numbers compared by us.
+
+    An inequality is the interval that it describes.
+    """
     from math_verify import verify
 
-    equal: bool = verify(gold, said, timeout_seconds=None, raise_on_error=True)
+    _compare_numbers_relatively()
+    equal: bool = verify(gold, said, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True)
     return equal
+
+
+@cache
+def _compare_numbers_relatively() -> None:
+    """Replace math-verify's comparison of numbers, everywhere in sets, points, intervals and equations too.
+
+    It rounds at six decimals, so that 6.63e-34 is 9.1e-31 and 1.6e-19 is -1.6e-18, and has no setting for that.
+    """
+    from math_verify import grader
+
+    assert callable(grader.sympy_numeric_eq)
+    grader.sympy_numeric_eq = _same_value
+
+
+def _same_value(one: Any, other: Any, _rounding: int = 0, _precision: int = 0) -> bool:
+    """Whether two expressions have one value: the same sign, and equal exactly or to SAME digits.
+
+    A decimal also passes for the number that it is rounded from, if it has digits enough (`_is_rounded`).
+    """
+    from math_verify.grader import MatrixBase, sympy_symbolic_eq  # type: ignore[import-untyped]
+
+    one, other = one.doit(), other.doit()
+    if isinstance(one, MatrixBase) or isinstance(other, MatrixBase):
+        if not (isinstance(one, MatrixBase) and isinstance(other, MatrixBase) and one.shape == other.shape):
+            return False
+        pairs = zip(one.flat(), other.flat(), strict=True)
+        return all(_same_value(x, y) or sympy_symbolic_eq(x, y) for x, y in pairs)
+    a, b = _exact(one), _exact(other)
+    if not (a.is_number and b.is_number):
+        return bool(a.is_commutative and b.is_commutative and (a - b).expand() == 0)
+    if a == b:
+        return True
+    if not (a.is_finite and b.is_finite):
+        return False
+    x, y = a.evalf(DIGITS), b.evalf(DIGITS)
+    if not (x.is_real and y.is_real):
+        return not (a.is_rational and b.is_rational) and abs(x - y) * 10**SAME < max(abs(x), abs(y))
+    if x * y <= 0:
+        return False
+    if not (a.is_rational and b.is_rational) and abs(x - y) * 10**SAME < max(abs(x), abs(y)):
+        return True
+    return _is_rounded(one, b) or _is_rounded(other, a)
+
+
+def _exact(expression: Any) -> Any:
+    """The expression with fractions for decimals."""
+    from math_verify.grader import Float, Rational
+
+    return expression.replace(lambda part: isinstance(part, Float), lambda part: Rational(str(part)))
+
+
+def _is_rounded(decimal: Any, exact: Any) -> bool:
+    """Whether a decimal is a number rounded to its last digit: 0.333333 of 1/3, not 0.333.
+
+    A number that some decimal says exactly, such as 1/4 or 1234567, has to be said exactly.
+    """
+    from math_verify.grader import Float
+
+    if not isinstance(decimal, Float) or (exact.is_rational and _terminates(exact.q)):
+        return False
+    _, digits, exponent = Decimal(str(decimal)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    if len(digits) < (ROUNDED_FRACTION if exact.is_rational else ROUNDED):
+        return False
+    return bool(abs(exact.evalf(DIGITS) - _exact(decimal)) * 2 <= _exact(Float(f"1e{exponent}")))
+
+
+def _terminates(denominator: int) -> bool:
+    for factor in (2, 5):
+        while denominator % factor == 0:
+            denominator //= factor
+    return denominator == 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from rewards.scripts import unspaced
+
 MAX_CHARS = 500
 """Sentences are searched for an answer up to this length; it bounds what one may pack into them, and the time."""
 
@@ -16,9 +18,14 @@ EDGES = " \t\r\n.,;:!?\"'"
 """Punctuation that counts for nothing at the ends of an answer."""
 
 # U+0307 is what the lower case of İ ends with: a text has to have the same lead-ins in lower case.
-_LEAD_IN = re.compile(r"(?<![\w\u0307])(?:(?:answer|it) is\b ?:?|answer ?[:=])", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r"(?<![\w\u0307])(?:(?:answer|it) is\b ?:?|answer ?[:=]|(?:therefore|thus|hence) ?[,:]"
+    r"|(?:respuesta|réponse|antwort) ?:)"
+    r"|(?<!\S)#### ?|(?:答案|结果|结论|答え|정답)(?:应该?)?(?:是|为|は|은|[:：])+",
+    re.IGNORECASE,
+)
 # A NUL stands where a candidate was (see `mentions`).
-_GLUED = re.compile(r"[-−–/^]\0|\0[-−–/^]\w|\0 ?[%°]|[0-9][.,]\0|\0[.,][0-9]")
+_GLUED = re.compile(r"[-−–/^]\0|(?:!=|[<>≤≥≠]=?) ?\0|\0[-−–/^]\w|\0 ?[%°]|[0-9][.,]\0|\0[.,][0-9]")
 _NO_SPACE = re.compile(r"\S+")
 _WORD = re.compile(r"[\w']+")
 
@@ -36,8 +43,14 @@ _DENIALS = frozenset(
 )
 
 
+# 不 (not), 没 (there is none), 非, 无, 未, 否; not in words that deny nothing (非常, very; 不锈钢, stainless).
+_CHINESE_DENIAL = re.compile("[不没沒非无無未否](?!常|错|同|止|仅|僅|锈|鏽|线|線|来|來)")
+
+
 def denies(text: str) -> bool:
-    """Whether a word of denial or exclusion occurs: not, n't, no, never, without, anything but, wrong, …"""
+    """Whether a word of denial or exclusion occurs: not, n't, no, never, without, anything but, wrong, …; 不, 没, …"""
+    if not text.isascii() and _CHINESE_DENIAL.search(text):
+        return True
     return any(word in _DENIALS or word.endswith("n't") for word in words(text))
 
 
@@ -99,19 +112,24 @@ def glued(rest: str) -> bool:
 
 
 def _blotted(text: str, word: str) -> tuple[str, int]:
-    """The text with NULs for each occurrence of the word that no word character touches, and their number."""
+    """The text with NULs for each occurrence of the word that is no part of a longer one, and their number."""
     kept: list[str] = []
     blot = "\0" * len(word)
     start, at = 0, text.find(word)
     while at >= 0:
         end = at + len(word)
-        if (at > 0 and _in_word(text[at - 1])) or (end < len(text) and _in_word(text[end])):
+        if (at > 0 and _joined(text[at - 1], word[0])) or (end < len(text) and _joined(word[-1], text[end])):
             at = text.find(word, at + 1)
             continue
         kept.append(text[start:at])
         start = end
         at = text.find(word, max(end, at + 1))
     return (blot.join([*kept, text[start:]]), len(kept)) if kept else (text, 0)
+
+
+def _joined(one: str, other: str) -> bool:
+    """Whether two neighbours are of one word. Where words have no spaces between them, no letter says so."""
+    return _in_word(one) and _in_word(other) and not (unspaced(one) or unspaced(other))
 
 
 def _in_word(character: str) -> bool:

@@ -1,129 +1,56 @@
 """Numbers with units, as they stand in short answers.
 
 One number is read, and everything beside it has to be harmless: another number, a digit left over, an operator or a
-word that changes a number's meaning ("half", "less than") makes the text ambiguous. So "5-3", "3,5", ">5" and "√5" are
-never taken for 5.
+word that changes a number's meaning ("half", "double") makes the text ambiguous. So "5-3", "3,5" and "√5" are never
+taken for 5. An equation says what stands after its last "=", if it is true. Values are exact fractions.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from rewards import prose
+from rewards.arithmetic import value_of
 from rewards.extract import ReadStatus
+from rewards.number_pattern import next_number
+from rewards.number_text import plain
+from rewards.units import Unit, unit_at
 
 MAX_CHARS = 200
 """A longer text is no number."""
 
-# Dimension → unit → its size in the dimension's base unit. Case counts first, then lower case is tried.
-_UNITS: dict[str, dict[str, float]] = {
-    "length": {
-        **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0),
-        **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1e3),
-        **dict.fromkeys(("cm", "centimetre", "centimetres", "centimeter", "centimeters"), 1e-2),
-        **dict.fromkeys(("mm", "millimetre", "millimetres", "millimeter", "millimeters"), 1e-3),
-        **dict.fromkeys(("µm", "μm", "um"), 1e-6),
-        "nm": 1e-9,
-        **dict.fromkeys(("inch", "inches"), 0.0254),
-        **dict.fromkeys(("ft", "foot", "feet"), 0.3048),
-        **dict.fromkeys(("mi", "mile", "miles"), 1609.344),
-    },
-    "area": {
-        **{f"m{two}": 1.0 for two in ("2", "^2", "²")},
-        **{f"cm{two}": 1e-4 for two in ("2", "^2", "²")},
-        **{f"mm{two}": 1e-6 for two in ("2", "^2", "²")},
-        **{f"km{two}": 1e6 for two in ("2", "^2", "²")},
-    },
-    "volume": {
-        **{f"m{three}": 1.0 for three in ("3", "^3", "³")},
-        **{f"cm{three}": 1e-6 for three in ("3", "^3", "³")},
-        **dict.fromkeys(("l", "L", "litre", "litres", "liter", "liters"), 1e-3),
-        **dict.fromkeys(("ml", "mL", "millilitre", "millilitres", "milliliter", "milliliters"), 1e-6),
-    },
-    "mass": {
-        **dict.fromkeys(("kg", "kilogram", "kilograms"), 1.0),
-        **dict.fromkeys(("g", "gram", "grams"), 1e-3),
-        **dict.fromkeys(("mg", "milligram", "milligrams"), 1e-6),
-        **dict.fromkeys(("tonne", "tonnes"), 1e3),
-        **dict.fromkeys(("lb", "lbs", "pound", "pounds"), 0.45359237),
-    },
-    "time": {
-        **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
-        **dict.fromkeys(("ms", "millisecond", "milliseconds"), 1e-3),
-        **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-        **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-        **dict.fromkeys(("day", "days"), 86400.0),
-    },
-    "speed": {**dict.fromkeys(("m/s", "mps"), 1.0), **dict.fromkeys(("km/h", "kmh", "kph"), 1 / 3.6), "mph": 0.44704},
-    "angle": dict.fromkeys(("°", "degree", "degrees", "deg"), 1.0),
-    "celsius": dict.fromkeys(("°C", "°c", "celsius"), 1.0),
-    "fahrenheit": dict.fromkeys(("°F", "°f", "fahrenheit"), 1.0),
-    "share": dict.fromkeys(("%", "percent", "per cent"), 0.01),
-    "dollar": {**dict.fromkeys(("$", "usd", "dollar", "dollars"), 1.0), **dict.fromkeys(("¢", "cent", "cents"), 0.01)},
-    "euro": dict.fromkeys(("€", "eur", "euro", "euros"), 1.0),
-    "sterling": dict.fromkeys(("£", "gbp"), 1.0),
-}
-UNITS = {unit: (dimension, size) for dimension, units in _UNITS.items() for unit, size in units.items()}
-_WORDS = {
-    word: value
-    for value, word in enumerate(
-        prose.words(
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen twenty"
-        )
-    )
-}
-_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
-
-
-def _unit_pattern(unit: str) -> str:
-    """A unit as it has to stand: a lone letter in its own case (5 m is no 5 M), no letter after it."""
-    exact = f"(?-i:{unit})" if len(unit) == 1 and unit.isalpha() else re.escape(unit)
-    return exact + (r"(?!\w)" if unit[-1].isalnum() else "")
-
-
-# Not inside of a word or number, nor after another sign.
-_START = r"(?<![\w.,+\-−–±^])"
-_SIGN = r"(?P<sign>[-+−–][ ]?[($€£]?[ ]?|(?:minus|negative)[ ])?(?P<currency>(?<![$€£])[$€£][ ]?)?"
-_THOUSANDS = ",\u00a0\u202f\u2009"
-_DIGITS = (
-    rf"(?P<digits>[1-9][0-9]{{0,2}}(?:[{_THOUSANDS}][0-9]{{3}})+(?![0-9])|[0-9]++(?:\.[0-9]++)?|\.[0-9]++)"
-    rf"(?P<decimals>(?<=[{_THOUSANDS}][0-9]{{3}})\.[0-9]++)?"
-)
-_REST = (
-    r"(?:[ ](?P<mixed>[0-9]{1,6}/[0-9]{1,6})"
-    r"|[ ]?/[ ]?(?P<denominator>[0-9]++(?:\.[0-9]++)?)"
-    r"|[eE](?P<exponent>[-+−]?[0-9]{1,3})(?!\w)"
-    r"|[ ]?[x×*·][ ]?10[ ]?\^[ ]?\{?(?P<power>[-+−]?[0-9]{1,3})\}?)?"
-)
-_WORD = rf"(?P<word>{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![\w-])"
-_SCALE = rf"(?:[ ]?(?P<scale>{'|'.join(_SCALES)})(?!\w))?"
-_UNIT = "|".join(map(_unit_pattern, sorted(UNITS, key=len, reverse=True)))
-_NUMBER = re.compile(
-    rf"{_START}{_SIGN}(?:{_DIGITS}{_REST}|{_WORD}){_SCALE}(?:[ ]?-?(?P<unit>{_UNIT})|(?P<stuck>[^\W\d_]))?",
-    re.IGNORECASE,
-)
 _PLAIN = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
-_OPERATORS = frozenset("<>≤≥≠√π∞^*×÷±∓/\\|∑∫")
+_OPERATORS = frozenset("<>≤≥≠√π∞^*×÷±∓/\\|∑∫→")
 _CHANGES = frozenset(
     prose.words(
         "half quarter third dozen dozens squared cubed sqrt root log pi times plus minus negative over under above "
         "below more less least most fewer than between double twice triple per hundred hundreds thousands millions "
-        "or nor either almost nearly"
+        "or nor either almost nearly up exceeds point early late"
     )
 )
-_LATEX = [
-    (re.compile(r"\\[dt]?frac\{([0-9]++)\}\{([0-9]++)\}"), r" \1/\2"),
-    (re.compile(r"\\(?:text|mathrm)\{([^{}\\]*+)\}"), r"\1"),
-    (re.compile(r"\\times(?![a-zA-Z])"), "×"),
-    (re.compile(r"\\cdot(?![a-zA-Z])"), "·"),
-    (re.compile(r"\\[,;:! ]"), " "),
-    (re.compile(r"\\([%$])"), r"\1"),
-    (re.compile(r"\^\{?\\circ\}?"), "°"),
+_CHINESE_CHANGES = re.compile("[不没沒无無非未别別勿错錯否或多少余餘几幾第半倍超负負除仅]|以上|以下|大于|小于")
+_BOUNDS = {
+    "≥": "at least|not less than|no less than|no fewer than|a minimum of|≥|>=|至少|不少于",
+    "≤": "at most|up to|not more than|no more than|a maximum of|≤|<=|至多|最多|不超过",
+    ">": "over|above|more than|greater than|larger than|exceeding|>|超过|多于|大于|高于",
+    "<": "under|below|less than|fewer than|smaller than|<|不到|少于|小于|低于",
+}
+_BOUND_BEFORE = [(bound, re.compile(f"(?:{words})(?![a-z])", re.IGNORECASE)) for bound, words in _BOUNDS.items()]
+_BOUND_AFTER = [
+    ("≥", re.compile(r"(?:(?<=[0-9A-Za-z%])\+| (?:and|or) (?:above|over|more|up)| ?以上)$", re.IGNORECASE)),
+    ("≤", re.compile(r"(?: (?:and|or) (?:below|under|less|fewer)| ?以下)$", re.IGNORECASE)),
 ]
+# A plus, and a dash that is neither a hyphen nor, between spaces, a sentence's: "5+ cm", "5- cm"; not "5 - the apples".
+_LOOSE_SIGN = re.compile(r"\+|(?<![\w\n ])-|-(?![\w ])|(?<! )- |(?<= )-(?! [A-Za-z]{2})")
+_RANGE = re.compile(
+    r"(?<=[0-9%A-Za-z.°\"'\u4e00-\u9fff])(?P<by> ?- ?| ?to | through |~| ?至 ?| ?到 ?| and )(?=[-$€£¥0-9.])",
+    re.IGNORECASE,
+)
+_EQUALS = re.compile(r"(?<![<>!≠≤≥=])=(?!=)|≈")
+# x, f(2), x_1, ∠ABC, P(A): what an equation may give the value of, digits in it or not.
+_NAME = re.compile(r"[∠△]?[^\W\d_]\w{0,3}(?:_\{?\w+\}?)?(?:\([\w ,]*\))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,37 +59,38 @@ class Quantity:
 
     Attributes:
         value: as said, in that unit.
-        unit: as in `UNITS`; empty if none was said.
+        unit: None if none was said.
+        high: of a range, its other end; None of a single number.
+        bound: `>`, `<`, `≥` or `≤` where the text says that much only.
     """
 
-    value: float
-    unit: str = ""
+    value: Fraction
+    unit: Unit | None = None
+    high: Fraction | None = None
+    bound: str = ""
 
     @property
     def dimension(self) -> str:
         """What the unit measures; empty without one."""
-        return UNITS[self.unit][0] if self.unit else ""
+        return self.unit.dimension if self.unit else ""
 
     @property
-    def base(self) -> float:
-        """The value in the dimension's base unit; of a percentage, the share."""
-        return self.value * self.size
-
-    @property
-    def size(self) -> float:
-        """The unit's size in the dimension's base unit."""
-        return UNITS[self.unit][1] if self.unit else 1.0
+    def size(self) -> Fraction:
+        """The unit's size in its dimension's base unit; of several meanings, the first's."""
+        return self.unit.meanings[0][1] if self.unit else Fraction(1)
 
     def __str__(self) -> str:
-        return f"{self.value:.12g} {self.unit}".strip()
+        high = "" if self.high is None else f"–{float(self.high):.12g}"
+        return f"{self.bound}{float(self.value):.12g}{high} {self.unit.name if self.unit else ''}".strip()
 
 
 def read_quantity(text: str) -> tuple[Quantity | None, ReadStatus]:
     """The one number of a text.
 
-    Signs, thousands separators (1,000), decimals, 1e3 and 3 × 10^5, fractions, 2 1/2, words up to twenty, hundred to
-    trillion after a number, units of `UNITS`, %, currencies before the number; some LaTeX. The same quantity twice
-    ("1 m = 100 cm") is one.
+    Numerals of every typography (`rewards.numerals`), 1e3 and 3 × 10^5, fractions, 2 1/2, million and M, units and
+    currencies of `rewards.units` on either side, %, times (3:45, 3 pm), feet and inches (5'8"), several units that add
+    up (2 h 30 min), ranges (12-14), bounds (5+, up to 5), "x = 12" and "5 + 7 = 12"; some LaTeX. The same quantity
+    twice ("1 m = 100 cm") is one.
 
     Returns:
         The quantity and `ok`; or None and no_answer (no number), ambiguous (several, or something that changes it),
@@ -171,90 +99,140 @@ def read_quantity(text: str) -> tuple[Quantity | None, ReadStatus]:
     if len(text) > MAX_CHARS:
         return None, "malformed"
     if _PLAIN.fullmatch(text):
-        return Quantity(float(text)), "ok"
+        return Quantity(Fraction(text)), "ok"
     return _read(text)
 
 
-@lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[Quantity | None, ReadStatus]:
-    text = _plain(text)
-    found: list[Quantity] = []
-    rest: list[str] = []
-    end = 0
-    for match in _NUMBER.finditer(text):
-        quantity = _quantity(match)
-        if quantity is None:
-            return None, "ambiguous"
-        found.append(quantity)
-        rest.append(text[end : match.start()])
-        end = match.end()
-    rest.append(text[end:])
-    beside = " ".join(rest)
-    if not found and not any(character.isnumeric() for character in beside):
+    text = plain(text)
+    if not any(character.isnumeric() for character in text):
         return None, "no_answer"
-    if not found or not all(_same(found[0], q) for q in found) or not _harmless(beside) or prose.asks(text):
-        return None, "ambiguous"
-    return found[0], "ok"
+    found = None if prose.asks(text) else _equation(text)
+    return (None, "ambiguous") if found is None else (found, "ok")
 
 
-def _same(one: Quantity, other: Quantity) -> bool:
-    """Whether two ways of saying a quantity mean the same; a percentage is the same as its share."""
-    plain = ("", "share")
-    comparable = one.dimension == other.dimension or (one.dimension in plain and other.dimension in plain)
-    return comparable and math.isclose(one.base, other.base, rel_tol=1e-9)
-
-
-def _plain(text: str) -> str:
-    """Single spaces (those that separate thousands stay), and LaTeX that is no more than layout taken away."""
-    if "\\" in text:
-        for pattern, plain in _LATEX:
-            text = pattern.sub(plain, text)
-    if len(text) > 2 and text[0] == text[-1] == "$":
-        text = text[1:-1]
-    return re.sub(r"[ \t\r\n]+", " ", text).strip()
-
-
-def _quantity(match: re.Match[str]) -> Quantity | None:
-    """The quantity of a match; None if it has no finite value, two units, or a letter that is no unit sticks to it."""
-    value = _value(match)
-    currency = (match["currency"] or match["sign"] or "").strip(" -+−–(").lower()
-    unit = match["unit"] or ""
-    if unit not in UNITS:
-        unit = unit.lower()
-    if value is None or not math.isfinite(value) or match["stuck"]:
+def _equation(text: str) -> Quantity | None:
+    """What stands after the last "=", if all before is a name of it, the same quantity, or arithmetic that gives it."""
+    *before, last = _EQUALS.split(text)
+    before = [part.strip() for part in before if part.strip()]
+    if before and _NAME.fullmatch(last.strip(" .")) and not re.search("[0-9]", last):  # 12 = x
+        *before, last = [last, *before]
+    found = _bounded(last)
+    if found is None:
         return None
-    if currency in UNITS:
-        return None if unit else Quantity(value, currency)
-    return Quantity(value, unit)
+    return found if all(_agrees(part, found) for part in before) else None
 
 
-def _value(match: re.Match[str]) -> float | None:
-    negative = (match["sign"] or "").lower().startswith(("-", "−", "–", "minus", "negative"))
-    if match["word"]:
-        value = float(_WORDS[match["word"].lower()])
-    else:
-        value = float(re.sub(f"[{_THOUSANDS}]", "", match["digits"]) + (match["decimals"] or ""))
-        if match["mixed"]:
-            over, _, under = match["mixed"].partition("/")
-            if float(under) == 0:
+def _agrees(part: str, quantity: Quantity) -> bool:
+    if _NAME.fullmatch(part):
+        part = re.sub("[0-9]", "", part)  # of x1 and f(2)
+    if not any(character.isnumeric() for character in part):
+        return _harmless(part)
+    worked_out = value_of(re.sub(r"[^\W\d_]{2,}|[°%$€£.](?![0-9])", "", part))
+    if worked_out is not None and _rounds_to(worked_out, quantity.value):
+        return True
+    other = _bounded(part)
+    return other is not None and same(other, quantity)
+
+
+def _rounds_to(exact: Fraction, said: Fraction) -> bool:
+    """Whether a value is the other one, or is rounded to it: 10/3 = 3.33."""
+    places = 0
+    while places < 12 and (said * 10**places).denominator != 1:
+        places += 1
+    return exact == said or (places > 0 and round(exact, places) == said)
+
+
+def _bounded(text: str) -> Quantity | None:
+    """A number, a range, or a bound."""
+    text = text.strip(" ,;:!").rstrip(". ")
+    for bound, words in _BOUND_BEFORE:
+        if before := words.match(text):
+            inner = _single(text[before.end() :])
+            return inner and replace(inner, bound=bound)
+    for bound, words in _BOUND_AFTER:
+        if after := words.search(text):
+            inner = _single(text[: after.start()])
+            return inner and replace(inner, bound=bound)
+    return _range(text) or _single(text)
+
+
+def _range(text: str) -> Quantity | None:
+    """ "12-14", "12 to 14 cm", "between 12 and 14"."""
+    between = re.match(r"(?:between|from) ", text, re.IGNORECASE)
+    text = text[between.end() :] if between else text
+    for by in _RANGE.finditer(text):
+        if (by["by"] == " and ") != bool(between and between.group().lower() == "between "):
+            continue
+        low, high = _single(text[: by.start()]), _single(text[by.end() :])
+        if low is None or high is None or (low.unit and low.unit != high.unit):
+            continue
+        if low.value < high.value:
+            return Quantity(low.value, high.unit, high.value)
+    return None
+
+
+def _single(text: str) -> Quantity | None:
+    """The one number of a text that has no "=" in it."""
+    found: list[tuple[Quantity, str]] = []
+    end = 0
+    while number := next_number(text, end):
+        before, end = text[end : number.start], number.end
+        if number.value is None:
+            return None
+        unit = number.unit
+        if after := unit_at(text, end):
+            if unit and not unit.shared(after[0]):  # US$5 dollars are no two units, $5 kg are
                 return None
-            value += float(over) / float(under)
-        elif match["denominator"]:
-            if float(match["denominator"]) == 0:
-                return None
-            value /= float(match["denominator"])
-        elif power := match["exponent"] or match["power"]:
-            value *= float(f"1e{power.replace('−', '-')}")
-    if match["scale"]:
-        value *= _SCALES[match["scale"].lower()]
-    return -value if negative else value
+            unit, end = unit or after[0], after[1]
+        elif text[end : end + 1].isascii() and text[end : end + 1].isalpha():
+            return None  # a letter that is no unit sticks to it
+        found.append((Quantity(number.value, unit), before))
+    if not found or not _harmless("\n".join([*(before for _, before in found), text[end:]])):
+        return None
+    first, *others = [quantity for quantity, _ in found]
+    return first if all(same(first, other) for other in others) else _added_up(found)
+
+
+def _added_up(found: list[tuple[Quantity, str]]) -> Quantity | None:
+    """ "2 h 30 min" and "5 ft 8 in": every unit is smaller than the one before, and its number makes less than one."""
+    (total, _), *others = found
+    if total.unit is None or total.value < 0 or total.value.denominator != 1:
+        return None
+    last = total.unit
+    for quantity, between in others:
+        sizes = [] if quantity.unit is None else last.shared(quantity.unit)
+        fits = any(smaller < larger and 0 <= quantity.value * smaller < larger for larger, smaller in sizes)
+        if between.strip(" ,.").lower() not in ("", "and", "又") or not fits:
+            return None
+        assert quantity.unit is not None
+        larger, smaller = total.unit.shared(quantity.unit)[0]
+        total = replace(total, value=total.value + quantity.value * smaller / larger)
+        last = quantity.unit
+    return total
+
+
+def same(one: Quantity, other: Quantity) -> bool:
+    """Whether two ways of saying a quantity mean the same; a percentage is the same as its share."""
+    if one.bound != other.bound:
+        return False
+    if one.unit and other.unit:
+        return any(_ends(one, x) == _ends(other, y) for x, y in one.unit.shared(other.unit))
+    if (one.unit or other.unit) and "share" not in (one.dimension, other.dimension):
+        return False
+    return _ends(one, one.size) == _ends(other, other.size)
+
+
+def _ends(quantity: Quantity, size: Fraction = Fraction(1)) -> tuple[Fraction, Fraction]:
+    return quantity.value * size, (quantity.value if quantity.high is None else quantity.high) * size
 
 
 def _harmless(beside: str) -> bool:
     """Whether what stands beside the numbers leaves their meaning alone."""
-    if not beside.strip(" .,;:()[]"):
+    if not beside.strip(" \n.,;:!()[]~≈"):
         return True
     if any(character.isnumeric() or character in _OPERATORS for character in beside):
         return False
-    words = prose.words(beside)
-    return not prose.denies(beside) and not any(word in _CHANGES or word in UNITS for word in words)
+    if _LOOSE_SIGN.search(beside) or _CHINESE_CHANGES.search(beside):
+        return False
+    return not prose.denies(beside) and _CHANGES.isdisjoint(prose.words(beside))

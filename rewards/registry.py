@@ -30,12 +30,13 @@ COLUMNS: Mapping[str, str] = {
     "choices": "the options' texts in the order of their letters, for multiple choice",
     "question": "the user's words",
     "template": "the asked-for format: direct, think, think_boxed or boxed",
-    "finish_reason": "stop, or length when the token limit cut the completion off",
+    "finish_reason": "stop where the completion ended by itself, length when the token limit cut it off",
     "n_tokens": "length of the completion in tokens",
     "max_tokens": "the token limit",
     "meta": "what the task knows beyond all that",
 }
 Family = Literal["answer", "format", "shaping", "composite"]
+CheckGold = Callable[..., str]
 
 _MODULES = (
     *("answers", "choice", "numbers", "maths", "vqa", "text", "boxes", "collections"),
@@ -54,6 +55,7 @@ class Entry:
     family: Family
     source: str
     formula: str
+    check_gold: CheckGold | None = None
 
     @cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -92,7 +94,9 @@ class Entry:
         return create_model(self.name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
 
 
-def reward(name: str, *, source: str, formula: str, family: Family = "answer") -> Callable[[_F], _F]:
+def reward(
+    name: str, *, source: str, formula: str, family: Family = "answer", check_gold: CheckGold | None = None
+) -> Callable[[_F], _F]:
     """Enters a function into the registry.
 
     Args:
@@ -100,11 +104,14 @@ def reward(name: str, *, source: str, formula: str, family: Family = "answer") -
         source: where the rule comes from: arXiv id and equation, a metric's official code, or a page of the docs.
         formula: the value in one line.
         family: answer (is it right), format, shaping (length and repetition), composite.
+        check_gold: takes the keywords that the reward takes and says what is wrong with the row's gold answers, as in
+            "gold answer 'red' holds no number", or nothing. It is asked for every row before anything is scored or
+            trained (`rewards.golds`).
     """
 
     def enter(function: _F) -> _F:
         assert name not in _entries, f"two rewards are called {name}"
-        _entries[name] = Entry(name, function, family, source, formula)
+        _entries[name] = Entry(name, function, family, source, formula, check_gold)
         return function
 
     return enter
@@ -124,6 +131,11 @@ def get(name: str) -> Entry:
     if name not in _entries:
         raise ValueError(f"there is no reward called {name!r}{nearest(name, _entries)}")
     return _entries[name]
+
+
+def entry_of(function: Callable[..., Any]) -> Entry | None:
+    """The entry of a registered function; None for any other."""
+    return next((entry for entry in _entries.values() if entry.function is function), None)
 
 
 def make(name: str, **parameters: Any) -> Reward:

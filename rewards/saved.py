@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.batch import guarded, text_of
+from rewards.golds import check_golds, checks_golds
 from rewards.python_file import required_columns
 from rewards.registry import nearest
 from rewards.score import Reward, Score
@@ -91,7 +92,8 @@ def score_saved(saved: Saved, reward: Reward, name: str) -> list[Score | None]:
         name: of the reward, for messages.
 
     Raises:
-        ValueError: the file lacks a column that the reward needs, no row has all of them, or the reward fails on all.
+        ValueError: the file lacks a column that the reward needs, no row has all of them, a row's gold answer is none
+            that the reward can use (nothing has been scored then), or the reward fails on all.
     """
     needed = required_columns(reward)
     for column in sorted(needed):
@@ -100,6 +102,9 @@ def score_saved(saved: Saved, reward: Reward, name: str) -> list[Score | None]:
                 f"{saved.path}: has no column {column!r}, which reward {name} needs; name the one that holds it, as in "
                 f"--column {column}=THEIRS{nearest(column, saved.columns)}"
             )
+    if checks_golds(reward):
+        rows = ((f"{saved.path}, row {i}", row) for i, (_, row) in enumerate(saved.rows(), 1) if needed <= row.keys())
+        check_golds(reward, rows, name)
     scores = [guarded(reward, completion, row) if needed <= row.keys() else None for completion, row in saved.rows()]
     if all(score is None for score in scores):
         raise ValueError(f"{saved.path}: no row has all of {', '.join(sorted(needed))}, which reward {name} needs")
@@ -194,11 +199,16 @@ def _said(value: Any) -> str:
 
 
 def as_texts(value: Any) -> list[str]:
-    """One answer or a list of them, as texts; what is itself a list or an object, such as a box, as JSON."""
+    """One answer or a list of them, as texts; what is itself a list or an object, such as a box, as JSON.
+
+    Of an annotator's row, as VQA has them, it is the answer.
+    """
     return [_text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping) and isinstance(value.get("answer"), str):
+        return str(value["answer"])
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

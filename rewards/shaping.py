@@ -7,6 +7,7 @@ silence is never the best policy.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,7 +15,15 @@ from rewards.answers import exact
 from rewards.extract import Read, Template
 from rewards.registry import reward
 from rewards.score import Score
+from rewards.scripts import chunks
 
+FINISHED = frozenset(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_turn"))
+"""Reasons with which vLLM, transformers' servers and the public APIs say that a model ended its turn."""
+
+MIN_STAMMER = 12
+"""Letters that a word has to repeat before its parts count as words: "banana" and "1000000" are words."""
+
+_STAMMER = re.compile(r"(\S{1,20}?)\1{3,}")
 _SILENT = Score(0.0, status="no_answer")
 
 
@@ -37,10 +46,11 @@ def length(
     """How short the completion is, linearly between two bounds.
 
     `low`: length up to which it is 1. `high`: length from which it is 0; null is the token limit (`max_tokens`).
-    `unit`: tokens as the row counts them, or words between white space.
+    `unit`: tokens as the row counts them, or words: what stands between white space, and every character of a script
+    without spaces.
 
     Limits: it never looks at what is said: the shortest wrong answer earns all of it, and a policy may drop its
-    reasoning for it. Words are not tokens: text without spaces is one word.
+    reasoning for it. Words are not tokens.
     """
     if unit == "tokens" and n_tokens is None:
         raise ValueError("length in tokens needs the column n_tokens; use unit: words")
@@ -50,7 +60,7 @@ def length(
     assert bound is not None
     if not 0 <= low < bound:
         raise ValueError(f"length needs 0 ≤ low < high, not low {low} and high {bound}")
-    words = len(completion.split())
+    words = len(chunks(completion))
     if not words:
         return _SILENT
     said = words if unit == "words" or n_tokens is None else n_tokens
@@ -115,29 +125,45 @@ def cosine_length(
 def repetition(completion: str, *, n: int = 3, **_: object) -> Score:
     """How little the completion repeats itself: 1 if no sequence of n words comes twice.
 
-    The penalty of the paper's code is this value minus 1, times its weight.
+    The penalty of the paper's code is this value minus 1, times its weight. A word is what stands between white space,
+    as in that code. Beyond it, where a script has no spaces every character is a word (红色的狗), and within a word
+    what it says four times and more in a row (hahahahahaha).
 
     Limits: a short completion can't repeat much and earns all of it; long texts repeat common phrases honestly; a
-    repetition that changes one word in n is not seen, nor one inside a word without spaces.
+    repetition that changes one word in n is not seen, nor one of long units within a word.
     """
     if n < 1:
         raise ValueError(f"repetition needs n ≥ 1, not {n}")
-    words = completion.lower().split()
+    words = [word for chunk in chunks(completion.lower()) for word in _stammered(chunk)]
     if not words:
         return _SILENT
     grams = list(zip(*(words[start:] for start in range(n)), strict=False))
     return Score(len(set(grams)) / len(grams) if grams else 1.0)
 
 
+def _stammered(chunk: str) -> list[str]:
+    """The chunk, or where it says the same letters over and over, each time as a word of its own."""
+    if len(chunk) < MIN_STAMMER:
+        return [chunk]
+    words, end = [], 0
+    for found in _STAMMER.finditer(chunk):
+        if len(found[0]) >= MIN_STAMMER and any(map(str.isalpha, found[1])):
+            words += [chunk[end : found.start()], *[found[1]] * (len(found[0]) // len(found[1]))]
+            end = found.end()
+    return [word for word in (*words, chunk[end:]) if word]
+
+
 @reward(
     "truncation",
     source="docs/rewards.md",
-    formula="0 if the token limit cut the completion off, else 1",
+    formula="1 if the completion ended by itself, else 0",
     family="shaping",
 )
-def truncation(completion: str, *, finish_reason: Literal["stop", "length"], **_: object) -> Score:
-    """Whether the completion ended by itself.
+def truncation(completion: str, *, finish_reason: str, **_: object) -> Score:
+    """Whether the completion ended by itself: `finish_reason` is stop, or other engines' word for it (eos, end_turn).
+
+    Any other reason (length, max_tokens, abort, content_filter, one that nobody knows) is worth nothing.
 
     Limits: it never looks at what is said: any short completion earns all of it.
     """
-    return Score(float(finish_reason != "length")) if completion.strip() else _SILENT
+    return Score(float(finish_reason.lower() in FINISHED)) if completion.strip() else _SILENT

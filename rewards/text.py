@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from rewards.extract import Extraction, Read, Template, normalise, read_answer
-from rewards.match import accepted, bad_gold, hedges, unpaid
+from rewards.extract import Extraction, Read, Template, bare, read_answer
+from rewards.match import accepted, bad_gold, hedges, unpaid, words_of
 from rewards.registry import reward
 from rewards.score import Score
+from rewards.scripts import tokens as tokens_of
 
 MAX_CHARS = 10_000
 """Of longer texts, so many characters are compared; the rest counts as different."""
@@ -17,7 +17,6 @@ MAX_TOKENS = 4_000
 """Of longer texts, so many tokens are searched for a common subsequence; all of them count for the length."""
 
 MAX_BETA = 1000.0
-_TOKEN = re.compile(r"[^\W_]+")
 
 
 @reward(
@@ -39,13 +38,14 @@ def anls(
 ) -> Score:
     """Normalised Levenshtein similarity, 0 from a distance of `threshold` on: forgives misread letters, not answers.
 
-    Lower case, single spaces. Parts: `anls`, and `similarity` before the threshold. With `refuse_hedges`, a denial of a
-    gold answer ("not the red circle") and a list of known candidates are ambiguous; without it the value is the metric
-    to the letter.
+    Lower case, single spaces, without what `rewards.decoration.unwrapped` takes. Parts: `anls`, and `similarity` before
+    the threshold. With `refuse_hedges`, a denial of a gold answer ("not the red circle") and a list of known candidates
+    are ambiguous; without it the value is the metric to the letter.
 
-    Limits: partial credit is the point of it. Look-alikes of another alphabet and fullwidth letters cost an edit each,
-    no more, and so does a sign, a digit or a full stop: use `number` for numbers. A short addition to a long answer
-    costs little (several answers at once included). At a distance of exactly `threshold` the paper's formula gives 0,
+    Limits: partial credit is the point of it. Look-alikes of another alphabet cost an edit each, no more, and so does a
+    sign, a digit or a full stop: use `number` for numbers. A short addition to a long answer costs little (several
+    answers at once included), and words around the answer ("The title is …") cost their letters, as the metric is
+    defined. At a distance of exactly `threshold` the paper's formula gives 0,
     the official script gives 1 − threshold. Only the first 10,000 characters are compared.
     """
     if not 0 < threshold <= 1:
@@ -79,12 +79,12 @@ def edit(
 ) -> Score:
     """Normalised edit similarity of answer and gold: 1 for the same letters, falling with every edit.
 
-    Lower case, single spaces. `refuse_hedges` as for `anls`.
+    As for `anls`: lower case, single spaces, `unwrapped`. `refuse_hedges` as for `anls`.
 
     Limits: nearly any text earns something (partial credit): a wrong word of the right length about a fifth, the gold
     answer among other words its share of the length (several answers, every option, the question repeated, an injected
-    verdict, a placeholder, an extremely long text). Look-alikes of another alphabet, fullwidth letters and a full stop
-    cost an edit each, no more. Only the first 10,000 characters are compared.
+    verdict, a placeholder, an extremely long text). Look-alikes of another alphabet and a full stop cost an edit each,
+    no more. Only the first 10,000 characters are compared.
     Good for transcription; as the only reward of short answers it is too generous.
     """
     answers = _lower(gold)
@@ -116,8 +116,9 @@ def rouge_l(
 ) -> Score:
     """ROUGE-L: the F-measure of the longest common subsequence of words. `beta` above 1 weighs recall more.
 
-    Words are runs of letters and digits in lower case; nothing is stemmed. Parts: `f`, `precision`, `recall` of the
-    best gold answer. `refuse_hedges` as for `anls`.
+    Words are runs of letters and digits in lower case; nothing is stemmed. Where words have no spaces between them
+    (Han, kana, Thai and the like), every character counts as one, as LCSTS measures Chinese (arXiv 1506.05865). Parts:
+    `f`, `precision`, `recall` of the best gold answer. `refuse_hedges` as for `anls`.
 
     Limits: shared words earn something whatever they mean (partial credit): several answers, every option, an injected
     verdict, an extremely long text or the question repeated with the gold words in it. Signs and punctuation are lost
@@ -130,12 +131,12 @@ def rouge_l(
     if not answers:
         return bad_gold("the row has no gold answer")
     said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
-    tokens = _TOKEN.findall(said.raw)
+    tokens = tokens_of(said.raw)
     if said.status == "ok" and not tokens:
         said = Extraction("", "no_answer")
     if said.status != "ok":
         return unpaid(said, "f", "precision", "recall")
-    f, precision, recall = max(_rouge(tokens, _TOKEN.findall(answer), beta) for answer in answers)
+    f, precision, recall = max(_rouge(tokens, tokens_of(answer), beta) for answer in answers)
     return Score(f, {"f": f, "precision": precision, "recall": recall}, said.answer)
 
 
@@ -156,9 +157,9 @@ def _read(
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
         return said
-    if refuse_hedges and hedges(said.answer, [normalise(answer) for answer in gold], candidates):
+    if refuse_hedges and hedges(said.answer, [bare(answer) for answer in gold], candidates):
         return Extraction("", "ambiguous")
-    return Extraction(said.answer, "ok", " ".join(said.raw.lower().split()))
+    return Extraction(said.answer, "ok", " ".join(words_of(said, read).lower().split()))
 
 
 def _similarity(said: str, gold: Sequence[str]) -> float:

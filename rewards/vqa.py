@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from rewards.answers import UNANSWERABLE, as_unanswerable
 from rewards.extract import Read, Template, read_answer
-from rewards.match import accepted, bad_gold, unpaid
+from rewards.match import accepted, bad_gold, unpaid, words_of
 from rewards.prose import words
 from rewards.registry import reward
 from rewards.score import Score
+from rewards.unanswerable import UNANSWERABLE, as_unanswerable
 
 ENOUGH = 3
 """As many other annotators have to agree with an answer for full credit."""
@@ -54,7 +54,8 @@ def vqa_normalise(text: str) -> str:
     4. Lower case; none and zero to ten as digits; a, an, the left out; contractions get their apostrophes ("dont" is
        "don't"); single spaces.
 
-    A curly apostrophe counts as a straight one, which the official code's own list can't decide on.
+    A curly apostrophe counts as a straight one, which the official code's own list can't decide on. Articles stay where
+    there is nothing else: the official code makes the answer "a" (a letter on a sign) an empty text, equal to "the".
     """
     if len(text) <= _CACHED_CHARS:
         return _normalise_short(text)
@@ -70,7 +71,8 @@ def _normalise(text: str) -> str:
     if "." in text:
         text = _FULL_STOP.sub("", text)
     said = [_NUMBERS.get(word, word) for word in text.lower().split()]
-    return " ".join([_APOSTROPHES.get(word, word) for word in said if word not in _ARTICLES])
+    said = [word for word in said if word not in _ARTICLES] or said
+    return " ".join([_APOSTROPHES.get(word, word) for word in said])
 
 
 # Annotators agree, and a model says the same again and again.
@@ -114,12 +116,15 @@ def vqa(
 ) -> Score:
     """VQA accuracy: how many of the annotators gave this answer, three counting as all. Gold is all their answers.
 
-    Answer and gold go through `vqa_normalise`. One to three gold answers are accepted answers, each worth 1.
+    Answer and gold go through `vqa_normalise`, after Markdown and quotes (`rewards.decoration.unwrapped`); words around
+    the answer count, as in the official code ("It is blue" is not "blue"). Gold may be the annotators' rows of the data
+    set, {"answer": …}. One to three gold answers are accepted answers, each worth 1.
 
     Limits: the official code leaves gold answers as they are when the annotators all agree, and never takes articles
     and number words from gold; here both sides are always treated alike. TextVQA's code also drops commas and question
     marks without leaving a space and splits "'s" off. "2-3" and "2 3", "red/blue" and "red blue" are the same, and
-    minus signs are lost ("-5" is "5"): that is the official rule. Partial agreement earns partial credit.
+    minus signs are lost ("-5" is "5"): that is the official rule (processPunctuation of vqaEval.py). Partial agreement
+    earns partial credit.
     """
     answers = [vqa_normalise(g) for g in accepted(gold)]
     if not any(answers):
@@ -127,7 +132,7 @@ def vqa(
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
         return unpaid(said, "consensus")
-    answer = vqa_normalise(said.raw)
+    answer = vqa_normalise(words_of(said, read))
     value = consensus(answer, answers)
     return Score(value, {"consensus": value}, answer)
 
@@ -163,7 +168,7 @@ def vizwiz(
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
         return unpaid(said, "consensus", "answerability")
-    answer = _vizwiz_normalise(said.raw, wordings)
+    answer = _vizwiz_normalise(words_of(said, read), wordings)
     value = consensus(answer, answers)
     no_answer = 2 * answers.count(UNANSWERABLE) > len(answers)
     agrees = float((answer == UNANSWERABLE) == no_answer)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from cpt.methods.plugin import Strict
 from rewards import score
 from rewards.compose import PYTHON, Composite, filled, label_of, parameters_of, problems
+from rewards.golds import check_golds, checks_golds
 from rewards.python_file import load, read_source, try_out
 
 if TYPE_CHECKING:
@@ -117,7 +118,10 @@ def as_written(path: KeyPath, data: Any) -> KeyPath:
 
 
 def check_rewards(recipe: Recipe, arms: Iterable[ArmSpec]) -> Iterator[tuple[KeyPath, str]]:
-    """What is wrong with the recipe's rewards: the data of each, and each on a sample of every task that it is for."""
+    """What is wrong with the recipe's rewards: the data of each, and each on the tasks that it is for.
+
+    It is tried on one sample, and asked whether it can use the gold answers of all.
+    """
     arms = list(arms)
     for family, arm in recipe.arms.items():
         if arm.reward is not None and not arm.method.needs_rollouts:
@@ -127,7 +131,9 @@ def check_rewards(recipe: Recipe, arms: Iterable[ArmSpec]) -> Iterator[tuple[Key
         yield from found
         if not found:
             for task in tasks:
-                for prompt in prompts:
+                unusable = list(_on_golds(path, spec, task, task.samples or recipe.data.samples))
+                yield from unusable
+                for prompt in () if unusable else prompts:
                     yield from _on_a_sample(path, spec, task, prompt)
 
 
@@ -185,6 +191,21 @@ def _on_a_sample(
         except ValueError as error:
             yield where, str(error)
             return
+
+
+def _on_golds(path: KeyPath, spec: RewardSpec, task: StageTask, samples: int) -> Iterator[tuple[KeyPath, str]]:
+    """The first training sample whose gold answer the reward can't use. A reward that uses any costs nothing here."""
+    from cpt.tasks import get_task, task_names
+    from cpt.tasks.row import reward_row
+
+    composite = spec.build()
+    if task.name not in task_names() or not checks_golds(composite):
+        return
+    found = get_task(task.name).samples("train", samples)
+    try:
+        check_golds(composite, ((f"sample {one.id}", reward_row(one, "direct")) for one in found), spec.describe())
+    except ValueError as error:
+        yield path, str(error)
 
 
 def _python_components(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:

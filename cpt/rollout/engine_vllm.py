@@ -141,7 +141,7 @@ class VLLMEngine:
         ids = list(output.token_ids)
         logprobs = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(ids, logprobs, text, "length" if output.finish_reason == "length" else "stop")
+        return Completion(ids, logprobs, text, "stop" if output.finish_reason == "stop" else "length")
 
 
 def _gpu_options(settings: EngineSettings) -> dict[str, Any]:

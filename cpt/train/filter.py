@@ -16,7 +16,7 @@ from cpt.methods.filtering import PromptRollouts, emptied, select
 from cpt.rollout.engine import request_seed
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.train.requests import training_requests
-from cpt.train.reward import reward_function
+from cpt.train.reward import check_stage_golds, reward_function
 from cpt.train.truth import strictly_right
 from cpt.types import Completion, Sample, SamplingParams
 
@@ -77,12 +77,13 @@ def roll_out(
     rule = stage.filter
     assert rule is not None
     seeds = [filter_seed(stage, sample.id) for sample in samples]
+    paid = {source.task: source.reward for source in stage.sources} | {stage.task: stage.filter_reward}
+    check_stage_golds(samples, paid, stage.prompt)
     requests = training_requests(samples, seeds, stage.prompt, processor)
     limit = completion_limit(stage)
     params = SamplingParams(limit, rule.temperature, rule.rollouts)
     groups = pool.generate(requests, params, version=version)
     flat = [(sample, one) for sample, group in zip(samples, groups, strict=True) for one in group]
-    paid = {source.task: source.reward for source in stage.sources} | {stage.task: stage.filter_reward}
     pay = reward_function(stage.prompt, paid, limit)
     rewards = pay(
         [one.text for _, one in flat],

@@ -18,7 +18,7 @@ from cpt.train.objective import PolicyPlugins
 from cpt.train.objectives import Objectives, Parts, means, objectives_of
 from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
 from cpt.train.resume import Resumable
-from cpt.train.reward import reward_function, rewards_of
+from cpt.train.reward import check_stage_golds, reward_function, rewards_of
 from cpt.train.settings import config, shared_arguments
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ def grpo_trainer(
     processor.tokenizer.padding_side = "left"
     arguments = grpo_arguments(stage, checkpoints)
     data = stage_data(stage, own, arguments.world_size)
+    check_stage_golds(data.samples, rewards_of(stage), stage.prompt)
     objectives = objectives_of(stage)
     see = None if objectives is None else objectives.see
     trainer = kind(

@@ -9,6 +9,7 @@ from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
 from cpt.train.truth import truth
 from rewards.batch import TRLReward, as_trl_reward, guarded, text_of
+from rewards.golds import check_golds
 
 if TYPE_CHECKING:
     from cpt.plan import StagePlan
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 def rewards_of(stage: StagePlan) -> dict[str, RewardSpec | None]:
     """The reward of every task that the stage has samples of; None for the task's own."""
     return {stage.task: stage.reward} | {source.task: source.reward for source in stage.sources}
+
+
+def check_stage_golds(samples: Sequence[Sample], specs: Mapping[str, RewardSpec | None], prompt: PromptStyle) -> None:
+    """ValueError that names the first sample whose gold answer its reward can't use. Costs no rollout."""
+    for task, spec in specs.items():
+        if spec is not None:
+            rows = ((f"sample {one.id}", reward_row(one, prompt)) for one in samples if one.task == task)
+            check_golds(spec.build(), rows, spec.describe())
 
 
 def reward_function(

@@ -23,7 +23,7 @@ def say(answer: str, gold: str, **parameters: object) -> Score:
 
 def test_threads_take_turns():
     scores: list[Score] = []
-    threads = [threading.Thread(target=lambda i=i: scores.append(say(f"{2 * i}/2", str(i)))) for i in range(6)]
+    threads = [threading.Thread(target=lambda i=i: scores.append(say(f"\\sqrt{{{i * i}}}", str(i)))) for i in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -32,8 +32,9 @@ def test_threads_take_turns():
 
 
 def test_a_forked_child_has_a_worker_of_its_own():
-    say("0.5", "1/2")
+    say("\\sqrt{4}", "2")  # a number would be compared without asking
     worker = shared.pid
+    assert worker is not None
     child = os.fork()
     if child == 0:
         fine = shared.pid is None and shared.equal(["1/2"], "0.5", 60.0) and shared.pid not in (None, worker)
@@ -41,7 +42,7 @@ def test_a_forked_child_has_a_worker_of_its_own():
         os._exit(0 if fine else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert shared.pid == worker
-    assert say("0.5", "1/2").value == 1.0
+    assert say("\\sqrt{4}", "2").value == 1.0
 
 
 @pytest.mark.parametrize("how", ["", "import os; os._exit(0)", "import os; os.kill(os.getpid(), 9)"])
@@ -97,12 +98,12 @@ def test_inside_a_ray_actor(ray_cluster: None, threads: int):
     import ray
 
     actor = ray.remote(num_cpus=0, max_concurrency=threads)(scorer()).remote()
-    right, main = ray.get(actor.score.remote("0.5", "1/2", 60.0))
+    right, main = ray.get(actor.score.remote("\\sqrt{4}", "2", 60.0))
     assert main is (threads == 1)
     assert (right.value, right.status) == (1.0, "ok")
     hung, _ = ray.get(actor.score.remote(HANGS, "12", 0.5))
     assert hung.status == "timeout"
-    after, _ = ray.get(actor.score.remote("0.6", "1/2", 60.0))
+    after, _ = ray.get(actor.score.remote("\\sqrt{4}", "3", 60.0))
     assert (after.value, after.status) == (0.0, "ok")
     worker = ray.get(actor.worker.remote())
     assert alive(worker)

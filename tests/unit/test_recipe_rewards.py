@@ -220,7 +220,7 @@ def test_a_missing_file(load):
         ("{components: [{type: exat, weight: 1}]}", "reward.components.0.type: there is no reward called 'exat'"),
         ("[{type: exact, weight: 1, requires: format}]", "reward.0.requires: there is no component called 'format'"),
         ("[{type: choice, weight: 1}]", "reward: on task count-colour: a dry run on '<answer>"),
-        ("[{type: yes-no, weight: 1}]", "reward: on task count-colour: a dry run on '<answer>"),
+        ("[{type: yes-no, weight: 1}]", "reward: on task which-row: a dry run on '<answer>"),
     ],
 )
 def test_a_mistake_is_named_with_line_key_and_remedy(load, reward, expected):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +32,91 @@ def tagged(answer: str) -> str:
 def test_exact(answer, value):
     score = make("exact")(tagged(answer), gold=["Red", "crimson"])
     assert (score.value, score.parts, score.status) == (value, {"match": value}, "ok")
+
+
+SPELLINGS = [
+    ("red", "`red`"),
+    ("red", "**Red**"),
+    ("red", "“red”"),
+    ("red", "(red)"),
+    ("red", "It is red."),
+    ("red", "it's red"),
+    ("red", "The answer is red"),
+    ("red", "\\boxed{\\text{red}}"),
+    ("red", "Ｒｅｄ"),
+    ("red", "red\u200b"),
+    ("红色", "红色！"),
+    ("红色", "「红色」"),
+    ("红色", "是红色"),
+    ("caf\u00e9", "cafe\u0301"),
+    ("don’t walk", "Don't walk"),
+    ("3 pm", "3pm"),
+    ("USA", "U.S.A."),
+    ("St Louis", "St. Louis"),
+    (".5", "0.5"),
+    ("12", "x = 12"),
+    ("12", "5 + 7 = 12"),
+    ("y = 3", "y = 3"),
+    ("C#", "c#"),
+    ("-5", "-5."),
+]
+
+
+@pytest.mark.parametrize(("gold", "said"), SPELLINGS)
+def test_exact_and_normalised_see_through_spelling_and_decoration(gold, said):
+    for name in ("exact", "normalised", "accuracy", "accuracy-format"):
+        assert make(name)(tagged(said), gold=[gold]).value == 1
+        assert make(name)(tagged(gold), gold=[said]).value == 1 or "=" in said
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ("2", "two"),
+        ("cafe", "café"),
+        ("x2", "x²"),
+        ("ice cream", "ice-cream"),
+        ("red circle", "the red circle"),
+    ],
+)
+def test_what_only_normalised_takes_for_the_same(gold, said):
+    for one, other in ((gold, said), (said, gold)):
+        assert make("exact")(tagged(one), gold=[other]).value == 0
+        assert make("normalised")(tagged(one), gold=[other]).value == 1
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        (".5", "5"),
+        ("5", "-5"),
+        ("$5", "5"),
+        ("C#", "C"),
+        ("y = 3", "x = 3"),
+        ("12", "5 + 6 = 12"),
+        ("4", "3 = 4"),
+        ("red", "dark red"),
+        ("red", "It is not red"),
+        ("red", "red (or blue)"),
+        ("red", "**red** **blue**"),
+    ],
+)
+def test_what_is_not_the_same(gold, said):
+    for name in ("exact", "normalised"):
+        assert make(name)(tagged(said), gold=[gold]).value == 0
+
+
+def test_gold_as_the_annotators_rows_of_vqa():
+    rows = [{"answer": "red", "answer_confidence": "yes", "answer_id": i} for i in range(1, 11)]
+    for name in ("vqa", "vizwiz", "exact", "normalised"):
+        assert make(name)(tagged("red"), gold=rows).value == 1
+        assert make(name)(tagged("blue"), gold=rows).value == 0
+        as_json = [json.dumps(row) for row in rows]
+        assert make(name)(tagged("red"), gold=as_json).value == 1
+        assert make(name)(tagged("red"), gold=[{"answer": ["red", "pink"]}]).value == 1
+    assert make("exact")(tagged("{answer: 5}"), gold=["{answer: 5}"]).value == 1
+    with pytest.raises(ValueError, match=r"without an answer: \{'label': 'red'\}"):
+        make("vqa")(tagged("red"), gold=[{"label": "red"}])
 
 
 def test_exact_through_every_template_and_reading():
@@ -80,9 +167,19 @@ def test_a_lone_string_is_one_gold_answer():
         ("\\frac{1}{2}", "\\frac{1}{2}"),
         ("A", "a"),
         ("“the sign”", "sign"),
-        ("ice-cream", "ice-cream"),
+        ("ice-cream", "ice cream"),
+        ("Café", "cafe"),
+        ("cafe\u0301", "cafe"),
+        ("й", "й"),
+        ("が", "が"),
+        ("two", "2"),
+        ("twenty-one dogs", "21dogs"),
+        ("no one", "no 1"),
+        ("3 p.m.", "3pm"),
+        ("U.S.A.", "usa"),
+        ("the answer is \\boxed{red}", "red"),
         ("it’s", "it's"),
-        ("r\u200bed", "r\u200bed"),
+        ("r\u200bed", "red"),
         ("rеd", "rеd"),
     ],
 )
@@ -114,7 +211,7 @@ def test_normalised_and_its_articles():
         ("yes and no", 0, "ambiguous"),
         ("no... yes", 0, "ambiguous"),
         ("not yes", 0, "no_answer"),
-        ("true", 0, "no_answer"),
+        ("not sure", 0, "no_answer"),
         ("yesterday", 0, "no_answer"),
         ("no idea", 0, "no_answer"),
         ("the answer is correct", 0, "no_answer"),
@@ -124,6 +221,87 @@ def test_normalised_and_its_articles():
 def test_yes_or_no(answer, value, status):
     score = make("yes-no")(tagged(answer), gold=["Yes"])
     assert (score.value, score.status) == (value, status)
+
+
+@pytest.mark.parametrize("gold", ["yes", "Yes.", "True", "true", "1", "Y", "是", "Yes, there is a dog"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "Yes. There is a dog, but no cat.",
+            "The answer is yes.",
+            "Answer: Yes",
+            "\\boxed{yes}",
+            "true",
+            "It is",
+            "y",
+        ),
+        *("是", "是的", "有", "对，有一只狗", "Yes — it is visible", "Yes; no other dogs", "Based on the image, yes."),
+    ],
+)
+def test_ways_to_say_yes(gold, answer):
+    assert make("yes-no")(tagged(answer), gold=[gold]).value == 1
+    assert make("yes-no")(tagged(answer), gold=["no"]).value == 0
+
+
+@pytest.mark.parametrize("gold", ["no", "False", "0", "N", "不是", "否", "No, there is none"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "There is no dog in the image.",
+            "There is not.",
+            "Not really",
+            "No (it is a cat)",
+            "No. It is a cat.",
+            "false",
+        ),
+        *(
+            "没有",
+            "没有狗",
+            "不是，是猫",
+            "图中没有狗",
+            "It isn't",
+            "The answer is no.",
+            "Definitely not.",
+            "I don't think so",
+        ),
+    ],
+)
+def test_ways_to_say_no(gold, answer):
+    assert make("yes-no")(tagged(answer), gold=[gold]).value == 1
+    assert make("yes-no")(tagged(answer), gold=["yes"]).value == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        *((text, "ambiguous") for text in ("yes/no", "No, the answer is yes", "Yes, there is no dog", "No, it is")),
+        *((text, "ambiguous") for text in ("Yes. No.", "是的，没有", "没有，是的")),
+        *(
+            (text, "no_answer")
+            for text in ("It is not clear", "I can't tell", "不知道", "没有足够的信息", "是不是", "不错")
+        ),
+        *(
+            (text, "no_answer")
+            for text in ("There is a dog", "true or false", "correct", "it is not no", "nobody", "maybe")
+        ),
+    ],
+)
+def test_neither_yes_nor_no(answer, status):
+    for gold in ("yes", "no"):
+        assert (
+            make("yes-no")(tagged(answer), gold=[gold]).value,
+            make("yes-no")(tagged(answer), gold=[gold]).status,
+        ) == (
+            0,
+            status,
+        )
+
+
+def test_numbers_are_yes_and_no_where_gold_has_them():
+    assert make("yes-no")(tagged("1"), gold=["1"]).value == make("yes-no")(tagged("0"), gold=[0]).value == 1
+    assert make("yes-no")(tagged("1"), gold=["yes"]).status == "no_answer"
 
 
 def test_yes_or_no_in_prose():
@@ -152,6 +330,27 @@ def test_yes_no_wants_such_a_gold_answer():
         "not possible to answer",
         "I don't know",
         "unknown",
+        "not sure",
+        "I'm not sure.",
+        "too blurry to read",
+        "The image is too dark",
+        "There is not enough information",
+        "I am unable to see",
+        "Sorry, I can't see the image",
+        "unanswerable, it is too dark",
+        "unanswerable because the image is blurry",
+        "cannot read",
+        "I have no idea",
+        "There's not enough information to answer",
+        "I'm sorry, but I can't determine it",
+        "看不出来",
+        "无法确定答案",
+        "The text is illegible.",
+        "看不清",
+        "无法确定。",
+        "抱歉，我看不清楚",
+        "**Unanswerable**",
+        "The answer is unanswerable",
     ],
 )
 def test_wordings_of_unanswerable(answer):
@@ -161,7 +360,12 @@ def test_wordings_of_unanswerable(answer):
 
 
 @pytest.mark.parametrize(
-    "answer", ["not unanswerable", "answerable", "unanswerable or red", "I can see it", "red", "none"]
+    "answer",
+    [
+        *("not unanswerable", "answerable", "unanswerable or red", "I can see it", "red", "none", "nothing", "known"),
+        *("unanswerable, but red", "not sure, maybe red", "red, but I'm not sure", "unanswerable because it is red"),
+        *("not too blurry", "sure", "dark", "clear", "看得清", "too dark to be red"),
+    ],
 )
 def test_no_wordings_of_unanswerable(answer):
     assert make("unanswerable")(tagged(answer), gold=["unanswerable"]).value == 0

@@ -20,6 +20,27 @@ from rewards.registry import make
         '```json\n[{"bbox_2d": [10, 20, 30.5, 40]}]\n```',
         "[[10, 20, 30.5, 40]]",
         "[10, 20, 30.5, 40] = [10, 20, 30.5, 40]",
+        "[10 20 30.5 40]",
+        "[10; 20; 30.5; 40]",
+        "[10. 20. 30.5 40.]",
+        "【10, 20, 30.5, 40】",
+        "[1e1, 2e1, 3.05e1, 4.0E+1]",
+        "[[10,20],[30.5,40]]",
+        "(10 20) (30.5 40)",
+        "(10,20)-(30.5,40)",
+        "<box>10,20,30.5,40</box>",
+        "<|object_ref_start|>the ball<|object_ref_end|><|box_start|>(10,20),(30.5,40)<|box_end|>",
+        '{"x1": 10, "y1": 20, "x2": 30.5, "y2": 40}',
+        '{"xmin": 10, "xmax": 30.5, "ymin": 20, "ymax": 40}',
+        "left: 10, top: 20, right: 30.5, bottom: 40",
+        '{"x": 10, "y": 20, "width": 20.5, "height": 20}',
+        "[x1=10, y1=20, x2=30.5, y2=40]",
+        "[{'Position': [10, 20, 30.5, 40], 'Confidence': 0.9}]",
+        '{"score": 0.9, "label": "ball", "bbox": [10, 20, 30.5, 40]}',
+        '["10", "20", "30.5", "40"]',
+        "ball: [10, 20, 30.5, 40] (red)",
+        "[30.5, 40, 10, 20]",
+        "[10, 40, 30.5, 20]",
     ],
 )
 def test_ways_to_write_a_box(text):
@@ -31,8 +52,13 @@ def test_ways_to_write_a_box(text):
     [
         ("[1, 2, 3, 4] or [1, 2, 3, 5]", "ambiguous"),
         ("not [1, 2, 3, 4]", "ambiguous"),
-        ("[3, 2, 1, 4]", "malformed"),
-        ("[1, 4, 3, 2]", "malformed"),
+        ("[1, 2, 3, 4] is not it", "ambiguous"),
+        ('[{"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8]}]', "ambiguous"),
+        ("x1=1 y1=2 x2=3 y2=4 x1=5 y1=6 x2=7 y2=8", "ambiguous"),
+        ('{"x1": 1, "y1": 2, "x2": 3, "y2": 4, "box": [5, 6, 7, 8]}', "ambiguous"),
+        ('{"x1": 1, "y1": 2, "x2": 3}', "malformed"),
+        ("[1, 2, 3, 4e0, 5]", "malformed"),
+        ("[1, 2, 3, 4x]", "malformed"),
         ("[1, 2, 1, 4]", "malformed"),
         ("[1, 2, 3]", "malformed"),
         ("[1, 2, 3, 4, 5]", "malformed"),
@@ -91,7 +117,17 @@ def test_coordinates_that_are_shares_of_the_image():
     assert thousandths("<answer>[100, 100, 300, 200]</answer>", gold=row["gold"]).status == "error"
 
 
+def test_gold_may_be_a_row_of_numbers_in_any_notation():
+    for gold in (
+        [10, 20, 30, 40],
+        {"bbox_2d": [10, 20, 30, 40], "label": "ball"},
+        '{"bbox": [30, 40, 10, 20], "label": "ball 2"}',
+        "10 20 30 40",
+    ):
+        assert make("iou")("<answer>[10, 20, 30, 40]</answer>", gold=[gold]).value == 1
+
+
 def test_gold_has_to_be_boxes():
-    for gold in (["red"], ["[0, 0, 1, 1]", "[1, 1, 0, 0]"], []):
+    for gold in (["red"], ["[0, 0, 1, 1]", "[1, 1, 1, 0]"], []):
         for name in ("iou", "iou-threshold"):
             assert make(name)("<answer>[0, 0, 1, 1]</answer>", gold=gold).status == "error"

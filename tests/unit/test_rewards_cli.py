@@ -192,18 +192,18 @@ def test_an_audit_that_finds_something_exits_with_1(tmp_path, monkeypatch, capfd
     shown = capfd.readouterr().out
     assert "denial" in shown
     assert "<answer> not red </answer>" in shown
-    assert cpt("audit", "exact", "--template", "direct") == 0
-    shown = capfd.readouterr().out
-    assert "exact: passed, 1 known" in shown
-    assert '".5" and "5" are the same' in shown
+    assert cpt("audit", "normalised", "--template", "direct") == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "normalised: passed, 1 known" in shown
+    assert "count as the plain ones (NFKC)" in shown
 
 
 def test_an_audit_on_the_users_own_questions(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["indeed"]})
+    path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["rightly"]})
     assert cpt("audit", "yes-no", "--on", path, "--template", "direct") == 1
     shown = " ".join(capfd.readouterr().out.split())
-    assert "not paid the same (1) 1 <answer> indeed </answer>" in shown
+    assert "not paid the same (1) 1 <answer> rightly </answer>" in shown
 
 
 def test_agree_counts_and_shows_the_rows(records, capfd):

@@ -14,12 +14,55 @@ def score(name: str, answer: str, gold: str = "red, blue, green", **parameters):
 
 COMMAS = ["red, blue and green", "Red; BLUE; green.", "red | blue & green", "red, , blue,, green"]
 LINES = ["red\nblue\n\ngreen", "- red\n- blue\n- green", "1. red\n2. blue\n3) green"]
+DASHES = ["red - blue - green", "red • blue • green", "red\tblue\tgreen", "red + blue + green"]
+INLINE = ["red/blue/green", "red -> blue → green", "red > blue > green", "1) red 2) blue 3) green", "red&blue&green"]
+DECORATED = [
+    "**red**, **blue**, **green**",
+    "<red>, <blue>, <green>",
+    "`red`; `blue`; `green`",
+    "red, then blue, then green",
+]
+CHINESE = ["red、blue、green", "red，blue和green", "①red②blue③green", "1、red 2、blue 3、green"]
 BRACKETS = ['["red", "blue", "green"]', "{red, blue, green}"]
 
 
-@pytest.mark.parametrize("text", [*COMMAS, *LINES, *BRACKETS])
+@pytest.mark.parametrize("text", [*COMMAS, *LINES, *BRACKETS, *DASHES, *INLINE, *DECORATED, *CHINESE])
 def test_ways_to_write_a_list(text):
     assert split_items(text) == ["red", "blue", "green"]
+    assert score("ordered-list", text).value == score("set", text).value == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The colours are red, blue and green.",
+        "Colours: red, blue, green",
+        "I see red, blue, and green",
+        "有red、blue和green",
+    ],
+)
+def test_a_sentence_that_leads_to_the_list(text):
+    assert score("ordered-list", text).value == score("set", text).value == 1
+    assert score("set", text, gold="red, blue").value == pytest.approx(4 / 5)
+
+
+def test_chinese_lists():
+    for text in ("红色、蓝色和绿色", "颜色有红色、蓝色、绿色。", "红色，蓝色，绿色"):
+        assert score("set", text, gold="红色、绿色、蓝色").value == 1
+    assert score("set", "红色或蓝色", gold="红色、蓝色").status == "ambiguous"
+
+
+def test_letters_written_together():
+    assert score("set", "AC", gold="A, C").value == score("set", "C A", gold="A, C").value == 1
+    assert score("set", "ABCD", gold="A, C").value == pytest.approx(2 / 3)
+    assert score("set", "AC", gold="AC, B").value == pytest.approx(2 / 3)
+
+
+def test_thousands_are_no_lists():
+    one_list = make("set", one_list=True)
+    assert one_list("<answer>1,000, 2,000</answer>", gold=["1,000", "2,000"]).value == 1
+    assert one_list("<answer>1,000, 3,000</answer>", gold=["1,000", "2,000"]).value == 0.5
+    assert score("set", "100, 200", gold="100,200").value == score("set", "100,200", gold="100, 200").value == 1
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,95 @@ def test_tolerant_reading_with_candidates(text, answer, status):
     assert (read.answer, read.status) == (answer, status)
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("**Answer:** 12", "12"),
+        ("Final Answer: **12**", "12"),
+        ("I add them up.\n#### 12", "12"),
+        ("There are 12.", "12"),
+        ("There are 12 apples in the image.", "12"),
+        ("I count 12 apples.", "12"),
+        ("I can see twelve apples", "twelve"),
+        ("12个", "12"),
+        ("一共有 12 只", "12"),
+        ("So there are 12 apples.", "12"),
+        ("图中一共有12个苹果。", "12"),
+        ("答案：12", "12"),
+        ("I see. Therefore, 12.", "12"),
+        ("The number is 12!", "12"),
+        ("The colour of the ball is Red.", "red"),
+        ("**Red**", "red"),
+        ("$\\boxed{12}$", "12"),
+        # These say more than one thing, or another one.
+        ("There are 12 or 13.", "there are 12 or 13"),
+        ("There are 12 apples and 3 pears.", "there are 12 apples and 3 pears"),
+        ("There are not 12 apples.", "there are not 12 apples"),
+        ("There are 12.5 m", "12.5"),
+        ("The ball is red or blue", "the ball is red or blue"),
+        ("The ball is not red", "the ball is not red"),
+        ("A red car parked on the street", "a red car parked on the street"),
+        ("12 apples", "12 apples"),
+    ],
+)
+def test_tolerant_reading_without_candidates(text, answer):
+    assert read_answer(text, "tolerant").answer == answer
+
+
+def test_a_stated_number_keeps_its_unit_for_those_who_read_it():
+    assert read_answer("There are 12 kg in it.", "tolerant").raw == "There are 12 kg in it."
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "status"),
+    [
+        ("答案是red", "red", "ok"),
+        ("一共有12个苹果", "12", "ok"),
+        ("球是红色的", "红色", "ok"),
+        ("这是红色的球。", "红色", "ok"),
+        ("不是red", "", "ambiguous"),
+        ("球不是红色的", "", "ambiguous"),
+        ("红色或者蓝色", "", "ambiguous"),
+        ("是红色吗？不，蓝色", "", "ambiguous"),
+        ("112个", "112个", "ok"),
+        ("x = 12", "12", "ok"),
+        ("5 + 7 = 12", "12", "ok"),
+        ("5 + 12 = 17", "12", "ok"),  # the only candidate that is mentioned
+        ("x != 12", "", "ambiguous"),
+        ("more than > 12", "", "ambiguous"),
+    ],
+)
+def test_candidates_beside_chinese_characters_and_in_equations(text, answer, status):
+    read = read_answer(text, "tolerant", candidates=("red", "12", "红色", "蓝色"))
+    assert (read.status, read.answer) == (status, answer if status == "ok" else "")
+
+
+@pytest.mark.parametrize("how", ["strict", "answer", "whole", "last_line", "tolerant"])
+@pytest.mark.parametrize(
+    "said", ["**Red**", "`red`", "“red”", "(red)", "It is red.", "The answer is \\text{red}", "ｒｅｄ"]
+)
+def test_every_reading_takes_decoration_off(how, said):
+    text = f"<answer> {said} </answer>" if how in ("strict", "answer") else said
+    assert read_answer(text, how).answer == "red"
+    assert read_answer(f"\\boxed{{{said}}}", "boxed").answer == "red"
+
+
+def test_the_format_is_as_strict_as_before():
+    for text in ("**<answer>red</answer>**", "$\\boxed{red}$", "The answer is <answer>red</answer>", "`red`"):
+        assert read_answer(text, "strict").status == read_answer(text, "strict", "boxed").status == "malformed"
+    assert read_answer("<answer>\\boxed{\\boxed{3}} </answer>", "strict").answer == "3"
+    assert read_answer("<answer>**<answer>3</answer>**</answer>", "strict").status == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [(".5", "0.5"), ("...5", "5"), ("Red.", "red"), ("E\u0301.", "é"), ("3.", "3"), (".", ""), (". 5", "5")],
+)
+def test_normalise(text, form):
+    assert normalise(text) == form
+    assert normalise(form) == form
+
+
 @pytest.mark.parametrize("text", ["-2", "2.5", "1/2", "2%", "2^3"])
 def test_a_candidate_inside_of_a_number_is_not_mentioned(text):
     assert read_answer(f"it would be {text} then", "tolerant", candidates=("2",)).status == "ambiguous"

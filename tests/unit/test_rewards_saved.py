@@ -46,6 +46,12 @@ def test_json_lines_with_other_names(tmp_path):
     assert [row for _, row in found.rows()] == [{"gold": ["3"]}, {"gold": ["4", "4.5", "[0, 1]"]}]
 
 
+def test_gold_as_annotators_rows(tmp_path):
+    rows = [{"answer": "red", "answer_confidence": "yes"}, {"answer": "dark red", "answer_confidence": "no"}]
+    path = lines(tmp_path / "a.jsonl", {"completion": "red", "gold": rows})
+    assert [row["gold"] for _, row in read_saved(path).rows()] == [["red", "dark red"]]
+
+
 def test_a_missing_value_is_left_out(tmp_path):
     path = lines(tmp_path / "a.jsonl", {"completion": "3", "choices": None}, {"completion": "4", "choices": ["a", "b"]})
     assert [row for _, row in read_saved(path).rows()] == [{}, {"choices": ["a", "b"]}]

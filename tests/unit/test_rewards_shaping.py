@@ -95,8 +95,36 @@ def test_repetition_needs_a_size():
         repetition("a b", n=0)
 
 
-def test_truncation():
-    assert [truncation("a", finish_reason=reason).value for reason in ("stop", "length")] == [1.0, 0.0]
+def test_repetition_without_spaces():
+    # 18 characters, 16 trigrams, of which the 6 of one round are distinct.
+    assert repetition("一只红色的狗一只红色的狗一只红色的狗").value == pytest.approx(6 / 16)
+    assert repetition("一只红色的狗").value == 1
+    # 15 times "ha": 13 trigrams, one of them distinct.
+    assert repetition("ha" * 15).value == pytest.approx(1 / 13)
+    assert repetition("so " + "a" * 20).value == pytest.approx(2 / 19)
+
+
+@pytest.mark.parametrize(
+    "text", ["banana", "1000000", "hahaha", "-" * 40, "Donaudampfschifffahrtsgesellschaft", "aaa bbb ccc"]
+)
+def test_words_that_only_look_repetitive(text):
+    assert repetition(text).value == 1
+
+
+@pytest.mark.parametrize(
+    "reason", ["length", "max_tokens", "MAX_TOKENS", "abort", "content_filter", "error", "", "unknown"]
+)
+def test_what_did_not_end_by_itself(reason):
+    assert truncation("a", finish_reason=reason).value == 0
+
+
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos_token", "end_turn", "stop_sequence"])
+def test_what_ended_by_itself(reason):
+    assert truncation("a", finish_reason=reason).value == 1
+
+
+def test_length_in_words_counts_characters_where_there_are_no_spaces():
+    assert length("一只狗", unit="words", high=4).value == 0.25
 
 
 @pytest.mark.parametrize("text", ["", " \n\t"])

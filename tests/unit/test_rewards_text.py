@@ -54,6 +54,28 @@ def test_rouge_l_as_published(answer, value):
     assert score("rouge-l", answer, "police killed the gunman").value == pytest.approx(value)
 
 
+def test_rouge_l_counts_characters_where_words_have_no_spaces():
+    # LCS of 一只红色的狗 and 一只蓝色的狗: 5 of 6 characters on both sides.
+    assert score("rouge-l", "一只红色的狗", "一只蓝色的狗。").value == pytest.approx(5 / 6)
+    assert score("rouge-l", "猫", "一只蓝色的狗").value == 0
+    # 一 只 dog against 一 只 red dog: P = 3/3, R = 3/4, F1 = 6/7.
+    assert score("rouge-l", "一只dog", "一只red dog").value == pytest.approx(6 / 7)
+    assert score("rouge-l", "แมวดำ", "แมวดำ").value == 1
+
+
+@pytest.mark.parametrize("name", ["anls", "edit", "rouge-l"])
+def test_composed_and_decomposed_letters_are_the_same(name):
+    assert score(name, "cafe\u0301", "caf\u00e9").value == 1
+    assert score(name, "**“Café”**", "café").value == 1
+
+
+def test_words_around_the_answer_cost_their_letters():
+    # "the answer is " is 14 of the 27 letters said.
+    assert score("edit", "the answer is annual report", "annual report").value == pytest.approx(13 / 27)
+    assert score("anls", "the answer is annual report", "annual report").value == 0
+    assert score("edit", "the answer is annual report", "annual report", read="tolerant").value == 1
+
+
 def test_rouge_l_by_hand():
     # LCS "the cat": P = 2/4, R = 2/3, F1 = 4/7, F2 = 5·P·R / (R + 4·P) = 5/8.
     said = score("rouge-l", "the big cat sat", "The cat slept")

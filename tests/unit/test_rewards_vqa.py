@@ -54,7 +54,10 @@ def test_few_gold_answers_are_accepted_answers(gold):
         ("no.\tone\nway ", "no 1 way"),
         ("what?!", "what"),
         ("it’s", "it's"),
-        ("the", ""),
+        ("the", "the"),
+        ("A.", "a"),
+        ("the a", "the a"),
+        (".", ""),
     ],
 )
 def test_normalisation(text, form):

@@ -1,0 +1,56 @@
+"""Gold answers that a reward can't use, found before anything is scored or trained.
+
+A reward says which ones by `check_gold` in its registration (`rewards.registry.reward`). Whoever reads rows for a
+reward, from a file or from a task, asks here about every row; a row that is wrong is a ValueError that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from rewards.compose import Composite
+from rewards.registry import entry_of
+from rewards.score import Reward
+
+
+def checks_golds(reward: Reward) -> bool:
+    """Whether there is anything to ask about a row. A user's function says nothing of gold answers."""
+    if isinstance(reward, Composite):
+        return any(checks_golds(one.reward) for one in reward.components)
+    entry = entry_of(reward.func) if isinstance(reward, partial) else None
+    return entry is not None and entry.check_gold is not None
+
+
+def gold_problem(reward: Reward, row: Mapping[str, Any]) -> str:
+    """What is wrong with a row's gold answers for this reward, or for a component of it; empty if nothing is.
+
+    Args:
+        row: the keywords that the reward is called with. A row without gold answers, where the reward needs none, is
+            no problem.
+    """
+    if isinstance(reward, Composite):
+        found = ((one.label, gold_problem(one.reward, {**row, **one.columns})) for one in reward.components)
+        return next((f"{label}: {problem}" for label, problem in found if problem), "")
+    entry = entry_of(reward.func) if isinstance(reward, partial) else None
+    if entry is None or entry.check_gold is None or not isinstance(reward, partial) or row.get("gold") is None:
+        return ""
+    return entry.check_gold(**{**row, **reward.keywords})
+
+
+def check_golds(reward: Reward, rows: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> None:
+    """Ask about every row.
+
+    Args:
+        rows: where each stands, as in "data.jsonl, row 3", and its keywords.
+        name: of the reward, for the message.
+
+    Raises:
+        ValueError: the first row whose gold answers the reward can't use.
+    """
+    if not checks_golds(reward):
+        return
+    for where, row in rows:
+        if problem := gold_problem(reward, row):
+            raise ValueError(f"{where}: reward {name} can't use it: {problem}")
