@@ -9,15 +9,17 @@ recipe's. The rules of a composite are those of `rewards.compose`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cpt.methods.plugin import Strict
+from cpt.recipe.source import RecipeError
 from rewards import score
-from rewards.compose import PYTHON, Composite, filled, label_of, parameters_of, problems
+from rewards.compose import MAX_WEIGHT, PYTHON, Composite, filled, label_of, parameters_of, problems
 from rewards.python_file import load, read_source, try_out
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Component(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     type: str
-    weight: float
+    weight: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
     label: str | None = None
     requires: str | None = None
 
@@ -44,7 +46,7 @@ class Component(BaseModel):
 class RewardSpec(Strict):
     """A composite: the weighted sum of its components, within `clip` (null: [0, 1])."""
 
-    components: Annotated[list[Component], Field(min_length=1)]
+    components: Annotated[list[Component], Field(min_length=1, max_length=100)]
     clip: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     def data(self) -> list[dict[str, Any]]:
@@ -87,19 +89,35 @@ def filter_reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpe
     return arm.reward or task.reward or recipe.reward
 
 
-def include_sources(source: Source) -> None:
+def include_sources(source: Source) -> frozenset[KeyPath]:
     """Put the text of every user's function beside its `file`, which is relative to the recipe file that names it.
 
     The resolved recipe then says all there is to a reward: its hash changes with the text, and a stage's process needs
     no file. A file that can't be read is left to the checks.
+
+    Returns:
+        The components whose text the recipe has brought along itself, `components` left out of their paths: it may be
+        anybody's, and is not run by a check.
     """
+    brought: set[KeyPath] = set()
     for path, component in _python_components(source.data, ()):
         file = component.get("file")
-        if isinstance(file, str) and "source" not in component:
+        if "source" in component:
+            brought.add(_bare(path))
+        elif isinstance(file, str):
             named_in = source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]
             found = Path(named_in).parent / file
-            if found.is_file():
+            if not os.path.isfile(found):
+                continue
+            try:
                 component["source"] = read_source(found)
+            except ValueError as error:
+                raise RecipeError([source.problem(path, str(error))]) from None
+    return frozenset(brought)
+
+
+def _bare(path: KeyPath) -> KeyPath:
+    return tuple(step for step in path if step != COMPONENTS)
 
 
 def as_written(path: KeyPath, data: Any) -> KeyPath:
@@ -116,16 +134,24 @@ def as_written(path: KeyPath, data: Any) -> KeyPath:
     return written
 
 
-def check_rewards(recipe: Recipe, arms: Iterable[ArmSpec]) -> Iterator[tuple[KeyPath, str]]:
-    """What is wrong with the recipe's rewards: the data of each, and each on a sample of every task that it is for."""
+def check_rewards(
+    recipe: Recipe, arms: Iterable[ArmSpec], brought: Collection[KeyPath] = ()
+) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with the recipe's rewards: the data of each, and each on a sample of every task that it is for.
+
+    Args:
+        brought: components whose text is read and not run, see `include_sources`.
+    """
     arms = list(arms)
     for family, arm in recipe.arms.items():
         if arm.reward is not None and not arm.method.needs_rollouts:
             yield ("arms", family, "reward"), f"{arm.method.type.upper()} has no reward; remove it"
     for path, spec, tasks, prompts in _places(recipe, arms):
-        found = [((*path, *_inside(where)), message) for where, message in problems(spec.data(), spec.clip)]
+        unread = {i for i in range(len(spec.components)) if (*path, i) in brought}
+        wrong = problems(spec.data(), spec.clip, unread=unread)
+        found = [((*path, *_inside(where)), message) for where, message in wrong]
         yield from found
-        if not found:
+        if not found and not unread:
             for task in tasks:
                 for prompt in prompts:
                     yield from _on_a_sample(path, spec, task, prompt)
