@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,18 +98,18 @@ def check_room(plan: RunPlan, out: Path) -> None:
     if needed is None:
         return
     free = shutil.disk_usage(existing(out)).free
-    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if out.is_dir() else 0
+    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if os.path.isdir(out) else 0
     if needed > free + there:
         raise ValueError(
-            f"{out}: this run needs about {size(needed)}, and {size(free)} are free; choose another --out, fewer arms "
-            "or stages, or a larger method.save_steps"
+            f"--out: {out}: this run needs about {size(needed)}, and {size(free)} are free; choose another, fewer "
+            "arms or stages, or a larger method.save_steps"
         )
 
 
 def existing(path: Path) -> Path:
     """`path`, or the nearest folder above it that exists."""
     here = path.absolute()
-    return next(folder for folder in (here, *here.parents) if folder.is_dir())
+    return next(folder for folder in (here, *here.parents) if os.path.isdir(folder))  # also of a name that is too long
 
 
 def size(nbytes: float) -> str:

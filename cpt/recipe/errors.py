@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -51,7 +52,7 @@ def shown(value: Any) -> str:
 
 def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every problem as (path as written, message). `data` is what was validated, `prefix` its place in the recipe."""
-    schema = Recipe.model_json_schema()
+    schema = _schema()
     for detail in error.errors(include_url=False):
         path, node = _written_path(detail["loc"], data)
         whole = (*prefix, *path)
@@ -59,6 +60,11 @@ def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator
             yield whole, _unknown_key(whole, _at(path[:-1], data), schema)
         else:
             yield whole, _message(detail, whole, node, schema)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Recipe.model_json_schema()
 
 
 def _written_path(loc: tuple[Key, ...], data: Any) -> tuple[KeyPath, Any]:

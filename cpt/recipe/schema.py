@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -18,7 +19,7 @@ from cpt.methods.replay import Replay
 from cpt.recipe.merge import Merge
 from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
-from cpt.recipe.source import KeyPath, Written, dotted
+from cpt.recipe.source import Key, KeyPath, RecipeError, Written, dotted
 from cpt.types import PromptStyle
 
 VERSION = 1
@@ -229,6 +230,18 @@ class Recipe(Strict):
         if self._written is None:
             return f"{dotted(path)}: {message}"
         return self._written.source.problem(path, message)
+
+    @contextmanager
+    def told_at(self, *path: Key) -> Iterator[None]:
+        """What turns out to be wrong within the block is said of this key. RecipeError."""
+        try:
+            yield
+        except RecipeError:
+            raise
+        except (ValueError, RuntimeError) as error:  # the latter: no such user, in ~user
+            raise RecipeError([self.problem(path, str(error))]) from error
+        except OSError as error:  # a name too long, a folder that may not be read
+            raise RecipeError([self.problem(path, f"{error.filename}: {error.strerror}")]) from error
 
     @property
     def task_names(self) -> list[str]:

@@ -93,16 +93,24 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes without PyYAML's ideas of what plain text means; `_scalar` decides."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-    depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """PyYAML's own, which calls itself for every level, up to a bound."""
-        if self.depth > MAX_DEPTH:
-            told = f"more than {MAX_DEPTH} levels of values in each other; a recipe has ten at most"
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.inside: list[str] = []  # keys and numbers of what is being composed
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """PyYAML's own, which calls itself for every level, up to a bound.
+
+        Args:
+            index: the key's node, or the number in a list.
+        """
+        if len(self.inside) > MAX_DEPTH:
+            where = dotted(tuple(key for key in self.inside[:4] if key))
+            told = f"{where}: more than {MAX_DEPTH} levels of values in each other; a recipe has ten at most"
             raise _TooDeep(problem=told, problem_mark=self.peek_event().start_mark)
-        self.depth += 1
+        self.inside.append(str(index.value if isinstance(index, yaml.ScalarNode) else "" if index is None else index))
         node: yaml.Node | None = super().compose_node(parent, index)
-        self.depth -= 1
+        self.inside.pop()
         return node
 
 
