@@ -153,11 +153,11 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
     for path, message in check_replay(recipe, spec):
         yield (*at, *path), message
-    for key, value in spec.trainer_args.items():
+    for key in spec.trainer_args:
         where = (*at, "trainer_args", key)
         if key not in recipe.arms[spec.family].trainer_args and key in recipe.trainer_args:
             where = ("trainer_args", key)
-        if reason := refusal(key, value, spec.method):
+        if reason := refusal(key, spec.trainer_args, spec.method):
             yield where, reason
     batch = spec.method.batch().samples
     for i, task in enumerate(recipe.tasks):

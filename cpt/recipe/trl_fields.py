@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +101,7 @@ ABSENT = {
     "activation_offloading": "it acts on GPUs alone, where it was never tried; set gradient_checkpointing: true",
     "cast_lm_head_to_fp32": "the engine does not, so both would disagree; set model.dtype: float32",
     "label_smoothing_factor": "it takes a second forward pass that plug-ins do not see",
+    "pad_to_multiple_of": "TRL does not pad rows with pictures so",
     "padding_free": "image rows cannot be packed",
     "optim_target_modules": "it belongs to optimizers that method.optim does not have",
     "use_adaptive_entropy": "its coefficient moves, and a stage that goes on would not find it; set entropy_coef",
@@ -135,31 +136,37 @@ class Allowed:
     Attributes:
         kind: type and bounds of its value.
         methods: classes of methods that it acts in.
-        needs: why it would do nothing beside this method's settings; None if it acts.
+        needs: what it does nothing without, by the method's settings and the other arguments; None if it acts.
     """
 
     kind: Any
     methods: tuple[type[BaseMethod], ...] = (BaseMethod,)
-    needs: Callable[[Any], str | None] = lambda method: None
+    needs: Callable[[Any, Mapping[str, Any]], str | None] = lambda method, others: None
+
+
+def _beside(key: str, value: str) -> Callable[[Any, Mapping[str, Any]], str | None]:
+    """Acts only where another argument is set."""
+    return lambda method, others: None if others.get(key) else f"trainer_args.{key}: {value}"
 
 
 ALLOWED = {
     "gradient_checkpointing": Allowed(bool),
-    "gradient_checkpointing_kwargs": Allowed(_Reentrant),
+    "gradient_checkpointing_kwargs": Allowed(_Reentrant, needs=_beside("gradient_checkpointing", "true")),
     "lr_scheduler_kwargs": Allowed(
         _Cosine,
-        needs=lambda method: None if method.lr_scheduler_type == "cosine" else "method.lr_scheduler_type: cosine",
+        needs=lambda method, _: None if method.lr_scheduler_type == "cosine" else "method.lr_scheduler_type: cosine",
     ),
     "optim_args": Allowed(
         Annotated[str, AfterValidator(_momentum)],
-        needs=lambda method: None if method.optim == "sgd" else "method.optim: sgd",
+        needs=lambda method, _: None if method.optim == "sgd" else "method.optim: sgd",
     ),
     "torch_empty_cache_steps": Allowed(Count),
     "dataloader_num_workers": Allowed(Annotated[int, Field(ge=0, le=64)]),
-    "dataloader_prefetch_factor": Allowed(Annotated[int, Field(gt=0, le=64)]),
-    "dataloader_persistent_workers": Allowed(bool),
+    "dataloader_prefetch_factor": Allowed(
+        Annotated[int, Field(gt=0, le=64)], needs=_beside("dataloader_num_workers", "1 or more")
+    ),
+    "dataloader_persistent_workers": Allowed(bool, needs=_beside("dataloader_num_workers", "1 or more")),
     "neftune_noise_alpha": Allowed(Factor, (SFT,)),
-    "pad_to_multiple_of": Allowed(Annotated[int, Field(gt=0, le=1024)], (SFT,)),
     "entropy_coef": Allowed(Annotated[float, Field(ge=-1000, le=1000)], (PolicyGradient,)),
     "top_entropy_quantile": Allowed(Annotated[float, Field(gt=0, le=1)], (PolicyGradient,)),
     "off_policy_mask_threshold": Allowed(Factor, (PolicyGradient,)),
@@ -191,8 +198,8 @@ def _class_fields(path: Path, class_name: str) -> set[str]:
     )
 
 
-def refusal(key: str, value: Any, method: BaseMethod) -> str | None:
-    """Why `key: value` may not stand in `trainer_args` beside this method, or None if it may."""
+def refusal(key: str, arguments: Mapping[str, Any], method: BaseMethod) -> str | None:
+    """Why `key` may not stand in the `trainer_args` that these are, beside this method; None if it may."""
     if key in type(method).model_fields:
         return f"set it in the arm's method: {key}"
     if key in REFUSED:
@@ -200,7 +207,7 @@ def refusal(key: str, value: Any, method: BaseMethod) -> str | None:
     if key in OWNED or key.startswith("vllm_"):
         return f"cpt sets this; {OWNED.get(key, 'set rollout')}"
     if key in ALLOWED:
-        return _in_value(ALLOWED[key], value, method)
+        return _in_value(ALLOWED[key], arguments[key], arguments, method)
     for start, reason in ABSENT.items():
         if key.startswith(start):
             return f"is not supported: {reason}"
@@ -212,7 +219,7 @@ def refusal(key: str, value: Any, method: BaseMethod) -> str | None:
     return f"does nothing in cpt's training; allowed are {', '.join(ALLOWED)}"
 
 
-def _in_value(allowed: Allowed, value: Any, method: BaseMethod) -> str | None:
+def _in_value(allowed: Allowed, value: Any, others: Mapping[str, Any], method: BaseMethod) -> str | None:
     if not isinstance(method, allowed.methods):
         return f"does nothing in {method.title}; set it in the arms that it is for"
     try:
@@ -222,5 +229,5 @@ def _in_value(allowed: Allowed, value: Any, method: BaseMethod) -> str | None:
         where = "".join(f"{step}: " for step in detail["loc"])
         text = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
         return f"{where}{text}, not {shown(detail['input'])}"
-    needed = allowed.needs(method)
+    needed = allowed.needs(method, others)
     return f"does nothing without {needed}" if needed else None
