@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,10 +34,12 @@ def estimate_bytes(plan: RunPlan) -> int | None:
     """
     if plan.model.nbytes is None:
         return None
-    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage in plan.stages), default=0)
-    sampled = sum(stage.data_samples * stage.filter.rollouts for stage in plan.stages if stage.filter)
+    seeds = Counter(arm for arm, _ in plan.arms)  # which change no size
+    stages = [(stage, seeds[arm]) for arm, own in plan.by_arm.items() for stage in own]
+    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage, _ in stages), default=0)
+    sampled = sum(stage.data_samples * stage.filter.rollouts * times for stage, times in stages if stage.filter)
     records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
-    left = sum(policy_bytes(stage) + completion_bytes(stage) for stage in plan.stages)
+    left = sum((policy_bytes(stage) + completion_bytes(stage)) * times for stage, times in stages)
     return left + checkpoints + records
 
 

@@ -108,6 +108,8 @@ def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> 
         return f"{shown(detail['input'])} is not a valid name; use letters, digits, - and _, a letter or digit first"
     if kind == "too_short":
         return "is empty; give at least one"
+    if kind == "too_long":
+        return f"has {len(value)} entries, and may have {context['max_length']} at most"
     text = _TYPES.get(kind) or detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{text}, not {shown(value)}"
 
