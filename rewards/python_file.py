@@ -185,9 +185,10 @@ def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str)
     """
     from rewards.batch import guarded
 
-    first, second = (guarded(reward, completion, row) for _ in range(2))
+    first = guarded(reward, completion, row)
     if first.failed:
         raise ValueError(f"{where}: a dry run on {completion[:60]!r} failed: {first.detail}")
+    second = guarded(reward, completion, row)
     if first != second:
         raise ValueError(
             f"{where}: the same completion got {first.value:g}, then {second.value:g}; a reward has to be deterministic"
