@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -110,24 +110,13 @@ class Composite:
 
 
 def problems(
-    components: Sequence[Mapping[str, Any]],
-    clip: Sequence[float] | None = None,
-    folder: Path | None = None,
-    unread: Collection[int] = (),
+    components: Sequence[Mapping[str, Any]], clip: Sequence[float] | None = None, folder: Path | None = None
 ) -> Iterator[Problem]:
-    """What is wrong with the data of a composite; nothing for one that `Composite` accepts.
-
-    Args:
-        unread: numbers of components of type python whose text is only read and not run.
-    """
+    """What is wrong with the data of a composite; nothing for one that `Composite` accepts."""
     if not components:
         yield (), "is empty; give at least one component"
         return
-    found = [
-        problem
-        for number, one in enumerate(components)
-        for problem in _in_component(number, one, folder, number not in unread)
-    ]
+    found = [problem for number, one in enumerate(components) for problem in _in_component(number, one, folder)]
     yield from found
     if found:
         return
@@ -185,7 +174,7 @@ def _split(entry: Entry, component: Mapping[str, Any]) -> tuple[dict[str, Any], 
     return {key: value for key, value in given.items() if key not in columns}, columns
 
 
-def _in_component(number: int, one: Mapping[str, Any], folder: Path | None, run: bool = True) -> Iterator[Problem]:
+def _in_component(number: int, one: Mapping[str, Any], folder: Path | None) -> Iterator[Problem]:
     kind, weight = one.get("type"), one.get("weight")
     for key in ("label", "requires"):
         if one.get(key) is not None and not isinstance(one[key], str):
@@ -200,7 +189,7 @@ def _in_component(number: int, one: Mapping[str, Any], folder: Path | None, run:
     if "type" not in one:
         yield (number,), "has no type; name a reward, as in `type: accuracy`"
     elif kind == PYTHON:
-        yield from (((number, key) if key else (number,), text) for key, text in _in_python(one, folder, run))
+        yield from (((number, key) if key else (number,), text) for key, text in _in_python(one, folder))
     elif kind not in names():
         yield (number, "type"), f"there is no reward called {kind!r}{nearest(str(kind), [*names(), PYTHON])}"
     else:
@@ -218,13 +207,13 @@ def _too_large(value: Any) -> bool:
     return isinstance(value, int | float) and not abs(value) <= _LARGEST
 
 
-def _in_python(one: Mapping[str, Any], folder: Path | None, run: bool) -> Iterator[tuple[str, str]]:
+def _in_python(one: Mapping[str, Any], folder: Path | None) -> Iterator[tuple[str, str]]:
     for key in ("file", "name"):
         if not isinstance(one.get(key), str):
             yield "", f"type python needs `{key}:`, as in {{type: python, file: my_reward.py, name: score, weight: 1}}"
             return
     try:
-        python_file.load(parameters_of(one), folder, run=run)
+        python_file.load(parameters_of(one), folder)
     except ValueError as error:
         yield "", str(error)
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from rewards.registry import COLUMNS, nearest
 from rewards.score import Reward, Score
-from rewards.user_code import SECONDS, Answer, UserCode, read_only, said
+from rewards.user_code import SECONDS, Answer, UserCode, said
 from rewards.worker import Worker
 
 _START_SECONDS = 60.0
@@ -114,17 +114,17 @@ class PythonReward:
     Attributes:
         where: file and function, for messages.
         required: columns that a row has to have.
-        doc: the function's docstring; empty if the text was only read.
+        doc: the function's docstring.
     """
 
-    def __init__(self, path: Path, source: str, name: str, parameters: Mapping[str, Any], *, run: bool = True) -> None:
+    def __init__(self, path: Path, source: str, name: str, parameters: Mapping[str, Any]) -> None:
         self.name, self.where, self.parameters = name, f"{path}: {name}", dict(parameters)
-        self._code = _running(path, source, bool(os.environ.get("CPT_DEBUG"))) if run else None
-        described = read_only(path, source, name) if self._code is None else self._code.describe(name)
+        self._code = _running(path, source, bool(os.environ.get("CPT_DEBUG")))
+        described = self._code.describe(name)
         if "error" in described:
             raise ValueError(described["error"])
         keywords: dict[str, bool] = described["keywords"]
-        unknown = [key for key in parameters if (key not in keywords and not self._unread(described)) or key in COLUMNS]
+        unknown = [key for key in parameters if key not in keywords or key in COLUMNS]
         if unknown:
             known = [key for key in keywords if key not in COLUMNS]
             raise ValueError(f"{self.where} has no parameter {unknown[0]!r}{nearest(unknown[0], known)}")
@@ -134,13 +134,8 @@ class PythonReward:
             raise ValueError(f"{self.where} needs {missing[0]!r}, which is no column; set it here{_near(missing[0])}")
         self.required, self.doc = frozenset(needed), str(described["doc"])
 
-    def _unread(self, described: Answer) -> bool:
-        """Whether reading the text did not tell what the function takes."""
-        return self._code is None and described["any"] and not described["keywords"]
-
     def __call__(self, completion: str, **row: object) -> Score:
         """Its Score, with status error if it raised. ValueError if it returned anything else than is allowed."""
-        assert self._code is not None, "only read, not to be run"
         answer = self._code.score(self.name, completion, row, self.parameters)
         if "error" in answer:
             raise ValueError(answer["error"])
@@ -149,20 +144,19 @@ class PythonReward:
         return Score(**answer)
 
 
-def load(component: Mapping[str, Any], folder: Path | None = None, *, run: bool = True) -> PythonReward:
+def load(component: Mapping[str, Any], folder: Path | None = None) -> PythonReward:
     """The reward of a component of type python.
 
     Args:
         component: `file` and `name`, optionally `source`, the file's text; everything else is a parameter.
         folder: what `file` is relative to.
-        run: whether the text may be run; otherwise it is only read, and the reward is there to be checked.
 
     Raises:
         ValueError: no such file or function, or one that can't be a reward.
     """
     path, name, text = Path(folder or ".") / component["file"], component["name"], component.get("source")
     parameters = {key: value for key, value in component.items() if key not in ("file", "name", "source")}
-    return PythonReward(path, read_source(path) if text is None else str(text), name, parameters, run=run)
+    return PythonReward(path, read_source(path) if text is None else str(text), name, parameters)
 
 
 def read_source(path: Path) -> str:

@@ -5,7 +5,6 @@ Called in a process of its own (`rewards.python_worker`), or in this one for a d
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import sys
@@ -104,36 +103,6 @@ def described_as(signature: inspect.Signature, where: str) -> Answer:
     named = [p for p in rest if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in rest)
     return {"keywords": {p.name: p.default is not p.empty for p in named}, "any": takes_any, "doc": ""}
-
-
-def read_only(path: Path, source: str, name: str) -> Answer:
-    """What `describe` says, as far as the text alone shows it: nothing of it is run."""
-    try:
-        tree = ast.parse(source, str(path))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return {"error": f"{path}:{getattr(error, 'lineno', 1)}: {getattr(error, 'msg', None) or said(error)}"}
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if name not in functions:
-        named = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name)}
-        imported = {one.asname or one.name for one in ast.walk(tree) if isinstance(one, ast.alias)}
-        if name in named | imported:  # made in another way: only running it would tell
-            return {"keywords": {}, "any": True, "doc": ""}
-        return {"error": f"{path} has no function {name!r}{nearest(name, list(functions))}"}
-    taken = functions[name].args
-    kinds = inspect.Parameter
-    places = [*taken.posonlyargs, *taken.args]
-    first_default = len(places) - len(taken.defaults)
-    found = []
-    for number, one in enumerate(places):
-        kind = kinds.POSITIONAL_ONLY if number < len(taken.posonlyargs) else kinds.POSITIONAL_OR_KEYWORD
-        found.append(kinds(one.arg, kind, default=None if number >= first_default else kinds.empty))
-    if taken.vararg:
-        found.append(kinds(taken.vararg.arg, kinds.VAR_POSITIONAL))
-    for one, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True):
-        found.append(kinds(one.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else None))
-    if taken.kwarg:
-        found.append(kinds(taken.kwarg.arg, kinds.VAR_KEYWORD))
-    return described_as(inspect.Signature(found), f"{path}: {name}")
 
 
 def said(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -34,13 +34,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for assignment in overrides:
         override(source, assignment)
     _check_version(source)
-    brought = include_sources(source)
+    include_sources(source)
     try:
         recipe = Recipe.model_validate(source.data)
     except ValidationError as error:
         problems = list(explain(error, source.data))
     else:
-        problems = list(check(recipe, brought))
+        problems = list(check(recipe))
     if problems:
         told = list(
             dict.fromkeys(source.problem(as_written(where, source.data), message) for where, message in problems)
@@ -59,12 +59,8 @@ def _check_version(source: Source) -> None:
         raise RecipeError([source.problem(("version",), f"is {shown(version)}, but this cpt reads version {VERSION}")])
 
 
-def check(recipe: Recipe, brought: Collection[KeyPath] = ()) -> Iterator[Problem]:
-    """What is wrong with a recipe that its types allow: (path, message).
-
-    Args:
-        brought: rewards whose text is not run, see `cpt.recipe.rewards.include_sources`.
-    """
+def check(recipe: Recipe) -> Iterator[Problem]:
+    """What is wrong with a recipe that its types allow: (path, message)."""
     yield from _check_seeds(recipe)
     yield from _check_tasks(recipe)
     yield from _check_numbers(recipe)
@@ -79,7 +75,7 @@ def check(recipe: Recipe, brought: Collection[KeyPath] = ()) -> Iterator[Problem
         for spec in specs:
             yield from _check_arm(recipe, spec)
         arms += specs
-    yield from check_rewards(recipe, arms, brought)
+    yield from check_rewards(recipe, arms)
     yield from check_targets(arms)
 
 

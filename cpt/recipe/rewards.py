@@ -10,7 +10,7 @@ recipe's. The rules of a composite are those of `rewards.compose`.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,22 +89,15 @@ def filter_reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpe
     return arm.reward or task.reward or recipe.reward
 
 
-def include_sources(source: Source) -> frozenset[KeyPath]:
+def include_sources(source: Source) -> None:
     """Put the text of every user's function beside its `file`, which is relative to the recipe file that names it.
 
     The resolved recipe then says all there is to a reward: its hash changes with the text, and a stage's process needs
     no file. A file that can't be read is left to the checks.
-
-    Returns:
-        The components whose text the recipe has brought along itself, `components` left out of their paths: it may be
-        anybody's, and is not run by a check.
     """
-    brought: set[KeyPath] = set()
     for path, component in _python_components(source.data, ()):
         file = component.get("file")
-        if "source" in component:
-            brought.add(_bare(path))
-        elif isinstance(file, str):
+        if isinstance(file, str) and "source" not in component:
             named_in = source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]
             found = Path(named_in).parent / file
             if not os.path.isfile(found):
@@ -113,11 +106,6 @@ def include_sources(source: Source) -> frozenset[KeyPath]:
                 component["source"] = read_source(found)
             except ValueError as error:
                 raise RecipeError([source.problem(path, str(error))]) from None
-    return frozenset(brought)
-
-
-def _bare(path: KeyPath) -> KeyPath:
-    return tuple(step for step in path if step != COMPONENTS)
 
 
 def as_written(path: KeyPath, data: Any) -> KeyPath:
@@ -134,24 +122,16 @@ def as_written(path: KeyPath, data: Any) -> KeyPath:
     return written
 
 
-def check_rewards(
-    recipe: Recipe, arms: Iterable[ArmSpec], brought: Collection[KeyPath] = ()
-) -> Iterator[tuple[KeyPath, str]]:
-    """What is wrong with the recipe's rewards: the data of each, and each on a sample of every task that it is for.
-
-    Args:
-        brought: components whose text is read and not run, see `include_sources`.
-    """
+def check_rewards(recipe: Recipe, arms: Iterable[ArmSpec]) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with the recipe's rewards: the data of each, and each on a sample of every task that it is for."""
     arms = list(arms)
     for family, arm in recipe.arms.items():
         if arm.reward is not None and not arm.method.needs_rollouts:
             yield ("arms", family, "reward"), f"{arm.method.type.upper()} has no reward; remove it"
     for path, spec, tasks, prompts in _places(recipe, arms):
-        unread = {i for i in range(len(spec.components)) if (*path, i) in brought}
-        wrong = problems(spec.data(), spec.clip, unread=unread)
-        found = [((*path, *_inside(where)), message) for where, message in wrong]
+        found = [((*path, *_inside(where)), message) for where, message in problems(spec.data(), spec.clip)]
         yield from found
-        if not found and not unread:
+        if not found:
             for task in tasks:
                 for prompt in prompts:
                     yield from _on_a_sample(path, spec, task, prompt)

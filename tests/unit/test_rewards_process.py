@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from functools import partial
@@ -13,7 +12,6 @@ from demo_recipe import load_text, problems
 
 from rewards import python_file
 from rewards.batch import guarded
-from rewards.compose import Composite
 from rewards.python_file import PythonProcess, load
 
 GOOD = "def score(completion, **_): return 1.0"
@@ -124,28 +122,3 @@ def test_a_recipe_with_such_a_file_is_refused_by_name(load_recipe, tmp_path):
         (problem, *_) = problems(load_recipe, "reward=[{type: python, file: mine.py, name: score, weight: 1}]")
         assert problem.startswith("command line: reward.0: ")
         assert "it called sys.exit(" in problem
-
-
-def test_code_that_a_recipe_brings_along_is_read_and_not_run(load_recipe, tmp_path):
-    """It may be anybody's: a recipe from elsewhere, a run's folder."""
-    marker = tmp_path / "executed"
-    source = f"open({str(marker)!r}, 'w')\ndef score(completion, *, gold, bonus=0.5, **_): return 1.0"
-
-    def said(name: str, **keys: object) -> str:
-        component = {"type": "python", "file": "x.py", "name": name, "weight": 1, "source": source} | keys
-        return f"reward=[{json.dumps(component)}]"
-
-    recipe = load_recipe(said("score", bonus=0.1))
-    assert recipe.reward.components[0].model_extra["source"] == source
-    for override, message in (
-        (said("scores"), "x.py has no function 'scores'; did you mean 'score'?"),
-        (said("score", bonsu=1), "score has no parameter 'bonsu'; did you mean 'bonus'?"),
-        (said("score", source="def score(:"), "x.py:1: invalid syntax"),
-        (said("score", source="def score(*, c): pass"), "has to take the completion first"),
-    ):
-        (problem,) = problems(load_recipe, override)
-        assert message in problem
-    assert load_recipe(said("score", source="from functools import partial\nscore = partial(max)"))
-    assert not marker.exists()
-    Composite(recipe.reward.data())  # the same, run
-    assert marker.exists()
