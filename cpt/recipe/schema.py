@@ -223,13 +223,12 @@ class Recipe(Strict):
     resources: Resources = Resources()
     arms: Annotated[dict[ArmName, Arm], Field(min_length=1, max_length=1000)]
 
-    _written: Written | None = PrivateAttr(default=None)
+    _written: Written = PrivateAttr(default_factory=Written)
 
     def problem(self, path: KeyPath, message: str) -> str:
         """One line that says where a key was written, which one, and what is wrong: `file:line: key: message`."""
-        if self._written is None:
-            return f"{dotted(path)}: {message}"
-        return self._written.source.problem(path, message)
+        source = self._written.source
+        return f"{dotted(path)}: {message}" if source is None else source.problem(path, message)
 
     @contextmanager
     def told_at(self, *path: Key) -> Iterator[None]:

@@ -65,7 +65,8 @@ class Written:
     It is no part of what the recipe says: recipes that differ in nothing else are equal.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source | None = None) -> None:
+        """None for one that was written in no file."""
         self.source = source
 
     def __eq__(self, other: object) -> bool:
