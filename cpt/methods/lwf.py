@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage, Temperature
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class LwF(Setting):
 
     type: Literal["lwf"]
     coefficient: Factor = 1.0
-    temperature: Factor = 2.0
+    temperature: Temperature = 2.0
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from cpt.recipe.arms import ArmSpec, Problem, expand_arm
 from cpt.recipe.errors import explain, nearest, shown
+from cpt.recipe.overrides import override
 from cpt.recipe.replay import check_replay
 from cpt.recipe.rewards import as_written, check_rewards, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
-from cpt.recipe.source import KeyPath, RecipeError, Source, Written, override, read
+from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read
 from cpt.recipe.targets import check_targets
 from cpt.recipe.tasks import check_sizes
 from cpt.recipe.trl_fields import refusal
