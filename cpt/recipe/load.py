@@ -46,7 +46,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         told = list(
             dict.fromkeys(source.problem(as_written(where, source.data), message) for where, message in problems)
         )
-        more = [f"{path}: {len(told) - _TOLD} more problems like these"] if len(told) > _TOLD else []
+        more = [f"{told[_TOLD]}; and {len(told) - _TOLD - 1} problems more"] if len(told) > _TOLD else []
         raise RecipeError(told[:_TOLD] + more)
     recipe._written = Written(source)
     return recipe

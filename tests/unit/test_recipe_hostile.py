@@ -64,6 +64,14 @@ def test_an_override_beyond_all_measure_is_one_line(load, override, message):
     assert problem.isprintable()
 
 
+def test_of_many_problems_the_first_are_told(load):
+    found = problems(load, f"model.freeze={list(range(1000))}")
+    assert len(found) == 51
+    assert found[0].startswith("command line: model.freeze.0: unknown value 0")
+    assert found[-1].startswith("command line: model.freeze.50: unknown value 50")
+    assert found[-1].endswith("; and 949 problems more")
+
+
 def test_nested_aliases_end_at_once(tmp_path):
     """Ten lines that stand for a thousand million values."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
