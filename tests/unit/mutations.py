@@ -332,7 +332,7 @@ def tried(one: Case, folder: Path) -> Outcome:
 
 NAMED = re.compile(
     r"(/(case|other)\.yaml:\d+|command line|--[a-z]+): "
-    r"(not valid YAML: |'.*' is not an override|a recipe is |has no version|.+?: ).+"
+    r"(not valid YAML: |['\"].*['\"] is not an override|a recipe is |has no version|.+?: ).+"
 )
 
 
