@@ -13,7 +13,7 @@ import typer
 from cpt import __version__
 from cpt.rewards_cli import app as rewards_app
 from cpt.types import RunFailed
-from cpt.words import console
+from cpt.words import console, printable
 
 app = typer.Typer(
     name="cpt",
@@ -68,7 +68,7 @@ def run(
     loaded = load_recipe(recipe, overrides or ())
     folder = out or default_folder(loaded.name)
     make_plan(loaded, arm)  # an unknown --arm is an error before the folder is touched
-    preflight(loaded, folder)
+    preflight(loaded, folder, address)
     from cpt.run import run_recipe
 
     try:
@@ -92,16 +92,18 @@ def plan(
     from cpt.folder import default_folder
     from cpt.plan import make_plan
     from cpt.plan_table import print_plan
+    from cpt.preflight import check_fit
     from cpt.recipe import load_recipe
     from cpt.rows import check_first_rows, run_reads
 
     loaded = load_recipe(recipe, overrides or ())
     if resolved:
         typer.echo(loaded.dump_yaml(), nl=False)
-    else:
-        made = make_plan(loaded, arm)
-        check_first_rows(run_reads(made))
-        print_plan(made, console(), default_folder(loaded.name))
+        return
+    planned = make_plan(loaded, arm)
+    check_fit(planned)
+    check_first_rows(run_reads(planned))
+    print_plan(planned, console(), default_folder(loaded.name))
 
 
 @app.command()
@@ -230,8 +232,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, RunFailed) as error:
         if os.environ.get("CPT_DEBUG"):
             raise
-        for line in str(error).splitlines() or [repr(error)]:
-            print(f"cpt: error: {line}", file=sys.stderr)
+        for line in str(error).split("\n") if str(error) else [repr(error)]:
+            print(f"cpt: error: {printable(line)}", file=sys.stderr)  # what a recipe says must not act on a terminal
         sys.exit(1 if isinstance(error, RunFailed) else 2)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cpt.preflight import gpu_shares
 from cpt.types import RunFailed
 
 if TYPE_CHECKING:
@@ -124,11 +125,7 @@ def share_of(rollout: Rollout, wanted: Resources) -> Share:
     import ray
 
     gpus = ray.cluster_resources().get("GPU", 0.0)
-    automatic = 1.0 if gpus >= 1 + rollout.engines else 0.5 if gpus else 0.0
-    return Share(
-        trainer_gpus=automatic if wanted.trainer_gpus == "auto" else wanted.trainer_gpus,
-        engine_gpus=automatic if wanted.engine_gpus == "auto" else wanted.engine_gpus,
-    )
+    return Share(*gpu_shares(gpus, rollout.engines, wanted.trainer_gpus, wanted.engine_gpus))
 
 
 def _cuda() -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +34,12 @@ def estimate_bytes(plan: RunPlan) -> int | None:
     """
     if plan.model.nbytes is None:
         return None
-    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage in plan.stages), default=0)
-    sampled = sum(stage.data_samples * stage.filter.rollouts for stage in plan.stages if stage.filter)
+    seeds = Counter(arm for arm, _ in plan.arms)  # which change no size
+    stages = [(stage, seeds[arm]) for arm, own in plan.by_arm.items() for stage in own]
+    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage, _ in stages), default=0)
+    sampled = sum(stage.data_samples * stage.filter.rollouts * times for stage, times in stages if stage.filter)
     records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
-    left = sum(policy_bytes(stage) + completion_bytes(stage) for stage in plan.stages)
+    left = sum((policy_bytes(stage) + completion_bytes(stage)) * times for stage, times in stages)
     return left + checkpoints + records
 
 
@@ -97,18 +101,18 @@ def check_room(plan: RunPlan, out: Path) -> None:
     if needed is None:
         return
     free = shutil.disk_usage(existing(out)).free
-    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if out.is_dir() else 0
+    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if os.path.isdir(out) else 0
     if needed > free + there:
         raise ValueError(
-            f"{out}: this run needs about {size(needed)}, and {size(free)} are free; choose another --out, fewer arms "
-            "or stages, or a larger method.save_steps"
+            f"--out: {out}: this run needs about {size(needed)}, and {size(free)} are free; choose another, fewer "
+            "arms or stages, or a larger method.save_steps"
         )
 
 
 def existing(path: Path) -> Path:
     """`path`, or the nearest folder above it that exists."""
     here = path.absolute()
-    return next(folder for folder in (here, *here.parents) if folder.is_dir())
+    return next(folder for folder in (here, *here.parents) if os.path.isdir(folder))  # also of a name that is too long
 
 
 def size(nbytes: float) -> str:

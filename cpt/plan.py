@@ -28,7 +28,7 @@ from cpt.plan_types import (
     StagePlan,
     plain,
 )
-from cpt.recipe import ArmSpec, Recipe, content_hash, expand_arms, without_neutral
+from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
 from cpt.recipe.merge import WarpMerge
 from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
@@ -50,7 +50,8 @@ def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
     Raises:
         ValueError: if there is no such arm, or the model's folder is missing or damaged.
     """
-    model = plan_model(recipe.model)
+    with recipe.told_at("model", "name_or_path"):
+        model = plan_model(recipe.model)
     everything = expand_arms(recipe)
     chosen = _choose(everything, arms)
     # One limit for the whole run, chosen or not, so that a run of one arm can be continued with the others.
@@ -104,7 +105,7 @@ def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[Ar
     known = dict.fromkeys([*specs, *(spec.family for spec in specs.values())])
     for arm in arms:
         if arm not in known:
-            raise ValueError(f"there is no arm {arm!r}{nearest(arm, list(known))}")
+            raise ValueError(f"--arm: there is no arm {arm!r}{nearest(arm, list(known))}")
     return [spec for spec in specs.values() if spec.name in arms or spec.family in arms]
 
 
@@ -145,6 +146,8 @@ def _plan_arm(
 ) -> list[StagePlan]:
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
+    with recipe.told_at("arms", spec.family, "kl", "path"):
+        kl = _plan_kl(spec.kl)
     imitated: dict[int, str] = {}
     if spec.imitates is not None:
         theirs = _plan_arm(recipe, everything[spec.imitates], seed, model, evaluation, everything)
@@ -185,7 +188,7 @@ def _plan_arm(
             drift=_plan_drift(recipe, work, evaluation),
             filter=spec.filter,
             filter_reward=work.filter_reward if spec.filter else None,
-            kl=_plan_kl(spec.kl),
+            kl=kl,
             merge=spec.merge,
             rollouts_key=imitated.get(work.index),
             leaves_rollouts=any(other.imitates == spec.name for other in everything.values()),
@@ -231,10 +234,11 @@ def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
             numbers = replayed(spec.replay, sources, seed)
             empty = [source.task for source, kept in zip(sources, numbers, strict=True) if not kept]
             if empty and spec.replay.sampler == "uniform" and spec.replay.loss == "own":
-                raise ValueError(
-                    f"arm {spec.name}, seed {seed}, stage {index}: the buffer of {spec.replay.budget} keeps no sample "
+                told = (
+                    f"seed {seed}, stage {index}: the buffer of {spec.replay.budget} keeps no sample "
                     f"of {empty[0]}, but sampler: uniform gives it a turn; raise replay.budget, or set sampler: ratio"
                 )
+                raise RecipeError([recipe.problem(("arms", spec.family, "replay", "budget"), told)])
             share = own_share(spec.replay, own.samples, list(map(len, numbers)))
         # An epoch counts the stage's own samples, however many others stand between them.
         steps = spec.method.steps(math.ceil(own.samples / share))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cpt.disk import size
 from cpt.plan import RunPlan, Source, StagePlan
 from cpt.plan_passes import pass_lines
-from cpt.words import counted
+from cpt.preflight import machine_problems
+from cpt.recipe.source import dotted
+from cpt.words import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +63,7 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
     )
     console.print(
         f"run folder  {out} (`cpt run --out` chooses another)\n"
-        f"model       {plan.model.name}, {plan.model.dtype}, {weight}\n"
+        f"model       {printable(plan.model.name)}, {plan.model.dtype}, {weight}\n"
         f"stages      {', '.join(f'{i}. {task} ({n} samples)' for i, (task, n) in enumerate(samples.items(), 1))}\n"
         f"general     {', '.join(recipe.general_names) or 'none'}\n"
         f"evaluation  {plan.evaluated_samples()} completions in all, at most {evaluation.max_tokens} tokens each, "
@@ -70,16 +72,23 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
         f"disk        {'unknown until the model is here' if disk is None else 'about ' + size(disk)}",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
     console.print(table)
     for line in (
+        *machine_lines(plan),
         *pass_lines(arms),
         *beside_lines(arms),
         *reward_lines(arms),
         *filter_lines(arms),
         *rollout_lines(arms),
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def machine_lines(plan: RunPlan) -> list[str]:
+    """Why this machine could not run it; nothing on one that can."""
+    return [f"not here    {dotted(path)}: {message}" for path, message in machine_problems(plan)]
 
 
 def _drift(plan: RunPlan) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rewards.attacks import Example
     from rewards.choose import Chosen
     from rewards.saved import Saved
 
@@ -106,6 +107,8 @@ def audit(
 ) -> None:
     """Attack rewards with completions that must not pay, and try other spellings of right answers.
 
+    A recipe's rewards (--rewards RECIPE) are tried on questions of its own tasks, unless --on brings others.
+
     Exit code 1 if something pays that should not, or the other way round, and no docstring admits it.
     """
     from cpt.rewards_tables import print_audit
@@ -119,9 +122,10 @@ def audit(
     if on:
         for one in chosen:
             check_examples(one, examples, on)
+    of_tasks = tasks_of(rewards) if rewards and not on else {}
     screen, failed = console(), []
     for one in chosen:
-        found = audit_chosen(one, examples, template or ())
+        found = audit_chosen(one, examples or of_tasks.get(one.label, ()), template or ())
         print_audit(one.label, found, show, screen)
         if not found.passed:
             failed.append(one.label)
@@ -201,6 +205,13 @@ def in_file(path: Path | None) -> Sequence[Chosen]:
     from cpt.rewards_file import rewards_in
 
     return rewards_in(path)
+
+
+def tasks_of(path: Path) -> Mapping[str, Sequence[Example]]:
+    """What a recipe's rewards are tried on, by label: questions of its own tasks."""
+    from cpt.rewards_file import examples_in
+
+    return examples_in(path)
 
 
 def read(file: Path, column: Sequence[str] | None, template: str | None, max_tokens: int | None) -> Saved:

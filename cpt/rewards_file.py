@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cpt.recipe.rewards import include_sources
 from cpt.recipe.source import Source, parse, read
+from rewards.attacks import Example
 from rewards.choose import Chosen, from_data
+
+_LOOKED_AT, _EXAMPLES = 64, 3  # samples of a task, and how many of its usual answers are tried
 
 
 def rewards_in(path: Path) -> list[Chosen]:
@@ -21,8 +26,8 @@ def rewards_in(path: Path) -> list[Chosen]:
     Raises:
         ValueError: no such file, not YAML, or not a reward.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+    if not os.path.isfile(path):  # also for a name that is too long for the file system
+        raise ValueError(f"--rewards: {path}: there is no such file")
     data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
         return [_chosen(data, path.stem, path)]
@@ -32,6 +37,36 @@ def rewards_in(path: Path) -> list[Chosen]:
     if not found:
         raise ValueError(f"{path}: has no `reward:`, so its tasks' own reward counts: accuracy-format")
     return found
+
+
+def examples_in(path: Path) -> dict[str, list[Example]]:
+    """What a recipe's rewards are to be tried on, by their labels: questions of the tasks that each of them is for.
+
+    Empty for a file that is no recipe.
+    """
+    from cpt.report.audited import example_of
+    from cpt.tasks import get_task, task_names
+
+    data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not isinstance(data, Mapping) or "arms" not in data:
+        return {}
+    tasks = read(path).data.get("tasks")
+    asked: dict[str, list[Example]] = {}
+    rewarded = set()
+    for task in tasks if isinstance(tasks, list) else ():
+        name = task.get("name") if isinstance(task, Mapping) else task
+        if name not in task_names():
+            continue
+        samples = get_task(name).samples("test", _LOOKED_AT)
+        first = {sample.gold[0]: sample for sample in reversed(samples)}
+        usual = Counter(sample.gold[0] for sample in samples).most_common(_EXAMPLES)
+        asked[name] = [example_of(first[gold], samples) for gold, _ in usual]
+        if isinstance(task, Mapping) and "reward" in task:
+            rewarded.add(name)
+    everywhere = [example for examples in asked.values() for example in examples]
+    rest = [example for name, examples in asked.items() if name not in rewarded for example in examples]
+    found = {label: everywhere for label, _ in _of_recipe(read(path))}
+    return found | {f"tasks.{name}": asked[name] for name in rewarded} | {"reward": rest}
 
 
 def _of_recipe(source: Source) -> Iterator[tuple[str, Any]]:

@@ -38,7 +38,7 @@ def run_study(
     study = reward_study(load_recipe(path, overrides), arm)
     folder = out or default_folder(study.name)
     make_plan(study)
-    preflight(study, folder)
+    preflight(study, folder, address)
     from cpt.report.study_page import PAGE
     from cpt.report.study_terminal import print_study
     from cpt.run import run_recipe

@@ -14,6 +14,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def printable(text: str) -> str:
+    """The text in one line with everything that acts on a terminal, or can't be seen, written as an escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 def console() -> Console:
     """Piped output has no width; a narrow default would cut the tables."""
     from rich.console import Console

@@ -9,11 +9,13 @@ The rule. A plain wrong answer in the right format gets w, the plain right one r
 - Another spelling of the right answer should get r (less the shaping terms).
 - A completion that makes the reward fail (error, timeout) escapes its verdict, so that is a finding too.
 
-A finding that the reward's docstring names under `Limits:` is known: shown as such, and no failure of the audit.
+A finding that the reward's docstring names under `Limits:` is known: shown as such, and no failure of the audit. A
+user's own reward names the case there, in the words of the audit's table.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -89,6 +91,7 @@ def audit(
     styles: Sequence[Style] = TEMPLATES,
     read: Read = "strict",
     shaping: float = 0.0,
+    limits: str = "",
 ) -> Audit:
     """Try every case of the plan on a reward.
 
@@ -97,6 +100,7 @@ def audit(
         styles: how the completions are written, and the format that their rows ask for.
         read: how the reward reads the answer; it is not attacked with what that reading accepts by definition.
         shaping: of a composite, the sum of its shaping terms' weights.
+        limits: what a user's docstring admits: sentences that name the cases.
     """
     tried, findings = 0, []
     for number, example in enumerate(plan.examples):
@@ -106,8 +110,17 @@ def audit(
             cases = [case for case in _cases(plan, example, style, family) if case.reads is None or read in case.reads]
             tried += len(cases)
             findings += [*trial.without_a_difference(), *filter(None, map(trial.judge, cases))]
-    known = plan.known
-    return Audit(tried, tuple(replace(one, known=known.get(one.case, "")) for one in findings))
+    return Audit(tried, tuple(replace(one, known=_known(one, plan, limits)) for one in findings))
+
+
+def _known(finding: Finding, plan: Plan, limits: str) -> str:
+    """The words that admit a finding. That the right answer is not paid, or that the reward fails, no words admit."""
+    if finding.case in plan.known:
+        return plan.known[finding.case]
+    if finding.kind == "failed" or finding.case == RIGHT:
+        return ""
+    named = re.compile(rf"(?<!\w){re.escape(finding.case)}(?!\w)", re.IGNORECASE)
+    return next((one for one in re.split(r"(?<=[.;]) +", limits) if named.search(one)), "")
 
 
 def _cases(plan: Plan, example: Example, style: Style, family: Family) -> Iterator[Case]:

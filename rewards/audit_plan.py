@@ -12,8 +12,10 @@ from rewards.attacks import BARE, STYLES, Example, Style
 from rewards.audit import Audit, Plan, audit
 from rewards.audit_examples import PLANS, UNKNOWN
 from rewards.choose import Chosen
+from rewards.compose import Composite
 from rewards.extract import Read
 from rewards.golds import check_golds
+from rewards.python_file import PythonReward
 from rewards.registry import nearest
 from rewards.saved import as_texts, read_lines
 from rewards.templates import TEMPLATES
@@ -53,6 +55,19 @@ def audit_chosen(chosen: Chosen, examples: Sequence[Example] = (), styles: Seque
         styles=[style for style in STYLES if style in styles] or styles_of(chosen),
         read=read_of(chosen),
         shaping=shaping if chosen.composite else 0.0,
+        limits=limits_of(chosen),
+    )
+
+
+def limits_of(chosen: Chosen) -> str:
+    """What the docstrings of users' functions in a reward say under `Limits:`."""
+    rewards = (
+        [one.reward for one in chosen.reward.components] if isinstance(chosen.reward, Composite) else [chosen.reward]
+    )
+    docs = [one.doc for one in rewards if isinstance(one, PythonReward)]
+    paragraphs = [paragraph for doc in docs for paragraph in doc.split("\n\n")]
+    return " ".join(
+        " ".join(one.split()).removeprefix("Limits:").strip() for one in paragraphs if one.startswith("Limits:")
     )
 
 

@@ -80,10 +80,16 @@ def from_text(text: str) -> Chosen:
     if not text.lstrip().startswith(("{", "[")):
         return Chosen(text, make(text), (Member(text, {}),))
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{text}: not JSON ({error}); write it as in {_EXAMPLE}") from None
+        data = json.loads(text, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError(f"{text:.60}…: brackets within brackets without end; write it as in {_EXAMPLE}") from None
+    except ValueError as error:  # no JSON, or a number of thousands of digits
+        raise ValueError(f"{text:.200}: not JSON ({error}); write it as in {_EXAMPLE}") from None
     return from_data(data)
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
 
 
 def from_data(data: Any, label: str = "", folder: Path | None = None, clip: Sequence[float] | None = None) -> Chosen:
@@ -109,7 +115,7 @@ def _single(data: Mapping[str, Any], label: str, folder: Path | None) -> Chosen:
     name, parameters = data["type"], {key: value for key, value in data.items() if key not in ("type", "weight")}
     if name == PYTHON:
         for key in ("file", "name"):
-            if key not in parameters:
+            if not isinstance(parameters.get(key), str):
                 raise ValueError(f"type python needs {key!r}, as in {{type: python, file: my_reward.py, name: score}}")
         return Chosen(label or parameters["name"], load(parameters, folder), (Member(name, parameters),))
     shown = ", ".join(f"{key}={value}" for key, value in parameters.items())

@@ -27,6 +27,8 @@ Problem = tuple[tuple[str | int, ...], str]
 
 OWN_KEYS = ("type", "weight", "label", "requires")
 PYTHON = "python"
+MAX_WEIGHT = 1e6
+_LARGEST = 1e12  # of a parameter: nothing in a completion is larger
 _ROUNDING = 1e-9
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TAKEN = "errors"  # `reward/errors` is the share of failed rows
@@ -177,9 +179,13 @@ def _in_component(number: int, one: Mapping[str, Any], folder: Path | None) -> I
     for key in ("label", "requires"):
         if one.get(key) is not None and not isinstance(one[key], str):
             yield (number, key), f"must be a component's name, not {one[key]!r}"
-    if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
-        given = f"must be a number, not {weight!r}" if "weight" in one else "has no weight; give one, as in `weight: 1`"
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not _finite(weight):
+        given = (
+            f"must be a number, not {weight!r:.80}" if "weight" in one else "has no weight; give one, as in `weight: 1`"
+        )
         yield (number, "weight") if "weight" in one else (number,), given
+    elif abs(weight) > MAX_WEIGHT:
+        yield (number, "weight"), f"must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}, not {float(weight):g}"
     if "type" not in one:
         yield (number,), "has no type; name a reward, as in `type: accuracy`"
     elif kind == PYTHON:
@@ -188,6 +194,17 @@ def _in_component(number: int, one: Mapping[str, Any], folder: Path | None) -> I
         yield (number, "type"), f"there is no reward called {kind!r}{nearest(str(kind), [*names(), PYTHON])}"
     else:
         yield from (((number, key), text) for key, text in _in_parameters(get(str(kind)), one))
+
+
+def _finite(number: float) -> bool:
+    """Also of a whole number that no float can hold, which is not."""
+    return math.isfinite(number) if isinstance(number, float) else abs(number) <= _LARGEST
+
+
+def _too_large(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_too_large, value))
+    return isinstance(value, int | float) and not abs(value) <= _LARGEST
 
 
 def _in_python(one: Mapping[str, Any], folder: Path | None) -> Iterator[tuple[str, str]]:
@@ -213,11 +230,13 @@ def _in_parameters(entry: Entry, one: Mapping[str, Any]) -> Iterator[tuple[str, 
             yield key, f"{key!r} is a column of the data" if key in COLUMNS else text
     hints = get_type_hints(entry.function, include_extras=True)
     for key, value in given.items():
-        if key in known:
+        if _too_large(value):
+            yield key, f"{value!r:.80} is larger than anything it could be compared with; set less than {_LARGEST:g}"
+        elif key in known:
             try:
                 TypeAdapter(hints[key]).validate_python(value, strict=not isinstance(value, list))
             except ValidationError as error:
-                yield key, f"{_lower(error.errors(include_url=False)[0]['msg'])}, not {value!r}"
+                yield key, f"{_lower(error.errors(include_url=False)[0]['msg'])}, not {value!r:.80}"
 
 
 def _fixable(entry: Entry) -> list[str]:

@@ -7,25 +7,105 @@
 The function gets the completion and, by keyword, those of `rewards.registry.COLUMNS` that it names (all of them with
 `**_`); every other keyword is a parameter, set where the reward is. It returns a number in [0, 1] or a `Score`.
 
-The file is only read: its text is compiled here, so nothing is written beside it and it can't be a package with
+It runs in a process of its own, which is killed when one completion takes longer than 30 seconds (`TIME_LIMIT = 120` in
+the file says otherwise) or loading the file longer than 120: `sys.exit`, a crash or an endless loop is an error of that
+reward on that completion and of nothing else. With CPT_DEBUG=1 it runs in this process, so that a debugger stops in it.
+
+The file is only read: its text is compiled, so nothing is written beside it and it can't be a package with
 neighbours to import. A recipe carries that text along as `source`, so a run can be repeated without the file.
 """
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import inspect
-import sys
-from collections.abc import Callable, Mapping
-from numbers import Real
+import os
+import pickle
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rewards.registry import COLUMNS, nearest
 from rewards.score import Reward, Score
+from rewards.user_code import SECONDS, Answer, UserCode, said
+from rewards.worker import Worker
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_START_SECONDS = 60.0
+LOAD_SECONDS = 120.0  # a file may import torch and load a model
+
+
+class PythonProcess:
+    """A user's file in a process of its own, which is replaced when it hangs or ends."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self.path, self.source, self.seconds = path, source, SECONDS
+        script = Path(__file__).with_name("python_worker.py")
+        self.worker = Worker(script, f"the process that runs {path}", _START_SECONDS, shows=True)
+        self._pid: int | None = None
+        self._described: dict[str, Answer] = {}
+
+    def describe(self, name: str) -> Answer:
+        """See `UserCode.describe`."""
+        try:
+            with self.worker.turn:
+                return self._with(name)
+        except TimeoutError:
+            return {"error": f"{self.path} can't be loaded: it did not end within {LOAD_SECONDS:g} s"}
+        except RuntimeError as error:
+            return {"error": f"{self.path} can't be loaded: {error}"}
+
+    def score(self, name: str, completion: str, row: Mapping[str, Any], parameters: Mapping[str, Any]) -> Answer:
+        """See `UserCode.score`. Fields of a failed Score where the process hangs or ends."""
+        try:
+            with self.worker.turn:
+                found = self._with(name)
+                return (
+                    found if "error" in found else self._ask(self.seconds, "score", name, completion, row, parameters)
+                )
+        except TimeoutError as error:
+            return _failed("timeout", str(error))
+        except RuntimeError as error:
+            return _failed("error", str(error))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            return _failed("error", f"this row can't be handed to it: {said(error)}")
+
+    def _with(self, name: str) -> Answer:
+        """The description of a function, in a process that has loaded the file."""
+        if self._pid is None or self._pid != self.worker.pid:
+            self._described = {}
+            loaded = self._ask(LOAD_SECONDS, "open", self.path, self.source)
+            if "error" in loaded:
+                return loaded
+            self.seconds, self._pid = loaded["seconds"], self.worker.pid
+        if name not in self._described:
+            self._described[name] = self._ask(LOAD_SECONDS, "describe", name)
+        return self._described[name]
+
+    def _ask(self, limit: float, *request: Any) -> Answer:
+        return self.worker.ask(base64.b64encode(pickle.dumps([limit, *request])), limit)
+
+
+def _failed(status: str, detail: str) -> Answer:
+    return {"value": 0.0, "parts": {}, "extracted": "", "status": status, "detail": detail}
+
+
+@lru_cache(maxsize=16)
+def _running(path: Path, source: str, here: bool) -> PythonProcess | _Here:
+    """One process for all rewards of one file."""
+    return _Here(path, source) if here else PythonProcess(path, source)
+
+
+class _Here(UserCode):
+    """A user's file in this process, for a debugger."""
+
+    loaded = False
+
+    def describe(self, name: str) -> Answer:
+        """See `UserCode.describe`."""
+        answer = {} if self.loaded else self.load()
+        self.loaded = "error" not in answer
+        return super().describe(name) if self.loaded else answer
 
 
 class PythonReward:
@@ -34,32 +114,34 @@ class PythonReward:
     Attributes:
         where: file and function, for messages.
         required: columns that a row has to have.
+        doc: the function's docstring.
     """
 
-    def __init__(self, function: Callable[..., Any], where: str, parameters: Mapping[str, Any]) -> None:
-        self.function, self.where, self.parameters = function, where, dict(parameters)
-        keywords = _keywords(function, where)
-        unknown = [name for name in parameters if name not in keywords or name in COLUMNS]
+    def __init__(self, path: Path, source: str, name: str, parameters: Mapping[str, Any]) -> None:
+        self.name, self.where, self.parameters = name, f"{path}: {name}", dict(parameters)
+        self._code = _running(path, source, bool(os.environ.get("CPT_DEBUG")))
+        described = self._code.describe(name)
+        if "error" in described:
+            raise ValueError(described["error"])
+        keywords: dict[str, bool] = described["keywords"]
+        unknown = [key for key in parameters if key not in keywords or key in COLUMNS]
         if unknown:
-            known = [name for name in keywords if name not in COLUMNS]
-            raise ValueError(f"{where} has no parameter {unknown[0]!r}{nearest(unknown[0], known)}")
-        needed = [name for name, p in keywords.items() if p.default is p.empty and name not in parameters]
-        missing = [name for name in needed if name not in COLUMNS]
+            known = [key for key in keywords if key not in COLUMNS]
+            raise ValueError(f"{self.where} has no parameter {unknown[0]!r}{nearest(unknown[0], known)}")
+        needed = [key for key, has_default in keywords.items() if not has_default and key not in parameters]
+        missing = [key for key in needed if key not in COLUMNS]
         if missing:
-            raise ValueError(f"{where} needs {missing[0]!r}, which is no column; set it here{_near(missing[0])}")
-        self.required = frozenset(needed)
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
-        self._taken = None if takes_all else frozenset(keywords)
+            raise ValueError(f"{self.where} needs {missing[0]!r}, which is no column; set it here{_near(missing[0])}")
+        self.required, self.doc = frozenset(needed), str(described["doc"])
 
     def __call__(self, completion: str, **row: object) -> Score:
-        """Its Score. ValueError if it returned anything else than a Score or a number in [0, 1]."""
-        if self._taken is not None:
-            row = {name: value for name, value in row.items() if name in self._taken}
-        said = self.function(completion, **{**row, **self.parameters})
-        score = Score(float(said)) if isinstance(said, Real) else said
-        if not isinstance(score, Score) or not (score.failed or 0 <= score.value <= 1):
-            raise ValueError(f"{self.where} returned {said!r}; it has to return a number in [0, 1] or a Score")
-        return score
+        """Its Score, with status error if it raised. ValueError if it returned anything else than is allowed."""
+        answer = self._code.score(self.name, completion, row, self.parameters)
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        if "raised" in answer:
+            return Score(0.0, status="error", detail=answer["raised"])
+        return Score(**answer)
 
 
 def load(component: Mapping[str, Any], folder: Path | None = None) -> PythonReward:
@@ -70,30 +152,23 @@ def load(component: Mapping[str, Any], folder: Path | None = None) -> PythonRewa
         folder: what `file` is relative to.
 
     Raises:
-        ValueError: no such file or function, it can't be run, or it can't be called as a reward. One line.
+        ValueError: no such file or function, or one that can't be a reward.
     """
-    file, name = component["file"], component["name"]
-    path = (folder or Path()) / file
-    text = component.get("source")
-    module = _module(path, read_source(path) if text is None else text)
-    function = vars(module).get(name)
-    if function is None:
-        functions = [one for one, thing in vars(module).items() if inspect.isfunction(thing)]
-        raise ValueError(f"{path} has no function {name!r}{nearest(name, functions)}")
-    if not callable(function):
-        raise ValueError(f"{path}: {name} is no function")
+    path, name, text = Path(folder or ".") / component["file"], component["name"], component.get("source")
     parameters = {key: value for key, value in component.items() if key not in ("file", "name", "source")}
-    return PythonReward(function, f"{path}: {name}", parameters)
+    return PythonReward(path, read_source(path) if text is None else str(text), name, parameters)
 
 
 def read_source(path: Path) -> str:
     """The text of a Python file. ValueError if there is none."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # also for a name that is too long for the file system
         raise ValueError(f"there is no file {path}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text in UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read ({error.strerror})") from None
 
 
 def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str) -> None:
@@ -104,9 +179,10 @@ def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str)
     """
     from rewards.batch import guarded
 
-    first, second = (guarded(reward, completion, row) for _ in range(2))
+    first = guarded(reward, completion, row)
     if first.failed:
         raise ValueError(f"{where}: a dry run on {completion[:60]!r} failed: {first.detail}")
+    second = guarded(reward, completion, row)
     if first != second:
         raise ValueError(
             f"{where}: the same completion got {first.value:g}, then {second.value:g}; a reward has to be deterministic"
@@ -122,38 +198,6 @@ def required_columns(reward: Reward) -> frozenset[str]:
     return frozenset(name for name, p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
 
 
-def _module(path: Path, source: str) -> ModuleType:
-    """The file's text, run as a module of its own that nothing else can import by accident."""
-    module = ModuleType(f"python_reward_{hashlib.blake2b(source.encode(), digest_size=8).hexdigest()}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
-    try:
-        exec(compile(source, str(path), "exec"), vars(module))
-    except SyntaxError as error:
-        raise ValueError(f"{path}:{error.lineno}: {error.msg}") from None
-    except Exception as error:
-        raise ValueError(f"{path} can't be loaded: {type(error).__name__}: {_line(error)}") from error
-    return module
-
-
-def _keywords(function: Callable[..., Any], where: str) -> dict[str, inspect.Parameter]:
-    """What a function takes by keyword, after a check that the completion comes first."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:
-        raise ValueError(f"{where} has no signature; write a plain function") from None
-    if not parameters or parameters[0].kind not in _POSITIONAL:
-        raise ValueError(f"{where} has to take the completion first, as in `def score(completion, *, gold, **_)`")
-    rest = parameters[1:]
-    if any(p.kind is p.POSITIONAL_ONLY and p.default is p.empty for p in rest):
-        raise ValueError(f"{where} takes more than the completion by place; columns come by keyword")
-    return {p.name: p for p in rest if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-
-
 def _near(name: str) -> str:
     found = nearest(name, COLUMNS)
     return f", or name a column{found}" if "did you mean" in found else ""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

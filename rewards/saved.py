@@ -1,6 +1,7 @@
 """Saved completions: reading them, scoring them in this process, and what came out of it.
 
-No Ray, no GPU and no model: a debugger stops inside a reward, on the very row that went wrong in a run.
+No Ray, no GPU and no model: a debugger stops inside a reward (a user's own: with CPT_DEBUG=1), on the very row that
+went wrong in a run.
 """
 
 from __future__ import annotations

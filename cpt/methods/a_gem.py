@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import PositiveInt
-
 from cpt.methods.likelihood import nll
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Count, Plugin, Rows, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +30,8 @@ class AGEM(Setting):
     needs_finished_tasks: ClassVar[bool] = True
 
     type: Literal["a-gem"]
-    samples: PositiveInt = 256
-    rows: PositiveInt = 32
+    samples: Count = 256
+    rows: Rows = 32
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Factor, Plugin, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ class CPO(Setting):
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["cpo"]
-    coefficient: PositiveFloat = 100.0
+    coefficient: Factor = 100.0
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def plugin(self) -> Plugin:

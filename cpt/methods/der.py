@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
-
 from cpt.methods.likelihood import completion_logits, row_means, row_nlls
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Count, Factor, Plugin, Rows, Setting, Stage, Weight
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,10 +37,10 @@ class DER(Setting):
     needs_finished_tasks: ClassVar[bool] = True
 
     type: Literal["der"]
-    coefficient: PositiveFloat = 0.5
-    samples: PositiveInt = 256
-    rows: PositiveInt = 16
-    plus: NonNegativeFloat = 0.0
+    coefficient: Factor = 0.5
+    samples: Count = 256
+    rows: Rows = 16
+    plus: Weight = 0.0
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

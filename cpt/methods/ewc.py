@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from cpt.methods.anchored import Anchored, mean_over_samples
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Count, Factor, Plugin, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,8 @@ class EWC(Setting):
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["ewc"]
-    coefficient: PositiveFloat = 1.0
-    samples: PositiveInt = 64
+    coefficient: Factor = 1.0
+    samples: Count = 64
     online: bool = False
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9
 

@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field
 
-from cpt.methods.plugin import Strict
+from cpt.methods.plugin import Rows, Strict, Temperature
 
 _SAME = 1e-6  # rewards nearer than this are one: trainers hold them in float32
 _ROUNDING = 1e-9  # of bounds such as 0.3 against passes/rollouts
@@ -45,12 +45,12 @@ class RIF(Strict):
     """
 
     type: Literal["rif"]
-    rollouts: PositiveInt = 8
+    rollouts: Rows = 8
     keep: Literal["learnable", "solvable"] | None = None
     control: Literal["none", "random_same_size"] = "none"
     min_pass: Share | None = None
     max_pass: Share | None = None
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that contradict each other: (key, what to change)."""

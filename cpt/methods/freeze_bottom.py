@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import PositiveInt
-
 from cpt.methods.blocks import is_text_embedding, text_layer
 from cpt.methods.freezing import Freezing
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Rows, Setting, Stage
 
 
 class FreezeBottom(Setting):
@@ -23,7 +21,7 @@ class FreezeBottom(Setting):
     needs_no_weight_decay: ClassVar[bool] = True
 
     type: Literal["freeze-bottom"]
-    layers: PositiveInt = 2
+    layers: Rows = 2
     embeddings: bool = True
 
     def plugin(self) -> Plugin:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import ClassVar, Literal
 
-from pydantic import NonNegativeInt
-
 from cpt.methods.blocks import block_of
 from cpt.methods.freezing import Freezing
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Seed, Setting, Stage
 
 
 class HFT(Setting):
@@ -26,7 +24,7 @@ class HFT(Setting):
     needs_no_weight_decay: ClassVar[bool] = True
 
     type: Literal["hft"]
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat
+from pydantic import ConfigDict, Field
 
 from cpt.methods.divergence import token_kl
 from cpt.methods.ema import WithAverage
 from cpt.methods.likelihood import completion_logits, row_means, row_sums, token_logps
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Setting, Stage, Weight
 from cpt.methods.running import Means
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class KL(Setting):
     extra_passes: ClassVar[str] = "a forward pass of the reference"
 
     type: Literal["kl"] = "kl"
-    coefficient: NonNegativeFloat = 0.01
+    coefficient: Weight = 0.01
     estimator: Literal["k1", "k2", "k3", "exact"] = "exact"
     into: Literal["loss", "reward"] = Field(default="loss", alias="in")
     reference: Literal["stage_start", "base", "ema", "path"] = "stage_start"

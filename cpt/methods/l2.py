@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import PositiveFloat
-
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Factor, Plugin, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +17,7 @@ class L2(Setting):
     """
 
     type: Literal["l2"]
-    coefficient: PositiveFloat = 1.0
+    coefficient: Factor = 1.0
     reference: Literal["stage_start", "base"] = "stage_start"
 
     def plugin(self) -> Plugin:

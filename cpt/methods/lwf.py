@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import PositiveFloat
-
 from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage, Temperature
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +23,8 @@ class LwF(Setting):
     extra_passes: ClassVar[str] = "a forward pass of the previous policy"
 
     type: Literal["lwf"]
-    coefficient: PositiveFloat = 1.0
-    temperature: PositiveFloat = 2.0
+    coefficient: Factor = 1.0
+    temperature: Temperature = 2.0
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

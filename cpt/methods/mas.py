@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from cpt.methods.anchored import Anchored, mean_over_samples
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Count, Factor, Plugin, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +29,8 @@ class MAS(Setting):
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["mas"]
-    coefficient: PositiveFloat = 1.0
-    samples: PositiveInt = 64
+    coefficient: Factor = 1.0
+    samples: Count = 64
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def plugin(self) -> Plugin:

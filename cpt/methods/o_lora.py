@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import PositiveFloat
-
 from cpt.methods.lora_factors import lora_factors
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Factor, Plugin, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +28,7 @@ class OLoRA(Setting):
     needs_new_adapters: ClassVar[bool] = True
 
     type: Literal["o-lora"]
-    coefficient: PositiveFloat = 0.05
+    coefficient: Factor = 0.05
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

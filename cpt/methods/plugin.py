@@ -12,13 +12,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+# What a recipe may ask for at most: far beyond any run there has been, and still something that a machine can try.
+Count = Annotated[int, Field(gt=0, le=10_000_000)]
+"""Of samples, steps or tokens."""
+Rows = Annotated[int, Field(gt=0, le=65_536)]
+"""That go through the model together, or completions of one prompt."""
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Of a generator of random numbers."""
+Factor = Annotated[float, Field(gt=0, le=1e9)]
+"""What something is multiplied by or bounded to."""
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+"""A factor that may be 0."""
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+"""Below it logits overflow, above it nothing but noise is sampled."""
 
 
 class Strict(BaseModel):

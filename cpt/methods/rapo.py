@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from cpt.methods.advantages import batch_deviation
 from cpt.methods.likelihood import completion_logits, row_means, token_logps
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage
 from cpt.methods.running import Means
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class RaPO(Setting):
     needs_second_task: ClassVar[bool] = True
 
     type: Literal["rapo"]
-    coefficient: PositiveFloat = 0.5
-    sharpness: PositiveFloat = 20.0
+    coefficient: Factor = 0.5
+    sharpness: Factor = 20.0
     normalise: Literal["moving", "method"] = "moving"
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
 

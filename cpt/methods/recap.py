@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev, stdev
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, PositiveFloat, PositiveInt
+from pydantic import AfterValidator
 
-from cpt.methods.plugin import Strict
+from cpt.methods.plugin import Count, Strict, Temperature
 
 Mode = Literal["paper", "paper-v1", "released"]
 ALPHA = 0.5  # where a recipe says nothing
@@ -55,8 +55,8 @@ class Recap(Strict):
     """
 
     mode: Mode = "paper"
-    window: PositiveInt = 10
-    temperature: PositiveFloat = 5.0
+    window: Count = 10
+    temperature: Temperature = 5.0
     alpha: Annotated[float | None, AfterValidator(_share_or_annealed)] = None
     weigh: Literal["rewards", "advantages"] = "rewards"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from cpt.methods.lora_factors import lora_factors
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Plugin, Setting, Stage
+from cpt.methods.plugin import Factor, Plugin, Setting, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class RegLoRA(Setting):
     needs_new_adapters: ClassVar[bool] = True
 
     type: Literal["reg-lora"]
-    coefficient: PositiveFloat = 2.5e3
+    coefficient: Factor = 2.5e3
     share: Annotated[float, Field(gt=0, le=1)] = 0.02
 
     def plugin(self) -> Plugin:

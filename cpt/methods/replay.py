@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Annotated, Literal, Protocol
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from cpt.methods.plugin import Strict
+from cpt.methods.plugin import Count, Factor, Strict, Weight
 from cpt.methods.recap import Recap
 
 Sampler = Literal["ratio", "uniform", "proportional"]
@@ -41,14 +41,14 @@ class Mixed(Strict):
     """
 
     finished: bool = True
-    budget: PositiveInt | None = 256
+    budget: Count | None = 256
     selection: Selection = "balanced"
-    tasks: list[str] = Field(default_factory=list)
-    samples: PositiveInt = 256
+    tasks: Annotated[list[str], Field(max_length=1000)] = Field(default_factory=list)
+    samples: Count = 256
     sampler: Sampler = "ratio"
     ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
     loss: Literal["own", "supervised"] = "own"
-    coefficient: PositiveFloat = 1.0
+    coefficient: Factor = 1.0
 
     @property
     def share(self) -> float:
@@ -80,7 +80,11 @@ class Static(Mixed):
 
     type: Literal["static"]
     sampler: Sampler = "uniform"
-    weights: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    weights: Annotated[dict[str, Weight], Field(min_length=1)]
+
+    def weight(self, objective: str) -> float:
+        """Of a `source`, or of a `source/component`, which may have that of its whole source."""
+        return self.weights.get(objective, self.weights.get(objective.partition("/")[0], 1.0))
 
 
 AnyReplay = Buffer | RecapReplay | Static

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from cpt.methods.plugin import Strict
+from cpt.methods.plugin import Count, Rows, Strict
 
 Keep = Literal["right", "all"]
 
@@ -49,10 +49,10 @@ class SelfSampled(Sampled):
     """
 
     type: Literal["self"]
-    rollouts: PositiveInt = 8
-    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    rollouts: Rows = 8
+    temperature: Annotated[float, Field(ge=0.01, le=2)] = 1.0
     refresh: Literal["stage", "epoch"] = "stage"
-    max_completion_length: PositiveInt | None = None  # null: the prompt style's
+    max_completion_length: Count | None = None  # null: the prompt style's
 
 
 class SavedRollouts(Sampled):

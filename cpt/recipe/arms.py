@@ -25,6 +25,7 @@ from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
 
 Problem = tuple[KeyPath, str]
+_LONGEST_NAME = 200  # of an arm: file systems take names of 255 bytes
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
     if problems:
         return [], problems
     specs: list[ArmSpec] = []
+    seen: set[str] = set()
     for combination in itertools.product(*(arm.sweep[key] for key in keys)):
         chosen = dict(zip(keys.values(), combination, strict=True))
         point = {".".join(map(str, path)): value for path, value in chosen.items()}
@@ -116,6 +118,14 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
             changed = _with(changed, path, value)
         try:
             spec = _spec(recipe, family, point, Arm.model_validate(changed))
+            if len(spec.name) > _LONGEST_NAME:
+                told = (
+                    f"this point's name, and its folder's, would have {len(spec.name)} characters; {_LONGEST_NAME} at"
+                )
+                problems.append(((*at, "sweep"), f"{told} most"))
+            elif spec.name in seen:
+                problems.append(((*at, "sweep"), f"two points would be called {spec.name}; sweep other values"))
+            seen.add(spec.name)
             problems += [((*at, *path), message) for path, message in contradictions(spec, len(recipe.tasks))]
             specs.append(spec)
         except ValidationError as error:

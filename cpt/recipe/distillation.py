@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from cpt.methods.distillation import Distillation, Teacher
-from cpt.methods.plugin import Plugin
+from cpt.methods.plugin import Count, Plugin, Rows, Temperature
 from cpt.recipe.methods import BaseMethod, Batch, LearningRate, Share
 from cpt.types import PromptStyle, TargetStyle
 
@@ -57,12 +57,12 @@ class SDFT(BaseMethod):
 
     type: Literal["sdft"]
     learning_rate: LearningRate = 1e-5
-    per_device_train_batch_size: PositiveInt = 32
-    num_generations: PositiveInt = 1
-    max_completion_length: PositiveInt | None = None  # null: the prompt style's
-    temperature: PositiveFloat = 1.0  # of the completions
+    per_device_train_batch_size: Rows = 32
+    num_generations: Rows = 1
+    max_completion_length: Count | None = None  # null: the prompt style's
+    temperature: Temperature = 1.0  # of the completions
     distillation_alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
-    num_loss_tokens_to_skip: NonNegativeInt = 0
+    num_loss_tokens_to_skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     teacher: Teacher = "ema"
     decay: Share | None = None  # of `ema` alone; null: 0.99
     target_style: TargetStyle = "policy"

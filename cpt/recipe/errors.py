@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from cpt.recipe.schema import Recipe
-from cpt.recipe.source import Key, KeyPath, dotted
+from cpt.recipe.source import Key, KeyPath, dotted, shortened
 
 TRUNCATED = (
     "training rollouts sample from the whole distribution: truncated sampling makes the trainer's log-probabilities "
@@ -39,19 +40,19 @@ _TYPES = {
 
 def nearest(word: object, known: Collection[str], listed: Collection[str] = ()) -> str:
     """`; did you mean 'x'?`, or the list of what there is (of `known`, only those `listed`) when nothing is near."""
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word)[:200], known, n=1, cutoff=0.6)
     close += [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr: learning_rate
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(listed or known)}" if known else ""
 
 
 def shown(value: Any) -> str:
-    """A value as YAML writes it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    """A value as YAML writes it; the beginning of a long one."""
+    return shortened(json.dumps(value) if value is None or isinstance(value, bool) else repr(value), 80)
 
 
 def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every problem as (path as written, message). `data` is what was validated, `prefix` its place in the recipe."""
-    schema = Recipe.model_json_schema()
+    schema = _schema()
     for detail in error.errors(include_url=False):
         path, node = _written_path(detail["loc"], data)
         whole = (*prefix, *path)
@@ -59,6 +60,11 @@ def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator
             yield whole, _unknown_key(whole, _at(path[:-1], data), schema)
         else:
             yield whole, _message(detail, whole, node, schema)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Recipe.model_json_schema()
 
 
 def _written_path(loc: tuple[Key, ...], data: Any) -> tuple[KeyPath, Any]:
@@ -92,16 +98,18 @@ def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> 
     if kind == "union_tag_not_found":
         return f"has no type; set one of {', '.join(_tags(path, schema))} as in `type: {_tags(path, schema)[0]}`"
     if kind == "union_tag_invalid":
-        return f"unknown type {context['tag']!r}{nearest(context['tag'], _tags(path, schema))}"
+        return f"unknown type {shown(context['tag'])}{nearest(context['tag'], _tags(path, schema))}"
     if kind == "literal_error":
         choices = [choice.strip().strip("'") for choice in context["expected"].replace(" or ", ", ").split(",")]
         if len(choices) == 1 and "method" in path:
             return f"is always {choices[0]} with this type of method, not {shown(value)}; leave it out"
         return f"unknown value {shown(value)}{nearest(value, choices)}"
     if kind == "string_pattern_mismatch":
-        return f"{detail['input']!r} is not a valid name; use letters, digits, - and _, a letter or digit first"
+        return f"{shown(detail['input'])} is not a valid name; use letters, digits, - and _, a letter or digit first"
     if kind == "too_short":
         return "is empty; give at least one"
+    if kind == "too_long":
+        return f"has {len(value)} entries, and may have {context['max_length']} at most"
     text = _TYPES.get(kind) or detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{text}, not {shown(value)}"
 

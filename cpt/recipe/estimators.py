@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from pydantic import PositiveFloat, PositiveInt
-
 from cpt.methods.advantages import Baseline
+from cpt.methods.plugin import Factor, Rows
 from cpt.recipe.methods import PolicyGradient
 
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
@@ -47,7 +46,7 @@ class DAPO(PolicyGradient):
 
     type: Literal["dapo"]
     loss_type: Literal["dapo"] = "dapo"
-    epsilon_high: PositiveFloat | None = 0.28
+    epsilon_high: Factor | None = 0.28
 
 
 class GSPO(PolicyGradient):
@@ -60,8 +59,8 @@ class GSPO(PolicyGradient):
     type: Literal["gspo"]
     loss_type: Literal["grpo"] = "grpo"
     importance_sampling_level: Literal["sequence"] = "sequence"
-    epsilon: PositiveFloat = 3e-4
-    epsilon_high: PositiveFloat | None = 4e-4
+    epsilon: Factor = 3e-4
+    epsilon_high: Factor | None = 4e-4
 
 
 class RLOO(PolicyGradient):
@@ -76,7 +75,7 @@ class RLOO(PolicyGradient):
     baseline: ClassVar[Baseline] = "others_mean"
 
     type: Literal["rloo"]
-    num_generations: PositiveInt = 8
+    num_generations: Rows = 8
     loss_type: Loss = "dr_grpo"
     scale_rewards: Literal["none"] = "none"
 
@@ -100,7 +99,7 @@ class Reinforce(PolicyGradient):
     """
 
     type: Literal["reinforce"]
-    num_generations: PositiveInt = 8
+    num_generations: Rows = 8
     loss_type: Loss = "dr_grpo"
     scale_rewards: Literal["none"] = "none"
 
@@ -139,7 +138,7 @@ class ReMax(PolicyGradient):
     baseline: ClassVar[Baseline] = "greedy"
 
     type: Literal["remax"]
-    num_generations: PositiveInt = 1
+    num_generations: Rows = 1
     greedy_baseline: bool = True
     loss_type: Loss = "dr_grpo"
     scale_rewards: Literal["none"] = "none"

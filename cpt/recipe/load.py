@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,13 +10,19 @@ from pydantic import ValidationError
 
 from cpt.recipe.arms import ArmSpec, Problem, expand_arm
 from cpt.recipe.errors import explain, nearest, shown
+from cpt.recipe.overrides import override
 from cpt.recipe.replay import check_replay
 from cpt.recipe.rewards import as_written, check_rewards, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
-from cpt.recipe.source import KeyPath, RecipeError, Source, override, read
+from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read
 from cpt.recipe.targets import check_targets
-from cpt.recipe.trl_fields import config_fields, refusal
+from cpt.recipe.tasks import check_sizes
+from cpt.recipe.trl_fields import refusal
+
+MAX_STEPS = 10_000_000
+_TOLD = 50  # problems at once
+MAX_STAGES = 10_000  # of all arms and seeds together: more than a year of one-hour stages
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -36,8 +43,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     else:
         problems = list(check(recipe))
     if problems:
-        told = (source.problem(as_written(where, source.data), message) for where, message in problems)
-        raise RecipeError(list(dict.fromkeys(told)))
+        told = list(
+            dict.fromkeys(source.problem(as_written(where, source.data), message) for where, message in problems)
+        )
+        more = [f"{told[_TOLD]}; and {len(told) - _TOLD - 1} problems more"] if len(told) > _TOLD else []
+        raise RecipeError(told[:_TOLD] + more)
+    recipe._written = Written(source)
     return recipe
 
 
@@ -53,6 +64,11 @@ def check(recipe: Recipe) -> Iterator[Problem]:
     """What is wrong with a recipe that its types allow: (path, message)."""
     yield from _check_seeds(recipe)
     yield from _check_tasks(recipe)
+    yield from _check_numbers(recipe)
+    too_many = list(_check_size(recipe))
+    yield from too_many
+    if too_many:
+        return  # to expand the arms would take minutes
     arms: list[ArmSpec] = []
     for family in recipe.arms:
         specs, problems = expand_arm(recipe, family)
@@ -65,15 +81,50 @@ def check(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _check_seeds(recipe: Recipe) -> Iterator[Problem]:
+    seen: set[int] = set()
     for i, seed in enumerate(recipe.seeds):
-        if seed in recipe.seeds[:i]:
+        if seed in seen:
             yield ("seeds", i), f"{seed} stands here twice"
+        seen.add(seed)
+
+
+def _check_size(recipe: Recipe) -> Iterator[Problem]:
+    points = {name: math.prod(map(len, arm.sweep.values())) for name, arm in recipe.arms.items()}
+    stages = sum(points.values()) * len(recipe.seeds) * len(recipe.tasks)
+    if stages <= MAX_STAGES:
+        return
+    most = max(points, key=lambda name: points[name])
+    path: KeyPath = ("arms", most, "sweep") if points[most] > len(recipe.seeds) else ("seeds",)
+    yield (
+        path,
+        f"{sum(points.values())} arms × {len(recipe.seeds)} seeds × {len(recipe.tasks)} tasks are {stages} stages; a "
+        f"run has {MAX_STAGES} at most: make several recipes of it",
+    )
+
+
+def _check_numbers(recipe: Recipe) -> Iterator[Problem]:
+    """What single values can't be, and why."""
+    trainer, engine = recipe.resources.trainer_gpus, recipe.resources.engine_gpus
+    if trainer != "auto" and trainer > 1:
+        yield (
+            ("resources", "trainer_gpus"),
+            f"{trainer} GPUs are refused: a stage is trained by one process on one GPU, and with more it would split "
+            "every batch over them by DataParallel and train on another number of samples; set 1, or auto",
+        )
+    if engine != "auto" and engine > 1 and engine != int(engine):
+        yield ("resources", "engine_gpus"), f"{engine:g}: above 1 an engine takes whole GPUs; set {int(engine)}"
+    if 0 < recipe.evaluation.temperature < 0.01:
+        yield (
+            ("evaluation", "temperature"),
+            f"{recipe.evaluation.temperature:g} is next to greedy, and logits overflow; set 0, or 0.01 and more",
+        )
 
 
 def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
     from cpt.tasks import task_names
 
     known, trainable = task_names(), task_names("stage")
+    yield from check_sizes(recipe)
     for section, names in (("tasks", recipe.task_names), ("general", recipe.general_names)):
         for i, name in enumerate(names):
             path: KeyPath = (section, i)
@@ -89,19 +140,21 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
 
 def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     at: KeyPath = ("arms", spec.family)
-    for key, message in spec.method.problems():
+    problems = list(spec.method.problems())
+    for key, message in problems:
         yield (*at, "method", key), message
+    if problems:
+        return  # its batch may be no batch
     if spec.method.needs_rollouts and isinstance(spec.tuning, LoRA) and spec.tuning.dropout:
         where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
     for path, message in check_replay(recipe, spec):
         yield (*at, *path), message
-    known = config_fields(*spec.method.trl_config) if spec.trainer_args else frozenset()
     for key in spec.trainer_args:
         where = (*at, "trainer_args", key)
         if key not in recipe.arms[spec.family].trainer_args and key in recipe.trainer_args:
             where = ("trainer_args", key)
-        if reason := refusal(key, type(spec.method), known):
+        if reason := refusal(key, spec.trainer_args, spec.method):
             yield where, reason
     batch = spec.method.batch().samples
     for i, task in enumerate(recipe.tasks):
@@ -111,4 +164,12 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
             yield (
                 where,
                 f"{samples} training samples of {task.name} are fewer than one batch of arm {spec.name} ({batch})",
+            )
+            continue
+        steps = spec.method.steps(samples)
+        if steps > MAX_STEPS:
+            # Only epochs can ask for so many: the type of max_steps has the same bound.
+            yield (
+                (*at, "method", "num_train_epochs"),
+                f"is {steps} steps of a stage on {samples} samples; a stage has {MAX_STEPS} at most",
             )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
+from cpt.methods import plugin
 from cpt.methods.plugin import Strict
 
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -47,8 +48,8 @@ class LinesMerge(Strict):
     """
 
     type: Literal["lines"]
-    alpha: NonNegativeFloat = 0.5
-    beta: NonNegativeFloat = 0.5
+    alpha: plugin.Weight = 0.5
+    beta: plugin.Weight = 0.5
     reference: Reference = "stage_start"
 
 
@@ -62,7 +63,7 @@ class WarpMerge(Strict):
     """
 
     type: Literal["warp"]
-    runs: Annotated[int, Field(ge=2)] = 2
+    runs: Annotated[int, Field(ge=2, le=100)] = 2
     interpolation: Weight = 0.3
 
 

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from cpt.methods.advantages import Baseline, Scale
-from cpt.methods.plugin import Strict
+from cpt.methods.plugin import Count, Factor, Rows, Strict, Temperature, Weight
 from cpt.methods.targets import Gold, SavedRollouts, SelfSampled, Targets
 from cpt.types import PromptStyle, TargetStyle
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-LearningRate = PositiveFloat
+LearningRate = Annotated[float, Field(gt=0, le=100)]
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,22 @@ class BaseMethod(Strict):
     trl_config: ClassVar[tuple[str, str]]  # module in trl.trainer and class name
     needs_rollouts: ClassVar[bool]
 
-    max_steps: PositiveInt | None = None
-    num_train_epochs: PositiveFloat | None = None
+    max_steps: Count | None = None
+    num_train_epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
     learning_rate: LearningRate
-    per_device_train_batch_size: PositiveInt
-    gradient_accumulation_steps: PositiveInt = 1
+    per_device_train_batch_size: Rows
+    gradient_accumulation_steps: Rows = 1
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
-    warmup_steps: NonNegativeFloat = 0.0  # below 1: a share of all steps
-    weight_decay: NonNegativeFloat = 0.0
-    max_grad_norm: PositiveFloat = 1.0
+    warmup_steps: Annotated[float, Field(ge=0, le=10_000_000)] = 0.0  # below 1: a share of all steps
+    weight_decay: Weight = 0.0
+    max_grad_norm: Factor = 1.0
     optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch_fused"
     adam_beta1: Share = 0.9
     adam_beta2: Share = 0.999
-    adam_epsilon: PositiveFloat = 1e-8
-    save_steps: PositiveInt | None = None  # checkpoint inside a stage every n steps; null: only the stage's end
-    save_total_limit: PositiveInt = 1  # checkpoints of the running stage that are kept
-    logging_steps: PositiveInt = 1
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    save_steps: Count | None = None  # checkpoint inside a stage every n steps; null: only the stage's end
+    save_total_limit: Count = 1  # checkpoints of the running stage that are kept
+    logging_steps: Count = 1
 
     @property
     def needs_pool(self) -> bool:
@@ -132,7 +132,7 @@ class SFT(BaseMethod):
     target_style: TargetStyle = "policy"
     data: Targets = Gold(type="gold")
     learning_rate: LearningRate = 1e-5
-    per_device_train_batch_size: PositiveInt = 64
+    per_device_train_batch_size: Rows = 64
     loss_type: Literal["nll", "dft"] = "nll"
 
     @property
@@ -190,18 +190,18 @@ class PolicyGradient(BaseMethod):
 
     type: str
     learning_rate: LearningRate = 1e-6
-    per_device_train_batch_size: PositiveInt = 128
-    num_generations: Annotated[int, Field(ge=2)] = 8
-    max_completion_length: PositiveInt | None = None  # null: the prompt style's
-    temperature: PositiveFloat = 1.0
-    steps_per_generation: PositiveInt | None = None  # forward passes served by one generation; null: one optimizer step
-    num_iterations: PositiveInt = 1
-    beta: NonNegativeFloat = 0.0
+    per_device_train_batch_size: Rows = 128
+    num_generations: Annotated[int, Field(ge=2, le=65_536)] = 8
+    max_completion_length: Count | None = None  # null: the prompt style's
+    temperature: Temperature = 1.0
+    steps_per_generation: Rows | None = None  # forward passes served by one generation; null: one optimizer step
+    num_iterations: Rows = 1
+    beta: Weight = 0.0
     use_bias_correction_kl: bool = False
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "grpo"
-    epsilon: PositiveFloat = 0.2
-    epsilon_high: PositiveFloat | None = None  # null: the same as epsilon
-    delta: PositiveFloat | None = None
+    epsilon: Factor = 0.2
+    epsilon_high: Factor | None = None  # null: the same as epsilon
+    delta: Factor | None = None
     scale_rewards: Scale = "group"
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
@@ -209,8 +209,8 @@ class PolicyGradient(BaseMethod):
     vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
         "token_truncate"
     )
-    vllm_importance_sampling_clip_max: PositiveFloat = 3.0
-    vllm_importance_sampling_clip_min: PositiveFloat | None = None
+    vllm_importance_sampling_clip_max: Factor = 3.0
+    vllm_importance_sampling_clip_min: Factor | None = None
 
     @property
     def title(self) -> str:

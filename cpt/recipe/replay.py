@@ -91,6 +91,11 @@ def _static(recipe: Recipe, spec: ArmSpec, replay: Static) -> Iterator[Problem]:
             yield ("replay", "weights", name), f"SFT has no components of a reward; write {source}"
         elif part and part not in (parts := _parts(recipe, spec, source)):
             yield ("replay", "weights", name), f"is no component of {source}'s reward{nearest(part, parts)}"
+    objectives = known
+    if spec.method.needs_rollouts:
+        objectives = [f"{source}/{part}" for source in known for part in _parts(recipe, spec, source)]
+    if objectives and not any(replay.weight(name) for name in objectives):
+        yield ("replay", "weights"), "are 0 for everything, so that nothing would be learned; raise one"
 
 
 def _parts(recipe: Recipe, spec: ArmSpec, task: str) -> list[str]:
@@ -155,7 +160,7 @@ def _loss(spec: ArmSpec, replay: Mixed) -> Iterator[Problem]:
     if replay.ratio is not None and replay.sampler != "ratio" and not supervised:
         yield ("replay", "ratio"), f"sampler: {replay.sampler} mixes by its own rule; remove it, or set sampler: ratio"
     samples = spec.method.batch().samples
-    if (replay.sampler == "ratio" or supervised) and samples * replay.share < 1:
+    if samples and (replay.sampler == "ratio" or supervised) and samples * replay.share < 1:
         yield (
             ("replay", "ratio"),
             f"{replay.share:g} of a batch of {samples} samples is less than one; set {1 / samples:.3g} or more",

@@ -9,6 +9,7 @@ recipe's. The rules of a composite are those of `rewards.compose`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cpt.methods.plugin import Strict
+from cpt.recipe.source import RecipeError
 from rewards import score
-from rewards.compose import PYTHON, Composite, filled, label_of, parameters_of, problems
+from rewards.compose import MAX_WEIGHT, PYTHON, Composite, filled, label_of, parameters_of, problems
 from rewards.golds import check_golds, checks_golds
 from rewards.python_file import load, read_source, try_out
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from cpt.types import PromptStyle
 
 COMPONENTS = "components"
+MOST_GOLDS = 10_000  # gold answers of a task that are tried when a recipe is read
 _REWARDS = {"reward", "reward_sets"}  # below which components stand in a recipe
 
 
@@ -37,7 +40,7 @@ class Component(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     type: str
-    weight: float
+    weight: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
     label: str | None = None
     requires: str | None = None
 
@@ -45,7 +48,7 @@ class Component(BaseModel):
 class RewardSpec(Strict):
     """A composite: the weighted sum of its components, within `clip` (null: [0, 1])."""
 
-    components: Annotated[list[Component], Field(min_length=1)]
+    components: Annotated[list[Component], Field(min_length=1, max_length=100)]
     clip: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     def data(self) -> list[dict[str, Any]]:
@@ -99,8 +102,12 @@ def include_sources(source: Source) -> None:
         if isinstance(file, str) and "source" not in component:
             named_in = source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]
             found = Path(named_in).parent / file
-            if found.is_file():
+            if not os.path.isfile(found):
+                continue
+            try:
                 component["source"] = read_source(found)
+            except ValueError as error:
+                raise RecipeError([source.problem(path, str(error))]) from None
 
 
 def as_written(path: KeyPath, data: Any) -> KeyPath:
@@ -194,14 +201,17 @@ def _on_a_sample(
 
 
 def _on_golds(path: KeyPath, spec: RewardSpec, task: StageTask, samples: int) -> Iterator[tuple[KeyPath, str]]:
-    """The first training sample whose gold answer the reward can't use. A reward that uses any costs nothing here."""
+    """The first training sample whose gold answer the reward can't use. A reward that uses any costs nothing here.
+
+    Of very many samples the first `MOST_GOLDS` are looked at; the others are when their stage starts.
+    """
     from cpt.tasks import get_task, task_names
     from cpt.tasks.row import reward_row
 
     composite = spec.build()
     if task.name not in task_names() or not checks_golds(composite):
         return
-    found = get_task(task.name).samples("train", samples)
+    found = get_task(task.name).samples("train", min(samples, MOST_GOLDS))
     try:
         check_golds(composite, ((f"sample {one.id}", reward_row(one, "direct")) for one in found), spec.describe())
     except ValueError as error:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PrivateAttr
 
 from cpt.methods.filtering import Filter
 from cpt.methods.kl import KL
-from cpt.methods.plugin import Strict
+from cpt.methods.plugin import Count, Factor, Rows, Seed, Strict
 from cpt.methods.registry import Regulariser
 from cpt.methods.replay import Replay
 from cpt.recipe.merge import Merge
 from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
+from cpt.recipe.source import Key, KeyPath, RecipeError, Written, dotted
 from cpt.types import PromptStyle
 
 VERSION = 1
 Scalar = bool | int | float | str
 Frozen = Literal["vision_tower", "projector"]
 Schedule = Literal["sequential", "joint", "single"]
+MAX_SEEDS = 1000
+Asked = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Test samples of one task: at a million, an interval is ± 0.1 points."""
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
 # What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
@@ -61,10 +66,10 @@ class LoRA(Strict):
     """
 
     type: Literal["lora"]
-    r: PositiveInt = 16
-    alpha: PositiveInt = 32
+    r: Annotated[int, Field(gt=0, le=8192)] = 16
+    alpha: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[list[str], Field(min_length=1)] = Field(
+    target_modules: Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
     between_stages: Literal["merge", "continue"] = "merge"
@@ -93,8 +98,8 @@ class StageTask(Strict):
     """
 
     name: str
-    samples: PositiveInt | None = None
-    evaluation_samples: PositiveInt | None = None
+    samples: Count | None = None
+    evaluation_samples: Asked | None = None
     reward: Reward | None = None
 
 
@@ -102,13 +107,13 @@ class GeneralTask(Strict):
     """A task that is evaluated after every stage and never trained on."""
 
     name: str
-    evaluation_samples: PositiveInt | None = None
+    evaluation_samples: Asked | None = None
 
 
 class Data(Strict):
     """`samples`: unique training samples of each stage, the same ones in the same order for every arm."""
 
-    samples: PositiveInt = 2048
+    samples: Count = 2048
 
 
 class Evaluation(Strict):
@@ -118,9 +123,9 @@ class Evaluation(Strict):
     arms.
     """
 
-    samples: PositiveInt = 256
-    max_tokens: PositiveInt | None = None
-    temperature: NonNegativeFloat = 0.0
+    samples: Asked = 256
+    max_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
 
 
 class Drift(Strict):
@@ -130,7 +135,7 @@ class Drift(Strict):
     policy is: a stage that is trained already stays as it is.
     """
 
-    samples: NonNegativeInt = 64
+    samples: Annotated[int, Field(ge=0, le=1_000_000)] = 64
 
 
 class Rollout(Strict):
@@ -141,10 +146,10 @@ class Rollout(Strict):
     """
 
     engine: Literal["auto", "vllm", "hf"] = "auto"
-    engines: PositiveInt = 1
-    max_logprob_gap: Annotated[float, Field(gt=0)] | None = None
-    max_model_len: PositiveInt | None = None
-    max_num_seqs: PositiveInt = 256
+    engines: Annotated[int, Field(gt=0, le=4096)] = 1
+    max_logprob_gap: Factor | None = None
+    max_model_len: Count | None = None
+    max_num_seqs: Rows = 256
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.4
 
 
@@ -152,7 +157,7 @@ class Resources(Strict):
     """GPUs that the training process and each engine ask Ray for; `auto` is what the machine has to give."""
 
     trainer_gpus: NonNegativeInt | Literal["auto"] = "auto"
-    engine_gpus: NonNegativeFloat | Literal["auto"] = "auto"
+    engine_gpus: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = "auto"
 
 
 def _dotted(value: Any) -> Any:
@@ -183,13 +188,13 @@ class Arm(Strict):
     schedule: Schedule = "sequential"
     replay: Replay | None = None
     filter: Filter | None = None
-    regularisers: list[Regulariser] = Field(default_factory=list)
+    regularisers: Annotated[list[Regulariser], Field(max_length=100)] = Field(default_factory=list)
     kl: KL | None = None
     merge: Annotated[Merge | None, _named("type")] = None
     trainer_args: dict[str, Any] = Field(default_factory=dict)
-    sweep: Annotated[dict[str, Annotated[list[Scalar], Field(min_length=1)]], BeforeValidator(_dotted)] = Field(
-        default_factory=dict
-    )
+    sweep: Annotated[
+        dict[str, Annotated[list[Scalar], Field(min_length=1, max_length=1000)]], BeforeValidator(_dotted)
+    ] = Field(default_factory=dict)
 
 
 class Recipe(Strict):
@@ -201,20 +206,41 @@ class Recipe(Strict):
 
     version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, default_factory=lambda: [0])]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=MAX_SEEDS, default_factory=lambda: [0])]
     model: Annotated[Model, _named("name_or_path")]
-    tasks: Annotated[list[Annotated[StageTask, _named("name")]], Field(min_length=1)]
-    general: list[Annotated[GeneralTask, _named("name")]] = Field(default_factory=list)
+    tasks: Annotated[list[Annotated[StageTask, _named("name")]], Field(min_length=1, max_length=1000)]
+    general: Annotated[list[Annotated[GeneralTask, _named("name")]], Field(max_length=1000)] = Field(
+        default_factory=list
+    )
     prompt: PromptStyle = "direct"
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
     drift: Drift = Drift()
     rollout: Rollout = Rollout()
     reward: Reward | None = None
-    reward_sets: dict[ArmName, Reward] = Field(default_factory=dict)
+    reward_sets: Annotated[dict[ArmName, Reward], Field(max_length=1000)] = Field(default_factory=dict)
     trainer_args: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
-    arms: Annotated[dict[ArmName, Arm], Field(min_length=1)]
+    arms: Annotated[dict[ArmName, Arm], Field(min_length=1, max_length=1000)]
+
+    _written: Written = PrivateAttr(default_factory=Written)
+
+    def problem(self, path: KeyPath, message: str) -> str:
+        """One line that says where a key was written, which one, and what is wrong: `file:line: key: message`."""
+        source = self._written.source
+        return f"{dotted(path)}: {message}" if source is None else source.problem(path, message)
+
+    @contextmanager
+    def told_at(self, *path: Key) -> Iterator[None]:
+        """What turns out to be wrong within the block is said of this key. RecipeError."""
+        try:
+            yield
+        except RecipeError:
+            raise
+        except (ValueError, RuntimeError) as error:  # the latter: no such user, in ~user
+            raise RecipeError([self.problem(path, str(error))]) from error
+        except OSError as error:  # a name too long, a folder that may not be read
+            raise RecipeError([self.problem(path, f"{error.filename}: {error.strerror}")]) from error
 
     @property
     def task_names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cpt.recipe.errors import nearest
@@ -21,7 +22,7 @@ def find(path: Path) -> Path:
     A name that is neither comes back as it is.
     """
     named = str(path.parent) in (".", "recipes") and path.suffix in ("", ".yaml")
-    return path if path.exists() or not named else shipped().get(path.stem, path)
+    return path if os.path.exists(path) or not named else shipped().get(path.stem, path)
 
 
 def text_of(name: str) -> str:

@@ -1,14 +1,28 @@
-"""Which `trainer_args` a recipe may pass through: fields of TRL's config classes, read without importing TRL (10 s)."""
+"""Which `trainer_args` a recipe may pass through, and why others are refused.
+
+TRL and transformers have some two hundred arguments. Passed through are those in `ALLOWED`, each of which changes the
+trainer or the step in cpt's own training, as tests/unit/test_trainer_args.py shows one by one. The others belong to
+something that cpt does itself (`OWNED`), to something that it does not do (`ABSENT`), or to nothing here at all: an
+argument that would be taken and do nothing is a wrong line in the description of an experiment. The names of all of
+them are read from the sources, without importing TRL (10 s), so that a slip of the pen gets its own message.
+"""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any
 
-from cpt.recipe.errors import REFUSED, nearest
-from cpt.recipe.methods import BaseMethod
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from cpt.methods.plugin import Count, Factor, Strict
+from cpt.recipe.errors import REFUSED, nearest, shown
+from cpt.recipe.methods import SFT, BaseMethod, PolicyGradient
 
 # Arguments that cpt sets itself, and where a recipe has a say in them.
 OWNED = {
@@ -56,6 +70,106 @@ OWNED = {
     "multi_objective_aggregation": "the task owns its reward",
     "sync_ref_model": "the reference of a KL term is the stage's start",
     "push_to_hub": "cpt publishes nothing",
+    "disable_dropout": "engines sample without dropout, and so recipes of such methods have none",
+    "report_to": "what it writes would go with the checkpoints; every step is in the run folder's metrics.jsonl",
+    "logging_first_step": "set method.logging_steps",
+    "logging_nan_inf_filter": "a diverged loss has to show",
+    "log_level": "cpt shows the progress",
+    "tf32": "it is on for bfloat16 and off for float32, whose bound between engine and trainer it would break; set "
+    "model.dtype",
+    "router_aux_loss_coef": "it would be a second objective in a comparison",
+    "dataloader_pin_memory": "it is on where training runs on a GPU",
+    "dataloader_in_order": "every arm sees the same samples in the same order",
+    "use_cache": "training caches no keys and values",
+    "cache_implementation": "set rollout.engine",
+    "chat_template_path": "a model's own chat template is part of it",
+    "eos_token": "the model's own tokens are part of it",
+    "pad_token": "the model's own tokens are part of it",
+}
+# What cpt has not, by the beginning of the arguments' names.
+ABSENT = {
+    "fsdp": "a stage is trained by one process",
+    "deepspeed": "a stage is trained by one process",
+    "ds3_": "a stage is trained by one process",
+    "ddp_": "a stage is trained by one process",
+    "accelerator_config": "a stage is trained by one process",
+    "parallelism_config": "a stage is trained by one process",
+    "average_tokens_across_devices": "a stage is trained by one process",
+    "torch_compile": "a compiled model's log-probabilities are not compared with the engine's",
+    "use_liger_kernel": "its loss keeps no logits, which plug-ins need",
+    "liger_kernel": "its loss keeps no logits, which plug-ins need",
+    "activation_offloading": "it acts on GPUs alone, where it was never tried; set gradient_checkpointing: true",
+    "cast_lm_head_to_fp32": "the engine does not, so both would disagree; set model.dtype: float32",
+    "label_smoothing_factor": "it takes a second forward pass that plug-ins do not see",
+    "pad_to_multiple_of": "TRL does not pad rows with pictures so",
+    "padding_free": "image rows cannot be packed",
+    "optim_target_modules": "it belongs to optimizers that method.optim does not have",
+    "use_adaptive_entropy": "its coefficient moves, and a stage that goes on would not find it; set entropy_coef",
+    "entropy_": "it belongs to use_adaptive_entropy, which is not supported; set entropy_coef",
+    "log_completions": "a run keeps what every policy says to the test questions, in records.parquet",
+    "ref_model_": "the reference of a KL term is the stage's start; see kl:",
+    "sapo_": "it belongs to a loss that method.loss_type does not have",
+    "vespo_": "it belongs to a loss that method.loss_type does not have",
+}
+
+
+def _momentum(text: str) -> str:
+    number = r"[0-9.]+(e-?[0-9]+)?"
+    one = rf"(momentum|dampening)={number}|nesterov=(true|false)"
+    if not re.fullmatch(rf"({one})(, ?({one}))*", text):
+        raise ValueError("must be like momentum=0.9, with dampening=… and nesterov=true if wanted")
+    return text
+
+
+class _Reentrant(Strict):
+    use_reentrant: bool
+
+
+class _Cosine(Strict):
+    num_cycles: Annotated[float, Field(gt=0, le=1000)]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """An argument that is passed through.
+
+    Attributes:
+        kind: type and bounds of its value.
+        methods: classes of methods that it acts in.
+        needs: what it does nothing without, by the method's settings and the other arguments; None if it acts.
+    """
+
+    kind: Any
+    methods: tuple[type[BaseMethod], ...] = (BaseMethod,)
+    needs: Callable[[Any, Mapping[str, Any]], str | None] = lambda method, others: None
+
+
+def _beside(key: str, value: str) -> Callable[[Any, Mapping[str, Any]], str | None]:
+    """Acts only where another argument is set."""
+    return lambda method, others: None if others.get(key) else f"trainer_args.{key}: {value}"
+
+
+ALLOWED = {
+    "gradient_checkpointing": Allowed(bool),
+    "gradient_checkpointing_kwargs": Allowed(_Reentrant, needs=_beside("gradient_checkpointing", "true")),
+    "lr_scheduler_kwargs": Allowed(
+        _Cosine,
+        needs=lambda method, _: None if method.lr_scheduler_type == "cosine" else "method.lr_scheduler_type: cosine",
+    ),
+    "optim_args": Allowed(
+        Annotated[str, AfterValidator(_momentum)],
+        needs=lambda method, _: None if method.optim == "sgd" else "method.optim: sgd",
+    ),
+    "torch_empty_cache_steps": Allowed(Count),
+    "dataloader_num_workers": Allowed(Annotated[int, Field(ge=0, le=64)]),
+    "dataloader_prefetch_factor": Allowed(
+        Annotated[int, Field(gt=0, le=64)], needs=_beside("dataloader_num_workers", "1 or more")
+    ),
+    "dataloader_persistent_workers": Allowed(bool, needs=_beside("dataloader_num_workers", "1 or more")),
+    "neftune_noise_alpha": Allowed(Factor, (SFT,)),
+    "entropy_coef": Allowed(Annotated[float, Field(ge=-1000, le=1000)], (PolicyGradient,)),
+    "top_entropy_quantile": Allowed(Annotated[float, Field(gt=0, le=1)], (PolicyGradient,)),
+    "off_policy_mask_threshold": Allowed(Factor, (PolicyGradient,)),
 }
 
 
@@ -84,15 +198,36 @@ def _class_fields(path: Path, class_name: str) -> set[str]:
     )
 
 
-def refusal(key: str, method: type[BaseMethod], known: frozenset[str]) -> str | None:
-    """Why `key` may not stand in `trainer_args` beside this method, or None if it may."""
-    if key in method.model_fields:
+def refusal(key: str, arguments: Mapping[str, Any], method: BaseMethod) -> str | None:
+    """Why `key` may not stand in the `trainer_args` that these are, beside this method; None if it may."""
+    if key in type(method).model_fields:
         return f"set it in the arm's method: {key}"
     if key in REFUSED:
         return REFUSED[key]
     if key in OWNED or key.startswith("vllm_"):
         return f"cpt sets this; {OWNED.get(key, 'set rollout')}"
+    if key in ALLOWED:
+        return _in_value(ALLOWED[key], arguments[key], arguments, method)
+    for start, reason in ABSENT.items():
+        if key.startswith(start):
+            return f"is not supported: {reason}"
+    known = config_fields(*method.trl_config)
+    name = method.trl_config[1]
     if known and key not in known:
         near = nearest(key, sorted(known - OWNED.keys() - REFUSED.keys()))
-        return f"unknown argument of TRL's {method.trl_config[1]}{near if 'did you mean' in near else ''}"
-    return None
+        return f"unknown argument of TRL's {name}{near if 'did you mean' in near else ''}"
+    return f"does nothing in cpt's training; allowed are {', '.join(ALLOWED)}"
+
+
+def _in_value(allowed: Allowed, value: Any, others: Mapping[str, Any], method: BaseMethod) -> str | None:
+    if not isinstance(method, allowed.methods):
+        return f"does nothing in {method.title}; set it in the arms that it is for"
+    try:
+        TypeAdapter(allowed.kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        where = "".join(f"{step}: " for step in detail["loc"])
+        text = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        return f"{where}{text}, not {shown(detail['input'])}"
+    needed = allowed.needs(method, others)
+    return f"does nothing without {needed}" if needed else None

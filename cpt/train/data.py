@@ -144,7 +144,12 @@ def checked_prompt(task: Task, sample: Sample, prompt: PromptStyle) -> list[dict
     blind = replace(sample, gold=(_UNSEEN,), reasoning=_UNSEEN)
     solutions = [sample.reasoning] + [task.target(sample, style, prompt) for style in ("policy", "think")]
     solutions = [solution for solution in solutions if len(solution.split()) > 1]
-    if any(turn["role"] == "assistant" for turn in chat) or task.messages(blind, prompt) != chat:
+    if any(turn["role"] == "assistant" for turn in chat):
+        raise ValueError(
+            f"the prompt of sample {sample.id} has a turn of the assistant: chats of several turns are not supported; "
+            "a task's messages are system and user turns alone"
+        )
+    if task.messages(blind, prompt) != chat:
         raise ValueError(f"the prompt of sample {sample.id} is made from its gold answer")
     if any(solution in text for solution in solutions):
         raise ValueError(f"the prompt of sample {sample.id} holds its solution")

@@ -94,5 +94,7 @@ def test_a_row_without_a_reward_has_no_advantage(base: Path, pool: LocalPool, tm
 
 def test_a_reward_that_fails_often_ends_the_training(base: Path, pool: LocalPool, tmp_path: Path):
     source = "def spread(completion, *, meta, **_): return meta['depth']\n"
-    with pytest.raises(ValueError, match=r"8 of 8 completions could not be scored, .* error: KeyError: 'depth'"):
+    with pytest.raises(
+        ValueError, match=r"8 of 8 completions could not be scored, .* error: spread: KeyError: 'depth'"
+    ):
         train_stage(stage_of(base, SPREAD | {"source": source}), start_folder=base, out=StageDir(tmp_path), pool=pool)

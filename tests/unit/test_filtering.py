@@ -141,7 +141,7 @@ def test_defaults_and_the_short_form(tmp_path):
         ("{type: rif, max_pass: 1.2}", "filter.max_pass: must be less than or equal to 1, not 1.2"),
         ("{type: rif, rollouts: 1}", "filter.rollouts: one rollout's reward has no variance; set 2 or more"),
         ("{type: rif, rollouts: 0}", "filter.rollouts: must be greater than 0"),
-        ("{type: rif, temperature: 0.0}", "filter.temperature: must be greater than 0"),
+        ("{type: rif, temperature: 0.0}", "filter.temperature: must be greater than or equal to 0.01"),
         ("{type: rif, control: random}", "unknown value 'random'; known: none, random_same_size"),
         ("{type: rff}", "filter.type: unknown value 'rff'; did you mean 'rif'?"),
         ("{type: rif, kep: solvable}", "filter.kep: unknown key; did you mean 'keep'?"),

@@ -310,7 +310,7 @@ def test_too_small_a_disk_is_refused(recipe, tmp_path, monkeypatch):
     assert needed is not None
     usage = type("Usage", (), {"free": needed - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(ValueError, match=r"this run needs about .* are free; choose another --out"):
+    with pytest.raises(ValueError, match=r"this run needs about .* are free; choose another, fewer"):
         check_room(plan, tmp_path / "run")
     # What an interrupted run has written already is not needed again.
     (tmp_path / "run").mkdir()

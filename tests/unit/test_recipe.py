@@ -90,7 +90,7 @@ def test_the_hash_knows_what_changes_numbers_and_nothing_else(load):
     same = [
         (),
         ("arms.sft.method.weight_decay=0.0",),  # the default, written out
-        ("rollout.engines=4", "resources.trainer_gpus=2"),
+        ("rollout.engines=4", "resources.trainer_gpus=1"),
         ("arms.sft.method.save_steps=5", "arms.grpo.method.save_total_limit=3"),
     ]
     assert len({load(*overrides).resolved_hash() for overrides in same}) == 1
@@ -155,7 +155,7 @@ def test_extending_twice_or_nothing_is_refused(tmp_path):
         ("=1", "is not an override"),
         ("arms.stf.method.max_steps=1", "there is no arm 'stf'; arms: sft, grpo"),
         ("tasks.7=parity", "tasks is a list with items 0 to 1"),
-        ("tasks.0.samples=1", "tasks.0 is 'count-colour'; override it as a whole"),
+        ("name.x=1", "name is 'demo'; override it as a whole"),
         ("name=[", "not valid YAML"),
         ("name=!!python/object:os.system x", "tags and self-references are not part of a recipe"),
     ],

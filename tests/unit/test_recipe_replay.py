@@ -65,7 +65,9 @@ def test_uniform_gives_every_source_as_many_batches(tmp_path: Path):
 @pytest.mark.parametrize("selection", ["balanced", "reservoir"])
 def test_a_source_without_samples_gets_no_turn(tmp_path: Path, selection: str):
     replay = {"type": "buffer", "sampler": "uniform", "budget": 1, "selection": selection}
-    with pytest.raises(ValueError, match=r"^arm arm, seed 0, stage 3: the buffer of 1 keeps no sample of .*; raise"):
+    with pytest.raises(
+        ValueError, match=r"arms\.arm\.replay\.budget: seed 0, stage 3: the buffer of 1 keeps no sample of .*; raise"
+    ):
         stages(tmp_path, GRPO, replay=replay)
     enough = replay | {"budget": 2, "selection": "balanced"}
     for asked in (enough, replay | {"sampler": "proportional"}, replay | {"loss": "supervised", "ratio": 0.25}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +205,93 @@ def test_an_audit_on_the_users_own_questions(tmp_path, monkeypatch, capfd):
     assert cpt("audit", "yes-no", "--on", path, "--template", "direct") == 1
     shown = " ".join(capfd.readouterr().out.split())
     assert "not paid the same (1) 1 <answer> rightly </answer>" in shown
+
+
+ADMITS = """def score(completion, *, gold, **_):
+    \'\'\'Whether a gold answer stands anywhere in the text.
+
+    Limits: LIMITS
+    \'\'\'
+    return float(any(answer in completion for answer in gold))
+"""
+
+
+def test_a_users_docstring_admits_limits_by_naming_the_cases(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    reward = json.dumps({"type": "python", "file": "my_reward.py", "name": "score"})
+    path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["Yes"]})
+    seen = ""
+    for limits, code in (("it likes words.", 1), ("CASES pay. Capitals count: the same (1).", 0)):
+        cases = re.findall(r"(?m)^ paid +(.+?)  +\d", seen)
+        Path("my_reward.py").write_text(ADMITS.replace("LIMITS", limits.replace("CASES", ", ".join(cases))))
+        assert cpt("audit", reward, "--on", path, "--template", "direct", "--show", "1") == code
+        seen = capfd.readouterr().out
+    assert re.search(r"score: passed, \d+ known, of \d+ completions", seen)
+    assert "Capitals count: the same (1)." in seen
+    composite = json.dumps([json.loads(reward) | {"weight": 1}])
+    assert cpt("audit", composite, "--on", path, "--template", "direct") == 0
+
+
+def test_no_words_admit_that_a_right_answer_is_not_paid(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    text = "def score(completion, **_):\n    'Nothing.\\n\\nLimits: the right answer is not paid.'\n    return 0.0"
+    Path("my_reward.py").write_text(text)
+    reward = json.dumps({"type": "python", "file": "my_reward.py", "name": "score"})
+    assert cpt("audit", reward, "--template", "direct") == 1
+    assert "right answer" in capfd.readouterr().out
+
+
+def test_a_recipes_rewards_are_tried_on_its_own_tasks(tmp_path, monkeypatch, capfd):
+    """A reward that counts says nothing of colours."""
+    monkeypatch.chdir(tmp_path)
+    Path("counts.py").write_text(COUNTS)
+    counts = "{type: python, file: counts.py, name: score, weight: 1}"
+    text = f"""
+        version: 1
+        name: demo
+        model: builtin/tiny-qwen2_5-vl
+        tasks: [count-colour, {{name: which-row, reward: [{{type: exact, weight: 1}}]}}]
+        reward: [{counts}]
+        arms:
+          grpo: {{method: {{type: grpo}}}}
+        """
+    Path("recipe.yaml").write_text(text)
+    assert cpt("audit", "--rewards", "recipe.yaml", "--template", "direct") == 0
+    shown = capfd.readouterr().out
+    assert "reward: passed" in shown
+    assert "tasks.which-row: passed" in shown
+    Path("alone.yaml").write_text(f"[{counts}]")  # questions about colours are among those for any reward
+    assert cpt("audit", "--rewards", "alone.yaml", "--template", "direct") == 1
+    assert "right answer" in capfd.readouterr().out
+
+
+COUNTS = """
+from rewards.extract import read_answer
+
+def score(completion, *, gold, template="direct", **_):
+    said = read_answer(completion, "strict", template).answer
+    return float(said.isdecimal() and said in gold)
+"""
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ("[" * 10_000, "brackets within brackets without end"),
+        ('{"type": ' * 5_000, "brackets within brackets without end"),
+        ('{"type": "number", "relative": ' + "9" * 5000 + "}", "not JSON (Exceeds the limit"),
+        ('{"type": "number", "relative": NaN}', "NaN is no number"),
+        ('{"type": "python", "file": 5, "name": "score"}', "type python needs 'file'"),
+        ('{"type": "python", "file": "5", "name": "score"}', "there is no file 5"),
+        ('{"type": "python", "file": "' + "x" * 300 + '.py", "name": "score"}', "there is no file xxx"),
+        ('{"type": "python", "file": "~nosuchuser/x.py", "name": "score"}', "there is no file ~nosuchuser/x.py"),
+    ],
+)
+def test_a_reward_beyond_all_measure_is_one_line(records, capfd, reward, message):
+    assert cpt("score", records, "--reward", reward) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert message in line
+    assert len(line) < 600
 
 
 def test_agree_counts_and_shows_the_rows(records, capfd):

@@ -144,6 +144,14 @@ def test_a_prompt_that_gives_the_answer_away_is_refused(leak: str, sum_of_two: S
 
 
 def test_a_prompt_without_the_answer_passes(sum_of_two: Sample) -> None:
+    turns = SimpleNamespace(
+        messages=lambda *_: [{"role": role, "content": "?"} for role in ("user", "assistant", "user")],
+        target=Leaky("").target,
+    )
+    with pytest.raises(
+        ValueError, match=f"{sum_of_two.id} has a turn of the assistant: chats of several turns are not"
+    ):
+        checked_prompt(turns, sum_of_two, "direct")
     assert checked_prompt(Leaky(""), sum_of_two, "direct") == [{"role": "user", "content": "3 plus 4 ?"}]
 
 
