@@ -64,7 +64,7 @@ class RaPOPlugin(Plugin):
     """Pays the bonus, and keeps the moving average."""
 
     def __init__(self, setting: RaPO) -> None:
-        self.setting = setting
+        self.setting, self.pays = setting, False
         self.average: float | None = None
         self.means = Means("distance", "reward")
 
