@@ -206,7 +206,7 @@ def _summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummar
     for scoring in SCORINGS:
         trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
-        numbers[scoring] = Numbers(trained, general, metrics(trained), retention(general))
+        numbers[scoring] = Numbers(trained.bare(), general.bare(), metrics(trained), retention(general))
 
     def moves(between: Callable[..., Transitions]) -> dict[Scoring, Transitions]:
         return {scoring: between(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
