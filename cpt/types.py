@@ -84,8 +84,8 @@ class Record:
     """One evaluated sample: a row of records.parquet, the only input of every matrix and metric.
 
     `stage` is 0 for the base model and k after the k-th stage; `prompt` is the whole text the model was shown.
-    `strict` and `tolerant` are scores from 0 to 1, as the task gave them. `question_id` is a digest of that text and the pictures: samples that share it are one question, asked twice. Empty
-    in files of before it was there.
+    `strict` and `tolerant` are scores from 0 to 1, as the task gave them. `question_id` is a digest of prompt and
+    pictures: samples that share it are one question, asked twice. Empty in files of before it was there.
 
     Raises:
         ValueError: a score that is not a number from 0 to 1.

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cpt.evaluate.stats import Bootstrap, Floats, Metric, Runs, over_seeds, undefined
+from cpt.evaluate.intervals import Floats
+from cpt.evaluate.stats import Bootstrap, Metric, Runs, over_seeds, undefined
 from cpt.files import atomic_path
 
 Group = Literal["new", "prior", "general"]

@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 
 DEFINITION = {
     "one": "percentile bootstrap over questions; one seed, so it speaks of these policies and not of other runs",
-    "several": "Student's t over the seeds' own values, half-width √(t²s²/G + z²c), c the variance that the seeds share "
-    "by being asked the same questions; never narrower than the questions alone make it",
+    "several": "Student's t over the seeds' own values, half-width √(t²s²/G + z²c), c the variance that seeds share by "
+    "being asked the same questions; never narrower than the questions alone make it",
     "ends": "where every question came out alike (0 %, 100 %, no change), and never narrower than there: from "
     "v − u·(v − least) to v + u·(most − v) with u = z²/(N + z²), the end of Wilson's interval for 0 of N different "
     "questions (for a difference the lost and the gained each have that end)",
@@ -36,10 +36,10 @@ def half_width(values: Floats, replicates: Floats, level: float) -> Floats:
     """Half of an interval around the mean over training runs that were asked the same questions.
 
     Runs and questions are crossed factors. The spread of the runs' values holds what differs from run to run and the
-    chance of their own answers: Student's t. What it can't hold is that other questions would have moved all runs alike;
-    that is what the runs' bootstrap replicates have in common: their covariance c. The two half-widths add like the
-    sides of a right angle (Zou and Donner 2008, doi 10.1002/sim.3095, for independent parts). Runs that happen to be
-    equal do not make it narrower than the sampling of questions alone would.
+    chance of their own answers: Student's t. What it can't hold is that other questions would have moved all runs
+    alike; that is what the runs' bootstrap replicates have in common: their covariance c. The two half-widths add like
+    the sides of a right angle (Zou and Donner 2008, doi 10.1002/sim.3095, for independent parts). Runs that happen to
+    be equal do not make it narrower than the sampling of questions alone would.
 
     Args:
         values: (…, G) of G ≥ 2 runs.

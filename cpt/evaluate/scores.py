@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpt.evaluate.stats import Floats
+from cpt.evaluate.intervals import Floats
 from cpt.types import RIGHT, Record
 
 Scoring = Literal["strict", "tolerant"]

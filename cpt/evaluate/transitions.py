@@ -1,7 +1,8 @@
 """What happened to each sample: kept, lost or gained, and whether a loss is one of style or of substance.
 
-Pairs are kept by sample id, so losses and gains that cancel in a mean stay visible (arXiv 2510.17776). A sample is right
-where its score is at least `RIGHT`, one half. Where scores are 0 or 1, gained − lost = BWT exactly on trained tasks. Superficial and essential forgetting follow SEFE (arXiv 2505.02486).
+Pairs are kept by sample id, so losses and gains that cancel in a mean stay visible (arXiv 2510.17776). A sample is
+right where its score is at least `RIGHT`, one half. Where scores are 0 or 1, gained − lost = BWT exactly on trained
+tasks. Superficial and essential forgetting follow SEFE (arXiv 2505.02486).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cpt.evaluate.intervals import Floats
 from cpt.evaluate.scores import Scores, Scoring
-from cpt.evaluate.stats import SHARE, Bootstrap, Floats, Metric, Runs, mean_of, over_seeds, undefined
+from cpt.evaluate.stats import SHARE, Bootstrap, Metric, Runs, mean_of, over_seeds, undefined
 
 BASE, OWN, END = "in the base model", "after its own stage", "at the end"
 FORMULAS = {

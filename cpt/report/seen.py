@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpt.evaluate.intervals import Floats
 from cpt.evaluate.scores import question_numbers
 from cpt.evaluate.stats import (
     CHANGE,
     SHARE,
     Bootstrap,
-    Floats,
     Metric,
     Runs,
     format_number,

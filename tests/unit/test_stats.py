@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from synthetic import records
 
+from cpt.evaluate.intervals import effective, student
 from cpt.evaluate.matrix import accuracy_matrix, metrics
 from cpt.evaluate.retention import retention
-from cpt.evaluate.intervals import effective, student
 from cpt.evaluate.stats import SHARE, Bootstrap, Metric, Runs, difference, format_metric, mean_of, over_seeds, undefined
 
 
@@ -67,7 +67,7 @@ def test_twenty_right_of_twenty_are_not_certain() -> None:
         cell = accuracy_matrix(records({(0, "a"): bits}), ["a"]).cell(0, 0)
         assert cell.value == float(bits[0])
         assert (cell.low, cell.high) == pytest.approx((low, high), abs=1e-6)
-    assert U / (20 + U) == pytest.approx(0.161, abs=5e-4)  # as in any table of Wilson's intervals
+    assert pytest.approx(0.161, abs=5e-4) == U / (20 + U)  # as in any table of Wilson's intervals
 
 
 def test_it_is_different_questions_that_make_sure() -> None:
