@@ -47,9 +47,9 @@ def half_width(values: Floats, replicates: Floats, level: float) -> Floats:
     """
     runs = values.shape[-1]
     assert runs > 1
-    centred = replicates - replicates.mean(axis=0)
-    own = (centred**2).mean(axis=0).mean(axis=-1)  # mean variance of a run
-    of_mean = (centred.mean(axis=-1) ** 2).mean(axis=0)
+    by_run = np.ascontiguousarray(np.moveaxis(replicates, 0, -1))  # (…, G, B): fast to sum over B
+    own = by_run.var(axis=-1).mean(axis=-1)  # mean variance of a run
+    of_mean = by_run.mean(axis=-2).var(axis=-1)
     common = (runs * of_mean - own) / (runs - 1)  # mean covariance of two different runs
     z, t = NormalDist().inv_cdf((1 + level) / 2), student(runs - 1, level)
     between = t**2 * values.var(axis=-1, ddof=1) / runs

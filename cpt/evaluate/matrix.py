@@ -95,7 +95,8 @@ def accuracy_matrix(
     outcomes = [scores.of(scoring)[task] for task in shown]
     shape = (len(scores.seeds), scores.stages + 1, len(shown))
     per_seed = np.full(shape, np.nan)
-    replicates = np.full((boot.resamples, *shape), np.nan)
+    # In memory the resamples lie last, beside each other: that is how everything goes through them.
+    replicates = np.moveaxis(np.full((*shape, boot.resamples), np.nan), -1, 0)
     for column, (task, outcome) in enumerate(zip(shown, outcomes, strict=True)):
         if outcome.shape[-1]:
             per_seed[:, :, column] = outcome.mean(axis=-1)

@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 from cpt.evaluate.intervals import Floats, at_least, half_width, percentile
 
 SHARE, CHANGE, UNBOUNDED = (0.0, 1.0), (-1.0, 1.0), (-math.inf, math.inf)
-_DRAWN = 500  # resamples drawn, and multiplied, at a time: bounds the memory, whatever a task's size
+_DRAWN = 2**22  # draws made at a time: bounds the memory, whatever a task's size
+# Multiplications at a time: a core's cache holds them, and BLAS makes no threads of so few, which would wait for each
+# other where the machine has other work.
+_MULTIPLIED = 200_000
+_KEPT = 1000  # resampled sums to remember, 40 kB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class Bootstrap:
     resamples: int = 10_000
     seed: int = 0
     level: float = 0.95
+    _known: dict[tuple[str, bytes], NDArray[np.float32]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.resamples < 1 or not 0 < self.level < 1:
@@ -63,24 +70,43 @@ class Bootstrap:
             order = np.argsort(questions, kind="stable")
             starts = np.flatnonzero(np.diff(questions[order], prepend=-1))
             columns = np.add.reduceat(columns[order], starts, axis=0)
-        columns = columns.astype(np.float32)
-        sums = np.empty((self.resamples, columns.shape[1]), dtype=np.float32)
-        for first in range(0, self.resamples, _DRAWN):
-            counts = _counts(len(columns), self.seed, factor, first // _DRAWN)[: self.resamples - first]
-            sums[first : first + _DRAWN] = counts.astype(np.float32) @ columns
-        wide = sums.astype(np.float64)
-        means: Floats = wide[:, :-1] / wide[:, -1:]
+        sums = self._sums(columns.astype(np.float32).T, factor)
+        means: Floats = (sums[:-1] / sums[-1]).T
         return means.reshape(self.resamples, *lead)
 
+    def _sums(self, rows: NDArray[np.float32], factor: str) -> Floats:
+        """(k, B) resampled sums of (k, m) values. Equal rows are summed once, those of other calls included: arms share
+        the base model's row, and tolerant scores are mostly the strict ones.
+        """
+        keys = [(factor, row.tobytes()) for row in rows]
+        known = {key: self._known[key] for key in keys if key in self._known}
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        if new:
+            values = np.array(list(new.values())).T
+            found = np.empty((self.resamples, len(new)), dtype=np.float32)
+            block, part = max(1, _DRAWN // len(values)), max(8, _MULTIPLIED // values.size)
+            for number, first in enumerate(range(0, self.resamples, block)):
+                counts = _counts(min(block, self.resamples - first), len(values), self.seed, factor, number)
+                for start in range(0, len(counts), part):
+                    some = counts[start : start + part].astype(np.float32)
+                    np.matmul(some, values, out=found[first + start : first + start + len(some)])
+            known |= dict(zip(new, np.ascontiguousarray(found.T), strict=True))
+        for key in known:  # the last ones used stay
+            self._known.pop(key, None)
+        self._known.update(known)
+        for key in list(self._known)[: max(0, len(self._known) - _KEPT)]:
+            del self._known[key]
+        return np.array([known[key] for key in keys], dtype=np.float64)
 
-@lru_cache(maxsize=800)
-def _counts(n: int, seed: int, factor: str, block: int) -> NDArray[np.uint8]:
-    """(_DRAWN, n) how often each of n questions is drawn when n are drawn with replacement."""
+
+@lru_cache(maxsize=64)
+def _counts(rows: int, n: int, seed: int, factor: str, block: int) -> NDArray[np.uint8]:
+    """(rows, n) how often each of n questions is drawn when n are drawn with replacement."""
     stream = int.from_bytes(hashlib.blake2b(f"{factor}/{n}".encode(), digest_size=8).digest(), "little")
-    drawn = np.random.default_rng([seed, stream, block]).integers(0, n, size=(_DRAWN, n), dtype=np.int32)
-    counts = np.bincount((drawn + n * np.arange(_DRAWN)[:, None]).ravel(), minlength=_DRAWN * n)
+    drawn = np.random.default_rng([seed, stream, block]).integers(0, n, size=(rows, n), dtype=np.int32)
+    counts = np.bincount((drawn + n * np.arange(rows)[:, None]).ravel(), minlength=rows * n)
     assert counts.max() < 256
-    return counts.reshape(_DRAWN, n).astype(np.uint8)
+    return counts.reshape(rows, n).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
