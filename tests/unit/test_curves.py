@@ -135,8 +135,8 @@ def test_where_a_difference_holds_and_where_curves_cross_is_said() -> None:
     text = _along(told([1, 1, 0, -1], [0.2, 0.1, -0.02, -0.1]))
     assert text == (
         "sft against grpo at equal new-task accuracy, 50.0 to 80.0 %, 2 seeds: general skill lost +4.5 [−50.0, +50.0] "
-        "on average: sft loses more from 50.0 to 60.0 % and grpo loses more at 80.0 %, no difference shown elsewhere; the "
-        "curves cross near 70.0 %."
+        "on average: sft loses more from 50.0 to 60.0 % and grpo loses more at 80.0 %, no difference shown elsewhere; "
+        "the curves cross near 70.0 %."
     )
     none = told([0, 0, 0], [0.02, 0.01, -0.005])
     assert _along(none).endswith("on average: no difference shown.")
