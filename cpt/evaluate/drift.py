@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,7 +179,8 @@ def _cell(
         replicates = np.stack([means[:, column] for means, _ in both], axis=1)
         name = f"{direction} {group}@{stage}"
         runs = Runs(tuple(found), per_seed, replicates, reach=NATS)
-        metrics.append(over_seeds(name, runs, definition, bootstrap, reason=reason))
+        metric = over_seeds(name, runs, definition, bootstrap, reason=reason)
+        metrics.append(replace(metric, runs=None))  # of no use in a difference, and large
     return metrics[0], metrics[1]
 
 
