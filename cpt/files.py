@@ -134,8 +134,8 @@ def _schema() -> Any:
             pa.field("finish_reason", pa.string(), nullable=False),
             pa.field("extracted", pa.string(), nullable=False),
             pa.field("gold", pa.list_(pa.string()), nullable=False),
-            pa.field("strict", pa.int8(), nullable=False),
-            pa.field("tolerant", pa.int8(), nullable=False),
+            pa.field("strict", pa.float64(), nullable=False),
+            pa.field("tolerant", pa.float64(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
             pa.field("question_id", pa.string(), nullable=False),
         ]

@@ -20,6 +20,10 @@ TargetStyle = Literal["dataset", "policy", "think"]
 FinishReason = Literal["stop", "length"]
 
 
+# Scores are graded, from 0 to 1; where answers are counted as right or wrong, one is right from here on.
+RIGHT = 0.5
+
+
 class RunFailed(RuntimeError):
     """A run can't go on. The message is for the user, who gets it without a traceback; exit code 1."""
 
@@ -80,8 +84,11 @@ class Record:
     """One evaluated sample: a row of records.parquet, the only input of every matrix and metric.
 
     `stage` is 0 for the base model and k after the k-th stage; `prompt` is the whole text the model was shown.
-    `question_id` is a digest of that text and the pictures: samples that share it are one question, asked twice. Empty
-    in files of before it was there.
+    `strict` and `tolerant` are scores from 0 to 1, as the task gave them. `question_id` is a digest of prompt and
+    pictures: samples that share it are one question, asked twice. Empty in files of before it was there.
+
+    Raises:
+        ValueError: a score that is not a number from 0 to 1.
     """
 
     arm: str
@@ -94,10 +101,19 @@ class Record:
     finish_reason: str
     extracted: str
     gold: list[str]
-    strict: int
-    tolerant: int
+    strict: float
+    tolerant: float
     n_tokens: int
     question_id: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("strict", "tolerant"):
+            score = getattr(self, name)
+            if not 0 <= score <= 1:  # of NaN neither holds
+                raise ValueError(
+                    f"task {self.task}, sample {self.sample_id}: its {name} score is {score}; scores are numbers from "
+                    "0 to 1"
+                )
 
     def row(self) -> dict[str, Any]:
         """The record as one parquet row."""
@@ -126,7 +142,7 @@ class Task(Protocol):
         ...
 
     def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """Evaluation. `parts` holds `strict`, `tolerant` and `format`, each 0 or 1; `value` is `strict`."""
+        """Evaluation. `parts` holds `strict`, `tolerant` and `format`, each from 0 to 1; `value` is `strict`."""
         ...
 
     def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:

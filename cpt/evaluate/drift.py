@@ -7,20 +7,24 @@ predicts forgetting, RL's Razor (arXiv 2509.04259); that it has to be looked at 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from cpt.evaluate.stats import Bootstrap, Floats, Metric, over_seeds, undefined
+from cpt.evaluate.intervals import Floats
+from cpt.evaluate.stats import Bootstrap, Metric, Runs, over_seeds, undefined
 from cpt.files import atomic_path
 
 Group = Literal["new", "prior", "general"]
 Direction = Literal["forward", "reverse"]
 GROUPS: tuple[Group, ...] = ("new", "prior", "general")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "reverse")
+
+NATS = (0.0, math.inf)
 
 FORMULAS: dict[Direction, str] = {
     "forward": "E_{x} E_{y∼π0(·|x)} Σ_{t} KL(π0(·|x,y_{<t}) ‖ π(·|x,y_{<t}))",
@@ -127,7 +131,7 @@ def drift(
     stages: int,
     bootstrap: Bootstrap,
 ) -> Drift:
-    """Means over prompts, then tasks, then seeds, with bootstrap intervals over prompts (and seeds).
+    """Means over prompts, then tasks, then seeds, with intervals over prompts (and seeds).
 
     Args:
         measured: (seed, stage) → its rows, or in words why there are none.
@@ -140,11 +144,12 @@ def drift(
         nats.append({key: per_completion for key, (per_completion, _) in cells.items()})
         rates.append({key: per_token for key, (_, per_token) in cells.items()})
         first.append([_means(rows, "forward", "new", bootstrap) for rows in found.values()])
-    return Drift(tuple(nats), tuple(rates), _headline(first, nats, bootstrap))
+    return Drift(tuple(nats), tuple(rates), _headline(first, seeds, nats, bootstrap))
 
 
 def _headline(
     found: Sequence[Sequence[tuple[Floats, Floats]]],
+    seeds: Sequence[int],
     nats: Sequence[Mapping[tuple[Direction, Group], Metric]],
     bootstrap: Bootstrap,
 ) -> Metric:
@@ -154,7 +159,8 @@ def _headline(
         return undefined("drift", HEADLINE, gone[0].reason.removeprefix("n/a: ") if gone else "no stages")
     per_seed = np.array([[float(values[0]) for _, values in stage] for stage in found]).mean(axis=0)
     replicates = np.array([[means[:, 0] for means, _ in stage] for stage in found]).mean(axis=0).T
-    return over_seeds("drift", per_seed, replicates, HEADLINE, bootstrap, reason="every seed misses a stage")
+    runs = Runs(tuple(seeds), per_seed, replicates, reach=NATS)
+    return over_seeds("drift", runs, HEADLINE, bootstrap, reason="every seed misses a stage")
 
 
 def _cell(
@@ -172,7 +178,9 @@ def _cell(
         per_seed = np.array([values[column] for _, values in both])
         replicates = np.stack([means[:, column] for means, _ in both], axis=1)
         name = f"{direction} {group}@{stage}"
-        metrics.append(over_seeds(name, per_seed, replicates, definition, bootstrap, reason=reason))
+        runs = Runs(tuple(found), per_seed, replicates, reach=NATS)
+        metric = over_seeds(name, runs, definition, bootstrap, reason=reason)
+        metrics.append(replace(metric, runs=None))  # of no use in a difference, and large
     return metrics[0], metrics[1]
 
 

@@ -95,6 +95,9 @@ def ask(
         max_tokens: limit of a completion; longer ones end with finish_reason `length`.
         arm, seed, stage: what the records are labelled with; stage 0 is the base model.
         temperature: 0 is greedy; above, each request samples from its own stream of (seed, stage, sample).
+
+    Raises:
+        ValueError: a task gave a score that is not a number from 0 to 1; task and sample are named.
     """
     requests = [
         GenerationRequest(ids, sample.images, request_seed("evaluation", seed, stage, sample.id))
@@ -119,8 +122,8 @@ def ask(
                 finish_reason=completion.finish_reason,
                 extracted=score.extracted,
                 gold=list(sample.gold),
-                strict=int(score.parts["strict"]),
-                tolerant=int(score.parts["tolerant"]),
+                strict=float(score.parts["strict"]),
+                tolerant=float(score.parts["tolerant"]),
                 n_tokens=len(completion.token_ids),
                 question_id=question_id,
             )

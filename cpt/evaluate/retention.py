@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpt.evaluate.matrix import Matrix
 from cpt.evaluate.stats import Metric, over_seeds, undefined
@@ -49,9 +49,12 @@ def retention(matrix: Matrix) -> Retention:
             # Either side of the difference may be what is missing.
             gone = next((c.reason[5:] for c in (matrix.cell(0, column), matrix.cell(stage, column)) if c.reason), "")
             own = (change[:, stage - 1, column], replicates[:, :, stage - 1, column])
-            row.append(over_seeds(f"retention[{task}]@{stage}", *own, CHANGE, matrix.bootstrap, reason=gone))
+            runs = matrix.runs(*own, [column], signed=True)
+            found = over_seeds(f"retention[{task}]@{stage}", runs, CHANGE, matrix.bootstrap, reason=gone)
+            row.append(replace(found, runs=None))
         by_task.append(tuple(row))
         reason = next((metric.reason[5:] for metric in row if metric.reason), "")
         own = (change[:, stage - 1].mean(axis=-1), replicates[:, :, stage - 1].mean(axis=-1))
-        mean.append(over_seeds(f"retention@{stage}", *own, MEAN_CHANGE, matrix.bootstrap, reason=reason))
+        runs = matrix.runs(*own, range(len(matrix.tasks)), signed=True)
+        mean.append(over_seeds(f"retention@{stage}", runs, MEAN_CHANGE, matrix.bootstrap, reason=reason))
     return Retention(matrix.tasks, tuple(by_task), tuple(mean))

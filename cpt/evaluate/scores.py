@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpt.evaluate.stats import Floats
-from cpt.types import Record
+from cpt.evaluate.intervals import Floats
+from cpt.types import RIGHT, Record
 
 Scoring = Literal["strict", "tolerant"]
 
@@ -25,7 +25,7 @@ class Scores:
         seeds: G seeds.
         sample_ids: n ids per task, sorted.
         questions: per task (n,) which of its m questions each sample asks, 0 to m - 1; m < n where some are copies.
-        strict, tolerant: per task (G, T + 1, n) of 0 and 1; row 0 is the base model; NaN where nothing was evaluated.
+        strict, tolerant: per task (G, T + 1, n) from 0 to 1; row 0 is the base model; NaN where nothing was evaluated.
     """
 
     tasks: tuple[str, ...]
@@ -44,6 +44,15 @@ class Scores:
     def of(self, scoring: Scoring) -> dict[str, Floats]:
         """The outcomes under one scoring."""
         return self.strict if scoring == "strict" else self.tolerant
+
+    def right(self, scoring: Scoring, task: str) -> Floats:
+        """(G, T + 1, n) 1 where a score is at least `RIGHT`, 0 where it is less, NaN where nothing was evaluated."""
+        found = self.of(scoring)[task]
+        return np.where(np.isnan(found), np.nan, found >= RIGHT)
+
+    def number_of_questions(self, task: str) -> int:
+        """How many different questions its samples ask."""
+        return int(self.questions[task].max()) + 1 if len(self.questions[task]) else 0
 
 
 def collect(

@@ -1,11 +1,9 @@
-"""Bootstrap intervals over test samples and seeds. Pure numpy.
+"""Metrics with their intervals: over questions by bootstrap, over training runs by Student's t. Pure numpy.
 
-The test samples of a task are resampled jointly for every stage and every arm, so a difference between two evaluations
-of the same samples keeps its pairing. Samples that ask one and the same question are drawn together. With several
-seeds, seeds (whole training runs) and samples are resampled independently of each other and each pair counts the
-product of its two counts: the pigeonhole bootstrap for crossed factors (Owen 2007, doi 10.1214/07-AOAS122). With two or
-three seeds such an interval is a rough guide to the spread over seeds; with one seed it says nothing about it. An
-interval around 0 % or 100 % has no width: no resample differs.
+The test samples of a task are resampled jointly for every stage, seed and arm, so a difference between two evaluations
+of the same samples keeps its pairing. Samples that ask one and the same question are drawn together. A difference
+between two arms is paired by seed too: both trained on the same samples in the same order. How the ends of an interval
+follow is in `cpt.evaluate.intervals`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from cpt.evaluate.intervals import Floats, at_least, half_width, percentile
+
+SHARE, CHANGE, UNBOUNDED = (0.0, 1.0), (-1.0, 1.0), (-math.inf, math.inf)
+_DRAWN = 2**22  # draws made at a time: bounds the memory, whatever a task's size
+# Multiplications at a time: a core's cache holds them, and BLAS makes no threads of so few, which would wait for each
+# other where the machine has other work.
+_MULTIPLIED = 200_000
+_KEPT = 1000  # resampled sums to remember, 40 kB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,15 @@ class Bootstrap:
     Attributes:
         resamples: number B of bootstrap replicates.
         seed: of the resampling; the same seed gives the same interval, whatever else is computed.
-        level: coverage of the percentile interval.
+        level: coverage of the intervals.
     """
 
-    resamples: int = 1000
+    resamples: int = 10_000
     seed: int = 0
     level: float = 0.95
+    _known: dict[tuple[str, bytes], NDArray[np.float32]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.resamples < 1 or not 0 < self.level < 1:
@@ -56,34 +64,84 @@ class Bootstrap:
         *lead, n = values.shape
         if n == 0:
             return np.full((self.resamples, *lead), np.nan)
-        m = n if questions is None else int(questions.max()) + 1
-        counts = _counts(self.resamples, m, self.seed, factor).astype(np.float32)
+        # Of every question the sum of its samples and their number. Sums of 0s and 1s are exact in float32 up to 2**24.
+        columns = np.concatenate([values.reshape(-1, n), np.ones((1, n))]).T
         if questions is not None:
-            counts = counts[:, questions]
-        # Sums of 0s and 1s are exact in float32 up to 2**24 samples.
-        sums = counts @ values.reshape(-1, n).T.astype(np.float32)
-        means: Floats = sums.astype(np.float64) / counts.sum(axis=1, keepdims=True)
+            order = np.argsort(questions, kind="stable")
+            starts = np.flatnonzero(np.diff(questions[order], prepend=-1))
+            columns = np.add.reduceat(columns[order], starts, axis=0)
+        sums = self._sums(columns.astype(np.float32).T, factor)
+        means: Floats = (sums[:-1] / sums[-1]).T
         return means.reshape(self.resamples, *lead)
 
-    def seed_weights(self, seeds: int) -> Floats:
-        """(B, G) share of each of G seeds in each replicate; rows sum to 1. One seed always counts fully."""
-        weights: Floats = _counts(self.resamples, seeds, self.seed, "seeds").astype(np.float64) / seeds
-        return weights
-
-    def interval(self, replicates: Floats) -> tuple[float, float]:
-        """Percentile interval of (B,) replicates."""
-        tail = 100 * (1 - self.level) / 2
-        low, high = np.percentile(replicates, [tail, 100 - tail])
-        return float(low), float(high)
+    def _sums(self, rows: NDArray[np.float32], factor: str) -> Floats:
+        """(k, B) resampled sums of (k, m) values. Equal rows are summed once, those of other calls included: arms share
+        the base model's row, and tolerant scores are mostly the strict ones.
+        """
+        keys = [(factor, row.tobytes()) for row in rows]
+        known = {key: self._known[key] for key in keys if key in self._known}
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        if new:
+            values = np.array(list(new.values())).T
+            found = np.empty((self.resamples, len(new)), dtype=np.float32)
+            block, part = max(1, _DRAWN // len(values)), max(8, _MULTIPLIED // values.size)
+            for number, first in enumerate(range(0, self.resamples, block)):
+                counts = _counts(min(block, self.resamples - first), len(values), self.seed, factor, number)
+                for start in range(0, len(counts), part):
+                    some = counts[start : start + part].astype(np.float32)
+                    np.matmul(some, values, out=found[first + start : first + start + len(some)])
+            known |= dict(zip(new, np.ascontiguousarray(found.T), strict=True))
+        for key in known:  # the last ones used stay
+            self._known.pop(key, None)
+        self._known.update(known)
+        for key in list(self._known)[: max(0, len(self._known) - _KEPT)]:
+            del self._known[key]
+        return np.array([known[key] for key in keys], dtype=np.float64)
 
 
 @lru_cache(maxsize=64)
-def _counts(resamples: int, n: int, seed: int, factor: str) -> NDArray[np.uint16]:
-    """(B, n) how often each of n units is drawn when n are drawn with replacement."""
+def _counts(rows: int, n: int, seed: int, factor: str, block: int) -> NDArray[np.uint8]:
+    """(rows, n) how often each of n questions is drawn when n are drawn with replacement."""
     stream = int.from_bytes(hashlib.blake2b(f"{factor}/{n}".encode(), digest_size=8).digest(), "little")
-    drawn = np.random.default_rng([seed, stream]).integers(0, n, size=(resamples, n))
-    flat = (drawn + np.arange(resamples)[:, None] * n).ravel()
-    return np.bincount(flat, minlength=resamples * n).reshape(resamples, n).astype(np.uint16)
+    drawn = np.random.default_rng([seed, stream, block]).integers(0, n, size=(rows, n), dtype=np.int32)
+    counts = np.bincount((drawn + n * np.arange(rows)[:, None]).ravel(), minlength=rows * n)
+    assert counts.max() < 256
+    return counts.reshape(rows, n).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """One quantity in each of G training runs that were asked the same questions.
+
+    Attributes:
+        seeds: (G,) which runs.
+        values: (G,) the quantity.
+        replicates: (B, G) the same with questions resampled, jointly for all runs.
+        questions: how many different ones it rests on (`intervals.effective`); 0 if that is not known.
+        reach: the least and the most that a single question can give.
+    """
+
+    seeds: tuple[int, ...]
+    values: Floats
+    replicates: Floats
+    questions: float = 0.0
+    reach: tuple[float, float] = UNBOUNDED
+
+    def take(self, kept: Sequence[bool] | NDArray[np.bool_]) -> Runs:
+        """Some of the runs."""
+        mask = np.asarray(kept, dtype=bool)
+        seeds = tuple(seed for seed, keep in zip(self.seeds, mask, strict=True) if keep)
+        return Runs(seeds, self.values[mask], self.replicates[:, mask], self.questions, self.reach)
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Around the mean of the values; see `intervals.DEFINITION`."""
+        value = float(self.values.mean())
+        if len(self.seeds) == 1:
+            ends = percentile(self.replicates[:, 0], level)
+        else:
+            half = float(half_width(self.values, self.replicates, level))
+            ends = value - half, value + half
+        return at_least(ends, value, self.questions, self.reach, level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +150,11 @@ class Metric:
 
     Attributes:
         value: mean over the seeds where it is defined; None where it is undefined, never 0.
-        low, high: ends of the bootstrap interval; None with `value`.
+        low, high: ends of the interval; None with `value`.
         definition: the formula, to be printed beside the number.
         reason: why `value` is None.
         seeds: number of seeds it is a mean of.
-        replicates: (B,) bootstrap replicates, for differences between arms.
+        runs: what it was made from, for differences between arms.
     """
 
     name: str
@@ -106,12 +164,20 @@ class Metric:
     definition: str
     reason: str = ""
     seeds: int = 0
-    replicates: Floats | None = field(default=None, repr=False, compare=False)
+    runs: Runs | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
         named = ("name", "value", "low", "high", "definition", "reason", "seeds")
         return {key: getattr(self, key) for key in named}
+
+    @property
+    def sign(self) -> int:
+        """1 or −1 where the interval, rounded as a reader sees it, lies above or below 0, else 0; 0 without a value."""
+        if self.low is None or self.high is None:
+            return 0
+        low, high = (round(100 * end, 1) for end in (self.low, self.high))
+        return 1 if low > 0 else -1 if high < 0 else 0
 
 
 def undefined(name: str, definition: str, reason: str) -> Metric:
@@ -119,38 +185,50 @@ def undefined(name: str, definition: str, reason: str) -> Metric:
     return Metric(name, None, None, None, definition, f"n/a: {reason}")
 
 
-def over_seeds(
-    name: str, per_seed: Floats, replicates: Floats, definition: str, bootstrap: Bootstrap, *, reason: str = "no data"
-) -> Metric:
+def over_seeds(name: str, runs: Runs, definition: str, bootstrap: Bootstrap, *, reason: str = "no data") -> Metric:
     """Mean over the seeds where a quantity is defined, with its interval.
 
     Args:
-        per_seed: (G,) value per seed, NaN where undefined.
-        replicates: (B, G) the same from resampled samples.
+        runs: NaN where it is undefined.
         reason: given if no seed has a value.
     """
-    defined = ~np.isnan(per_seed)
+    defined = ~np.isnan(runs.values)
     if not defined.any():
         return undefined(name, definition, reason)
-    kept = int(defined.sum())
-    mixed = (replicates[:, defined] * bootstrap.seed_weights(kept)).sum(axis=1)
-    low, high = bootstrap.interval(mixed)
-    return Metric(name, float(per_seed[defined].mean()), low, high, definition, "", kept, mixed)
+    kept = runs if defined.all() else runs.take(defined)
+    low, high = kept.interval(bootstrap.level)
+    return Metric(name, float(kept.values.mean()), low, high, definition, "", len(kept.seeds), kept)
 
 
 def difference(name: str, first: Metric, second: Metric, bootstrap: Bootstrap) -> Metric:
-    """`first` − `second` with a paired interval: both were made from the same resampled samples."""
-    definition = f"{first.name}: first − second, resampled jointly"
+    """`first` − `second` with a paired interval: of the same seeds, made from the same resampled samples."""
+    definition = f"{first.name}: first − second, by seed, resampled jointly"
     for metric in (first, second):
         if metric.value is None:
             return Metric(name, None, None, None, definition, metric.reason)
-    assert first.value is not None
-    assert second.value is not None
-    assert first.replicates is not None
-    assert second.replicates is not None
-    gap = first.replicates - second.replicates
-    low, high = bootstrap.interval(gap)
-    return Metric(name, first.value - second.value, low, high, definition, "", min(first.seeds, second.seeds), gap)
+    assert first.runs is not None and second.runs is not None
+    both = set(first.runs.seeds) & set(second.runs.seeds)
+    if not both:
+        return undefined(name, definition, "no seed has both")
+    one, two = (runs.take([seed in both for seed in runs.seeds]) for runs in (first.runs, second.runs))
+    assert one.seeds == two.seeds
+    reach = CHANGE if math.isfinite(one.reach[0]) else UNBOUNDED
+    fewer = min(one.questions, two.questions)
+    gaps = Runs(one.seeds, one.values - two.values, one.replicates - two.replicates, fewer, reach)
+    return over_seeds(name, gaps, definition, bootstrap)
+
+
+def mean_of(name: str, metrics: Sequence[Metric], definition: str, bootstrap: Bootstrap) -> Metric:
+    """The mean of several defined metrics, of equal reach, over the seeds that have them all."""
+    found = [metric.runs for metric in metrics]
+    both = set.intersection(*(set(runs.seeds) for runs in found if runs is not None))
+    parts = [runs.take([seed in both for seed in runs.seeds]) for runs in found if runs is not None]
+    assert parts and len(parts) == len(metrics)
+    values, replicates = (np.mean([getattr(p, part) for p in parts], axis=0) for part in ("values", "replicates"))
+    sizes = [part.questions for part in parts]
+    questions = len(parts) ** 2 / sum(1 / n for n in sizes) if all(sizes) else 0.0
+    runs = Runs(parts[0].seeds, values, replicates, questions, parts[0].reach)
+    return over_seeds(name, runs, definition, bootstrap, reason="every seed misses a part")
 
 
 def format_metric(metric: Metric | Mapping[str, Any], *, signed: bool = False, digits: int = 1) -> str:

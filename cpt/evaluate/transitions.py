@@ -1,18 +1,20 @@
 """What happened to each sample: kept, lost or gained, and whether a loss is one of style or of substance.
 
-Pairs are kept by sample id, so losses and gains that cancel in a mean stay visible (arXiv 2510.17776): on trained tasks
-gained − lost = BWT exactly. Superficial and essential forgetting follow SEFE (arXiv 2505.02486).
+Pairs are kept by sample id, so losses and gains that cancel in a mean stay visible (arXiv 2510.17776). A sample is
+right where its score is at least `RIGHT`, one half. Where scores are 0 or 1, gained − lost = BWT exactly on trained
+tasks. Superficial and essential forgetting follow SEFE (arXiv 2505.02486).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cpt.evaluate.intervals import Floats
 from cpt.evaluate.scores import Scores, Scoring
-from cpt.evaluate.stats import Bootstrap, Floats, Metric, over_seeds, undefined
+from cpt.evaluate.stats import SHARE, Bootstrap, Metric, Runs, mean_of, over_seeds, undefined
 
 BASE, OWN, END = "in the base model", "after its own stage", "at the end"
 FORMULAS = {
@@ -69,7 +71,7 @@ def stage_transitions(
 def base_transitions(scores: Scores, bootstrap: Bootstrap | None = None, *, scoring: Scoring = "strict") -> Transitions:
     """From the base model to the end, for the trained tasks: what it could do before anything was trained.
 
-    lost − gained = the base's mean score − AvgAcc. Scoring as in `trained_transitions`.
+    Where scores are 0 or 1, lost − gained = the base's mean score − AvgAcc. Scoring as in `trained_transitions`.
     """
     spans = dict.fromkeys(scores.tasks, (0, scores.stages))
     return _transitions(scores, spans, (BASE, END), "no tasks", bootstrap or Bootstrap(), scoring)
@@ -85,7 +87,7 @@ def general_transitions(
 
 def flipped(scores: Scores, task: str, before: int, after: int, seed: int) -> list[str]:
     """Ids of the samples right after stage `before` and wrong after stage `after` (strict), in order of id."""
-    outcome = scores.strict[task][scores.seeds.index(seed)]
+    outcome = scores.right("strict", task)[scores.seeds.index(seed)]
     lost = (outcome[before] == 1) & (outcome[after] == 0)
     return [name for name, gone in zip(scores.sample_ids[task], lost, strict=True) if gone]
 
@@ -102,37 +104,32 @@ def _transitions(
     formulas = {name: text.format(before=words[0], after=words[1]) for name, text in FORMULAS.items()}
     if not spans:
         return Transitions(**{name: undefined(name, text, reason) for name, text in formulas.items()}, by_task={})
-    shares: dict[str, list[tuple[Floats, Floats]]] = {name: [] for name in formulas}
     by_task: dict[str, dict[str, Metric]] = {}
-    missing = ""
     for task, span in spans.items():
         gone = _missing(scores, task, span)
-        missing = missing or gone
+        outcomes = _outcomes(scores, scoring, task, *span)
+        values, replicates = _mean(outcomes), bootstrap.means(outcomes, task, scores.questions[task])
         by_task[task] = {}
-        for name, outcome in _outcomes(scores, scoring, task, *span).items():
-            own = (_mean(outcome), bootstrap.means(outcome, task, scores.questions[task]))
-            shares[name].append(own)
-            by_task[task][name] = over_seeds(f"{name}[{task}]", *own, formulas[name], bootstrap, reason=gone)
+        for number, name in enumerate(formulas):
+            questions = scores.number_of_questions(task)
+            runs = Runs(scores.seeds, values[number], replicates[:, number], questions, SHARE)
+            by_task[task][name] = over_seeds(f"{name}[{task}]", runs, formulas[name], bootstrap, reason=gone)
     means = {}
-    for name, parts in shares.items():
-        per_seed = np.mean([part[0] for part in parts], axis=0)
-        replicates = np.mean([part[1] for part in parts], axis=0)
-        means[name] = over_seeds(name, per_seed, replicates, formulas[name], bootstrap, reason=missing)
-    return Transitions(**means, by_task=by_task)
+    for name, formula in formulas.items():
+        parts = [own[name] for own in by_task.values()]
+        gone = next((part.reason.removeprefix("n/a: ") for part in parts if part.value is None), "")
+        means[name] = undefined(name, formula, gone) if gone else mean_of(name, parts, formula, bootstrap)
+    bare = {task: {name: replace(metric, runs=None) for name, metric in own.items()} for task, own in by_task.items()}
+    return Transitions(**means, by_task=bare)
 
 
-def _outcomes(scores: Scores, scoring: Scoring, task: str, before: int, after: int) -> dict[str, Floats]:
-    """(G, n) indicators, NaN where either evaluation is missing."""
-    first = scores.of(scoring)[task][:, before]
-    last = scores.of(scoring)[task][:, after]
-    tolerant = scores.tolerant[task][:, after]
+def _outcomes(scores: Scores, scoring: Scoring, task: str, before: int, after: int) -> Floats:
+    """(4, G, n) indicators in the order of `FORMULAS`, NaN where either evaluation is missing."""
+    right = scores.right(scoring, task)
+    first, last = right[:, before], right[:, after]
+    tolerant = scores.right("tolerant", task)[:, after]
     lost = first * (1 - last)
-    return {
-        "lost": lost,
-        "gained": (1 - first) * last,
-        "superficial": lost * tolerant,
-        "essential": lost * (1 - tolerant),
-    }
+    return np.stack([lost, (1 - first) * last, lost * tolerant, lost * (1 - tolerant)])
 
 
 def _mean(outcome: Floats) -> Floats:

@@ -6,11 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+from cpt.evaluate.curves import GRID
+from cpt.evaluate.intervals import DEFINITION
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
 from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
 from cpt.report.answers import BASE, answer_rows
+from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
+from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.filtering import FilteredStage, filtered_stages, pass_rates
 from cpt.report.gates import caveats, stage_gates, task_gates
@@ -19,13 +23,14 @@ from cpt.report.objective_plots import objective_weights
 from cpt.report.pages import environment
 from cpt.report.samples import sample_cards
 from cpt.report.style import arm_colours, heat
-from cpt.report.summary import DEFINED, LEARNED, MATCHED, SCORINGS, TITLES, Summary, summarise
+from cpt.report.summary import Summary, summarise
 from cpt.report.timing import running_seconds, time_bars
-from cpt.report.verdict import both_learned, unlearned, verdicts
+from cpt.report.verdict import WORDS, both_learned, unlearned, verdicts
+from cpt.types import RIGHT
 
 # Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
-HEADLINE = ("MFT", "AvgAcc", "FM", "BWT", "retention", "superficial", "essential")
-FURTHER = ("MAA", "FWT", "intransigence", "lost", "gained", "lost_since_base")
+HEADLINE = ("MFT", "AvgAcc", "BWT", "retention", "lost", "superficial", "essential")
+FURTHER = ("FM", "MAA", "FWT", "intransigence", "gained", "lost_since_base")
 SIGNED = {"BWT", "FWT", "intransigence", "retention"}
 LOWER_IS_BETTER = {"FM", "intransigence", "lost", "lost_since_base", "superficial", "essential"}
 
@@ -88,6 +93,11 @@ def _view(summary: Summary) -> dict[str, Any]:
         "signed": SIGNED,
         "lower": LOWER_IS_BETTER,
         "matched_points": MATCHED * 100,
+        "alongs": summary.along if summary.run.style_counts else [a for a in summary.along if a.scoring == "strict"],
+        "grid": GRID,
+        "words": WORDS,
+        "intervals": DEFINITION,
+        "right": RIGHT,
         "caveats": caveats(run),
         "verdicts": verdicts(summary),
         "pairs": [(pair, both_learned(pair, gates), unlearned(pair, gates)) for pair in summary.pairs],

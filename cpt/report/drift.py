@@ -11,16 +11,17 @@ from cpt.evaluate.drift import DIRECTIONS, FORMULAS, GROUPS, PROMPTS, rank_corre
 from cpt.evaluate.matrix import BY_NAME
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, mean_or_nan
+from cpt.report.arm_summary import ArmSummary
 from cpt.report.load import ArmRun
 from cpt.report.style import MUTED, arm_colours, arms_below, label_ticks, new_figure, plotting, to_svg
-from cpt.report.summary import ArmSummary, Summary
+from cpt.report.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # What drift is drawn against, both after the same stage and in points.
 COSTS = {
-    "forgetting": "FM after stage i: (1/(i−1)) Σ_{j<i} (max_{0≤l<i} R_{lj} − R_{ij}), from the second stage on",
+    "forgetting": "−BWT after stage i: (1/(i−1)) Σ_{j<i} (R_{jj} − R_{ij}), from the second stage on",
     "general loss": "mean over the general tasks g of R_{0g} − R_{ig}",
 }
 FEWEST = 4  # points for a rank correlation
@@ -102,10 +103,10 @@ def _cost(item: ArmSummary, scoring: Scoring, stage: int, cost: str) -> float | 
     if cost == "general loss":
         kept = numbers.retention.mean[stage - 1].value
         return None if kept is None else -kept
-    forgetting = BY_NAME["FM"]
-    if stage < forgetting.least_stages:
+    transfer = BY_NAME["BWT"]
+    if stage < transfer.least_stages:
         return None
-    lost = mean_or_nan(forgetting.compute(numbers.trained.per_seed[:, : stage + 1, :stage]))
+    lost = -mean_or_nan(transfer.compute(numbers.trained.per_seed[:, : stage + 1, :stage]))
     return None if math.isnan(lost) else lost
 
 

@@ -8,8 +8,10 @@ from fractions import Fraction
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.plan_passes import unequal
 from cpt.report.answers import rule_caveats
+from cpt.report.arm_summary import ArmSummary
+from cpt.report.comparison import LEARNED
 from cpt.report.load import RunData, StageRun
-from cpt.report.summary import LEARNED, ArmSummary, Summary
+from cpt.report.summary import Summary
 
 HEADROOM = 0.10  # less than this left to learn is flagged
 NO_SKILL = 0.02  # a base this rarely right gives on-policy methods nothing to reinforce
@@ -152,12 +154,10 @@ def caveats(run: RunData) -> list[str]:
     if len(run.seeds) == 1:
         found.append(
             "One seed: the intervals cover the choice of test samples only, not what another training run would give. "
-            "Take differences as leads, not results."
+            "Differences are of these policies, not of the methods: leads, not results."
         )
     elif len(run.seeds) < 5:
-        found.append(
-            f"{len(run.seeds)} seeds: the intervals include the spread over seeds, but so few seeds show it roughly."
-        )
+        found.append(f"{len(run.seeds)} seeds: the intervals cover what other seeds would give; so few make them wide.")
     found += rule_caveats(run)
     if told := _unequal_data(run):
         found.append(f"{told[0].upper()}{told[1:]}.")

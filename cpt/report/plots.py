@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 def tradeoff(summary: Summary, scoring: Scoring) -> str:
-    """New-task accuracy against forgetting and against general retention: one curve per family, a point per arm."""
-    panels = [("FM", "forgetting FM (points)", True), ("retention", "general retention (points)", False)]
+    """New-task accuracy against BWT and against general retention: one curve per family, a point per arm."""
+    panels = [("BWT", "backward transfer BWT (points)"), ("retention", "general retention (points)")]
     drawn = [(a, a.headline(scoring)) for a in summary.arms]
     panels = [p for p in panels if any(_both(h, p[0]) for _, h in drawn)]
     if not panels:
@@ -39,15 +39,13 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
     families = family_colours(summary.run)
     with plotting():
         figure = new_figure(4.3 + 0.08 * max(0, len(drawn) - 8))  # many labels need room
-        for number, (name, label, invert) in enumerate(panels):
+        for number, (name, label) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), number + 1)
             for family, colour in families.items():
                 _tradeoff_curve(axes, [h for a, h in drawn if a.arm.family == family], name, colour)
             axes.axhline(0, color=MUTED, lw=0.8)
             axes.set_xlabel("new-task accuracy MFT (%)")
             axes.set_ylabel(label)
-            if invert:
-                axes.invert_yaxis()
             axes.set_title("better is up and to the right", color=MUTED, fontsize=8.5)
             axes.margins(0.12)
             axes.set_xlim(at_least(axes.get_xlim(), 10.0))
@@ -55,7 +53,7 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
         if handles := _family_legend(summary.run):
             figure.legend(handles=handles, loc="outside upper left", ncols=6)
         figure.draw_without_rendering()  # settles the layout, which the labels go by
-        for axes, (name, _, _) in zip(figure.axes, panels, strict=True):
+        for axes, (name, _) in zip(figure.axes, panels, strict=True):
             shown = [(a.arm, _at(h, name)) for a, h in drawn if _both(h, name)]
             texts, colours = [arm.point for arm, _ in shown], [families[arm.family] for arm, _ in shown]
             label_points(axes, [at for _, at in shown], texts, colours)

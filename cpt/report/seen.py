@@ -14,8 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpt.evaluate.intervals import Floats
 from cpt.evaluate.scores import question_numbers
-from cpt.evaluate.stats import Bootstrap, Floats, Metric, format_number, over_seeds, undefined
+from cpt.evaluate.stats import (
+    CHANGE,
+    SHARE,
+    Bootstrap,
+    Metric,
+    Runs,
+    format_number,
+    mean_of,
+    over_seeds,
+    undefined,
+)
 from cpt.types import Record
 from rewards.score import Score
 
@@ -139,11 +150,11 @@ def seen_in_stage(
     arrays = _arrays(records, judged, kept, rows, good)
     found = ({name: records[seed, row, name] for name in good} for seed in kept for row in rows)
     questions = question_numbers(good, found)
-    changes = {name: _change(name, values, task, questions, bootstrap) for name, values in arrays.items()}
+    changes = {name: _change(name, values, task, questions, kept, bootstrap) for name, values in arrays.items()}
     return Seen(task, len(good), len(common) - len(good), changes)
 
 
-def mean_of(stages: Sequence[Seen], bootstrap: Bootstrap) -> Seen:
+def mean_of_stages(stages: Sequence[Seen], bootstrap: Bootstrap) -> Seen:
     """Means over the stages that have numbers."""
     known = [stage for stage in stages if stage.changes["reward"].change.value is not None]
     if len(known) <= 1:
@@ -175,13 +186,22 @@ def _arrays(
     return found | {"gap": found["reward"] - found["strict"]}
 
 
-def _change(name: str, values: Floats, task: str, questions: NDArray[np.int64], bootstrap: Bootstrap) -> Change:
+def _change(
+    name: str,
+    values: Floats,
+    task: str,
+    questions: NDArray[np.int64],
+    seeds: Sequence[int],
+    bootstrap: Bootstrap,
+) -> Change:
     before, after = values
     means = {"before": before, "after": after, "change": after - before}
-    metrics = [
-        over_seeds(f"{name} {part}", of.mean(axis=-1), bootstrap.means(of, task, questions), _DEFINED[name], bootstrap)
-        for part, of in means.items()
-    ]
+    metrics = []
+    for part, of in means.items():
+        reach = CHANGE if part == "change" or name == "gap" else SHARE
+        replicates = bootstrap.means(of, task, questions)
+        runs = Runs(tuple(seeds), of.mean(axis=-1), replicates, int(questions.max()) + 1, reach)
+        metrics.append(over_seeds(f"{name} {part}", runs, _DEFINED[name], bootstrap))
     return Change(*metrics)
 
 
@@ -194,14 +214,8 @@ _DEFINED = {
 
 
 def _mean(metrics: Sequence[Metric], bootstrap: Bootstrap) -> Metric:
-    values = [metric.value for metric in metrics if metric.value is not None]
-    replicates = np.mean([metric.replicates for metric in metrics if metric.replicates is not None], axis=0)
-    low, high = bootstrap.interval(replicates)
     first = metrics[0]
-    definition = f"{first.definition}; mean over stages"
-    return Metric(
-        first.name, float(np.mean(values)), low, high, definition, "", min(m.seeds for m in metrics), replicates
-    )
+    return mean_of(first.name, metrics, f"{first.definition}; mean over stages", bootstrap)
 
 
 def _nothing(task: str, reason: str, unjudged: int = 0) -> Seen:

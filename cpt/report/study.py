@@ -12,12 +12,13 @@ from typing import Any
 from cpt.evaluate.stats import format_number
 from cpt.files import read_json, write_json_atomic
 from cpt.report import judge
+from cpt.report.arm_summary import ArmSummary
 from cpt.report.audited import Prediction, example_of, predict
 from cpt.report.exploits import Exploits, Rewarded, find_exploits
 from cpt.report.load import REWARD, ArmRun, StageRun
-from cpt.report.seen import Seen, mean_of, seen_in_stage
+from cpt.report.seen import Seen, mean_of_stages, seen_in_stage
 from cpt.report.study_plots import STRICT
-from cpt.report.summary import ArmSummary, Summary
+from cpt.report.summary import Summary
 from cpt.types import Sample
 
 FILE = "rewards.json"
@@ -80,7 +81,7 @@ class RewardSet:
 
     @property
     def headline(self) -> Mapping[str, Any]:
-        """FM, retention and so on, strict."""
+        """BWT, retention and so on, strict."""
         return self.summary.headline()
 
     @property
@@ -180,7 +181,7 @@ def _set(
         before, after = (_exploits(arm, judged, samples, task, row) for row in rows)
         training = "; ".join(_training(arm.stages[seed, rows[1]]) for seed in arm.seeds)
         stages.append(RewardStage(seen, training, before, after, audit, reason))
-    overall = mean_of([stage.seen for stage in stages], summary.bootstrap)
+    overall = mean_of_stages([stage.seen for stage in stages], summary.bootstrap)
     return RewardSet(item, tuple(words), tuple(stages), overall)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from cpt.report import plots, study_plots
+from cpt.report.arm_summary import TITLES
 from cpt.report.exploits import PAYS
 from cpt.report.gates import caveats
 from cpt.report.pages import environment
 from cpt.report.seen import RULE, points
 from cpt.report.study import Study
 from cpt.report.style import arm_colours
-from cpt.report.summary import TITLES
 
 PAGE = "rewards.html"
-METRICS = ("MFT", "AvgAcc", "FM", "BWT", "retention")
+METRICS = ("MFT", "AvgAcc", "BWT", "FM", "retention")
 SHOWN = 8  # exploits of a stage on the page
 
 

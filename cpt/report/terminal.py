@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 from cpt.evaluate.drift import HEADLINE
 from cpt.evaluate.stats import Metric, format_number
+from cpt.report.arm_summary import DEFINED
 from cpt.report.drift import nats
 from cpt.report.gates import caveats
 from cpt.report.load import load_run
-from cpt.report.summary import DEFINED, Summary, summarise
+from cpt.report.summary import Summary, summarise
 from cpt.report.verdict import verdicts
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "FM": "forgetting ↓", "retention": "general ↑"}
-SIGNED = {"retention"}
+COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "BWT": "BWT ↑", "retention": "general ↑"}
+SIGNED = {"BWT", "retention"}
 DRIFT = "drift"  # in nats, beside percentages: only where there is room
 
 

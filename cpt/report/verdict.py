@@ -8,33 +8,44 @@ is shown, excludes 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, format_metric, format_number
+from cpt.report.arm_summary import ArmSummary
+from cpt.report.comparison import LEARNED, LOSSES, MATCHED, Along, Pair
 from cpt.report.gates import StageGate, stage_gates
-from cpt.report.summary import LEARNED, MATCHED, ArmSummary, Pair, Summary
+from cpt.report.summary import Summary
 
 SHORT = 3  # so many pairs get a sentence each
+CROSSED = 0.01  # curves cross where each is below the other by more than this somewhere
 _ROUNDING = 1e-9
-# Of the trained tasks. The first leaves out what an arm overwrote while it learned the task, the second what it lost of
-# what it had learned: an arm that loses early and one that loses late differ in the first, and may not in the second.
-LOSSES = {
-    "lost": "right answers lost since their own stage",
-    "lost_since_base": "right answers of the base model lost by the end",
+# Of the trained tasks, but for the last. The second leaves out what an arm overwrote while it learned the task, the
+# third what it lost of what it had learned: an arm that loses early and one that loses late differ in one of them.
+WORDS = {
+    "forgetting": "net forgetting since the own stage",
+    "lost": "right answers lost since then",
+    "lost_since_base": "right answers of the base lost",
+    "general": "general skill lost",
 }
+ONE_SEED = "one seed, so of these policies only"
+NOT_SHOWN = "no difference shown"
 
 
 def verdicts(summary: Summary) -> list[str]:
-    """One sentence for every pair with the recipe's first arm, strict scoring; more than `SHORT` pairs are counted.
+    """One sentence for every family beside the recipe's first, strict scoring; more than `SHORT` pairs are counted.
 
-    Plain text, to be escaped like any.
+    Families with a sweep are compared along it, and no single pair of their settings speaks for them. Plain text, to be
+    escaped like any.
     """
     strict = [pair for pair in summary.pairs if pair.scoring == "strict"]
     pairs = [pair for pair in strict if pair.first.arm.family == strict[0].first.arm.family]
+    along = {one.families: one for one in summary.along if one.scoring == "strict"}
     gates = stage_gates(summary)
     if len(pairs) > SHORT:
         return [_counted(summary, pairs, gates)]
-    return [_verdict(summary, pair, gates) for pair in pairs]
+    found = [(pair, along.get((pair.first.arm.family, pair.second.arm.family))) for pair in pairs]
+    return [_verdict(summary, pair, gates) if one is None else _along(one) for pair, one in found]
 
 
 def both_learned(pair: Pair, gates: Sequence[StageGate]) -> bool:
@@ -70,8 +81,8 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
     arms = (pair.first, pair.second)
     names = [item.arm.label for item in arms]
     one, two = (item.headline(pair.scoring) for item in arms)
-    reached = " and ".join(f"{name} {_points(found['MFT'])} %" for name, found in zip(names, (one, two), strict=True))
-    reached += f", difference {format_metric(pair.gaps['MFT'], signed=True)} points"
+    reached = ", ".join(f"{name} {_points(found['MFT'])} %" for name, found in zip(names, (one, two), strict=True))
+    reached += f", difference {format_metric(pair.gaps['MFT'], signed=True)}"
     missed = unlearned(pair, gates)
     if not pair.matched:
         apart = f"new-task accuracies more than {MATCHED * 100:.0f} points apart ({reached})"
@@ -79,38 +90,65 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
     if not both_learned(pair, gates):
         return f"Not a fair comparison, though new-task accuracy is matched on average ({reached}): {missed}."
     told = []
-    if (gap := pair.gaps["FM"]).value is not None:
-        shown = f"net forgetting {_points(one['FM'])} and {_points(two['FM'])} points"
-        told.append(f"{shown}, {_difference(gap, [f'{name} forgets more' for name in names])}")
-    for key, words in LOSSES.items():
-        if (gap := pair.gaps[key]).value is not None:
-            shown = f"{words} {_points(one[key])} and {_points(two[key])} %"
-            told.append(f"{shown}, {_difference(gap, [f'{name} loses more' for name in names])}")
-    if (gap := pair.gaps["retention"]).value is not None:
-        change = " and ".join(_points(found["retention"], signed=True) for found in (one, two))
-        meanings = [f"{name} keeps less" for name in reversed(names)]
-        told.append(f"change of the general tasks {change} points, {_difference(gap, meanings)}")
-    within = f"measured within {MATCHED * 100:.0f} points"
-    text = f"At matched new-task accuracy, {within} ({reached}): {'; '.join(told)}."
-    text += f" Hardly learned: {missed}." if missed else ""
-    if any(sum(other.arm.family == item.arm.family for other in summary.arms) > 1 for item in arms):
-        text += " The settings were chosen after the fact."
-    return text
+    for loss, (metric, sign) in LOSSES.items():
+        gap = pair.gaps[metric]
+        if gap.value is not None:
+            shown = " and ".join(_points(found[metric], sign) for found in (one, two))
+            claim = _more(gap.sign * sign, names, one_run=gap.seeds == 1, several=False) or NOT_SHOWN
+            told.append(f"{WORDS[loss]} {shown} ({format_metric(turned(gap, sign), signed=True)}): {claim}")
+    whose = f", {ONE_SEED}" if pair.gaps["MFT"].seeds == 1 else ""
+    text = f"At matched new-task accuracy{whose} ({reached}): {'; '.join(told)}."
+    return f"{text} Hardly learned: {missed}." if missed else text
 
 
-def _difference(gap: Metric, meanings: Sequence[str]) -> str:
-    """`meanings` are what a difference above 0, and one below 0, says."""
-    sense = _sense(gap)
-    meaning = meanings[0] if sense > 0 else meanings[1] if sense < 0 else "no difference shown"
-    return f"difference {format_metric(gap, signed=True)}: {meaning}"
+def _more(sign: int, names: Sequence[str], *, one_run: bool, several: bool) -> str:
+    """Who loses more; "" for nobody. Of one seed's policies in the past: another run may do otherwise."""
+    if not sign:
+        return ""
+    name = names[0] if sign > 0 else names[1]
+    return f"the {name} polic{'ies' if several else 'y'} lost more" if one_run else f"{name} loses more"
 
 
-def _sense(gap: Metric) -> int:
-    """1 or −1 where the interval, rounded as a reader sees it, lies above or below 0, else 0; 0 without a value."""
-    if gap.low is None or gap.high is None:
-        return 0
-    low, high = (round(100 * end, 1) for end in (gap.low, gap.high))
-    return 1 if low > 0 else -1 if high < 0 else 0
+def _along(along: Along) -> str:
+    """What holds along all new-task accuracies that two families share, loss by loss."""
+    names = along.families
+    if along.between is None:
+        if not along.seeds:
+            return f"Not a fair comparison of {names[0]} and {names[1]} yet: no seed has finished all settings of both."
+        ends = (
+            f"{name} {' to '.join(dict.fromkeys(_percent(end) for end in along.reached(number)))} %"
+            for number, name in enumerate(names)
+        )
+        return (
+            f"Not a fair comparison of {names[0]} and {names[1]}: no new-task accuracy in common ({', '.join(ends)})."
+        )
+    one_run = len(along.seeds) == 1
+    told = [_loss(along, loss, one_run) for loss in along.gaps]
+    where = " to ".join(dict.fromkeys(_percent(end) for end in along.between))
+    whose = ONE_SEED if one_run else f"{len(along.seeds)} seeds"
+    return f"{names[0]} against {names[1]} at equal new-task accuracy, {where} %, {whose}: {'; '.join(told)}."
+
+
+def _loss(along: Along, loss: str, one_run: bool) -> str:
+    names, gap = along.families, along.means[loss]
+    stretches, throughout = along.stretches(loss), along.throughout(loss)
+    point = len(along.accuracies) == 1
+
+    def more(sign: int) -> str:
+        return _more(sign, names, one_run=one_run, several=True)
+
+    if throughout:
+        claim = more(throughout) + ("" if point else ", all along")
+    elif stretches:
+        at = [f"{more(sign)} {f'from {_percent(a)} to' if a < b else 'at'} {_percent(b)} %" for sign, a, b in stretches]
+        claim = f"{' and '.join(at)}, {NOT_SHOWN} elsewhere"
+    else:
+        claim = f"{more(gap.sign)} on the whole, {NOT_SHOWN} at any one accuracy" if gap.sign else NOT_SHOWN
+    values = [found.value for found in along.gaps[loss] if found.value is not None]
+    crossing = next((i for i in range(1, len(values)) if (values[i] > 0) != (values[i - 1] > 0)), 0)
+    if crossing and min(values) < -CROSSED and max(values) > CROSSED:
+        claim += f"; the curves cross near {_percent(along.accuracies[crossing])} %"
+    return f"{WORDS[loss]} {format_metric(gap, signed=True)}{'' if point else ' on average'}: {claim}"
 
 
 def _counted(summary: Summary, pairs: Sequence[Pair], gates: Sequence[StageGate]) -> str:
@@ -124,13 +162,25 @@ def _counted(summary: Summary, pairs: Sequence[Pair], gates: Sequence[StageGate]
     own = next(filter(None, (_unlearned(pair.first, pair.scoring, gates) for pair in matched)), "")
     if not fair:
         return f"{text}{f': {own}' if own else ''}. Not a fair comparison."
-    forgetting, general = (sum(_sense(pair.gaps[name]) != 0 for pair in fair) for name in ("FM", "retention"))
+    forgetting, general = (sum(pair.gaps[name].sign != 0 for pair in fair) for name in ("BWT", "retention"))
+    whose = f" ({ONE_SEED})" if all(pair.gaps["MFT"].seeds == 1 for pair in fair) else ""
     return (
-        f"{text}. Of the {len(fair)}, {forgetting} differ in forgetting and {general} in the change of the general "
-        "tasks: there the interval of the difference excludes 0, as that of one in twenty would by chance."
+        f"{text}. Of the {len(fair)}, {forgetting} differ in net forgetting and {general} in general skill{whose}: "
+        "there the interval of the difference excludes 0, as that of one in twenty would by chance."
     )
 
 
-def _points(metric: Metric, *, signed: bool = False) -> str:
+def turned(metric: Metric, sign: int) -> Metric:
+    """Times 1 or −1."""
+    if sign > 0 or metric.value is None or metric.low is None or metric.high is None:
+        return metric
+    return replace(metric, value=-metric.value, low=-metric.high, high=-metric.low)
+
+
+def _points(metric: Metric, sign: int = 1) -> str:
     assert metric.value is not None
-    return format_number(100 * metric.value, signed=signed)
+    return format_number(100 * sign * metric.value)
+
+
+def _percent(share: float) -> str:
+    return format_number(100 * share)

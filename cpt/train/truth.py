@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cpt.tasks import get_task
-from cpt.types import PromptStyle, Sample
+from cpt.types import RIGHT, PromptStyle, Sample
 
 
 def strictly_right(sample: Sample, text: str, prompt: PromptStyle) -> bool:
     """Strict scoring's verdict on one completion, whatever it was paid."""
-    return get_task(sample.task).score(sample, text, prompt).parts["strict"] == 1
+    return get_task(sample.task).score(sample, text, prompt).parts["strict"] >= RIGHT
 
 
 def truth(
@@ -34,7 +34,7 @@ def truth(
     found = {f"true/{name}": _mean([parts[name] for parts in scores]) for name in ("strict", "tolerant")}
     if tokens is not None:
         for name, wanted in (("right", True), ("wrong", False)):
-            lengths = [n for parts, n in zip(scores, tokens, strict=True) if (parts["strict"] == 1) is wanted]
+            lengths = [n for parts, n in zip(scores, tokens, strict=True) if (parts["strict"] >= RIGHT) is wanted]
             if lengths:
                 found[f"length/{name}"] = _mean(lengths)
     return found

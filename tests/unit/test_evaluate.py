@@ -12,6 +12,7 @@ from PIL import Image
 from cpt.evaluate.evaluate import ask, evaluate_policy, prepare_questions
 from cpt.rollout.encode import encode_prompts
 from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+from rewards.registry import make
 from rewards.score import Score
 
 
@@ -87,6 +88,30 @@ def test_all_tasks_are_asked_in_one_call_and_scored() -> None:
     assert (first.arm, first.seed, first.stage, first.task) == ("sft", 3, 2, "one")
     assert (first.prompt, first.completion, first.extracted, first.gold) == ("#say 0 direct", " 0", "0", ["0"])
     assert (first.strict, first.tolerant, first.n_tokens, first.finish_reason) == (1, 1, 2, "stop")
+
+
+@pytest.mark.parametrize("score", [1.2, -0.1, float("nan")])
+def test_a_score_out_of_range_is_refused_by_name(score: float) -> None:
+    class Odd(EchoTask):
+        def score(self, sample: Sample, completion: str, prompt: str) -> Score:
+            return Score(0.0, {"strict": 0.5, "tolerant": score})
+
+    questions = prepare_questions(WordProcessor(), [Odd("odd")], samples=1, prompt="direct")
+    with pytest.raises(ValueError, match=re.escape(f"task odd, sample odd/test/0: its tolerant score is {score}; ")):
+        ask(Pool(), "v", questions, max_tokens=4, arm="a", seed=0, stage=0)
+
+
+def test_a_graded_score_is_recorded_as_it_is() -> None:
+    """`vizwiz`: the mean over the ten ways to leave one annotator out, two of ten agreeing: 0.6."""
+
+    class Graded(EchoTask):
+        def score(self, sample: Sample, completion: str, prompt: str) -> Score:
+            found = make("vizwiz", read="whole")("red", gold=["red"] * 2 + ["blue"] * 8)
+            return Score(found.value, {"strict": found.value, "tolerant": found.value})
+
+    questions = prepare_questions(WordProcessor(), [Graded("g")], samples=1, prompt="direct")
+    (record,) = ask(Pool(), "v", questions, max_tokens=4, arm="a", seed=0, stage=0)
+    assert (record.strict, record.tolerant) == (0.6, 0.6)
 
 
 def test_each_request_has_its_own_repeatable_stream() -> None:

@@ -28,6 +28,7 @@ LAYERS = [
         "cpt.tasks",
         "cpt.methods",
         "cpt.evaluate.matrix cpt.evaluate.retention cpt.evaluate.scores cpt.evaluate.stats cpt.evaluate.transitions "
+        "cpt.evaluate.intervals cpt.evaluate.curves "
         "cpt.evaluate.drift",
     ],
     ["cpt.recipe"],
@@ -58,6 +59,8 @@ FORBIDDEN = {
     "cpt.evaluate.retention": MACHINERY,
     "cpt.evaluate.scores": MACHINERY,
     "cpt.evaluate.stats": MACHINERY,
+    "cpt.evaluate.intervals": MACHINERY,
+    "cpt.evaluate.curves": MACHINERY,
     "cpt.evaluate.transitions": MACHINERY,
     "cpt.evaluate.drift": MACHINERY,
     "cpt.recipe": MACHINERY,

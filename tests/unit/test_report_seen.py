@@ -6,7 +6,7 @@ import pytest
 from synthetic import Bits, records
 
 from cpt.evaluate.stats import Bootstrap
-from cpt.report.seen import Judged, Seen, mean_of, points, seen_in_stage
+from cpt.report.seen import Judged, Seen, mean_of_stages, points, seen_in_stage
 from cpt.types import Record
 from rewards.score import Score
 
@@ -118,12 +118,12 @@ def test_seeds_are_averaged():
 
 def test_the_mean_over_stages_skips_what_is_missing():
     one, two = stage(TEN, "1111111111", (0.0, 0.0)), stage(TEN, "1111111000", (0.0, 0.0))
-    mean = mean_of([one, two], BOOT)
+    mean = mean_of_stages([one, two], BOOT)
     assert mean.changes["strict"].change.value == pytest.approx((0.5 + 0.2) / 2)
     assert mean.n == 200
     missing = seen_in_stage({}, {}, task="b", rows=(1, 2), seeds=[0], bootstrap=BOOT)
-    assert mean_of([one, missing], BOOT) is one
-    assert mean_of([missing, missing], BOOT).words == "n/a: not evaluated yet"
+    assert mean_of_stages([one, missing], BOOT) is one
+    assert mean_of_stages([missing, missing], BOOT).words == "n/a: not evaluated yet"
 
 
 def test_points_have_a_sign_and_an_interval():

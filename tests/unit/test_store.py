@@ -331,3 +331,18 @@ def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_
         holder.kill()
         holder.communicate()
     RunStore(tmp_path).open_or_create(Recipe()).close()  # a killed holder leaves no lock behind
+
+
+def test_scores_are_kept_as_they_are_and_those_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = Record("sft", 0, 1, "a", "a/test/0", "p", "c", "stop", "c", ["c"], 0.55, 1.0, 3, "q")
+    write_records(tmp_path / "now.parquet", [row])
+    assert read_records(tmp_path / "now.parquet") == [row]
+    table = pq.read_table(tmp_path / "now.parquet")
+    for name, value in (("strict", 0), ("tolerant", 1)):  # whole numbers, as they were once written
+        table = table.set_column(table.column_names.index(name), name, pa.array([value], pa.int8()))
+    pq.write_table(table, tmp_path / "before.parquet")
+    (old,) = read_records(tmp_path / "before.parquet")
+    assert (old.strict, old.tolerant) == (0.0, 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from synthetic import records
 
@@ -14,6 +16,7 @@ from cpt.evaluate.transitions import (
     stage_transitions,
     trained_transitions,
 )
+from cpt.types import Record
 
 TASKS = ["a", "b"]
 STRICT = {
@@ -43,7 +46,8 @@ def test_losses_and_gains_explain_backward_transfer() -> None:
     bwt = metrics(accuracy_matrix(scores, TASKS))["BWT"]
     assert found.gained.value - found.lost.value == pytest.approx(bwt.value)
     assert found.superficial.value + found.essential.value == pytest.approx(found.lost.value)
-    assert found.gained.replicates - found.lost.replicates == pytest.approx(bwt.replicates)
+    gained, lost = found.gained.runs.replicates, found.lost.runs.replicates
+    assert gained - lost == pytest.approx(bwt.runs.replicates)
 
 
 def test_under_tolerant_scoring_style_does_not_count() -> None:
@@ -108,6 +112,21 @@ def test_what_a_task_s_own_stage_overwrote_is_told_apart() -> None:
     values = {name: metric.value for name, metric in found.items()}
     assert values == pytest.approx({"lost": 3 / 8, "gained": 1 / 2, "superficial": 1 / 8, "essential": 1 / 4})
     assert found.lost.definition == "share of samples right in the base model, wrong after its own stage (1→0)"
+
+
+def test_a_graded_score_is_right_from_one_half_on() -> None:
+    def graded(stage: int, scores: list[float]) -> list[Record]:
+        return [
+            replace(row, strict=s, tolerant=s) for row, s in zip(records({(stage, "a"): "0000"}), scores, strict=True)
+        ]
+
+    rows = graded(1, [0.5, 0.9, 0.49, 0.3]) + graded(2, [0.49, 0.6, 0.5, 0.0])
+    scores = collect(rows, TASKS)
+    found = trained_transitions(scores)
+    assert (found.lost.value, found.gained.value) == (1 / 4, 1 / 4)  # samples 0 and 2
+    assert flipped(scores, "a", 1, 2, seed=0) == ["a/test/0"]
+    # The matrix has the scores themselves.
+    assert accuracy_matrix(scores, TASKS).values[:, 0].tolist()[1:] == pytest.approx([2.19 / 4, 1.59 / 4])
 
 
 @pytest.mark.parametrize(
