@@ -13,7 +13,7 @@ here knows a family by name. What a processor returns is passed on as far as the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -35,8 +35,10 @@ class Pictures:
     Attributes:
         tensors: arguments of the model by name. Rows of several prompts can be joined.
         runs: of each picture its tokens in the prompt, from the first that stands for a part of it to the last.
+        made_by: what joins them with others and with token ids.
     """
 
+    made_by: ModelInputs
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     runs: tuple[tuple[int, ...], ...] = ()
 
@@ -53,11 +55,12 @@ class ModelInputs:
     """Makes a model's arguments.
 
     Args:
-        processor: the model's Hugging Face processor.
+        processor: the model's Hugging Face processor, or what reads for it (`cpt.train.prompts`).
         model: the model, perhaps with adapters; None where only token ids are needed.
     """
 
     def __init__(self, processor: Any, model: Any = None) -> None:
+        processor = getattr(processor, "plain", processor)
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         plain = model.get_base_model() if hasattr(model, "peft_config") else model
@@ -91,29 +94,36 @@ class ModelInputs:
         """The same of prompts whose text is not known, but their token ids are: B sequences of pictures."""
         texts = [(self.tokenizer.eos_token or "").join([self._placeholder] * len(own)) for own in images if own]
         found = self.read(texts, [own for own in images if own])
-        return [next(found).pictures if own else Pictures() for own in images]
+        return [next(found).pictures if own else Pictures(self) for own in images]
+
+    def vision(
+        self, pictures: Sequence[Pictures], device: Any = None, dtype: torch.dtype | None = None
+    ) -> dict[str, torch.Tensor]:
+        """What belongs to the pictures of a batch: of B prompts, joined.
+
+        Args:
+            dtype: of floating-point numbers; None for what the processor makes.
+        """
+        together = joined([one.tensors for one in pictures])
+        cast = {name: dtype if value.is_floating_point() else None for name, value in together.items()}
+        return {name: value.to(device, cast[name] or value.dtype) for name, value in together.items()}
 
     def batch(
         self,
         ids: torch.Tensor,
         mask: torch.Tensor,
-        pictures: Sequence[Pictures],
+        vision: Mapping[str, torch.Tensor],
         said: torch.Tensor | None = None,
-        dtype: torch.dtype | None = None,
     ) -> dict[str, torch.Tensor]:
-        """All arguments of the model for rows of token ids, on the device of the ids.
+        """All arguments of the model for rows of token ids.
 
         Args:
             ids, mask: [B, L], padded on either side.
-            pictures: of each row.
+            vision: what belongs to the pictures of these rows.
             said: bool [B, L], the tokens that the policy has said; None if there are none, only prompts.
-            dtype: of floating-point numbers; None for what the processor makes.
         """
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        for name, value in joined([one.tensors for one in pictures]).items():
-            cast = dtype if dtype is not None and value.is_floating_point() else value.dtype
-            inputs[name] = value.to(ids.device, cast)
-        return inputs | self._kinds_of(ids, said)
+        kinds = {name: rule(ids, said) for name, rule in self._rules.items()}
+        return {"input_ids": ids, "attention_mask": mask, **vision, **kinds}
 
     def prompts(
         self,
@@ -131,7 +141,7 @@ class ModelInputs:
         for row, prompt in enumerate(prompts):
             ids[row, ids.shape[1] - len(prompt) :] = torch.tensor(list(prompt))
             mask[row, ids.shape[1] - len(prompt) :] = 1
-        inputs = self.batch(ids.to(device), mask.to(device), pictures, dtype=dtype)
+        inputs = self.batch(ids.to(device), mask.to(device), self.vision(pictures, device, dtype))
         if not self.own_positions or not any(one.tensors for one in pictures):
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         return inputs
@@ -161,7 +171,7 @@ class ModelInputs:
         plain = {"add_special_tokens": False} if bos is not None and texts[0].startswith(bos) else {}
         if not images[0]:
             out = self.processor(text=texts, **plain)
-            yield from (Prompt(list(ids), Pictures()) for ids in out["input_ids"])
+            yield from (Prompt(list(ids), Pictures(self)) for ids in out["input_ids"])
             return
         out = self.processor(
             text=texts, images=images, padding=True, padding_side="left", return_tensors="pt", **plain
@@ -170,7 +180,7 @@ class ModelInputs:
         tensors = {name: value for name, value in out.items() if name not in _OF_TOKENS and self._takes(name)}
         parts = [tensors] if len(rows) == 1 else _by_grid(tensors, [len(own) for own in images])
         for row, part, own in zip(ids, parts, images, strict=True):
-            yield Prompt(row, Pictures(part, self._runs(row, len(own))))
+            yield Prompt(row, Pictures(self, part, self._runs(row, len(own))))
 
     def _takes(self, name: str) -> bool:
         return self.accepted is None or name in self.accepted
@@ -230,9 +240,6 @@ class ModelInputs:
             else:
                 raise ValueError(f"{type(self.processor).__name__} makes {name} by a rule that cpt doesn't know")
         return found
-
-    def _kinds_of(self, ids: torch.Tensor, said: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        return {name: rule(ids, said) for name, rule in self._rules.items()}
 
 
 def joined(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
