@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cpt.models.lean import lean_imports
+from cpt.models.names import HubNames
 from cpt.rollout.engine import (
     BAN,
     UNLOADED,
@@ -16,7 +17,6 @@ from cpt.rollout.engine import (
     check_expansion,
     check_request,
     check_sampling,
-    collapse_images,
     read_vocabulary,
 )
 from cpt.rollout.sync import BACKEND, check_fingerprint, register_vllm_backend
@@ -51,6 +51,7 @@ class VLLMEngine:
         self.settings = settings
         self.llm = LLM(
             model=settings.model_path,
+            load_format="dummy",  # nothing is generated before the first push, which brings all weights
             dtype=settings.dtype,
             trust_remote_code=settings.trust_remote_code,
             max_model_len=settings.max_model_len,
@@ -66,6 +67,8 @@ class VLLMEngine:
         self.tokenizer = self.llm.get_tokenizer()
         self.max_model_len = int(self.llm.model_config.max_model_len)
         self.vocabulary = read_vocabulary(settings.model_path, self.llm.model_config.hf_config, self.tokenizer)
+        take_expanded_prompts()
+        self.names = HubNames(settings.model_path, trust_remote_code=settings.trust_remote_code)
         self.version = UNLOADED
         self.start_seconds = time.perf_counter() - started
 
@@ -75,7 +78,7 @@ class VLLMEngine:
         check_fingerprint(tensors, fingerprint)
         self.version = UNLOADED  # whatever goes wrong from here on, nobody generates with half of the weights
         self.llm.start_weight_update()
-        self.llm.update_weights({"update_info": {"weights": tensors}})
+        self.llm.update_weights({"update_info": {"weights": self.names(tensors)}})
         self.llm.finish_weight_update(version)
         self.llm.reset_mm_cache()
         self._forget()
@@ -118,10 +121,8 @@ class VLLMEngine:
         self.llm.llm_engine.reset_encoder_cache()
 
     def _prompt(self, request: GenerationRequest) -> Any:
-        ids = collapse_images(request.prompt_ids, self.vocabulary.image)
-        if not request.images:
-            return {"prompt_token_ids": ids}
-        return {"prompt_token_ids": ids, "multi_modal_data": {"image": list(request.images)}}
+        ids = {"prompt_token_ids": list(request.prompt_ids)}
+        return ids | ({"multi_modal_data": {"image": list(request.images)}} if request.images else {})
 
     def _sampling(self, request: GenerationRequest, params: SamplingParams) -> Any:
         from vllm import SamplingParams as Sampling
@@ -142,6 +143,34 @@ class VLLMEngine:
         logprobs = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return Completion(ids, logprobs, text, "stop" if output.finish_reason == "stop" else "length")
+
+
+def take_expanded_prompts() -> None:
+    """Let vLLM, in this process, take prompts whose pictures are expanded already, as the trainer's are. Idempotent.
+
+    By itself it looks for one placeholder a picture and expands that; of an expanded prompt it would expand the first
+    placeholders again. But it also has the expansion of each picture by its own processor: where all of them are in the
+    prompt, one after the other, the prompt is taken as it is, and where they are not it is refused. So a picture may be
+    any number of runs of tokens, with other tokens between them.
+    """
+    from vllm.multimodal.processing.processor import BaseMultiModalProcessor
+
+    if getattr(BaseMultiModalProcessor._apply_prompt_updates, "expanded", False):
+        return
+
+    def find(self: Any, token_ids: list[int], mm_prompt_updates: Any) -> Any:
+        found = self._find_mm_placeholders(token_ids, mm_prompt_updates)
+        short = [kind for kind, items in mm_prompt_updates.items() if len(found.get(kind, ())) != len(items)]
+        if short:
+            raise ValueError(
+                "the engine's processor makes other tokens of a prompt's images than the trainer's: their image "
+                "processors have different pixel limits (give both the same min_pixels and max_pixels, the processor's "
+                "`size`), or vLLM wants them in other places of the prompt than transformers does"
+            )
+        return token_ids, found
+
+    find.expanded = True  # type: ignore[attr-defined]
+    BaseMultiModalProcessor._apply_prompt_updates = find
 
 
 def _gpu_options(settings: EngineSettings) -> dict[str, Any]:
