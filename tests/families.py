@@ -1,4 +1,4 @@
-"""Tiny models of other families than the built-in one's, with random weights, made offline: config, tokenizer, processor.
+"""Tiny models of other families than the built-in one's, with random weights, made offline.
 
 They are what transformers' own classes make of small numbers: AutoProcessor, TRL and vLLM load their folders like those
 of the Hub. The words are the built-in world's, so that its tasks can be asked of all of them.

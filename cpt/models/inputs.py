@@ -1,10 +1,10 @@
 """A prompt and its pictures as a model's arguments: the one place for engines, trainers, drift and checks.
 
-Families differ in what belongs to a picture: tiles or patches, their places, masks, which tokens see each other. Nothing
-here knows a family by name. What a processor returns is passed on as far as the model's `forward` takes it:
+Families differ in what belongs to a picture: tiles or patches, their places, masks, which tokens see each other.
+Nothing here knows a family by name. What a processor returns is passed on as far as the model's `forward` takes it:
 
-- what belongs to the pictures (`Pictures`): every prompt goes through the processor by itself, with all of its pictures,
-  so that whatever comes back is that prompt's, be it a row per prompt, per picture, per tile or per patch. A batch joins
+- what belongs to the pictures (`Pictures`): every prompt goes through the processor by itself, with all its pictures, so
+  that whatever comes back is that prompt's, be it a row per prompt, per picture, per tile or per patch. A batch joins
   prompts along the first dimension; shorter ones are filled up with zeros, as processors fill up;
 - what belongs to the tokens (`token_type_ids`, `mm_token_type_ids`): made from token ids by the processor's own rule,
   since an engine knows ids and no text. Which rule is found out from what the processor returns for one picture.
@@ -173,9 +173,7 @@ class ModelInputs:
             out = self.processor(text=texts, **plain)
             yield from (Prompt(list(ids), Pictures(self)) for ids in out["input_ids"])
             return
-        out = self.processor(
-            text=texts, images=images, padding=True, padding_side="left", return_tensors="pt", **plain
-        )
+        out = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt", **plain)
         ids = [row[real.bool()].tolist() for row, real in zip(out["input_ids"], out["attention_mask"], strict=True)]
         tensors = {name: value for name, value in out.items() if name not in _OF_TOKENS and self._takes(name)}
         parts = [tensors] if len(rows) == 1 else _by_grid(tensors, [len(own) for own in images])
@@ -204,7 +202,9 @@ class ModelInputs:
     def _placeholder(self) -> str:
         token = getattr(self.processor, "image_token", None)
         if not isinstance(token, str):
-            raise ValueError(f"{type(self.processor).__name__} names no image_token, so no picture can go into a prompt")
+            raise ValueError(
+                f"{type(self.processor).__name__} names no image_token, so no picture can go into a prompt"
+            )
         return token
 
     @cached_property
@@ -224,7 +224,7 @@ class ModelInputs:
 
     @cached_property
     def _rules(self) -> dict[str, Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]]:
-        """How the kinds of tokens follow from ids: marks of pictures' tokens, or prompts told apart from what is said."""
+        """How kinds of tokens follow from ids: marks of pictures' tokens, or prompts told apart from what is said."""
         import torch
 
         found: dict[str, Any] = {}
@@ -258,8 +258,8 @@ def wrong_pictures(engine: int, trainer: int) -> str:
     """Says that a prompt's ids don't fit its pictures."""
     if engine == trainer:
         return (
-            f"the {engine} image tokens of a prompt are not where its pictures have them: pictures in another order, or "
-            "another processor"
+            f"the {engine} image tokens of a prompt are not where its pictures have them: the pictures are in another "
+            "order, or engine and trainer have other processors"
         )
     return (
         f"the engine makes {engine} image tokens of a prompt's images, the trainer {trainer}: their image processors "

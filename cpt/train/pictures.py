@@ -79,7 +79,8 @@ class RowsOfPictures(_Trainer):
             options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
             parts.append(super()._get_per_token_logps_and_entropies(whole, ids[chunk], mask[chunk], keep, **options))
         if len(parts) == 1:
-            return parts[0]
+            (only,) = parts
+            return only[0], only[1], only[2]
         logps, entropies, losses = zip(*parts, strict=True)
         aux = None if losses[0] is None else torch.stack(losses).mean()
         return torch.cat(logps), None if entropies[0] is None else torch.cat(entropies), aux

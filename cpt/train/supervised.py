@@ -1,8 +1,8 @@
 """Prompts and what is to be said after them, as a batch: for SFT and for whatever else imitates answers.
 
-A prompt's token ids and pictures are read as those of an engine are (`cpt.models.inputs`), so that a policy is trained on
-the very prompts that it is asked. TRL's own collator tokenises them by another rule (it never adds a begin-of-text mark,
-engines' prompts may have one), and marks the answers of a family as if they were questions (PaliGemma).
+A prompt's token ids and pictures are read as those of an engine are (`cpt.models.inputs`), so that a policy is trained
+on the very prompts that it is asked. TRL's own collator tokenises them by another rule (it never adds a begin-of-text
+mark, engines' prompts may have one), and marks the answers of a family as if they were questions (PaliGemma).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IGNORED = -100  # label of a token that is no part of an answer
 def answered(
     inputs: ModelInputs, prompts: Sequence[Prompt], answers: Sequence[str], device: Any = None
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The model's arguments for B prompts with an answer each, padded on the right, and labels [B, L] on the answers."""
+    """The model's arguments for B prompts with an answer each, padded on the right; labels [B, L] on the answers."""
     import torch
 
     said = inputs.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
