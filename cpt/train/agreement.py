@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROMPTS = 4  # with pictures, of different tasks where there are so many
 TOKENS = 8  # of each answer, at most
+_CLEARLY = 3  # times as large is no coincidence
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ def check_agreement(
         params = SamplingParams(min(max_tokens, TOKENS), temperature=0.0)
         answers = pool.generate([one.request() for one in asked], params, version=version)
         for one, (answer,) in zip(asked, answers, strict=True):
-            difference, verdict = _compare(model, inputs, one, answer, bound=bound, relative=relative)
-            gap = max(gap, difference)
-            if verdict:
+            found = _compare(model, inputs, one, answer, relative)
+            gap = max(gap, found.gap)
+            if not found.within(bound):
                 blind = one.request(pictures=False)
                 ((other,),) = pool.generate([blind], params, version=version)
                 without = Asked(one.sample, list(blind.prompt_ids), Pictures(inputs))
-                _, again = _compare(model, inputs, without, other, bound=bound, relative=relative)
-                raise ValueError(_message(where, one, verdict, again))
+                again = _compare(model, inputs, without, other, relative)
+                raise ValueError(_message(where, one, found, again, bound))
     finally:
         model.train(training)
     return gap
@@ -172,10 +173,33 @@ def _same_inputs(inputs: ModelInputs, sample: Sample, ours: Prompt, theirs: Pict
         )
 
 
-def _compare(
-    model: Any, inputs: ModelInputs, one: Asked, answer: Completion, *, bound: float, relative: bool
-) -> tuple[float, str]:
-    """The largest difference, and what is wrong with it; an empty text if nothing is."""
+@dataclass(frozen=True)
+class Difference:
+    """Between two computations of an answer's log-probabilities.
+
+    Attributes:
+        gap: the largest one, in nats per token.
+        excess: all of them, in units of what bfloat16 explains; 0 where that is not asked for.
+    """
+
+    gap: float
+    excess: float
+
+    def within(self, bound: float) -> bool:
+        """Whether precision explains it."""
+        return self.gap <= bound and self.excess <= MOST
+
+    def size(self) -> float:
+        """To compare two of one kind."""
+        return self.excess or self.gap
+
+    def __str__(self) -> str:
+        if self.excess:
+            return f"{self.gap:.3g} nats per token, all in all {self.excess:.1f} times what bfloat16 explains"
+        return f"{self.gap:.3g} nats per token"
+
+
+def _compare(model: Any, inputs: ModelInputs, one: Asked, answer: Completion, relative: bool) -> Difference:
     import torch
 
     ids = torch.tensor([[*one.ids, *answer.token_ids]], device=model.device)
@@ -186,26 +210,21 @@ def _compare(
     with torch.no_grad():
         with half or nullcontext():
             logits = _answered(model(**arguments).logits, len(one.ids))
-        logps = _logps(logits, inputs, model, answer)
+        logps = _logps(logits, model, answer)
         difference = (torch.tensor(answer.logprobs, device=ids.device) - logps).abs()
-        worst = float(difference.max()) if len(difference) else 0.0
-        if not worst <= bound:
-            return worst, f"differ by {worst:.3g} nats per token, more than {bound:g}"
+        gap = float(difference.max()) if len(difference) else 0.0
         if not relative:
-            return worst, ""
+            return Difference(gap, 0.0)
         with in_float32(model):
             exact = _answered(model(**arguments).logits, len(one.ids))
-    found = excess(difference, logps, logit_noise(logits, exact))
-    if found <= MOST:
-        return worst, ""
-    return worst, f"differ by {found:.1f} times what bfloat16 explains (up to {worst:.3g} nats per token)"
+    return Difference(gap, excess(difference, logps, logit_noise(logits, exact)))
 
 
 def _answered(logits: torch.Tensor, prompt: int) -> torch.Tensor:
     return logits[0, prompt - 1 : -1].float()
 
 
-def _logps(logits: torch.Tensor, inputs: ModelInputs, model: Any, answer: Completion) -> torch.Tensor:
+def _logps(logits: torch.Tensor, model: Any, answer: Completion) -> torch.Tensor:
     import torch
 
     from cpt.rollout.engine import banned_tokens
@@ -216,16 +235,18 @@ def _logps(logits: torch.Tensor, inputs: ModelInputs, model: Any, answer: Comple
     return scores.log_softmax(-1).gather(1, chosen)[:, 0]
 
 
-def _message(where: str, one: Asked, verdict: str, blind: str) -> str:
+def _message(where: str, one: Asked, found: Difference, blind: Difference, bound: float) -> str:
     """Which it is: without its pictures a prompt has the same weights and no pixels."""
-    if not one.sample.images or blind:
-        cause = "they hold other weights, or compute something else" + (": without its pictures, too" if blind else "")
-    else:
+    cause = "they hold other weights, or compute something else"
+    if one.sample.images and blind.size() < found.size() / _CLEARLY:
         cause = (
-            f"they see other pixels: without its {len(one.sample.images)} pictures the prompt is answered alike. Look "
-            "at the pictures' orientation and transparency, and at the processor's settings"
+            f"they see other pixels, for without its {len(one.sample.images)} pictures it is {blind.gap:.1g}: look at "
+            "the pictures' orientation and transparency, and at the processor's settings"
         )
+    elif one.sample.images:
+        cause += f", for without its {len(one.sample.images)} pictures it is {blind.gap:.1g}"
+    limit = f"more than {bound:g}" if not found.gap <= bound else f"more than {MOST:g} times"
     return (
-        f"{where}: sample {one.sample.id}: log-probabilities of engine and trainer {verdict}; {cause}. If the "
-        "precision explains it, rollout.max_logprob_gap sets another bound"
+        f"{where}: sample {one.sample.id}: log-probabilities of engine and trainer differ by {found}, {limit}; {cause}."
+        " If the precision explains it, rollout.max_logprob_gap sets another bound"
     )
