@@ -4,8 +4,8 @@ Families differ in what belongs to a picture: tiles or patches, their places, ma
 Nothing here knows a family by name. What a processor returns is passed on as far as the model's `forward` takes it:
 
 - what belongs to the pictures (`Pictures`): every prompt goes through the processor by itself, with all its pictures,
-  so that whatever comes back is that prompt's, be it a row per prompt, per picture, per tile or per patch. A batch joins
-  prompts along the first dimension; shorter ones are filled up with zeros, as processors fill up;
+  so that whatever comes back is that prompt's, be it a row per prompt, per picture, per tile or per patch. A batch
+  joins prompts along the first dimension; shorter ones are filled up with zeros, as processors fill up;
 - what belongs to the tokens (`token_type_ids`, `mm_token_type_ids`): made from token ids by the processor's own rule,
   since an engine knows ids and no text. Which rule is found out from what the processor returns for one picture.
 """

@@ -49,13 +49,14 @@ class HubNames:
 
         What the model does not know keeps its name.
         """
-        if not self._plain:
-            return dict(given)
-        return {self._hub(name): value for name, value in given.items()}
+        return {self.of(name): value for name, value in given.items()}
 
-    def _hub(self, name: str) -> str:
+    def of(self, name: str) -> str:
+        """The Hub's name of one weight."""
         from transformers.core_model_loading import rename_source_key
 
+        if not self._plain:
+            return name
         inside = name
         if name not in self._own:
             own = dict.fromkeys(self._own, True)

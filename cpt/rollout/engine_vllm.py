@@ -20,6 +20,7 @@ from cpt.rollout.engine import (
     read_vocabulary,
 )
 from cpt.rollout.sync import BACKEND, check_fingerprint, register_vllm_backend
+from cpt.rollout.vllm_hooks import LOADER, register_loader, take_expanded_prompts
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -45,13 +46,14 @@ class VLLMEngine:
         started = time.perf_counter()
         with lean_imports("transformers"):
             register_vllm_backend()
+            register_loader()
             from vllm import LLM
             from vllm.platforms import current_platform
 
         self.settings = settings
         self.llm = LLM(
             model=settings.model_path,
-            load_format="dummy",  # nothing is generated before the first push, which brings all weights
+            load_format=LOADER,
             dtype=settings.dtype,
             trust_remote_code=settings.trust_remote_code,
             max_model_len=settings.max_model_len,
@@ -143,34 +145,6 @@ class VLLMEngine:
         logprobs = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return Completion(ids, logprobs, text, "stop" if output.finish_reason == "stop" else "length")
-
-
-def take_expanded_prompts() -> None:
-    """Let vLLM, in this process, take prompts whose pictures are expanded already, as the trainer's are. Idempotent.
-
-    By itself it looks for one placeholder a picture and expands that; of an expanded prompt it would expand the first
-    placeholders again. But it also has the expansion of each picture by its own processor: where all of them are in the
-    prompt, one after the other, the prompt is taken as it is, and where they are not it is refused. So a picture may be
-    any number of runs of tokens, with other tokens between them.
-    """
-    from vllm.multimodal.processing.processor import BaseMultiModalProcessor
-
-    if getattr(BaseMultiModalProcessor._apply_prompt_updates, "expanded", False):
-        return
-
-    def find(self: Any, token_ids: list[int], mm_prompt_updates: Any) -> Any:
-        found = self._find_mm_placeholders(token_ids, mm_prompt_updates)
-        short = [kind for kind, items in mm_prompt_updates.items() if len(found.get(kind, ())) != len(items)]
-        if short:
-            raise ValueError(
-                "the engine's processor makes other tokens of a prompt's images than the trainer's: their image "
-                "processors have different pixel limits (give both the same min_pixels and max_pixels, the processor's "
-                "`size`), or vLLM wants them in other places of the prompt than transformers does"
-            )
-        return token_ids, found
-
-    find.expanded = True  # type: ignore[attr-defined]
-    BaseMultiModalProcessor._apply_prompt_updates = find
 
 
 def _gpu_options(settings: EngineSettings) -> dict[str, Any]:
