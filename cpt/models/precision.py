@@ -66,17 +66,23 @@ def in_float32(model: Any) -> Iterator[None]:
     """
     import torch
 
+    device = next(model.parameters()).device.type
+
     def cast(module: Any, args: Any, kwargs: Any) -> Any:
-        module._cpt_kept = dict(module._parameters)
-        for name, parameter in module._cpt_kept.items():
-            if parameter is not None and parameter.is_floating_point() and parameter.dtype != torch.float32:
-                module._parameters[name] = torch.nn.Parameter(parameter.detach().float(), requires_grad=False)
+        torch.set_autocast_enabled(device, False)  # a trainer's wrapper has turned it on again since
+        module._cpt_kept = (dict(module._parameters), dict(module._buffers))
+        for own in (module._parameters, module._buffers):
+            for name, value in own.items():
+                if value is not None and value.is_floating_point() and value.dtype != torch.float32:
+                    wide = value.detach().float()
+                    own[name] = torch.nn.Parameter(wide, requires_grad=False) if own is module._parameters else wide
         return tuple(map(_float32, args)), {name: _float32(value) for name, value in kwargs.items()}
 
     def restore(module: Any, *_: Any) -> None:
         kept = module.__dict__.pop("_cpt_kept", None)
         if kept is not None:
-            module._parameters.update(kept)
+            module._parameters.update(kept[0])
+            module._buffers.update(kept[1])
 
     with ExitStack() as stack:
         for module in model.modules():
@@ -84,7 +90,6 @@ def in_float32(model: Any) -> Iterator[None]:
                 stack.callback(restore, module)
                 stack.callback(module.register_forward_pre_hook(cast, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(restore, always_call=True).remove)
-        device = next(model.parameters()).device.type
         with torch.autocast(device, enabled=False):
             yield
 

@@ -13,6 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
+from cpt.train.agreement import judged_by_rounding
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
 from cpt.train.objective import PolicyPlugins
 from cpt.train.objectives import Objectives, Parts, means, objectives_of
@@ -20,6 +21,7 @@ from cpt.train.pictures import RowsOfPictures
 from cpt.train.prompts import first_of_runs, repeated, run_lengths
 from cpt.train.resume import Resumable
 from cpt.train.reward import check_stage_golds, reward_function, rewards_of
+from cpt.train.rounding import check_rounding
 from cpt.train.settings import config, shared_arguments
 
 if TYPE_CHECKING:
@@ -33,7 +35,14 @@ Scores = tuple[Any, Any, Any]
 
 
 class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, RowsOfPictures, Resumable, GRPOTrainer):
-    """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice."""
+    """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice.
+
+    Attributes:
+        by_rounding: whether engine and trainer may differ by what bfloat16 explains, and not by more.
+    """
+
+    by_rounding = False
+    _noise = 0.0  # not measured yet
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,6 +63,8 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, RowsOfPictures, 
         check_groups(self._gathered(self._sample_ids), self.num_generations)
         self._kept = None
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.by_rounding and {"old_per_token_logps", "sampling_per_token_logps"} <= output.keys():
+            self._noise = check_rounding(self, output, self._noise)
         output["row"] = torch.arange(len(inputs), device=output["prompt_ids"].device)
         return output
 
@@ -206,5 +217,6 @@ def grpo_trainer(
         baseline=getattr(stage.method, "baseline", "group_mean"),
     )
     trainer.objectives = objectives
+    trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.max_logprob_gap)
     trainer.at_stage(stage)
     return trainer
