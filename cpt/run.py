@@ -53,6 +53,9 @@ def run_recipe(
         ValueError: the folder holds a run of another recipe, or something in the recipe or in a task's samples does not
             fit the model.
     """
+    from cpt.cluster import has_gpu
+    from cpt.rollout.limits import check_plan
+
     plan = make_plan(recipe, arms)
     pictures = 1
     if fresh or not _finished(plan, RunStore(out)):
@@ -63,6 +66,7 @@ def run_recipe(
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
             print(f"report: {_report(store)}")
         else:
+            check_plan(plan, gpu=address is not None or has_gpu())
             with _progress(plan) as progress:
                 for note in data_notes(plan.by_arm):
                     progress.message(f"note: {note}")

@@ -208,6 +208,9 @@ def paligemma() -> tuple[Any, Any]:
     from transformers import PaliGemmaConfig, PaliGemmaProcessor, SiglipImageProcessorPil
 
     tokenizer = make_tokenizer("<image>", image_token="<image>")
+    # The processor ends every prompt with a line break of its own.
+    before, after = tokenizer.chat_template.rsplit("assistant\n", 1)
+    tokenizer.chat_template = f"{before}assistant{after}"
     config = PaliGemmaConfig(
         text_config=text_config("gemma", tokenizer) | {"tie_word_embeddings": True},
         vision_config={"model_type": "siglip_vision_model", **_VISION, "vision_use_head": False, "projection_dim": 64},
@@ -270,7 +273,7 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
 """Config and processor of each family."""
 
 
-def save_family(name: str, folder: Path, seed: int = 0) -> Path:
+def save_family(name: str, folder: Path, seed: int = 1) -> Path:
     """A plain Hugging Face folder of a family with random weights, as `save_pretrained` writes it."""
     import torch
     from transformers import AutoModelForImageTextToText, GenerationConfig
@@ -281,8 +284,10 @@ def save_family(name: str, folder: Path, seed: int = 0) -> Path:
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     for key, weight in model.named_parameters():
         if weight.dim() >= 2:  # with the families' 0.02 such a small model says the same whatever it sees
-            gain = (0.05 if tied else 0.8) if "embed_tokens" in key else 0.8 * weight[0].numel() ** -0.5
-            weight.data.normal_(0.0, gain)
+            inside = (1.6 if tied else 0.8) * weight[
+                0
+            ].numel() ** -0.5  # an embedding that is the head speaks for itself
+            weight.data.normal_(0.0, (0.05 if tied else 0.8) if "embed_tokens" in key else inside)
     tokenizer = processor.tokenizer
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False

@@ -102,7 +102,7 @@ def test_a_model_that_fails_inside_keeps_its_weights():
 
 
 def test_autocast_is_off_inside_also_where_a_wrapper_turns_it_on():
-    model = torch.nn.Linear(8, 8)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
     plain = model.forward
     row = torch.randn(2, 8)
 
