@@ -176,7 +176,7 @@ def test_a_prompt_that_does_not_fit_its_pictures_is_refused(engine: LocalPool, m
 
 
 def test_the_hf_engine_says_what_generate_says(engine: LocalPool, model: Any, album: list[Sample]):
-    """transformers' own loop with the processor's own inputs, one prompt at a time; the engine has them in one batch."""
+    """transformers' own loop with the processor's own inputs, prompt by prompt; the engine has them in one batch."""
     policy, processor = model
     asked, version = requests(processor, album), engine.push_folder(engine.settings.model_path, "v")
     answers = engine.generate(asked, GREEDY, version=version)
@@ -228,7 +228,7 @@ def test_a_saved_policy_has_the_hubs_names(folder: Path, model: Any, tmp_path: P
         assert "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight" in saved
 
 
-VLLM_REFUSES = {"gemma3": "a picture's tokens", "paligemma": "a prompt's tokens"}
+VLLM_SERVES = {"gemma3": {0}, "paligemma": set(), "llava_onevision": {0, 1}}  # pictures, on a CPU
 
 
 @pytest.mark.families
@@ -239,16 +239,9 @@ def test_vllm_agrees_or_is_refused(family: str, folder: Path, model: Any, album:
     from cpt.rollout.pool import RolloutPool
 
     policy, processor = model
-    served = []
-    for sample in album:
-        try:
-            check_family(str(folder), "vllm", gpu=False, pictures=[(sample.id, len(sample.images))])
-            served.append(sample)
-        except ValueError as error:
-            assert "rollout.engine: hf" in str(error)
-            assert VLLM_REFUSES.get(family, "one that is alone") in str(error)
-    expected = {"gemma3": 1, "paligemma": 0, "llava_onevision": 3}.get(family, 4)
-    assert len(served) == expected
+    allowed = VLLM_SERVES.get(family, {0, 1, 2})
+    served = [sample for sample in album if len(sample.images) in allowed]
+    check_family(str(folder), "vllm", gpu=False, pictures=[(one.id, len(one.images)) for one in served])
     if not served:
         return
     asked = requests(processor, served)
