@@ -21,13 +21,12 @@ _LOOKED_AT = 8  # samples of each task
 _NEEDS = {"smolvlm": "num2words"}  # a package, of the processor
 _NO_TEXT_ALONE = {"paligemma": "PaliGemma's processor takes no prompt without a picture"}
 _ONE_PICTURE = {
-    "paligemma": "vLLM takes one picture a prompt of PaliGemma",
     "llava_onevision": "vLLM gives each picture of a prompt the tokens that LLaVA-OneVision gives one that is alone",
 }
 _NO_PICTURE_ON_CPU = {
     "gemma3": "on a CPU vLLM lets a picture's tokens see only those before them, and Gemma 3 is made otherwise",
-    "paligemma": "on a CPU vLLM lets a prompt's tokens see only those before them, and PaliGemma is made otherwise",
 }
+_NOT_BY_VLLM = {"paligemma": "vLLM lets a prompt's words see only those before them, and PaliGemma is made otherwise"}
 
 
 def check_plan(plan: RunPlan, *, gpu: bool) -> None:
@@ -72,5 +71,6 @@ def check_family(model_path: str, engine: EngineName, *, gpu: bool, pictures: It
             continue
         reason = _ONE_PICTURE.get(kind) if count > 1 else None
         reason = _NO_PICTURE_ON_CPU.get(kind, reason) if count and not gpu else reason
+        reason = _NOT_BY_VLLM.get(kind, reason)
         if reason:
             raise ValueError(f"sample {sample} has {count} pictures: {reason}; set rollout.engine: hf")

@@ -68,7 +68,7 @@ def test_the_message_tells_pixels_from_weights_and_names_the_sample(shipped: Pat
 
 def test_without_pictures_it_can_only_be_the_weights(shipped: Path):
     assert agreement(pool_of(Turned, shipped), shipped, samples={"arithmetic": 4}) <= 1e-4
-    with pytest.raises(ValueError, match="sample arithmetic/test/.*they hold other weights, or compute something else"):
+    with pytest.raises(ValueError, match=r"sample arithmetic/test/.*they hold other weights, or compute something"):
         agreement(pool_of(Stale, shipped), shipped, samples={"arithmetic": 4})
 
 
@@ -82,7 +82,7 @@ def test_a_processor_that_reads_pictures_otherwise_beside_text_is_refused(shippe
         return [replace(one, tensors=own) for one, own in zip(pictures(self, images), tensors, strict=True)]
 
     monkeypatch.setattr(ModelInputs, "pictures", brighter)
-    with pytest.raises(ValueError, match="sample which-row/test/0/0: .* makes other pixels of its pictures with the"):
+    with pytest.raises(ValueError, match=r"sample which-row/test/0/0: .* makes other pixels of its pictures with the"):
         agreement(pool_of(LocalPool, shipped), shipped)
 
 

@@ -19,8 +19,7 @@ def folder(path: Path, kind: str) -> str:
     ("kind", "engine", "gpu", "pictures", "message"),
     [
         ("paligemma", "hf", False, 0, "s/0 has no picture: .* leave its task out"),
-        ("paligemma", "vllm", True, 2, "s/0 has 2 pictures: vLLM takes one .* rollout.engine: hf"),
-        ("paligemma", "vllm", False, 1, "on a CPU vLLM lets a prompt's tokens"),
+        ("paligemma", "vllm", True, 1, "vLLM lets a prompt's words .* rollout.engine: hf"),
         ("gemma3", "vllm", False, 1, "on a CPU vLLM lets a picture's tokens .* rollout.engine: hf"),
         ("llava_onevision", "vllm", True, 3, "s/0 has 3 pictures: .* rollout.engine: hf"),
         ("gemma3", "vllm", False, 0, ""),
