@@ -91,3 +91,15 @@ def test_a_stage_of_sft_stops_when_the_engines_see_other_pixels(shipped: Path, t
     trained(stage, shipped, tmp_path / "fine", pool_of(LocalPool, shipped))
     with pytest.raises(ValueError, match=r"stage 1 .*sample .*they see other pixels"):
         trained(stage, shipped, tmp_path / "turned", pool_of(Turned, shipped))
+
+
+def test_the_base_model_is_checked_in_the_process_that_trains_next(shipped: Path, trainers: None):
+    from cpt.plan import make_plan
+    from cpt.recipe import Recipe
+    from cpt.train.worker import TrainWorker
+
+    asked = {"version": 1, "name": "test", "model": {"name_or_path": str(shipped)}, "tasks": ["which-row"]}
+    (base,) = make_plan(Recipe.model_validate(asked | {"arms": {"arm": {"method": SFT}}})).bases
+    assert TrainWorker().check(base, pool_of(LocalPool, shipped)) <= 1e-4
+    with pytest.raises(ValueError, match=r"the base model: sample which-row/test/0/0: .*they see other pixels"):
+        TrainWorker().check(base, pool_of(Turned, shipped))
