@@ -57,7 +57,7 @@ def cluster(address: str | None) -> Iterator[None]:
         # Three logical CPUs at least: a trainer, the next one, which imports already, and an engine must fit, though
         # they take turns.
         options |= {"num_cpus": max(3, os.cpu_count() or 3), "include_dashboard": False}
-        if not _cuda():
+        if not has_gpu():
             options["object_store_memory"] = _OBJECT_STORE_BYTES
     _start(address or "local", options)
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -128,7 +128,8 @@ def share_of(rollout: Rollout, wanted: Resources) -> Share:
     return Share(*gpu_shares(gpus, rollout.engines, wanted.trainer_gpus, wanted.engine_gpus))
 
 
-def _cuda() -> bool:
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU."""
     return Path("/dev/nvidia0").exists()  # asking torch would import it before Ray starts
 
 

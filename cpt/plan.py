@@ -32,7 +32,7 @@ from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, 
 from cpt.recipe.errors import nearest
 from cpt.recipe.merge import WarpMerge
 from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
-from cpt.recipe.schema import GeneralTask, Model, StageTask
+from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask
 from cpt.types import PromptStyle
 
 __all__ = [
@@ -41,7 +41,12 @@ __all__ = [
 ]  # fmt: skip
 
 _LOGPROB_GAP = {"float32": 1e-4}  # nats per token
-_LOGPROB_GAP_LOW_PRECISION = 0.5
+LOGPROB_GAP_LOW_PRECISION = 0.5
+
+
+def logprob_bound(rollout: Rollout, dtype: str) -> float:
+    """Largest difference of log-probabilities between engine and trainer, in nats per token."""
+    return rollout.max_logprob_gap or _LOGPROB_GAP.get(dtype, LOGPROB_GAP_LOW_PRECISION)
 
 
 def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:
@@ -152,7 +157,7 @@ def _plan_arm(
     if spec.imitates is not None:
         theirs = _plan_arm(recipe, everything[spec.imitates], seed, model, evaluation, everything)
         imitated = {stage.index: stage.key for stage in theirs}
-    gap = recipe.rollout.max_logprob_gap or _LOGPROB_GAP.get(model.dtype, _LOGPROB_GAP_LOW_PRECISION)
+    gap = logprob_bound(recipe.rollout, model.dtype)
     batch = spec.method.batch()
     base = parent = content_hash(model.content())
     stages: list[StagePlan] = []

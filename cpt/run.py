@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.plan import ModelPlan, RunPlan, StagePlan, make_plan
+from cpt.plan import BasePlan, ModelPlan, RunPlan, StagePlan, make_plan
 from cpt.plan_passes import data_notes
 from cpt.progress import DONE, Progress, make_progress
 from cpt.rows import check_rows, run_reads
@@ -53,6 +53,9 @@ def run_recipe(
         ValueError: the folder holds a run of another recipe, or something in the recipe or in a task's samples does not
             fit the model.
     """
+    from cpt.cluster import has_gpu
+    from cpt.rollout.limits import check_plan
+
     plan = make_plan(recipe, arms)
     pictures = 1
     if fresh or not _finished(plan, RunStore(out)):
@@ -63,6 +66,7 @@ def run_recipe(
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
             print(f"report: {_report(store)}")
         else:
+            check_plan(plan, gpu=address is not None or has_gpu())
             with _progress(plan) as progress:
                 for note in data_notes(plan.by_arm):
                     progress.message(f"note: {note}")
@@ -115,8 +119,17 @@ class Run:
                     made[base.key] = self._ask(
                         base.model.path, base.key, base.prompt, arm="base", seed=base.seed, stage=0
                     )
+                    self._check(base)
             records = [replace(record, seed=base.seed) for record in made[base.key]]
             self.store.mark_base_done(base.seed, base.prompt, base.key, records)
+
+    def _check(self, base: BasePlan) -> None:
+        """That transformers means by the base model what the engines do; in the process that trains next."""
+        from cpt.train.worker import run_check
+
+        worker = self._worker()
+        run_check(worker, base, self.pool)
+        self._waiting = worker
 
     def train_arm(self, stages: Sequence[StagePlan]) -> None:
         """One arm, one seed: each stage starts from the policy that the stage before has left."""

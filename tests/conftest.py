@@ -59,9 +59,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByModule(config, log)
 
 
+def _asks_for_families(config: pytest.Config) -> bool:
+    return "families" in config.option.markexpr
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """What is left out, and how it is run."""
+    if _asks_for_families(config):
+        return None
+    return "left out for their time: vLLM on each family of models; run them with `pytest -m families tests/smoke`"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Unit tests before smoke tests, in parallel after those that start runs; tests that need a CUDA device are skipped
-    where there is none."""
+    where there is none. Those of `-m families` are left out unless asked for."""
+    if not _asks_for_families(config):
+        left_out = [item for item in items if item.get_closest_marker("families")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("smoke") is not None)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path.stem not in ONE_AT_A_TIME)

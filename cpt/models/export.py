@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.files import fsync_dir
 from cpt.models.load import resolve_model
 from cpt.models.locate import check_model_folder
+from cpt.models.names import keep_hub_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +34,7 @@ def save_policy(model: PreTrainedModel, like: str | Path, folder: Path) -> None:
     """
 
     def write(path: Path) -> None:
+        keep_hub_names(model)
         model.save_pretrained(path, safe_serialization=True)
         for file in path.iterdir():
             if not _matches(file, _WEIGHTS):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.inputs import ModelInputs
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -25,13 +27,11 @@ def encode_prompts(
         B lists of ids of different lengths, without padding.
 
     Raises:
-        ValueError: a chat has more or fewer image blocks than pictures.
+        ValueError: a chat has more or fewer image blocks than pictures, or the processor refuses it.
     """
-    filled = [fill_images(conversation, pictures) for conversation, pictures in zip(conversations, images, strict=True)]
-    if not filled:
-        return []
-    encoded = processor.apply_chat_template(filled, tokenize=True, return_dict=True, add_generation_prompt=True)
-    return [list(ids) for ids in encoded["input_ids"]]
+    for conversation, pictures in zip(conversations, images, strict=True):
+        fill_images(conversation, pictures)
+    return [prompt.ids for prompt in ModelInputs(processor).read(render_prompts(processor, conversations), images)]
 
 
 def render_prompts(processor: Any, conversations: Sequence[Conversation]) -> list[str]:

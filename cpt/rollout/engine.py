@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cpt.models.inputs import wrong_pictures
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -143,11 +144,6 @@ def request_seed(*parts: object) -> int:
     return int.from_bytes(digest, "little") & 0x7FFFFFFF
 
 
-def collapse_images(ids: Sequence[int], image: int | None) -> list[int]:
-    """Every run of image placeholders as a single one: what engines expect beside the images themselves."""
-    return [token for i, token in enumerate(ids) if token != image or i == 0 or ids[i - 1] != image]
-
-
 def check_expansion(engine: Sequence[int], trainer: Sequence[int], image: int | None) -> None:
     """Whether the engine's own expansion of a prompt is the trainer's.
 
@@ -158,10 +154,7 @@ def check_expansion(engine: Sequence[int], trainer: Sequence[int], image: int | 
         return
     ours, theirs = (sum(token == image for token in ids) for ids in (engine, trainer))
     if ours != theirs:
-        raise ValueError(
-            f"the engine makes {ours} image tokens of a prompt's images, the trainer {theirs}: their image processors "
-            "have different pixel limits; give both the same min_pixels and max_pixels (the processor's `size`)"
-        )
+        raise ValueError(wrong_pictures(ours, theirs))
     raise ValueError(f"the engine read a prompt as {len(engine)} other token ids than the trainer's {len(trainer)}")
 
 

@@ -16,10 +16,8 @@ from cpt.rollout.engine import (
     UNLOADED,
     EngineSettings,
     StaleWeights,
-    check_expansion,
     check_request,
     check_sampling,
-    collapse_images,
     read_vocabulary,
     request_seed,
 )
@@ -42,6 +40,7 @@ class HFEngine:
         started = time.perf_counter()
         import torch
 
+        from cpt.models.inputs import ModelInputs
         from cpt.models.load import load_policy, load_processor
 
         self.settings = settings
@@ -51,6 +50,7 @@ class HFEngine:
         self.processor = load_processor(settings.model_path, trust_remote_code=settings.trust_remote_code)
         tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.vocabulary = read_vocabulary(settings.model_path, self.model.config, tokenizer)
+        self.inputs = ModelInputs(self.processor, self.model)
         own_limit = int(self.model.config.get_text_config().max_position_embeddings)
         self.max_model_len = settings.max_model_len or own_limit
         self.version = UNLOADED
@@ -129,42 +129,12 @@ class HFEngine:
         return [completions[i : i + params.n] for i in range(0, len(completions), params.n)]
 
     def _inputs(self, requests: Sequence[GenerationRequest]) -> dict[str, torch.Tensor]:
-        """Prompts padded on the left, and the pixels of all their images."""
-        import torch
-
-        width = max(len(request.prompt_ids) for request in requests)
-        ids = torch.full((len(requests), width), self.vocabulary.pad)
-        mask = torch.zeros_like(ids)
-        for row, request in enumerate(requests):
-            ids[row, width - len(request.prompt_ids) :] = torch.tensor(list(request.prompt_ids))
-            mask[row, width - len(request.prompt_ids) :] = 1
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        images = [image for request in requests for image in request.images]
-        if images:
-            pixels = self.processor.image_processor(images=images, return_tensors="pt")
-            self._check_images(requests, pixels.get("image_grid_thw"))
-            inputs |= {**pixels, "mm_token_type_ids": ids.eq(self.vocabulary.image or -1).long()}
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        if not images or not self._multimodal_positions:
-            inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        return {name: value.to(self.device) for name, value in inputs.items()}
-
-    @property
-    def _multimodal_positions(self) -> bool:
-        """Whether an image advances positions by other than its number of tokens (Qwen-VL)."""
-        return hasattr(self.model.base_model, "get_rope_index")
-
-    def _check_images(self, requests: Sequence[GenerationRequest], grids: torch.Tensor | None) -> None:
-        """Whether every prompt has as many placeholders as its images make. ValueError if not."""
-        if grids is None:
-            return
-        merge = self.model.config.vision_config.spatial_merge_size
-        counts = iter((grids.prod(dim=1) // merge**2).tolist())
-        for request in requests:
-            expanded: list[int] = []
-            for token in collapse_images(request.prompt_ids, self.vocabulary.image):
-                expanded += [token] * (next(counts) if token == self.vocabulary.image else 1)
-            check_expansion(expanded, request.prompt_ids, self.vocabulary.image)
+        """The model's arguments for prompts. ValueError if a prompt's placeholders don't fit its images."""
+        pictures = self.inputs.pictures([request.images for request in requests])
+        for request, own in zip(requests, pictures, strict=True):
+            self.inputs.check(request.prompt_ids, own)
+        prompts = [request.prompt_ids for request in requests]
+        return self.inputs.prompts(prompts, pictures, self.device, self.model.dtype)
 
     def _sample(
         self, inputs: dict[str, torch.Tensor], params: SamplingParams, seeds: Sequence[int]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cpt.models.lean import lean_imports
+from cpt.models.names import HubNames
 from cpt.rollout.engine import (
     BAN,
     UNLOADED,
@@ -16,10 +17,10 @@ from cpt.rollout.engine import (
     check_expansion,
     check_request,
     check_sampling,
-    collapse_images,
     read_vocabulary,
 )
 from cpt.rollout.sync import BACKEND, check_fingerprint, register_vllm_backend
+from cpt.rollout.vllm_hooks import LOADER, register_loader, take_expanded_prompts
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -45,12 +46,14 @@ class VLLMEngine:
         started = time.perf_counter()
         with lean_imports("transformers"):
             register_vllm_backend()
+            register_loader()
             from vllm import LLM
             from vllm.platforms import current_platform
 
         self.settings = settings
         self.llm = LLM(
             model=settings.model_path,
+            load_format=LOADER,
             dtype=settings.dtype,
             trust_remote_code=settings.trust_remote_code,
             max_model_len=settings.max_model_len,
@@ -66,6 +69,8 @@ class VLLMEngine:
         self.tokenizer = self.llm.get_tokenizer()
         self.max_model_len = int(self.llm.model_config.max_model_len)
         self.vocabulary = read_vocabulary(settings.model_path, self.llm.model_config.hf_config, self.tokenizer)
+        take_expanded_prompts()
+        self.names = HubNames(settings.model_path, trust_remote_code=settings.trust_remote_code)
         self.version = UNLOADED
         self.start_seconds = time.perf_counter() - started
 
@@ -75,7 +80,7 @@ class VLLMEngine:
         check_fingerprint(tensors, fingerprint)
         self.version = UNLOADED  # whatever goes wrong from here on, nobody generates with half of the weights
         self.llm.start_weight_update()
-        self.llm.update_weights({"update_info": {"weights": tensors}})
+        self.llm.update_weights({"update_info": {"weights": self.names(tensors)}})
         self.llm.finish_weight_update(version)
         self.llm.reset_mm_cache()
         self._forget()
@@ -118,10 +123,8 @@ class VLLMEngine:
         self.llm.llm_engine.reset_encoder_cache()
 
     def _prompt(self, request: GenerationRequest) -> Any:
-        ids = collapse_images(request.prompt_ids, self.vocabulary.image)
-        if not request.images:
-            return {"prompt_token_ids": ids}
-        return {"prompt_token_ids": ids, "multi_modal_data": {"image": list(request.images)}}
+        ids = {"prompt_token_ids": list(request.prompt_ids)}
+        return ids | ({"multi_modal_data": {"image": list(request.images)}} if request.images else {})
 
     def _sampling(self, request: GenerationRequest, params: SamplingParams) -> Any:
         from vllm import SamplingParams as Sampling

@@ -17,7 +17,6 @@ from cpt.recipe.distillation import SDFT
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
 from cpt.train.data import with_text
-from cpt.train.objective import rollout_batch
 from cpt.train.policy import StageGRPOTrainer
 from cpt.train.prompts import first_of_runs, run_lengths
 
@@ -34,16 +33,12 @@ class WithoutPolicyGradient(GRPOTrainer):
     """
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        said = rollout_batch(inputs).inputs
-        pictures = {name: value for name, value in said.items() if name not in ("input_ids", "attention_mask")}
         logps, entropies, _ = self._get_per_token_logps_and_entropies(
             model,
-            said["input_ids"],
-            said["attention_mask"],
+            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
             inputs["completion_ids"].shape[1],
             compute_entropy=True,
-            num_images=inputs.get("num_images"),
-            **pictures,
         )
         mask = inputs["completion_mask"]
         sums = self.accelerator.reduce(torch.stack([(entropies.detach() * mask).sum(), mask.sum()]), reduction="sum")
@@ -136,7 +131,4 @@ def teacher_prompts(
         pictures = ids.eq(image) & mask.bool()
         ours = own.eq(image) & output["prompt_mask"].bool()
         assert pictures.sum(1).equal(ours.sum(1)), "the teacher does not see what the policy sees"
-        if "mm_token_type_ids" in output:
-            said = torch.zeros_like(output["completion_ids"])
-            found["teacher_mm_token_type_ids"] = torch.cat([pictures.to(said.dtype), said], dim=1)
     return found

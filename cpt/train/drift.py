@@ -162,21 +162,8 @@ def _logits(model: Any, prompts: dict[str, torch.Tensor], ids: torch.Tensor, mas
 
 def _prompts(model: Any, processor: Any, batch: Sequence[Said]) -> dict[str, torch.Tensor]:
     """The model's arguments for R prompts, padded on the left as in training on rollouts."""
-    import torch
+    from cpt.models.inputs import ModelInputs
 
-    width = max(len(one.prompt) for one in batch)
-    pad = processor.tokenizer.pad_token_id
-    ids = torch.full((len(batch), width), 0 if pad is None else pad)
-    mask = torch.zeros_like(ids)
-    for row, one in enumerate(batch):
-        ids[row, width - len(one.prompt) :] = torch.tensor(one.prompt)
-        mask[row, width - len(one.prompt) :] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    images = [image for one in batch for image in one.sample.images]
-    if images:
-        pixels = processor.image_processor(images=images, return_tensors="pt")
-        inputs |= {**pixels, "mm_token_type_ids": ids.eq(model.config.image_token_id).long()}
-        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-    if not images or not hasattr(model.base_model, "get_rope_index"):
-        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-    return {name: value.to(model.device) for name, value in inputs.items()}
+    inputs = ModelInputs(processor, model)
+    pictures = inputs.pictures([one.sample.images for one in batch])
+    return inputs.prompts([one.prompt for one in batch], pictures, model.device, model.dtype)

@@ -27,7 +27,6 @@ else:
     _Trainer = object
 
 _NO_MODEL_INPUT = {"labels", "use_cache", "output_router_logits"}
-_PICTURES = ("pixel_values", "image_grid_thw", "mm_token_type_ids", "pixel_attention_mask", "image_sizes")
 
 
 class PluginMixin(_Trainer):
@@ -151,13 +150,13 @@ class PolicyPlugins(PluginMixin):
         The rollouts go through the plug-ins' references in micro-batches, cut as TRL cuts them for the loss.
         """
         import torch
-        from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+        from trl.trainer.utils import split_tensor_dict
 
         if not self.paying:
             return None
-        parts = split_tensor_dict(split_pixel_values_by_grid(dict(output)), self.args.steps_per_generation)
+        parts = split_tensor_dict(dict(output), self.args.steps_per_generation)
         with self.phases.measure("plugins"):
-            return torch.cat([self._added_to(unsplit_pixel_values_by_grid(part)) for part in parts])
+            return torch.cat([self._added_to(part) for part in parts])
 
     def _deviation(self) -> float | None:
         """Of the plug-in that has one; recipes refuse two."""
@@ -175,13 +174,21 @@ class PolicyPlugins(PluginMixin):
 
 
 def rollout_batch(inputs: Mapping[str, Any]) -> Batch:
-    """Prompts (padded on the left) and completions (on the right) of TRL's policy trainers as one batch."""
-    own = _after_prompts(inputs)
-    return replace(own, teacher=_after_prompts(inputs, "teacher_")) if "teacher_prompt_ids" in inputs else own
+    """Prompts (padded on the left) and completions (on the right) of TRL's policy trainers as one batch.
+
+    Args:
+        inputs: TRL's, with the `pictures` of each row (`cpt.train.pictures`).
+    """
+    rows = inputs.get("pictures") or ()
+    vision = rows[0].made_by.vision(rows, inputs["prompt_ids"].device) if rows else {}
+    own = _after_prompts(inputs, vision)
+    if "teacher_prompt_ids" not in inputs:
+        return own
+    return replace(own, teacher=_after_prompts(inputs, vision, "teacher_"))
 
 
-def _after_prompts(inputs: Mapping[str, Any], whose: str = "") -> Batch:
-    """The completions after one kind of prompts. What belongs to the pictures is the same for all, or has its name."""
+def _after_prompts(inputs: Mapping[str, Any], vision: Mapping[str, Any], whose: str = "") -> Batch:
+    """The completions after one kind of prompts. What belongs to the pictures is the same for all."""
     import torch
 
     prompt_ids, prompt_mask = inputs[f"{whose}prompt_ids"], inputs[f"{whose}prompt_mask"]
@@ -190,7 +197,8 @@ def _after_prompts(inputs: Mapping[str, Any], whose: str = "") -> Batch:
     completion = inputs["completion_mask"].bool()
     said = torch.where(completion, inputs["completion_ids"], -100)
     labels = torch.cat([torch.full_like(prompt_ids, -100), said], dim=1)
-    found = {key: inputs.get(whose + key, inputs.get(key)) for key in _PICTURES}
-    # Rows without any picture still have its tensors, of no rows: a forward pass fails on these.
-    pictures = {key: value for key, value in found.items() if value is not None and value.numel()}
-    return Batch({"input_ids": ids, "attention_mask": mask, **pictures}, labels)
+    rows = inputs.get("pictures")
+    if not rows:
+        return Batch({"input_ids": ids, "attention_mask": mask}, labels)
+    after = torch.arange(ids.shape[1], device=ids.device).ge(prompt_ids.shape[1]).expand(ids.shape)
+    return Batch(rows[0].made_by.batch(ids, mask, vision, after), labels)

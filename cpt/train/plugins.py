@@ -11,11 +11,14 @@ from cpt.methods.ema import Average
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
 from cpt.methods.side_loss import SideLoss
 from cpt.methods.snapshot import Snapshot
+from cpt.models.inputs import ModelInputs
 from cpt.recipe.distillation import SDFT
+from cpt.rollout.encode import render_prompts
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
 from cpt.train.settings import stage_seed
 from cpt.train.side_loss import SIDE_LOSS, side_loss
+from cpt.train.supervised import answered
 from cpt.types import Sample, TargetStyle
 
 if TYPE_CHECKING:
@@ -107,7 +110,7 @@ class StagePlugins:
         def batches(samples: int, rows: int) -> Iterator[Batch]:
             found = self.own[:samples]
             for start in range(0, len(found), rows):
-                yield supervised_batch(self.processor, found[start : start + rows], self.plan, policy.device)
+                yield supervised_batch(self.processor, found[start : start + rows], self.plan, policy)
 
         return batches
 
@@ -122,7 +125,7 @@ class StagePlugins:
 
         def batch_of(rows: Sequence[tuple[str, int]]) -> Batch:
             samples = [samples_of(task)[position] for task, position in rows]
-            return supervised_batch(self.processor, samples, self.plan, policy.device, style)
+            return supervised_batch(self.processor, samples, self.plan, policy, style)
 
         return batch_of
 
@@ -154,23 +157,14 @@ class StagePlugins:
 
 
 def supervised_batch(
-    processor: Any, samples: Sequence[Sample], plan: StagePlan, device: Any, style: TargetStyle = "policy"
+    processor: Any, samples: Sequence[Sample], plan: StagePlan, model: Any, style: TargetStyle = "policy"
 ) -> Batch:
     """Prompts with their targets, by default in the prompt's format; labels on the targets and their end of turn."""
-    end = processor.tokenizer.eos_token
-    prompts, targets = [], []
+    inputs = ModelInputs(processor, model)
+    chats, targets = [], []
     for sample in samples:
         task = get_task(sample.task)
-        chat = task.messages(sample, plan.prompt)
-        prompts.append(processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-        targets.append(task.target(sample, style, plan.prompt) + end)
-    images = [list(sample.images) for sample in samples]
-    texts = [prompt + target for prompt, target in zip(prompts, targets, strict=True)]
-    pictures = images if any(images) else None
-    inputs = processor(text=texts, images=pictures, padding=True, padding_side="right", return_tensors="pt").to(device)
-    lengths = [len(ids) for ids in processor.tokenizer(targets, add_special_tokens=False)["input_ids"]]
-    labels = inputs["input_ids"].clone()
-    for row, (length, real) in enumerate(zip(lengths, inputs["attention_mask"].sum(1).tolist(), strict=True)):
-        labels[row, : real - length] = -100
-        labels[row, real:] = -100
-    return Batch(dict(inputs), labels)
+        chats.append(task.messages(sample, plan.prompt))
+        targets.append(task.target(sample, style, plan.prompt) + inputs.tokenizer.eos_token)
+    prompts = inputs.read(render_prompts(processor, chats), [sample.images for sample in samples])
+    return Batch(*answered(inputs, list(prompts), targets, model.device))

@@ -13,12 +13,15 @@ from trl import GRPOConfig, GRPOTrainer
 from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
+from cpt.train.agreement import judged_by_rounding
 from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
 from cpt.train.objective import PolicyPlugins
 from cpt.train.objectives import Objectives, Parts, means, objectives_of
-from cpt.train.prompts import OncePerPrompt, first_of_runs, picture_slices, repeated, run_lengths
+from cpt.train.pictures import RowsOfPictures
+from cpt.train.prompts import first_of_runs, repeated, run_lengths
 from cpt.train.resume import Resumable
 from cpt.train.reward import check_stage_golds, reward_function, rewards_of
+from cpt.train.rounding import check_rounding
 from cpt.train.settings import config, shared_arguments
 
 if TYPE_CHECKING:
@@ -31,12 +34,18 @@ Scores = tuple[Any, Any, Any]
 """Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
 
 
-class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOTrainer):
-    """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice."""
+class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, RowsOfPictures, Resumable, GRPOTrainer):
+    """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice.
+
+    Attributes:
+        by_rounding: whether engine and trainer may differ by what bfloat16 explains, and not by more.
+    """
+
+    by_rounding = False
+    _noise = 0.0  # not measured yet
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.processing_class: Any = OncePerPrompt(kwargs["processing_class"])
         self.rollout_log: RolloutLog | None = None
         self._sample_ids: list[str] = []
         self._kept: list[torch.Tensor] | None = None
@@ -54,6 +63,8 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         check_groups(self._gathered(self._sample_ids), self.num_generations)
         self._kept = None
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.by_rounding and {"old_per_token_logps", "sampling_per_token_logps"} <= output.keys():
+            self._noise = check_rounding(self, output, self._noise)
         output["row"] = torch.arange(len(inputs), device=output["prompt_ids"].device)
         return output
 
@@ -118,40 +129,18 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, Resumable, GRPOT
         both times, so the first pass keeps its graph and the loss takes that, its rows in the order TRL has shuffled
         them to since.
         """
+        score: Callable[..., Scores] = super()._get_per_token_logps_and_entropies
         if torch.is_grad_enabled() and self._kept is not None:
             assert self._rows is not None
             logps, entropies, *self.hidden = (kept.index_select(0, self._rows) for kept in self._kept)
             self._kept = None
             return logps, entropies, None
         if torch.is_grad_enabled() or self._kept is not None or not self._one_pass:
-            return self._score(model, *args, **kwargs)
+            return score(model, *args, **kwargs)
         with self.phases.measure("forward_backward"), torch.enable_grad(), self._caught(model) as hidden:
-            logps, entropies, _ = self._score(model, *args, **{**kwargs, "compute_entropy": True})
+            logps, entropies, _ = score(model, *args, **{**kwargs, "compute_entropy": True})
             self._kept = [logps, entropies, *([torch.cat(hidden)] if hidden else [])]
         return logps.detach(), None, None
-
-    def _score(
-        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int, *, batch_size: Any = None, **options: Any
-    ) -> Scores:
-        """TRL's forward pass. A chunk of a mixed batch that has no pictures gets no pixels: an empty tensor fails."""
-        score: Callable[..., Scores] = super()._get_per_token_logps_and_entropies
-        pictures, grids = options.get("num_images"), options.get("image_grid_thw")
-        size = batch_size or len(ids)
-        if pictures is None or grids is None or all(any(pictures[i : i + size]) for i in range(0, len(ids), size)):
-            return score(model, ids, mask, keep, batch_size=batch_size, **options)
-        parts = []
-        for rows, images, patches in picture_slices(pictures, grids.prod(dim=1).tolist(), size):
-            some = any(pictures[rows])
-            chunk = options | {
-                "num_images": pictures[rows] if some else None,
-                "image_grid_thw": grids[images] if some else None,
-                "pixel_values": options["pixel_values"][patches] if some else None,
-                "mm_token_type_ids": options["mm_token_type_ids"][rows],
-            }
-            parts.append(score(model, ids[rows], mask[rows], keep, **chunk))
-        columns = list(zip(*parts, strict=True))
-        logps, entropies, aux = (None if column[0] is None else torch.cat(column) for column in columns)
-        return logps, entropies, aux
 
     @property
     def _one_pass(self) -> bool:
@@ -210,9 +199,6 @@ def grpo_trainer(
     """
     assert stage.method.needs_rollouts
     assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
-    # TRL pads prompt ids on the left itself but takes the token types of the pictures as the processor pads them: on
-    # the other side, they would give every shorter prompt's tokens wrong positions.
-    processor.tokenizer.padding_side = "left"
     arguments = grpo_arguments(stage, checkpoints)
     data = stage_data(stage, own, arguments.world_size)
     check_stage_golds(data.samples, rewards_of(stage), stage.prompt)
@@ -231,5 +217,6 @@ def grpo_trainer(
         baseline=getattr(stage.method, "baseline", "group_mean"),
     )
     trainer.objectives = objectives
+    trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.max_logprob_gap)
     trainer.at_stage(stage)
     return trainer

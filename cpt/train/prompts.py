@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PER_ROW = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
-_PER_IMAGE = {"pixel_values", "image_grid_thw"}
+if TYPE_CHECKING:
+    from cpt.models.inputs import ModelInputs, Pictures
 
 
 def run_lengths(keys: Sequence[Any]) -> list[int]:
@@ -31,72 +31,68 @@ def first_of_runs(items: Sequence[Any], counts: Sequence[int]) -> list[Any]:
     return [items[start] for start in starts]
 
 
-def picture_slices(pictures: Sequence[int], patches: Sequence[int], size: int) -> list[tuple[slice, slice, slice]]:
-    """Rows, pictures and patches of each chunk of `size` rows.
+class PictureRows(list["Pictures"]):
+    """What belongs to the pictures of each row of a batch, in the place where TRL expects one tensor for all rows.
 
-    Args:
-        pictures: number of each row's pictures.
-        patches: number of each picture's patches (rows of pixel_values).
+    TRL's own code takes such tensors apart and joins them again family by family; this it hands on as it is.
     """
-    chunks = []
-    image = patch = 0
-    for start in range(0, len(pictures), size):
-        more = sum(pictures[start : start + size])
-        pixels = sum(patches[image : image + more])
-        chunks.append((slice(start, start + size), slice(image, image + more), slice(patch, patch + pixels)))
-        image, patch = image + more, patch + pixels
-    return chunks
+
+    ndim = 0  # TRL asks whether it is made of tiles
 
 
 class OncePerPrompt:
-    """A processor whose batches may hold a prompt several times in a row: encodes it once and repeats the result.
+    """A processor whose batches may hold a prompt several times in a row: reads it once.
 
-    Everything else is the processor's own. Pictures count as equal when they are the same object.
+    What it returns for prompts with pictures holds them row by row (`PictureRows`), each as the processor makes it of
+    that prompt alone. Pictures count as equal when they are the same object. Everything else is the processor's own.
     """
 
-    def __init__(self, processor: Any) -> None:
-        self._processor = processor
+    def __init__(self, inputs: ModelInputs) -> None:
+        self.plain, self._inputs = inputs.processor, inputs
         self._rendered: tuple[Any, Any, str] | None = None
+        self._known: dict[tuple[Any, ...], tuple[Any, Pictures]] = {}  # of the prompts that were tokenised last
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._processor, name)
+        return getattr(self.plain, name)
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """As the processor's; the text of the same chat twice in a row is rendered once."""
-        if options.get("tokenize") is not False:
-            return self._processor.apply_chat_template(conversation, **options)
+        """As the processor's: token ids of a batch of chats, or their text; that of one chat twice in a row once."""
+        if options.pop("tokenize", True):
+            return {"input_ids": self._tokenised(conversation, options)}
         if self._rendered is None or self._rendered[:2] != (conversation, options):
-            text = self._processor.apply_chat_template(conversation, **options)
+            text = self.plain.apply_chat_template(conversation, tokenize=False, **options)
             self._rendered = (conversation, options, text)
         return self._rendered[2]
 
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
-        """As the processor's: padded tensors per row, pixels and grids per picture in the rows' order.
+        """As the processor's without pictures; with them `PictureRows` as `pixel_values`, and nothing else.
 
-        In a mixed batch TRL writes None for a row without pictures, which processors refuse; here it is as good as [].
+        In a mixed batch TRL writes None for a row without pictures.
         """
-        if isinstance(images, list):
-            images = [pictures or [] for pictures in images] if any(images) else None
-        if not isinstance(text, list) or (images is not None and len(images) != len(text)):
-            return self._processor(images=images, text=text, **options)
-        rows = images or [[]] * len(text)
-        counts = run_lengths([(line, *map(id, pictures)) for line, pictures in zip(text, rows, strict=True)])
-        few = first_of_runs(rows, counts)
-        encoded = self._processor(images=few if images else None, text=first_of_runs(text, counts), **options)
-        if set(encoded) - _PER_ROW - _PER_IMAGE:  # another family's layout: not known how to repeat it
-            return self._processor(images=images, text=text, **options)
-        return _repeat(encoded, [len(pictures) for pictures in few], counts)
+        if images is None:
+            return self.plain(text=text, **options)
+        rows = [tuple(pictures or ()) for pictures in images]
+        counts = run_lengths([_key(line, pictures) for line, pictures in zip(text, rows, strict=True)])
+        lines, few = first_of_runs(text, counts), first_of_runs(rows, counts)
+        keys = [_key(line, pictures) for line, pictures in zip(lines, few, strict=True)]
+        if not self._known.keys() >= set(keys):
+            self._read(lines, few)
+        return {"pixel_values": PictureRows(repeated([self._known[key][1] for key in keys], counts))}
+
+    def _tokenised(self, conversations: Sequence[Any], options: dict[str, Any]) -> list[list[int]]:
+        options = {name: value for name, value in options.items() if name != "return_dict"}
+        lines = [self.plain.apply_chat_template(chat, tokenize=False, **options) for chat in conversations]
+        blocks = [[part for turn in chat for part in turn["content"]] for chat in conversations]
+        images = [tuple(part["image"] for part in own if part["type"] == "image") for own in blocks]
+        return self._read(lines, images)
+
+    def _read(self, lines: Sequence[str], images: Sequence[tuple[Any, ...]]) -> list[list[int]]:
+        prompts = list(self._inputs.read(lines, images))
+        rows = zip(lines, images, prompts, strict=True)
+        # The pictures are kept with their keys, so that no other one gets their identity meanwhile.
+        self._known = {_key(line, own): (own, prompt.pictures) for line, own, prompt in rows}
+        return [prompt.ids for prompt in prompts]
 
 
-def _repeat(encoded: Any, pictures: Sequence[int], counts: Sequence[int]) -> Any:
-    """Rows and pictures of a batch of prompts, `counts` times each. `pictures`: number of each prompt's pictures."""
-    import torch
-
-    for name in _PER_ROW & set(encoded):
-        encoded[name] = encoded[name].repeat_interleave(torch.tensor(counts), dim=0)
-    if "image_grid_thw" in encoded:
-        grids = encoded["image_grid_thw"].split(list(pictures))
-        patches = encoded["pixel_values"].split([int(grid.prod(dim=1).sum()) for grid in grids])
-        encoded["image_grid_thw"] = torch.cat(repeated(grids, counts))
-        encoded["pixel_values"] = torch.cat(repeated(patches, counts))
-    return encoded
+def _key(line: str, pictures: Sequence[Any]) -> tuple[Any, ...]:
+    return (line, *map(id, pictures))

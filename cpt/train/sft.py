@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig, SFTTrainer
 
+from cpt.models.inputs import ModelInputs
 from cpt.rollout.timing import TimedTrainer
 from cpt.train.data import as_dataset, sft_rows, stage_data
 from cpt.train.objective import SupervisedPlugins
 from cpt.train.objectives import WeighedSources, objectives_of
 from cpt.train.resume import Resumable
 from cpt.train.settings import config, shared_arguments
+from cpt.train.supervised import AnswerCollator
 from cpt.train.targets import NumberedRows, TargetRows, target_rows
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ def sft_trainer(
         args=arguments,
         train_dataset=as_dataset(rows, data.order) if gold else as_dataset(numbered, range(len(numbered))),
         processing_class=processor,
+        data_collator=AnswerCollator(ModelInputs(processor, policy)),
         peft_config=peft_config,
     )
     trainer.weigh(objectives_of(stage))

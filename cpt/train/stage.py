@@ -25,7 +25,7 @@ class TrainResult:
     Attributes:
         steps: optimizer steps in total; equal to the plan's.
         resumed_from: step that this process went on from; 0 for a start from the beginning.
-        seconds: wall time by phase of this process: load, train, save, drift.
+        seconds: wall time by phase of this process: load, train, save, check, drift.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
         merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
@@ -125,6 +125,7 @@ def _train(
 ) -> TrainResult:
     """One training; see `train_stage`."""
     from cpt.models.export import save_policy
+    from cpt.train.agreement import check_stage
     from cpt.train.log import keep_until
     from cpt.train.plugins import StagePlugins, make_plugins
     from cpt.train.resume import last_checkpoint
@@ -153,6 +154,9 @@ def _train(
     policy, merge = _finished(trainer, stage, start, out, plugins)
     save_policy(policy, start, out.policy)
     lap("save_s")
+    if pool is not None:
+        check_stage(stage, policy, trainer.processing_class, out.policy, pool)
+        lap("check_s")
     return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
 
 

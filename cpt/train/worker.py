@@ -14,7 +14,7 @@ from cpt.types import RunFailed
 
 if TYPE_CHECKING:
     from cpt.folder import StageDir
-    from cpt.plan import StagePlan
+    from cpt.plan import BasePlan, StagePlan
     from cpt.rollout.pool import RolloutPool
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -49,6 +49,13 @@ class TrainWorker:
         from cpt.train.stage import train_stage
 
         return train_stage(stage, start_folder=start_folder, out=out, pool=pool)
+
+    def check(self, base: BasePlan, pool: RolloutPool) -> float:
+        """See `cpt.train.agreement.check_base`."""
+        import_trainers()
+        from cpt.train.agreement import check_base
+
+        return check_base(base, pool)
 
 
 def start_worker(*, cpus: float = 1, gpus: float = 0, environment: Mapping[str, str] | None = None) -> Any:
@@ -100,6 +107,24 @@ def run_stage(
     finally:
         ray.kill(worker)
     return result
+
+
+def run_check(worker: Any, base: BasePlan, pool: RolloutPool) -> float:
+    """Whether the engines and transformers mean the same base model; `worker` can train afterwards.
+
+    Raises:
+        TrainingFailed: they don't, with the reason.
+    """
+    import ray
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+    try:
+        found: float = ray.get(worker.check.remote(base, pool))
+    except RayTaskError as error:
+        raise TrainingFailed(str(error.cause)) from error
+    except (RayActorError, OutOfMemoryError) as error:
+        raise TrainerDied("the process that checks the base model died; out of memory is the usual reason") from error
+    return found
 
 
 def import_trainers() -> None:

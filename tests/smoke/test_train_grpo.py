@@ -123,6 +123,7 @@ def test_one_forward_pass_learns_what_two_learn(base: Path, pool: LocalPool, tmp
 def test_prompts_encoded_once_are_what_the_processor_makes_of_each(base: Path):
     import torch
 
+    from cpt.models.inputs import ModelInputs, joined
     from cpt.rollout.encode import fill_images, render_prompts
     from cpt.train.prompts import OncePerPrompt
 
@@ -130,10 +131,12 @@ def test_prompts_encoded_once_are_what_the_processor_makes_of_each(base: Path):
     samples = [sample for sample in task.samples("train", 4) for _ in range(3)]
     text = render_prompts(processor, [task.messages(sample, "direct") for sample in samples])
     images = [list(sample.images) for sample in samples]
-    options = {"padding": True, "return_tensors": "pt"}
-    each, once = (p(images=images, text=text, **options) for p in (processor, OncePerPrompt(processor)))
-    assert set(each) == set(once)
-    assert all(torch.equal(each[name], once[name]) for name in each)
+    each = processor(images=images, text=text, padding=True, return_tensors="pt")
+    rows = OncePerPrompt(ModelInputs(processor))(images=images, text=text)["pixel_values"]
+    assert [bool(row.tensors) for row in rows] == [bool(own) for own in images]
+    once = joined([row.tensors for row in rows])
+    assert set(once) == {"pixel_values", "image_grid_thw"}
+    assert all(torch.equal(each[name], once[name]) for name in once)
     assert fill_images(task.messages(samples[0], "direct"), samples[0].images)
 
 

@@ -21,6 +21,7 @@ import_trainers()
 
 from trl import GRPOTrainer  # noqa: E402
 
+from cpt.models.inputs import ModelInputs  # noqa: E402
 from cpt.rollout.timing import Phases  # noqa: E402
 from cpt.train.objectives import Objectives  # noqa: E402
 from cpt.train.policy import StageGRPOTrainer  # noqa: E402
@@ -101,6 +102,7 @@ class Toy(StageGRPOTrainer, FewLines):
         self.objectives, self.rollout_log, self._parts, self._greedy_N = objectives, None, [], None
         self.processing_class = SimpleNamespace(batch_decode=lambda ids, **_: ["".join(map(str, one)) for one in ids])
         self.said, self._pending_metrics = SAID, defaultdict(list)
+        self.inputs = ModelInputs(SimpleNamespace())
         self.reward_funcs = [self._pay]
         ended = SimpleNamespace(finish_reason="stop")
         self.vllm_generation = SimpleNamespace(

@@ -44,16 +44,22 @@ class EchoTask:
 class WordProcessor:
     """One id per character; an image is three of id 0."""
 
+    bos_token = eos_token_id = None
+    image_token_ids = (0,)
+
     def apply_chat_template(self, chats: Sequence[Any], *, tokenize: bool, **_: Any) -> Any:
-        texts = []
-        for chat in chats:
-            blocks = chat[0]["content"]
-            texts.append("".join("#" if block["type"] == "image" else block["text"] for block in blocks))
-        if not tokenize:
-            return texts
-        return {
-            "input_ids": [[0, 0, 0, *map(ord, text[1:])] if text[0] == "#" else list(map(ord, text)) for text in texts]
-        }
+        assert not tokenize
+        blocks = [chat[0]["content"] for chat in chats]
+        return ["".join("#" if one["type"] == "image" else one["text"] for one in own) for own in blocks]
+
+    def __call__(self, text: Sequence[str], images: Any = None, **_: Any) -> Any:
+        import torch
+
+        if images is None:
+            return {"input_ids": [list(map(ord, one)) for one in text]}
+        (one,) = text
+        ids = torch.tensor([[*([0, 0, 0] * one.count("#")), *map(ord, one.replace("#", ""))]])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 class Pool:

@@ -18,6 +18,7 @@ from toys import batch, gradients, move  # noqa: E402
 
 from cpt.methods.distillation import Distillation  # noqa: E402
 from cpt.methods.plugin import Batch  # noqa: E402
+from cpt.models.inputs import ModelInputs, Pictures  # noqa: E402
 from cpt.recipe.distillation import SDFT  # noqa: E402
 from cpt.train.objective import rollout_batch  # noqa: E402
 
@@ -116,27 +117,28 @@ def test_where_the_teacher_is_after_two_steps(teacher: str, last: float, tmp_pat
 
 
 def test_rollouts_after_both_prompts_are_the_same_tokens():
+    marks = ModelInputs(SimpleNamespace(image_token_ids=[6]))
+    marks.__dict__["_rules"] = {"mm_token_type_ids": lambda ids, said: (ids == 6).long()}
     inputs = {
         "prompt_ids": torch.tensor([[0, 5, 6], [5, 6, 7]]),
         "prompt_mask": torch.tensor([[0, 1, 1], [1, 1, 1]]),
         "completion_ids": torch.tensor([[8, 9], [9, 0]]),
         "completion_mask": torch.tensor([[1, 1], [1, 0]]),
-        "mm_token_type_ids": torch.tensor([[0, 1, 0, 0, 0], [0, 1, 0, 0, 0]]),
-        "pixel_values": torch.ones(4, 2),
+        "pictures": [Pictures(marks, {"pixel_values": torch.full((rows, 2), float(rows))}) for rows in (1, 3)],
     }
     assert rollout_batch(inputs).teacher is None
     inputs |= {
         "teacher_prompt_ids": torch.tensor([[5, 6, 4, 4], [0, 0, 5, 6]]),
         "teacher_prompt_mask": torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]]),
-        "teacher_mm_token_type_ids": torch.tensor([[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]]),
     }
     own = rollout_batch(inputs)
     told = own.teacher
     assert own.inputs["input_ids"].tolist() == [[0, 5, 6, 8, 9], [5, 6, 7, 9, 0]]
     assert told.inputs["input_ids"].tolist() == [[5, 6, 4, 4, 8, 9], [0, 0, 5, 6, 9, 0]]
     assert told.inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0]]
-    assert told.inputs["mm_token_type_ids"] is inputs["teacher_mm_token_type_ids"]
-    assert own.inputs["mm_token_type_ids"] is inputs["mm_token_type_ids"]
+    assert told.inputs["mm_token_type_ids"].tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]]
+    assert own.inputs["mm_token_type_ids"].tolist() == [[0, 0, 1, 0, 0], [0, 1, 0, 0, 0]]
     assert told.inputs["pixel_values"] is own.inputs["pixel_values"]
+    assert own.inputs["pixel_values"][:, 0].tolist() == [1, 3, 3, 3]
     for one in (own, told):
         assert one.labels[:, 1:][one.predicting].tolist() == [8, 9, 9]

@@ -16,19 +16,12 @@ from cpt.rollout.engine import (
     check_gap,
     check_request,
     check_sampling,
-    collapse_images,
     logprob_gap,
     request_seed,
 )
 from cpt.types import GenerationRequest, SamplingParams
 
 IMAGE = 9
-
-
-def test_collapse_leaves_one_placeholder_per_image():
-    assert collapse_images([1, IMAGE, IMAGE, IMAGE, 2, IMAGE, IMAGE, 1, 1], IMAGE) == [1, IMAGE, 2, IMAGE, 1, 1]
-    assert collapse_images([], IMAGE) == []
-    assert collapse_images([1, 1, 2], None) == [1, 1, 2]
 
 
 def test_expansion_errors_say_what_is_wrong():

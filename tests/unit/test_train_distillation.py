@@ -103,11 +103,19 @@ def test_a_question_that_does_not_fit_is_named(trainers: Any):
     rows = policy_rows([samples[0], samples[0], samples[1]], "direct")
     calls: list[int] = []
 
-    def render(chats: Any, **_: Any) -> Any:
-        calls.append(len(chats))
-        return {"input_ids": [[7] * (40 + number) for number in range(len(chats))]}
+    class Processor:
+        bos_token = eos_token_id = None
+        image_token_ids = (IMAGE,)
 
-    processor = SimpleNamespace(apply_chat_template=render)
+        def apply_chat_template(self, chats: Any, **_: Any) -> Any:
+            calls.append(len(chats))
+            return [str(number) for number in range(len(chats))]
+
+        def __call__(self, text: Any, images: Any, **_: Any) -> Any:
+            ids = torch.tensor([[7] * (40 + int(text[0]))])
+            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    processor = Processor()
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=49))
     asked = trainers.Demonstrations(SDFT(type="sdft"), "direct")
     assert [len(ids) for ids in asked.prompts(processor, rows, 8, config)] == [40, 40, 41]
@@ -121,14 +129,10 @@ def test_the_teachers_prompts_are_padded_on_the_left_and_have_the_policys_pictur
         "prompt_ids": torch.tensor([[PAD, IMAGE, 6], [IMAGE, IMAGE, 6]]),
         "prompt_mask": torch.tensor([[0, 1, 1], [1, 1, 1]]),
         "completion_ids": torch.tensor([[8, 9], [9, 0]]),
-        "mm_token_type_ids": torch.zeros(2, 5),
     }
     config = SimpleNamespace(image_token_id=IMAGE)
     found = trainers.teacher_prompts([[IMAGE, 6], [IMAGE, IMAGE, 6, 4]], output, PAD, config)
     assert found["teacher_prompt_ids"].tolist() == [[PAD, PAD, IMAGE, 6], [IMAGE, IMAGE, 6, 4]]
     assert found["teacher_prompt_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
-    assert found["teacher_mm_token_type_ids"].tolist() == [[0, 0, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
     with pytest.raises(AssertionError, match="does not see what the policy sees"):
         trainers.teacher_prompts([[6, 6], [IMAGE, IMAGE, 6]], output, PAD, config)
-    del output["mm_token_type_ids"]  # TRL has none for a batch without pictures
-    assert "teacher_mm_token_type_ids" not in trainers.teacher_prompts([[IMAGE], [IMAGE, IMAGE]], output, PAD, config)
