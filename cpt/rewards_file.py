@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cpt.recipe.load import refuse_carried_code
 from cpt.recipe.rewards import include_sources
 from cpt.recipe.source import Source, parse, read
 from rewards.attacks import Example
@@ -16,22 +17,30 @@ from rewards.choose import Chosen, from_data
 _LOOKED_AT, _EXAMPLES = 64, 3  # samples of a task, and how many of its usual answers are tried
 
 
-def rewards_in(path: Path) -> list[Chosen]:
+def rewards_in(path: Path, *, trust: bool = False) -> list[Chosen]:
     """The rewards of a file.
 
     A recipe's are called by where they stand: `reward`, `tasks.<name>`, `arms.<name>`, `reward_sets.<name>`. Any other
     file holds one, a list of components, a mapping with `components` and `clip`, or a mapping with `type`; it is called
     as the file is.
 
+    Args:
+        trust: execute rewards whose code stands in the file itself.
+
     Raises:
-        ValueError: no such file, not YAML, or not a reward.
+        ValueError: no such file, not YAML, not a reward, or code that is not to be trusted.
     """
     if not os.path.isfile(path):  # also for a name that is too long for the file system
         raise ValueError(f"--rewards: {path}: there is no such file")
     data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
+        plain = Source({"reward": data}, {(): str(path)})
+        if not trust:
+            refuse_carried_code(plain)
         return [_chosen(data, path.stem, path)]
     source = read(path)
+    if not trust:
+        refuse_carried_code(source)
     include_sources(source)
     found = [_chosen(reward, label, path) for label, reward in _of_recipe(source)]
     if not found:

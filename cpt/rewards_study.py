@@ -14,6 +14,7 @@ def run_study(
     out: Path | None = None,
     address: str | None = None,
     fresh: bool = False,
+    trust_rewards: bool = False,
 ) -> int:
     """Run the study of a recipe, or go on where an earlier call stopped; then print its table.
 
@@ -21,6 +22,7 @@ def run_study(
         arm: see `cpt.recipe.study.reward_study`.
         out: the run's folder; None for runs/<name of the study>.
         address, fresh: see `cpt.run.run_recipe`.
+        trust_rewards: see `cpt.recipe.load.load_recipe`.
 
     Returns:
         The process's exit code.
@@ -35,7 +37,7 @@ def run_study(
     from cpt.recipe.study import reward_study
     from cpt.words import console
 
-    study = reward_study(load_recipe(path, overrides), arm)
+    study = reward_study(load_recipe(path, overrides, trust_rewards=trust_rewards), arm)
     folder = out or default_folder(study.name)
     make_plan(study)
     preflight(study, folder, address)

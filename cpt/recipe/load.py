@@ -12,7 +12,7 @@ from cpt.recipe.arms import ArmSpec, Problem, expand_arm
 from cpt.recipe.errors import explain, nearest, shown
 from cpt.recipe.overrides import override
 from cpt.recipe.replay import check_replay
-from cpt.recipe.rewards import as_written, check_rewards, include_sources
+from cpt.recipe.rewards import as_written, carried_code, check_rewards, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read
@@ -25,8 +25,11 @@ _TOLD = 50  # problems at once
 MAX_STAGES = 10_000  # of all arms and seeds together: more than a year of one-hour stages
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, trust_rewards: bool = False) -> Recipe:
     """The recipe in a YAML file, with `key=value` overrides applied, every check of its contents passed.
+
+    Args:
+        trust_rewards: execute rewards whose code stands in the file itself, as in the recipe.yaml of a run folder.
 
     Raises:
         RecipeError: with one line per problem, `file:line: key: message`.
@@ -35,6 +38,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for assignment in overrides:
         override(source, assignment)
     _check_version(source)
+    if not trust_rewards:
+        refuse_carried_code(source)
     include_sources(source)
     try:
         recipe = Recipe.model_validate(source.data)
@@ -50,6 +55,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(told[:_TOLD] + more)
     recipe._written = Written(source)
     return recipe
+
+
+def refuse_carried_code(source: Source) -> None:
+    """RecipeError if rewards are code that stands in the file itself, as in a folder from elsewhere."""
+    told = "is Python code in the recipe itself (of {}), which would be executed; read it, then add --trust-rewards"
+    found = [source.problem(as_written(at, source.data), told.format(file)) for at, file in carried_code(source)]
+    if found:
+        raise RecipeError(found)
 
 
 def _check_version(source: Source) -> None:

@@ -55,6 +55,10 @@ class RewardSpec(Strict):
         """The components as `rewards.compose` takes them."""
         return [component.model_dump(exclude_none=True) for component in self.components]
 
+    def code(self) -> frozenset[str]:
+        """The texts of the functions among the components."""
+        return frozenset(str(one.get("source")) for one in self.data() if one["type"] == PYTHON)
+
     def build(self) -> Composite:
         """The reward. ValueError if there is something wrong with it, which loading the recipe has ruled out."""
         return Composite(self.data(), self.clip)
@@ -108,6 +112,23 @@ def include_sources(source: Source) -> None:
                 component["source"] = read_source(found)
             except ValueError as error:
                 raise RecipeError([source.problem(path, str(error))]) from None
+
+
+def carried_code(source: Source) -> Iterator[tuple[KeyPath, str]]:
+    """Functions whose text stands in the recipe file itself, as in a run folder's, and the file each is said to be of.
+
+    Whoever has been given such a folder has not chosen that code, as one has that names a file.
+    """
+    for path, component in _python_components(source.data, ()):
+        if "source" in component:
+            yield path, str(component.get("file"))
+
+
+def code_of(recipe: Recipe) -> frozenset[str]:
+    """The texts of all functions of type python that the recipe pays by."""
+    of_tasks, of_arms = [task.reward for task in recipe.tasks], [arm.reward for arm in recipe.arms.values()]
+    specs = [recipe.reward, *of_tasks, *of_arms, *recipe.reward_sets.values()]
+    return frozenset[str]().union(*(spec.code() for spec in specs if spec is not None))
 
 
 def as_written(path: KeyPath, data: Any) -> KeyPath:

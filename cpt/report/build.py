@@ -35,14 +35,14 @@ SIGNED = {"BWT", "FWT", "intransigence", "retention"}
 LOWER_IS_BETTER = {"FM", "intransigence", "lost", "lost_since_base", "superficial", "essential"}
 
 
-def build_report(run_dir: str | Path, *, trusted: bool = False) -> Path:
+def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) -> Path:
     """Build the page of a run, finished or not; also writes summary.json. Returns the page's path.
 
     A run with rewards of its own gets a second page, rewards.html, which the first one links to.
 
     Args:
-        trusted: execute rewards that the run's recipe carries as Python text, and keep what they say in the folder. For
-            the process that runs the recipe; a folder from elsewhere is only read.
+        trusted: texts of Python functions that may be executed as rewards; what they say is kept in the folder. For the
+            process that runs the recipe, which has just executed them; a folder from elsewhere is only read.
 
     Raises:
         ValueError: not a run folder, or a damaged file in it.

@@ -20,7 +20,6 @@ from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
 from cpt.types import PromptStyle, Record, Sample
 from rewards.batch import guarded
-from rewards.compose import PYTHON
 from rewards.score import Score
 
 FILE = "rewards.parquet"
@@ -50,16 +49,18 @@ def spec_of(arm: ArmRun, index: int, task: str) -> RewardSpec | None:
     return None if found is None else RewardSpec.model_validate(found)
 
 
-def is_code(spec: RewardSpec | None) -> bool:
-    """Whether a component is a function that the recipe carries as text."""
-    return spec is not None and any(component.type == PYTHON for component in spec.components)
+def may_run(spec: RewardSpec | None, trusted: frozenset[str] | None) -> bool:
+    """Whether all functions that a reward carries as text are among those that may be executed."""
+    return spec is None or spec.code() <= (trusted or frozenset())
 
 
-def judge(run: RunData, arm: ArmRun, *, trusted: bool, kept: Mapping[tuple[str, Key], tuple[str, Score]]) -> ArmJudged:
+def judge(
+    run: RunData, arm: ArmRun, *, trusted: frozenset[str] | None, kept: Mapping[tuple[str, Key], tuple[str, Score]]
+) -> ArmJudged:
     """Score an arm's records of the trained tasks with the reward of the task's own stage.
 
     Args:
-        trusted: execute rewards that the recipe carries as text; otherwise they are taken from `kept`.
+        trusted: texts of functions that may be executed; the scores of any other are taken from `kept`.
         kept: of `read_scores`.
     """
     samples: dict[str, Sample] = {}
@@ -72,7 +73,7 @@ def judge(run: RunData, arm: ArmRun, *, trusted: bool, kept: Mapping[tuple[str, 
         spec = spec_of(arm, index, task)
         for key, record in records.items():
             identities[key] = _identity(plan, record)
-        if trusted or not is_code(spec):
+        if may_run(spec, trusted):
             scores |= _scores(task, spec, plan, records, own)
         else:
             for key in records:

@@ -125,12 +125,12 @@ class Study:
         return {one.arm.name: one.as_dict() for one in self.sets}
 
 
-def study(summary: Summary, *, trusted: bool) -> Study:
-    """Judge, compare, audit. With `trusted`, rewards that the recipe carries as text are executed, and what they say is
-    kept in the folder; without, what was kept is read.
+def study(summary: Summary, *, trusted: frozenset[str] | None) -> Study:
+    """Judge, compare, audit. Rewards whose code is among `trusted` are executed, and what they say is kept in the
+    folder; with None, what was kept is read.
     """
     run = summary.run
-    kept = {} if trusted else judge.read_scores(run.root)
+    kept = {} if trusted is not None else judge.read_scores(run.root)
     audits = read_json(run.root / FILE)["audits"] if (run.root / FILE).is_file() else {}
     judged: dict[str, judge.ArmJudged] = {}
     predictions: dict[str, dict[str, Any]] = {}
@@ -143,7 +143,7 @@ def study(summary: Summary, *, trusted: bool) -> Study:
         for stage, key in zip(sets[-1].stages, _keys(item.arm, run.tasks), strict=True):
             if stage.audit is not None:
                 predictions[key] = stage.audit.as_dict()
-    if trusted:
+    if trusted is not None:
         judge.write_scores(run.root, run, judged)
         write_json_atomic(run.root / FILE, {"audits": predictions})
     return Study(summary, tuple(sets))
@@ -157,7 +157,11 @@ def _keys(arm: ArmRun, tasks: Sequence[str]) -> list[str]:
 
 
 def _set(
-    summary: Summary, item: ArmSummary, judged: judge.ArmJudged, audits: Mapping[str, Any], trusted: bool
+    summary: Summary,
+    item: ArmSummary,
+    judged: judge.ArmJudged,
+    audits: Mapping[str, Any],
+    trusted: frozenset[str] | None,
 ) -> RewardSet:
     arm, run = item.arm, summary.run
     stages = []
@@ -172,7 +176,7 @@ def _set(
         )
         samples = [sample for sample in judged.samples.values() if sample.task == task]
         audit, reason = None, "" if samples else OTHER_SAMPLES if first.evaluated else "not evaluated yet"
-        if samples and (trusted or not judge.is_code(spec)):
+        if samples and judge.may_run(spec, trusted):
             audit = predict(spec, task, samples, first.plan["prompt"])
         elif samples and key in audits:
             audit = Prediction.from_dict(audits[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from folders import model_folder
 from cpt.plan import make_plan
 from cpt.plan_table import reward_lines
 from cpt.recipe import Recipe, RewardSpec, load_recipe
+from cpt.recipe.source import RecipeError
+from cpt.rewards_file import rewards_in
 from cpt.tasks import get_task, task_names
 from cpt.tasks.row import reward_row
 
@@ -144,7 +147,26 @@ def test_a_file_is_relative_to_the_recipe_and_travels_with_it(load, my_reward, t
     reward = make_plan(recipe).stages[0].reward.build()
     assert [reward(text, gold=["3"]).value for text in ("3", "4")] == [1.0, 0.25]
     (tmp_path / "again.yaml").write_text(recipe.dump_yaml())
-    assert load_recipe(tmp_path / "again.yaml") == recipe
+    assert load_recipe(tmp_path / "again.yaml", trust_rewards=True) == recipe
+
+
+def test_code_in_the_file_itself_is_executed_only_with_consent(load, tmp_path):
+    """As in the recipe.yaml of a run folder that somebody has sent: loading a recipe tries its rewards out."""
+    witness = tmp_path / "witness"
+    code = f"open({str(witness)!r}, 'w').close()\ndef score(completion, **_):\n    return 1.0\n"
+    carried = json.dumps({"type": "python", "file": "nice.py", "name": "score", "weight": 1, "source": code})
+    text, path = BASE + f"reward: [{carried}]\n", tmp_path / "demo.yaml"
+    told = r"demo\.yaml:\d+: reward\.0: is Python code .* \(of nice\.py\), .* --trust-rewards$"
+    with pytest.raises(RecipeError, match=told):
+        load(text=text)
+    with pytest.raises(RecipeError, match=told):
+        rewards_in(path)
+    path.with_name("list.yaml").write_text(f"[{carried}]")
+    with pytest.raises(RecipeError, match=r"list\.yaml: reward\.0: .* --trust-rewards$"):
+        rewards_in(path.with_name("list.yaml"))
+    assert not witness.exists()
+    load_recipe(path, trust_rewards=True)
+    assert witness.exists()
 
 
 def test_another_text_is_another_reward(load, my_reward):

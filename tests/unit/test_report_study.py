@@ -160,7 +160,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose report was built by the run itself."""
     root = tmp_path_factory.mktemp("study") / "run"
     study_run(root, str(root.parent / "witness"))
-    build_report(root, trusted=True)
+    build_report(root, trusted=code_in(root))
     return root
 
 
@@ -257,8 +257,15 @@ def test_a_copied_folder_gives_the_same_page_and_its_python_is_not_executed(run:
         assert (copy / name).read_text() == (run / name).read_text()
 
 
+def code_in(root: Path) -> frozenset[str]:
+    """The texts of all functions that a run is paid by."""
+    plan = json.loads((root / "plan.json").read_text())
+    rewards = [stage["reward"] for stage in plan["stages"] if stage.get("reward")]
+    return frozenset(one["source"] for reward in rewards for one in reward["components"] if "source" in one)
+
+
 def studied(root: Path, *, trusted: bool) -> dict[str, Any]:
-    return study(summarise(load_run(root)), trusted=trusted).as_dict()
+    return study(summarise(load_run(root)), trusted=code_in(root) if trusted else None).as_dict()
 
 
 def change_records(where: Path, **values: Any) -> None:
@@ -268,7 +275,7 @@ def change_records(where: Path, **values: Any) -> None:
 def test_without_what_the_run_kept_a_python_reward_is_not_known(tmp_path: Path):
     witness = tmp_path / "witness"
     root = study_run(tmp_path / "run", str(witness))
-    found = study(summarise(load_run(root)), trusted=False)
+    found = study(summarise(load_run(root)), trusted=None)
     assert not witness.exists()
     plain, python = found.sets
     assert plain.overall.changes["reward"].after.value == 1.0
@@ -276,6 +283,16 @@ def test_without_what_the_run_kept_a_python_reward_is_not_known(tmp_path: Path):
     assert python.stages[0].audit is None
     assert "does not execute" in python.stages[0].unaudited
     assert python.paid is None
+
+
+def test_code_that_the_folder_has_and_the_recipe_has_not_is_not_executed(tmp_path: Path):
+    """`cpt run --arm …` into a folder from elsewhere, whose plan.json has other stages than the recipe."""
+    witness = tmp_path / "witness"
+    root = study_run(tmp_path / "run", str(witness))
+    found = study(summarise(load_run(root)), trusted=frozenset({"def score(completion, **_): return 1.0"}))
+    assert not witness.exists()
+    assert found.sets[0].overall.n == 60
+    assert found.sets[1].overall.words == "n/a: the reward is not known"
 
 
 def test_what_was_kept_of_other_completions_does_not_count(tmp_path: Path):
@@ -310,7 +327,7 @@ def joint_run(tmp_path: Path) -> Path:
 def test_a_joint_arm_is_judged_by_what_its_tasks_pay_from_the_base_to_its_end(joint_run: Path):
     run = load_run(joint_run)
     assert run.has_rewards
-    (one,) = study(summarise(run), trusted=True).sets
+    (one,) = study(summarise(run), trusted=code_in(joint_run)).sets
     assert [stage.seen.task for stage in one.stages] == ["count-colour", "answerable"]
     assert one.stages[0].seen.words == "n/a: not evaluated yet"  # no record of it in this folder
     paid = one.stages[1].seen.changes["reward"]
@@ -336,7 +353,7 @@ def test_samples_that_the_tasks_make_otherwise_are_not_judged(tmp_path: Path):
     root = study_run(tmp_path)
     change_records(RunStore(root).base_dir(0, "direct").records, prompt="another question")
     change_records(RunStore(root).stage_dir("accuracy", 0, 1, "answerable").records, prompt="another question")
-    found = study(summarise(load_run(root)), trusted=True).sets[0]
+    found = study(summarise(load_run(root)), trusted=code_in(root)).sets[0]
     assert found.overall.words == "n/a: the reward is not known"
     assert "other samples" in found.stages[0].unaudited
 
@@ -344,7 +361,7 @@ def test_samples_that_the_tasks_make_otherwise_are_not_judged(tmp_path: Path):
 def test_an_unfinished_study_says_what_is_missing(tmp_path: Path):
     root = study_run(tmp_path)
     (RunStore(root).stage_dir("abstain", 0, 1, "answerable").done).unlink()
-    done, missing = study(summarise(load_run(root)), trusted=True).sets
+    done, missing = study(summarise(load_run(root)), trusted=code_in(root)).sets
     assert done.overall.n == 60
     assert missing.overall.words == "n/a: not evaluated yet"
     assert missing.stages[0].training == "reward 61.9 → 84.4, strict 58.5 → 40.5"  # steps 1 and 2, 19 and 20
