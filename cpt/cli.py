@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import typer
+from cpt import __version__, terminal
 
-from cpt import __version__
-from cpt.rewards_cli import app as rewards_app
-from cpt.types import RunFailed
-from cpt.words import console, printable
+terminal.leave_working_folder()  # before anything is imported that might be found there instead
+
+import typer  # noqa: E402
+from typer.core import TyperGroup  # noqa: E402
+
+from cpt.rewards_cli import app as rewards_app  # noqa: E402
+from cpt.types import RunFailed  # noqa: E402
+from cpt.words import console, printable  # noqa: E402
+
+
+class Commands(TyperGroup):
+    """The commands. Ctrl-C ends each of them with one line and exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See `click.Group.invoke`."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            terminal.ctrl_c.tell()
+            raise typer.Exit(terminal.INTERRUPTED) from None
+
 
 app = typer.Typer(
     name="cpt",
+    cls=Commands,
     help="What each way of post-training a multimodal model, one task after another, costs in what it already knew.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,6 +52,10 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Overrides, such as arms.sft.method.learning_rate=1e-4."),
 ]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; can be repeated.")]
+TrustRewards = Annotated[
+    bool,
+    typer.Option("--trust-rewards", help="Execute rewards whose Python code stands in the recipe file itself."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -58,6 +81,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<name of the recipe>.")] = None,
     address: Annotated[str | None, typer.Option(help="An existing Ray cluster, such as ray://head:10001.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in the folder.")] = False,
+    trust_rewards: TrustRewards = False,
 ) -> None:
     """Run a recipe, or go on where the same command stopped."""
     from cpt.folder import default_folder
@@ -65,18 +89,14 @@ def run(
     from cpt.preflight import preflight
     from cpt.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
+    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
     folder = out or default_folder(loaded.name)
     make_plan(loaded, arm)  # an unknown --arm is an error before the folder is touched
     preflight(loaded, folder, address)
     from cpt.run import run_recipe
 
-    try:
-        code = run_recipe(loaded, recipe_path=recipe, out=folder, arms=arm, address=address, fresh=fresh)
-    except KeyboardInterrupt:
-        typer.echo("cpt: interrupted; the same command again goes on from here (without --fresh)", err=True)
-        raise typer.Exit(130) from None
-    raise typer.Exit(code)
+    terminal.ctrl_c.line = terminal.GOES_ON
+    raise typer.Exit(run_recipe(loaded, recipe_path=recipe, out=folder, arms=arm, address=address, fresh=fresh))
 
 
 @app.command()
@@ -87,6 +107,7 @@ def plan(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Print the recipe with every default filled in.")
     ] = False,
+    trust_rewards: TrustRewards = False,
 ) -> None:
     """Show arms, stages, samples, steps, passes over the data and disk of a recipe. Starts nothing."""
     from cpt.folder import default_folder
@@ -96,7 +117,7 @@ def plan(
     from cpt.recipe import load_recipe
     from cpt.rows import check_first_rows, run_reads
 
-    loaded = load_recipe(recipe, overrides or ())
+    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
     if resolved:
         typer.echo(loaded.dump_yaml(), nl=False)
         return
@@ -154,13 +175,14 @@ def filter_(
     out: Annotated[
         Path | None, typer.Option(help="Folder for filter.parquet. Default: runs/<name of the recipe>-filter/<task>.")
     ] = None,
+    trust_rewards: TrustRewards = False,
 ) -> None:
     """Filter the training prompts of one task by a policy's rollouts; train nothing."""
     from cpt.filter_task import filter_task
     from cpt.folder import default_folder
     from cpt.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
+    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
     filter_task(loaded, task, arm, policy, out or default_folder(f"{loaded.name}-filter") / task)
 
 
@@ -227,6 +249,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     CPT_DEBUG=1 shows the traceback.
     """
+    with terminal.lasting_output() as out, terminal.patient_interrupts():
+        code = _code_of(argv)
+        out.flush()
+        if reason := terminal.lost(out):
+            print(f"cpt: {reason}", file=sys.stderr)
+            asked = list(sys.argv[1:] if argv is None else argv)
+            code = code or (0 if asked[:1] == ["run"] else 1)  # a run's results are in its folder
+    if argv is None:
+        terminal.end_on_interrupt()
+    sys.exit(code)
+
+
+def _code_of(argv: Sequence[str] | None) -> int | str | None:
+    """Run the command; its exit code."""
     try:
         app(args=argv, prog_name="cpt")
     except (ValueError, RunFailed) as error:
@@ -234,7 +270,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         for line in str(error).split("\n") if str(error) else [repr(error)]:
             print(f"cpt: error: {printable(line)}", file=sys.stderr)  # what a recipe says must not act on a terminal
-        sys.exit(1 if isinstance(error, RunFailed) else 2)
+        return 1 if isinstance(error, RunFailed) else 2
+    except OSError as error:  # not what the user said, but what the machine has not: a full disk, above all
+        if os.environ.get("CPT_DEBUG"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        after = "; make room, and run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        print(f"cpt: error: {printable(where)}{error.strerror or error}{after}", file=sys.stderr)
+        return 1
+    except SystemExit as end:
+        return end.code
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
+from cpt.terminal import Output
 from cpt.words import counted
 
 if TYPE_CHECKING:
@@ -256,8 +257,12 @@ class LiveProgress:
 
 
 def make_progress(stream: TextIO | None = None) -> Progress:
-    """The live table if `stream` (standard output) is a terminal that can draw it, else plain lines."""
-    target = stream or sys.stdout
+    """The live table if `stream` (standard output) is a terminal that can draw it, else plain lines.
+
+    A stream that can't be written ends no run: see `cpt.terminal.Output`.
+    """
+    given = stream or sys.stdout
+    target = cast(TextIO, given if isinstance(given, Output) else Output(given))
     return LiveProgress(target) if target.isatty() and os.environ.get("TERM") != "dumb" else PlainProgress(target)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cpt import terminal
+
 if TYPE_CHECKING:
     from rewards.attacks import Example
     from rewards.choose import Chosen
@@ -40,6 +42,9 @@ TemplateName = Annotated[
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="The token limit, where the file has none.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write the rows to this .parquet or .jsonl file.")]
+TrustRewards = Annotated[
+    bool, typer.Option("--trust-rewards", help="Execute rewards whose Python code stands in the file itself.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is at --out.")]
 
 
@@ -71,6 +76,7 @@ def score(
     ] = None,
     out: Out = None,
     force: Force = False,
+    trust_rewards: TrustRewards = False,
 ) -> None:
     """Score saved completions in this process, without a model, Ray or a GPU."""
     check_out(out, file, force)
@@ -80,7 +86,7 @@ def score(
     from rewards.choose import choose
     from rewards.saved import score_saved
 
-    chosen = choose(reward or (), in_file(rewards))
+    chosen = choose(reward or (), in_file(rewards, trust_rewards))
     saved = read(file, column, template, max_tokens)
     groups = grouping(saved, by)
     scores = {one.label: score_saved(saved, one.reward, one.label) for one in chosen}
@@ -104,6 +110,7 @@ def audit(
     template: Annotated[list[str] | None, typer.Option("--template", help="Only this format; can be repeated.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows of --on to try.")] = 20,
     show: Annotated[int, typer.Option(min=1, help="Completions shown of each case.")] = 2,
+    trust_rewards: TrustRewards = False,
 ) -> None:
     """Attack rewards with completions that must not pay, and try other spellings of right answers.
 
@@ -117,7 +124,7 @@ def audit(
     from rewards.audit_plan import audit_chosen, check_examples, read_examples
     from rewards.choose import choose
 
-    chosen = choose([*(name or ()), *(registry.names() if every else ())], in_file(rewards))
+    chosen = choose([*(name or ()), *(registry.names() if every else ())], in_file(rewards, trust_rewards))
     examples = read_examples(on, rows) if on else ()
     if on:
         for one in chosen:
@@ -183,6 +190,7 @@ def study(
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<name of the study>.")] = None,
     address: Annotated[str | None, typer.Option(help="An existing Ray cluster, such as ray://head:10001.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in the folder.")] = False,
+    trust_rewards: TrustRewards = False,
 ) -> None:
     """Run one arm of a recipe under each of its `reward_sets:`, and show what each reward taught beside the truth.
 
@@ -190,21 +198,19 @@ def study(
     """
     from cpt.rewards_study import run_study
 
-    try:
-        code = run_study(recipe, overrides or (), arm=arm, out=out, address=address, fresh=fresh)
-    except KeyboardInterrupt:
-        typer.echo("cpt: interrupted; the same command again goes on from here (without --fresh)", err=True)
-        raise typer.Exit(130) from None
-    raise typer.Exit(code)
+    terminal.ctrl_c.line = terminal.GOES_ON
+    raise typer.Exit(
+        run_study(recipe, overrides or (), arm=arm, out=out, address=address, fresh=fresh, trust_rewards=trust_rewards)
+    )
 
 
-def in_file(path: Path | None) -> Sequence[Chosen]:
+def in_file(path: Path | None, trust: bool) -> Sequence[Chosen]:
     """The rewards of a file, if one is named."""
     if path is None:
         return ()
     from cpt.rewards_file import rewards_in
 
-    return rewards_in(path)
+    return rewards_in(path, trust=trust)
 
 
 def tasks_of(path: Path) -> Mapping[str, Sequence[Example]]:

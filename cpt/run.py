@@ -64,7 +64,7 @@ def run_recipe(
         store.write_plan(plan)
         if _finished(plan, store):
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
-            print(f"report: {_report(store)}")
+            print(f"report: {_report(store, recipe)}")
         else:
             check_plan(plan, gpu=address is not None or has_gpu())
             with _progress(plan) as progress:
@@ -72,7 +72,7 @@ def run_recipe(
                     progress.message(f"note: {note}")
                 with _open(plan, store, progress, address, pictures) as run:
                     run.everything()
-                progress.message(f"report: {_report(store)}")
+                progress.message(f"report: {_report(store, recipe)}")
     _print_summary(out)
     return 0
 
@@ -329,12 +329,14 @@ def _progress(plan: RunPlan) -> Iterator[Progress]:
         progress.close()
 
 
-def _report(store: RunStore) -> Path:
+def _report(store: RunStore, recipe: Recipe) -> Path:
+    from cpt.recipe.rewards import code_of
     from cpt.report.build import build_report
 
     store.finish()  # for the page: an attempt that gets this far has done its work
     with store.phase("report"):
-        return build_report(store.root, trusted=True)  # its rewards have just been executed anyway
+        # The recipe's own rewards have just been executed; what else the folder carries has not been asked for.
+        return build_report(store.root, trusted=code_of(recipe))
 
 
 def _print_summary(out: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cpt.processes import check_same_code, enter_working_folder
 from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_gap, check_sampling, logprob_gap
 from cpt.rollout.local import EngineName, build_engine, choose_engine, local_folder
 from cpt.rollout.sync import fingerprint, pack, read_folder
@@ -284,6 +285,7 @@ class RolloutPool:
             ) from None
         except RayActorError as error:
             raise ValueError(f"the {self.engine} rollout engine did not start: {_cause(error)}") from None
+        check_same_code(self.actors, "a rollout engine")
 
     def _count(self, answers: Sequence[Sequence[Completion]], seconds: float) -> None:
         self.stats.calls += 1
@@ -296,6 +298,7 @@ class EngineActor:
     """The engine of one actor process. A thin shell: Ray needs a class whose module is cheap to import."""
 
     def __init__(self, kind: EngineName, settings: EngineSettings) -> None:
+        enter_working_folder()
         self.engine = build_engine(kind, settings)
 
     def load(self, tensors: Any, version: str, mark: str) -> float:

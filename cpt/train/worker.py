@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.models.lean import lean_imports
+from cpt.processes import check_same_code, enter_working_folder
 from cpt.train.log import MetricsTail
 from cpt.train.stage import TrainResult
 from cpt.types import RunFailed
@@ -40,6 +41,7 @@ class TrainWorker:
 
     def ready(self) -> int:
         """Import the training stack, so that this can happen while something else is awaited. The process's id."""
+        enter_working_folder()
         import_trainers()
         return os.getpid()
 
@@ -86,14 +88,16 @@ def run_stage(
     Raises:
         TrainerDied: the process ended without an answer. The message says how far it got.
         TrainingFailed: the training raised; the cause's message is in this one.
+        RunFailed: the process runs another copy of cpt.
     """
     import ray
     from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
     rows = MetricsTail(out.metrics)
     rows.read()  # of an earlier attempt
-    answer = worker.train.remote(stage, str(start_folder), out, pool)
     try:
+        check_same_code([worker], f"{stage.label}: the training process")
+        answer = worker.train.remote(stage, str(start_folder), out, pool)
         while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
             _report(rows, on_step)
         result: TrainResult = ray.get(answer)

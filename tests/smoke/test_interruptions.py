@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -42,23 +44,42 @@ PATIENCE = 900  # seconds until something that must happen counts as not happeni
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe, beside files that nothing may import in the place of a package."""
     path = tmp_path_factory.mktemp("recipe") / "interrupted.yaml"
     path.write_text(RECIPE)
+    for name in ("cpt", "rewards", "torch", "yaml"):
+        path.with_name(f"{name}.py").write_text(f"raise SystemExit('this is no {name}')\n")
     return path
 
 
 @pytest.fixture(scope="module")
-def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where Ray's private folders are: with a path that is short enough for its sockets."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path, rays: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed")
-    assert start(recipe, out).wait(PATIENCE) == 0, (out / "log").read_text()
+    assert start(recipe, out, rays).wait(PATIENCE) == 0, (out / "log").read_text()
+    assert list(rays.iterdir()) == []
     return out
 
 
-def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
-    log = (out / "log").open("ab") if out.exists() else subprocess.DEVNULL
-    command = [sys.executable, "-m", "cpt.cli", "run", str(recipe), "--out", str(out / "run")]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=interruptible)
+def start(recipe: Path, out: Path, rays: Path) -> subprocess.Popen[bytes]:
+    """A run, as the script `cpt` starts it: Python itself would look beside the recipe after `-m` (hence -P)."""
+    command = [sys.executable, "-P", "-m", "cpt.cli", "run", recipe.name, "--out", str(out / "run")]
+    with (out / "log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=recipe.parent,
+            env={**os.environ, "RAY_TMPDIR": str(rays)},
+            preexec_fn=interruptible,
+        )
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -98,12 +119,6 @@ def out(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def split_agents(driver: subprocess.Popen[bytes]) -> tuple[list[psutil.Process], list[psutil.Process]]:
-    """The driver's processes, and Ray's two agents of a node apart: those take up to a minute to notice its end."""
-    agents = children(driver, "Agent")
-    return [process for process in children(driver) if process not in agents], agents
-
-
 def ended(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
@@ -115,26 +130,59 @@ def kill(driver: subprocess.Popen[bytes], name: str) -> None:
         process.kill()
 
 
-def test_whatever_ends_before_its_time_the_run_ends_as_if_nothing_had(recipe: Path, out: Path, undisturbed: Path):
-    driver = start(recipe, out)
+def lines(out: Path) -> list[str]:
+    return (out / "log").read_text().splitlines()
+
+
+def check_listeners(driver: subprocess.Popen[bytes]) -> None:
+    """Whoever listens does so on the loopback alone."""
+    found = set()
+    for process in [psutil.Process(driver.pid), *children(driver)]:
+        with suppress(psutil.NoSuchProcess):
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((process.name(), connection.laddr.ip))
+    assert {"raylet", "gcs_server"} <= {name for name, _ in found}
+    assert {ip.removeprefix("::ffff:") for _, ip in found} == {"127.0.0.1"}
+
+
+def test_whatever_ends_before_its_time_the_run_ends_as_if_nothing_had(
+    recipe: Path, rays: Path, out: Path, undisturbed: Path
+):
+    driver = start(recipe, out, rays)
     until(lambda: steps_logged(out) >= 1, "a step")
+    check_listeners(driver)
+    assert [folder.stat().st_mode & 0o777 for folder in rays.iterdir()] == [0o700]
     kill(driver, "ray::EngineActor")
     until(lambda: steps_logged(out) >= 2, "a step with another engine")
     kill(driver, "ray::TrainWorker")
     until(lambda: "going on from its last checkpoint" in (out / "log").read_text(), "the end of the trainer")
     until(lambda: steps_logged(out) >= 3, "a step with another trainer")
-    family, agents = split_agents(driver)
+    family = children(driver)
+    driver.send_signal(signal.SIGINT)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(PATIENCE) == 130, (out / "log").read_text()
-    until(lambda: ended(family), "the end of all after Ctrl-C")
+    assert lines(out)[-1] == "cpt: interrupted; the same command again goes on from here (without --fresh)"
+    assert ended(family)
+    assert list(rays.iterdir()) == []
 
-    driver = start(recipe, out)
+    driver = start(recipe, out, rays)
     until(lambda: steps_logged(out) >= 4, "a step after Ctrl-C")
-    family, more_agents = split_agents(driver)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait(PATIENCE)
-    until(lambda: ended(family), "the end of all with the driver")
+    family, told = children(driver), len(lines(out))
+    kill(driver, "raylet/raylet")
+    assert driver.wait(PATIENCE) == 1, (out / "log").read_text()
+    died = "Ray died (killed, or out of memory); the same command again goes on from here"
+    assert lines(out)[-1] == f"cpt: error: {died}"
+    assert len(lines(out)) <= told + 5  # of the run's own; nothing of Ray's
+    until(lambda: ended(family), "the end of all with Ray")
 
-    assert start(recipe, out).wait(PATIENCE) == 0, (out / "log").read_text()
+    driver = start(recipe, out, rays)
+    until(lambda: children(driver, "gcs_server"), "a Ray that starts")
+    family = children(driver)
+    driver.kill()
+    driver.wait(PATIENCE)
+    until(lambda: ended(family) and not list(rays.iterdir()), "the end of all with the driver")
+
+    assert start(recipe, out, rays).wait(PATIENCE) == 0, (out / "log").read_text()
     assert results(out) == results(undisturbed)
-    until(lambda: ended([*agents, *more_agents]), "the end of Ray's agents")
+    assert list(rays.iterdir()) == []

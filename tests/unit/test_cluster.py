@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from cpt.cluster import cluster
+from cpt import reaper
+from cpt.cluster import RayDied, Watch, cluster
 from cpt.types import RunFailed
 
 SLOW = Exception("The current node timed out during startup. This could happen because …")
@@ -45,11 +50,11 @@ def test_three_slow_starts_are_one_clear_sentence(monkeypatch):
     assert calls.count("init") == 3
 
 
-def test_another_error_is_not_swallowed(monkeypatch):
+def test_another_error_is_one_clear_sentence_too(monkeypatch):
     calls = fake_ray(monkeypatch, OSError("no room for the object store"))
-    with pytest.raises(OSError, match="no room"), cluster(None):
+    with pytest.raises(RunFailed, match=r"^Ray did not start on this machine: no room"), cluster(None):
         pass
-    assert calls == ["init"]
+    assert calls == ["init", "shutdown"]
 
 
 @pytest.fixture
@@ -92,3 +97,58 @@ def test_an_address_is_connected_to(monkeypatch, listening, address):
     with cluster(address.format(port=listening)):
         assert calls == ["init"]
     assert calls == ["init", "shutdown"]
+
+
+@pytest.fixture
+def raylet(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like Ray's raylet of the folder `tmp_path`."""
+    program = shutil.copy(shutil.which("sleep") or "", tmp_path / "raylet")
+    process = subprocess.Popen([program, "600"], env={reaper.MARK: str(tmp_path)})
+    yield process
+    process.kill()
+    process.wait()
+
+
+def dies(raylet: subprocess.Popen[bytes], then: Callable[[], object]) -> None:
+    """A block that is watched, in which Ray dies."""
+    raylet.kill()
+    raylet.wait()
+    then()
+
+
+def test_when_ray_dies_the_run_ends_at_once_with_one_line(raylet, tmp_path):
+    message = r"^Ray died \(killed, or out of memory\); the same command again goes on from here$"
+    began = time.monotonic()
+    with pytest.raises(RayDied, match=message), Watch(str(tmp_path)):
+        dies(raylet, lambda: time.sleep(60))
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(("error", "told"), [(ConnectionError, RayDied), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_an_error_that_comes_of_rays_death_says_so(raylet, tmp_path, monkeypatch, error, told):
+    """But not one that has killed Ray, as a signal to all processes of a terminal."""
+    monkeypatch.setattr(Watch, "_look", lambda _: None)  # the error is faster
+
+    def fail() -> None:
+        raise error("a page of C++")
+
+    with pytest.raises(told), Watch(str(tmp_path)):
+        dies(raylet, fail)
+
+
+def test_a_run_that_ends_before_ray_is_left_alone(raylet, tmp_path):
+    with Watch(str(tmp_path)):
+        assert raylet.poll() is None
+
+
+def test_an_error_of_another_process_is_one_line(monkeypatch):
+    class TaskError(OSError):
+        """As Ray raises it: of the cause's kind, with the other process's traceback for a message."""
+
+        cause = OSError(28, "No space left on device")
+
+    TaskError.__module__ = "ray.exceptions"
+    fake_ray(monkeypatch, None)
+    message = r"^a process of the run failed: OSError: \[Errno 28\] No space left on device$"
+    with pytest.raises(RunFailed, match=message), cluster(None):
+        raise TaskError("ray::EngineActor.load()\n" * 120)

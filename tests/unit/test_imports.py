@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # from lower rows, never from its neighbours in the same row or from above. Of two names that fit, the longer counts.
 LAYERS = [
     ["rewards", "cpt.pictures"],
-    ["cpt cpt.types cpt.words"],
-    ["cpt.files", "cpt.models.locate cpt.models.image_text"],
+    ["cpt cpt.types cpt.words cpt.terminal cpt.reaper"],
+    ["cpt.files", "cpt.models.locate cpt.models.image_text", "cpt.processes"],
     [
         "cpt.tasks",
         "cpt.methods",
@@ -37,7 +37,7 @@ LAYERS = [
     ["cpt.rollout"],
     ["cpt.train", "cpt.evaluate"],
     ["cpt.report", "cpt.progress", "cpt.rows cpt.rows_fit"],
-    ["cpt.cluster"],
+    ["cpt.cluster cpt.local_ray"],
     ["cpt.run", "cpt.build_model"],
     ["cpt.evaluate_folder", "cpt.filter_task"],
     ["cpt.doctor", "cpt.torchvision_repair", "cpt.rewards_cli cpt.rewards_tables cpt.rewards_file cpt.rewards_study"],

@@ -110,6 +110,11 @@ def test_the_live_table(plan, monkeypatch):
     assert "1 of 8 stages, 0:58 so far" in out.getvalue()
 
 
+def test_lines_that_can_not_be_written_end_nothing(plan):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        half_a_run(make_progress(full), Clock(), plan)
+
+
 def test_time_left_knows_nothing_of_start_up():
     row = Row("sft", 0)
     row.begin(1, "count-colour", "train", 20)
