@@ -114,5 +114,4 @@ class RaPOPlugin(Plugin):
 
     def metrics(self) -> dict[str, float]:
         """Mean d in nats per token and mean bonus of the last rollouts, and what their advantages were divided by."""
-        found = self.means.read() if self.pays else {}
-        return found | ({} if self.average is None else {"deviation": self.average})
+        return self.means.read() | ({} if self.average is None else {"deviation": self.average})

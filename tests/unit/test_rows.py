@@ -118,6 +118,9 @@ def test_a_prompt_that_is_one_token_too_long_is_named(model, own, monkeypatch, c
                     raise AttributeError(name)
                 return getattr(self.inner, name)
 
+            def __call__(self, *args: Any, **options: Any) -> Any:
+                return self.inner(*args, **options)
+
         monkeypatch.setattr("cpt.models.load.load_processor", lambda *a, **k: Plain(load_processor(*a, **k)))
     pictures = [blank(), blank(60, 40)]
     fits = 512 - 8 - tokens_of(model, "", pictures)
