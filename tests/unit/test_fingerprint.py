@@ -24,7 +24,7 @@ ARM = "{method: {type: sft, max_steps: 2}}"
 
 
 def picture(colour: str = "red") -> Image.Image:
-    return Image.new("RGB", (4, 4), colour)
+    return Image.new("RGB", (8, 8), colour)
 
 
 SAMPLE = Sample("own/train/0", "count-colour", "How many ?", (picture(),), ("two", "2"), "I see two .", {"a": {1, 2}})
@@ -91,7 +91,7 @@ def test_a_task_of_the_world_that_states_nothing_is_read(monkeypatch: pytest.Mon
         {"images": (picture("blue"),)},
         {"images": (picture(), picture())},
         {"images": (picture().convert("L"),)},
-        {"images": (picture().resize((2, 8)),)},
+        {"images": (picture().resize((4, 16)),)},
     ],
     ids=lambda other: next(iter(other)),
 )
