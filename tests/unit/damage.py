@@ -123,8 +123,10 @@ def exchange(path: Path, rng: random.Random, root: Path) -> None:
 
 def exchange_folders(path: Path, rng: random.Random, root: Path) -> None:
     """Of two stages, or of two policies."""
-    name = rng.choice(["policy", ""])
-    one, other = (folder / name for folder in rng.sample(sorted(root.glob("arms/*/*/*")), 2))
+    name, stages = rng.choice(["policy", ""]), sorted(root.glob("arms/*/*/*"))
+    if len(stages) < 2:
+        return flip(path, rng, root)
+    one, other = (folder / name for folder in rng.sample(stages, 2))
     if not (one.exists() and other.exists()):
         return flip(path, rng, root)
     one.rename(root / "aside")
