@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.files import fsync_dir, read_json
+from cpt.shapes import FORMAT
 
-FORMAT = "cpt-run"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: markers without digests, keys without the data's and the whole model's fingerprints
 # What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
 # last: a kill in between leaves a folder that still is recognised as a run.
 OWNED = (
@@ -23,6 +23,7 @@ OWNED = (
     *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
 )
 LOCK = ".lock"
+MANIFEST_ADVICE = "delete the file and run the recipe's command again, which writes it anew from plan.json"
 
 
 def default_folder(name: str) -> Path:
@@ -151,41 +152,56 @@ def check_ours(root: Path) -> None:
     strangers = [name for name in names if name not in {LOCK, "recipe.yaml"} and not name.endswith(".tmp")]
     if strangers:
         listed = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
-        raise ValueError(
-            f"{root}: not empty and no cpt run (it holds {listed}, no manifest.json); choose another --out"
-        )
+        why = "its manifest.json is not of one" if "manifest.json" in strangers else "no manifest.json"
+        raise ValueError(f"{root}: not empty and no cpt run (it holds {listed}; {why}); choose another --out")
 
 
 def is_run(root: Path) -> bool:
-    """Whether the folder carries the manifest of a cpt run."""
-    path = root / "manifest.json"
-    if not path.is_file():
-        return False
-    found = read_json(path)
-    return isinstance(found, dict) and found.get("format") == FORMAT
+    """Whether the folder is a cpt run, by its manifest, or where that is gone by its plan.
+
+    Raises:
+        ValueError: the manifest is damaged; the message says how it comes back.
+    """
+    manifest = root / "manifest.json"
+    if manifest.exists():
+        return bool(read_json(manifest, advice=MANIFEST_ADVICE).get("format") == FORMAT)
+    return (root / "plan.json").exists() and read_json(root / "plan.json").get("format") == FORMAT
 
 
 def lock(root: Path) -> int:
     """Create the folder if needed and take its lock; the lock lasts until the returned descriptor is closed.
 
     Raises:
-        ValueError: the folder can't be written, or another process holds it (its id is named).
+        ValueError: the folder can't be written, the lock is a link or no file, or another process holds it (its id is
+            named).
     """
+    path = root / LOCK
     try:
         root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ValueError(f"{path}: a link or no file, which cpt does not write to; remove it")
+        # Should a link be put there in this very moment, it is not followed.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise ValueError(f"{root}: can't be written ({error.strerror}); choose another --out") from error
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path}: not a regular file, which cpt does not write to; remove it")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise ValueError(
             f"{root}: in use by another cpt, process {holder}; wait for it, end it, or choose another --out"
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise ValueError(f"{root}: can't be written ({error.strerror}); choose another --out") from error
+    except ValueError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -198,23 +214,3 @@ def delete_run(root: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     fsync_dir(root)
-
-
-def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
-    """ValueError, with the difference, if the folder holds a run of another recipe or of another format."""
-    found = read_json(root / "manifest.json")
-    if found.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{root}: a run of format {found.get('format_version')}, this cpt writes {FORMAT_VERSION}; "
-            "use the cpt that made it, choose another --out, or --fresh to delete it and start anew"
-        )
-    if found.get("recipe_hash") == recipe.resolved_hash():
-        return
-    stored = root / "recipe.yaml"
-    old = stored.read_text(encoding="utf-8").splitlines() if stored.exists() else []
-    new = recipe.dump_yaml().splitlines()
-    diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
-    raise ValueError(
-        f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start anew\n"
-        f"{diff or '(the same text, which this version of cpt resolves differently)'}"
-    )

@@ -1,7 +1,8 @@
 """From a recipe to everything a run will do, as plain data: stages with their keys, evaluations, disk. Starts nothing.
 
-A stage's key is the hash of its resolved content and of its parent's key; the first parent is the base model. Two
-stages with one key are the same work. Arms' names are not part of it, nor is anything in `cpt.recipe.schema.NEUTRAL`.
+A stage's key is the hash of its resolved content, a fingerprint of its data included, and of its parent's key; the
+first parent is the base model. Two stages with one key are the same work. Arms' names are not part of it, nor is
+anything in `cpt.recipe.schema.NEUTRAL`.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[Ar
 
 
 def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan:
+    from cpt.tasks.fingerprint import data_fingerprint
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
     settings = recipe.evaluation
@@ -125,6 +127,7 @@ def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan
         samples=samples,
         max_tokens=settings.max_tokens or max(MAX_COMPLETION_TOKENS[style] for style in styles),
         temperature=settings.temperature,
+        data={name: data_fingerprint(name, "test", number) for name, number in samples.items()},
     )
 
 
@@ -149,6 +152,7 @@ def _plan_arm(
     evaluation: EvaluationPlan,
     everything: Mapping[str, ArmSpec],
 ) -> list[StagePlan]:
+    from cpt.tasks.fingerprint import data_fingerprint
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
     with recipe.told_at("arms", spec.family, "kl", "path"):
@@ -198,6 +202,8 @@ def _plan_arm(
             rollouts_key=imitated.get(work.index),
             leaves_rollouts=any(other.imitates == spec.name for other in everything.values()),
         )
+        data = {task: data_fingerprint(task, "train", samples, seed) for task, samples in stage.reads.items()}
+        stage = replace(stage, data=data)
         stages.append(replace(stage, key=_stage_key(stage)))
         parent = stages[-1].key
     return stages

@@ -46,11 +46,15 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What every evaluation of a run generates: test samples per task (stage tasks first), tokens at most."""
+    """What every evaluation of a run generates: test samples per task (stage tasks first), tokens at most.
+
+    `data` has a fingerprint of every task's test samples (see `cpt.tasks.fingerprint`).
+    """
 
     samples: Mapping[str, int]
     max_tokens: int
     temperature: float
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class StagePlan:
         run: 0-based number of the training among those that `merge: warp` makes of a stage; see `trainings`.
         rollouts_key: key of the stage whose rollouts are imitated (`cpt.methods.targets.SavedRollouts`).
         leaves_rollouts: whether to write rollouts.jsonl, because another arm of the recipe imitates them.
+        data: a fingerprint of the training samples of every task in `reads` (see `cpt.tasks.fingerprint`).
     """
 
     arm: str
@@ -158,6 +163,15 @@ class StagePlan:
     run: int = 0
     rollouts_key: str | None = None
     leaves_rollouts: bool = False
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> dict[str, int]:
+        """Whose training samples the stage reads, and how many; those of the stages before are in their own keys."""
+        found: dict[str, int] = {} if self.schedule == "joint" else {self.task: self.data_samples}
+        for source in self.sources:
+            found[source.task] = max(source.samples, found.get(source.task, 0))
+        return found
 
     @property
     def from_base(self) -> bool:

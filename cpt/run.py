@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.continued import check_may_go_on
 from cpt.plan import BasePlan, ModelPlan, RunPlan, StagePlan, make_plan
 from cpt.plan_passes import data_notes
 from cpt.progress import DONE, Progress, make_progress
+from cpt.results import check_results
 from cpt.rows import check_rows, run_reads
 from cpt.store import RunStore
 from cpt.types import PromptStyle, Record
@@ -58,10 +60,13 @@ def run_recipe(
 
     plan = make_plan(recipe, arms)
     pictures = 1
+    if not fresh:
+        check_may_go_on(out, recipe)
     if fresh or not _finished(plan, RunStore(out)):
         pictures = check_rows(run_reads(plan), plan.model, recipe.rollout.max_model_len)
     with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store):
         store.write_plan(plan)
+        check_results(store, plan.stages, [(base.seed, base.prompt, base.key) for base in plan.bases])
         if _finished(plan, store):
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
             print(f"report: {_report(store, recipe)}")

@@ -122,7 +122,11 @@ class Record:
 
 @runtime_checkable
 class Task(Protocol):
-    """Data, scoring and reward of one task, in one object."""
+    """Data, scoring and reward of one task, in one object.
+
+    A task may also have a method `fingerprint`, which tells whether its data are still the same without reading them:
+    see `cpt.tasks.fingerprint`.
+    """
 
     name: str
     family: str

@@ -18,6 +18,7 @@ import numpy as np
 from cpt.evaluate.intervals import Floats
 from cpt.evaluate.stats import Bootstrap, Metric, Runs, over_seeds, undefined
 from cpt.files import atomic_path
+from cpt.parquet import read_rows
 
 Group = Literal["new", "prior", "general"]
 Direction = Literal["forward", "reverse"]
@@ -25,6 +26,7 @@ GROUPS: tuple[Group, ...] = ("new", "prior", "general")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "reverse")
 
 NATS = (0.0, math.inf)
+_ROUNDING = 0.01  # nats by which a divergence of long completions may come out below 0
 
 FORMULAS: dict[Direction, str] = {
     "forward": "E_{x} E_{y∼π0(·|x)} Σ_{t} KL(π0(·|x,y_{<t}) ‖ π(·|x,y_{<t}))",
@@ -70,16 +72,14 @@ def write_drift(path: Path, rows: Sequence[DriftRow]) -> None:
 
 def read_drift(path: Path) -> list[DriftRow]:
     """Rows of one stage. ValueError if the file is damaged or has other columns."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a whole parquet file; delete it, and the report does without drift") from error
-    if table.column_names != _schema().names:
-        raise ValueError(f"{path}: other columns than this cpt writes; delete it, and the report does without drift")
-    return [DriftRow(**row) for row in table.to_pylist()]
+    found, _ = read_rows(path, _schema(), "delete it, and the report does without drift")
+    rows = [DriftRow(**row) for row in found]
+    for number, row in enumerate(rows):
+        divergences, lengths = (row.forward, row.reverse), (row.forward_tokens, row.reverse_tokens)
+        measured = all(math.isfinite(nats) and nats > -_ROUNDING for nats in divergences) and min(lengths) >= 0
+        if row.group not in GROUPS or not measured:
+            raise ValueError(f"{path}, row {number}: not a measured drift: {row}")
+    return rows
 
 
 def _schema() -> Any:

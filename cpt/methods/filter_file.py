@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpt.files import atomic_path
-from cpt.methods.filtering import RIF, PromptRollouts, histogram
+from pydantic import ValidationError
 
-_ABOUT = b"cpt.filter"
+from cpt.digests import bytes_digest
+from cpt.files import AGAIN, atomic_path
+from cpt.methods.filtering import RIF, PromptRollouts, histogram
+from cpt.parquet import read_rows
+
+_ABOUT = b"cpt.filter/2"  # with a digest of all that the file says
+_ABOUT_BEFORE = b"cpt.filter"
+_UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ def write_filter(path: Path, found: FilterFile) -> None:
     import pyarrow.parquet as pq
 
     rows = [_row(prompt, kept) for prompt, kept in zip(found.prompts, found.kept, strict=True)]
-    about = json.dumps({"key": found.key, "rule": found.rule.model_dump(mode="json")}, sort_keys=True)
+    known: dict[str, Any] = {"key": found.key, "rule": found.rule.model_dump(mode="json")}
+    about = json.dumps({**known, "digest": _digest(known, rows)}, sort_keys=True)
     table = pa.Table.from_pylist(rows, schema=_schema().with_metadata({_ABOUT: about.encode()}))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -55,20 +62,16 @@ def read_filter(path: Path) -> FilterFile:
         FileNotFoundError: no such file.
         ValueError: it is damaged, or written by another version of cpt.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise FileNotFoundError(path)
+    rows, metadata = read_rows(path, _schema(), AGAIN)
+    about = metadata.get(_ABOUT, metadata.get(_ABOUT_BEFORE, b""))
     try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a whole parquet file; delete it and run the same command again") from error
-    about = (table.schema.metadata or {}).get(_ABOUT)
-    if about is None or set(_schema().names) - set(table.column_names):
-        raise ValueError(f"{path}: not the evidence of a filter, or another version's; delete it and run again")
-    known = json.loads(about)
-    rows = table.to_pylist()
+        known = json.loads(about)
+        digest = known.pop("digest", None)
+        if _ABOUT in metadata and digest != _digest(known, rows):
+            raise ValueError(f"{path}: not what the filter wrote; {AGAIN}")
+        rule = RIF.model_validate(known["rule"])
+    except (KeyError, AttributeError, TypeError, RecursionError, *_UNREADABLE) as error:
+        raise ValueError(f"{path}: not the evidence of a filter, or another version's; {AGAIN}") from error
     prompts = [
         PromptRollouts(
             sample_id=row["sample_id"],
@@ -79,7 +82,11 @@ def read_filter(path: Path) -> FilterFile:
         )
         for row in rows
     ]
-    return FilterFile(known["key"], RIF.model_validate(known["rule"]), prompts, [row["kept"] for row in rows])
+    return FilterFile(str(known["key"]), rule, prompts, [row["kept"] for row in rows])
+
+
+def _digest(known: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    return bytes_digest(json.dumps([known, rows], sort_keys=True).encode())
 
 
 def _row(prompt: PromptRollouts, kept: bool) -> dict[str, Any]:

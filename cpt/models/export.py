@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.files import fsync_dir
+from cpt.files import disk_may_be_full, fsync_dir
 from cpt.models.load import resolve_model
 from cpt.models.locate import check_model_folder
 from cpt.models.names import keep_hub_names
@@ -58,8 +58,9 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for left_over in (fresh, old):
         shutil.rmtree(left_over, ignore_errors=True)
-    fresh.mkdir()
-    write(fresh)
+    with disk_may_be_full(folder):
+        fresh.mkdir()
+        write(fresh)
     for file in fresh.rglob("*"):
         if file.is_file():
             _fsync(file)

@@ -16,14 +16,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpt.digests import known_digest, open_regular
 from cpt.models.image_text import check_image_text
 
 BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parent / "tiny"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
-_DESCRIBING = (".json", ".jinja", ".txt", ".model")
+_DESCRIBING = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
 _MAX_HEADER = 100_000_000  # the format's own limit
-_PROBES, _PROBE_BYTES = 64, 4096
+_BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E8M0": 8,
+    "U16": 16,
+    "I16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "U32": 32,
+    "I32": 32,
+    "F32": 32,
+    "U64": 64,
+    "I64": 64,
+    "F64": 64,
+    "C64": 64,
+    "F4": 4,
+}
 
 
 @dataclass(frozen=True)
@@ -46,9 +66,13 @@ def locate_model(name_or_path: str) -> Path | str:
             near = difflib.get_close_matches(name_or_path, BUILTIN, n=1, cutoff=0.3)
             raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or BUILTIN)}")
         return BUILTIN[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_dir():
+            return path
+    except (RuntimeError, OSError) as error:  # no such user as in ~user; a name too long, a folder that is closed
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".").lower()
+        raise ValueError(f"model folder {name_or_path} can't be looked for: {reason}") from error
     # `runs/policy` beside an existing folder `runs` is a local path with a slip, not a model of the user `runs`.
     if _HUB_ID.fullmatch(name_or_path) and not path.parent.is_dir():
         return name_or_path
@@ -67,8 +91,11 @@ def check_model_folder(path: str | Path) -> None:
     folder = Path(path)
     if not folder.is_dir():
         raise ValueError(f"model folder {folder} does not exist")
+    for file in describing_files(folder):
+        if file.suffix == ".json":
+            _read_json(file)
     config = read_config(folder)
-    if "model_type" not in config:
+    if not isinstance(config.get("model_type"), str):
         raise ValueError(f"{folder / 'config.json'} names no model_type; it is not a Hugging Face model")
     check_image_text(config, folder)
     if not any((folder / name).is_file() for name in _PROCESSOR):
@@ -76,7 +103,7 @@ def check_model_folder(path: str | Path) -> None:
     tensors = checkpoint_tensors(folder)
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        missing = sorted(set(_read_json(index)["weight_map"]) - tensors.keys())
+        missing = sorted(set(_weight_map(index)) - tensors.keys())
         if missing:
             raise ValueError(f"{index} names {len(missing)} tensors that no file holds, the first is {missing[0]}")
 
@@ -119,8 +146,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The folder's safetensors files, sorted. ValueError if there is none or the index names one that is missing."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = _read_json(index).get("weight_map") or {}
-        files = [folder / name for name in sorted(set(weight_map.values()))]
+        files = [folder / name for name in sorted(set(_weight_map(index).values()))]
     else:
         files = [folder / "model.safetensors"]
     for file in files or [index]:
@@ -134,42 +160,62 @@ def model_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
-def fingerprint(folder: Path) -> str:
-    """Identity of a model: of its config, tokenizer, processor and template, and of its weights.
+def describing_files(folder: Path) -> list[Path]:
+    """The files in a model's folder that say what its weights are: configuration, tokenizer, processor, template, code.
 
-    Of each weight file the size and 64 pieces of 4 KiB count.
-    Reading every byte of a large model takes longer than planning it may; training moves every piece. 32 hexadecimal
-    digits.
+    Raises:
+        ValueError: one of them leads nowhere or is no file, such as a link into a cache that has been emptied.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix in _DESCRIBING and not path.is_dir())
+    for path in found:
+        if not path.is_file():
+            what = "a link that leads nowhere" if path.is_symlink() else "not a regular file"
+            raise ValueError(f"{path} is {what}; remove it, or copy the model again")
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """Identity of a model: every byte of its config, tokenizer, processor, template, code and weights.
+
+    A file is read once: its digest is kept by path, size and times (`cpt.digests.known_digest`). 32 hexadecimal digits.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in _DESCRIBING:
-            digest.update(file.name.encode() + file.read_bytes())
-    for file in weight_files(folder):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}".encode())
-        with file.open("rb") as handle:
-            for probe in range(_PROBES):
-                handle.seek(max(size - _PROBE_BYTES, 0) * probe // (_PROBES - 1))
-                digest.update(handle.read(_PROBE_BYTES))
+    for file in (*describing_files(folder), *weight_files(folder)):
+        digest.update(f"{file.name}:{known_digest(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor → file in the same folder. ValueError if the index says anything else."""
+    content = _read_json(index)
+    found = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(name, str) and _is_name(name) for name in found.values()):
+        raise ValueError(f"{index} is damaged: its weight_map does not say which file of this folder holds each tensor")
+    return found
+
+
+def _is_name(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
 def _file_tensors(file: Path) -> dict[str, Tensor]:
     size = file.stat().st_size
-    with file.open("rb") as handle:
+    with open_regular(file) as handle:
         length = int.from_bytes(handle.read(8), "little")
         if size < 8 or length > min(size - 8, _MAX_HEADER):
             raise ValueError(f"{file} is cut off or no safetensors file: its header is incomplete ({size} bytes)")
         header = _parse_json(handle.read(length), file)
     tensors: dict[str, Tensor] = {}
-    end = 0
+    spans = []
     for name, entry in _entries(header, file):
         start, stop = entry["data_offsets"]
-        if stop < start or (math.prod(entry["shape"]) > 0 and stop == start):
-            raise ValueError(f"{file} is damaged: tensor {name} has no data")
-        end = max(end, stop)
         tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"], stop - start)
+        spans.append((start, stop))
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise ValueError(f"{file} is damaged: its header has tensors that overlap or leave gaps")
+        end = stop
     if size != 8 + length + end:
         what = "cut off" if size < 8 + length + end else "damaged"
         raise ValueError(
@@ -179,20 +225,38 @@ def _file_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _entries(header: Any, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, entry in header.items() if isinstance(header, dict) else ():
+    if not isinstance(header, dict):
+        raise ValueError(f"{file} is damaged: its header is no JSON object")
+    for name, entry in header.items():
         if name == "__metadata__":
             continue
-        if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        if not _describes_tensor(entry):
             raise ValueError(f"{file} is damaged: its header does not describe tensor {name}")
         yield name, entry
 
 
+def _describes_tensor(entry: Any) -> bool:
+    """Whether dtype, shape and offsets are there, numbers where numbers belong, and agree about the size."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
+    for numbers in (shape, offsets):
+        if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+            return False
+    if len(offsets) != 2 or offsets[0] > offsets[1]:
+        return False
+    bits = _BITS.get(entry["dtype"])
+    return bits is None or (math.prod(shape) * bits + 7) // 8 == offsets[1] - offsets[0]
+
+
 def _read_json(file: Path) -> Any:
-    return _parse_json(file.read_bytes(), file)
+    with open_regular(file) as handle:
+        return _parse_json(handle.read(), file)
 
 
 def _parse_json(content: bytes, file: Path) -> Any:
     try:
         return json.loads(content)
-    except ValueError:  # cut off, or not text at all
+    except (ValueError, RecursionError):  # cut off, or not text at all, or nested too deep
         raise ValueError(f"{file} is damaged: not valid JSON") from None

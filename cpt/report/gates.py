@@ -150,7 +150,7 @@ def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> 
 
 def caveats(run: RunData) -> list[str]:
     """What a reader must know before any number."""
-    found = []
+    found = list(run.notes)
     if len(run.seeds) == 1:
         found.append(
             "One seed: the intervals cover the choice of test samples only, not what another training run would give. "

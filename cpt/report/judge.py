@@ -7,12 +7,13 @@ says in rewards.parquet; `cpt report` on a folder from elsewhere executes no tex
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cpt.files import atomic_path
+from cpt.parquet import read_rows
 from cpt.recipe.rewards import RewardSpec
 from cpt.report.load import ArmRun, RunData
 from cpt.report.samples import held_out_samples, same_question
@@ -144,15 +145,17 @@ def read_scores(root: Path) -> dict[tuple[str, Key], tuple[str, Score]]:
     """What `write_scores` kept: (arm, key) → (identity, score). Empty without the file."""
     if not (root / FILE).is_file():
         return {}
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
-    table = pq.read_table(root / FILE, partitioning=None).to_pydict()
+    texts, numbers = (
+        dict.fromkeys(_COLUMNS, pa.string()),
+        {"seed": pa.int64(), "stage": pa.int64(), "reward": pa.float64()},
+    )
+    schema = pa.schema(list({**texts, **numbers}.items()))
+    rows, _ = read_rows(root / FILE, schema, "delete it, and the run's own command makes it again")
     found = {}
-    for arm, seed, stage, _, name, value, status, extracted, detail, identity in _rows(table):
+    for row in rows:
+        arm, seed, stage, _, name, value, status, extracted, detail, identity = (row[column] for column in _COLUMNS)
         score = Score(0.0 if value is None else value, {}, extracted, status, detail)
         found[arm, (seed, stage, name)] = (identity, score)
     return found
-
-
-def _rows(table: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-    return zip(*(table[name] for name in _COLUMNS), strict=True)

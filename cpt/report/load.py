@@ -3,71 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpt.evaluate.drift import DriftRow, read_drift
+from cpt.continued import check_recipe_text, read_manifest
 from cpt.evaluate.scores import Scores, collect
 from cpt.files import read_json
-from cpt.folder import StageDir
-from cpt.store import RunStore, read_metrics
+from cpt.folder import FORMAT_VERSION, is_run
+from cpt.report.stages import (
+    GAP,
+    LOSS,
+    NO_VARIANCE,
+    PHASE_SECONDS,
+    REWARD,
+    STEP_SECONDS,
+    TOKEN_ACCURACY,
+    Reader,
+    StageRun,
+)
+from cpt.shapes import ReportedPlan
+from cpt.store import RunStore
 from cpt.types import Record
 
-# What the report needs of a planned stage.
-STAGE_FIELDS = (
-    "arm",
-    "family",
-    "sweep",
-    "seed",
-    "index",
-    "task",
-    "prompt",
-    "method",
-    "steps",
-    "key",
-    "max_logprob_gap",
-    "global_batch",
-)
+__all__ = [
+    "GAP", "LOSS", "NO_VARIANCE", "PHASE_SECONDS", "REWARD", "STEP_SECONDS", "TOKEN_ACCURACY", "ArmRun", "RunData",
+    "StageRun", "load_run", "short_key", "short_value",
+]  # fmt: skip
+
 SHORT = {"learning_rate": "lr", "per_device_train_batch_size": "batch", "num_generations": "G"}
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One planned stage and what there is of it.
-
-    Attributes:
-        plan: its entry in plan.json.
-        trained: its steps are complete.
-        evaluated: its records are complete.
-        metrics: one row per step so far.
-        drift: one row per prompt, or in words why there are none.
-    """
-
-    plan: Mapping[str, Any]
-    trained: bool
-    evaluated: bool
-    metrics: list[dict[str, Any]]
-    drift: Sequence[DriftRow] | str
-
-    @property
-    def last_step(self) -> int:
-        """Steps made so far."""
-        return int(self.metrics[-1]["step"]) if self.metrics else 0
-
-    @property
-    def max_gap(self) -> float | None:
-        """Largest log-probability gap between engine and trainer of any step, in nats; None without rollouts."""
-        gaps = [row[GAP] for row in self.metrics if row.get(GAP) is not None]
-        return max(gaps) if gaps else None
-
-
-# Names in metrics.jsonl.
-GAP = "logprob_gap"
-REWARD, LOSS, TOKEN_ACCURACY, NO_VARIANCE = "reward", "loss", "token_accuracy", "frac_zero_std"
-STEP_SECONDS = "step_s"
-PHASE_SECONDS = re.compile(r"phase/(.+)_s")
 
 
 @dataclass(frozen=True)
@@ -134,7 +99,7 @@ class ArmRun:
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything the report shows is made from this."""
+    """Everything the report shows is made from this; `notes` say which files are missing."""
 
     root: Path
     name: str
@@ -145,6 +110,7 @@ class RunData:
     general: tuple[str, ...]
     arms: tuple[ArmRun, ...]
     events: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -173,49 +139,74 @@ class RunData:
 
 
 def load_run(root: str | Path) -> RunData:
-    """Read a run folder.
+    """Read a run folder, a copy of one included: policies may be missing.
 
     Raises:
-        ValueError: not a run folder, no plan yet, or a damaged file in it.
+        ValueError: not a run folder, no plan yet, or a file in it that is damaged or not what the run wrote.
     """
     store = RunStore(root)
-    for path in (store.manifest_path, store.plan_path):
-        if not path.is_file():
-            raise ValueError(f"{store.root}: no {path.name}; give the folder of a cpt run (its --out)")
-    manifest, plan = read_json(store.manifest_path), read_json(store.plan_path)
+    manifest = _manifest(store)
+    sealed = manifest["format_version"] >= 2
+    plan = _plan(store, manifest, sealed)
     tasks, general = tuple(plan["tasks"]), tuple(plan["general"])
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for stage in plan["stages"]:
-        missing = [name for name in STAGE_FIELDS if name not in stage]
-        if missing:
-            raise ValueError(f"{store.plan_path}: a stage without {', '.join(missing)}; made by another version of cpt")
         by_arm.setdefault(stage["arm"], []).append(stage)
-    arms = [_load_arm(store, stages, tasks, general) for stages in by_arm.values()]
-    recipe_text = store.recipe_path.read_text(encoding="utf-8") if store.recipe_path.is_file() else ""
+    reader = Reader(store, sealed, {(base["prompt"], base["seed"]): base["key"] for base in plan["bases"]})
+    if not sealed:
+        reader.notes.append("A run of format 1: its files have no digests, so that a changed one would not be noticed.")
+    if manifest.get("events") and not store.events_path.exists():
+        reader.missing(store.events_path)
+    arms = [_load_arm(reader, stages, tasks, general) for stages in by_arm.values()]
+    text = store.recipe_path
+    recipe_text = text.read_text(encoding="utf-8", errors="replace") if text.is_file() else ""
     order = _family_order(recipe_text, arms)
     arms.sort(key=lambda arm: (order.index(arm.family), [_sort_key(value) for value in arm.sweep.values()]))
     name = str(manifest.get("name", store.root.name))
-    return RunData(store.root, name, manifest, plan, recipe_text, tasks, general, tuple(arms), store.events())
+    notes = tuple(dict.fromkeys(reader.notes))
+    return RunData(store.root, name, manifest, plan, recipe_text, tasks, general, tuple(arms), store.events(), notes)
+
+
+def _manifest(store: RunStore) -> dict[str, Any]:
+    if not store.root.is_dir():
+        raise ValueError(f"{store.root}: no such folder; give the folder of a cpt run (its --out)")
+    if not store.manifest_path.exists() and store.plan_path.exists():
+        raise ValueError(f"{store.root}: its manifest.json is gone; the recipe's command again writes it anew")
+    if not store.manifest_path.exists():
+        raise ValueError(f"{store.root}: no manifest.json; give the folder of a cpt run (its --out)")
+    if not is_run(store.root):
+        raise ValueError(f"{store.root}: its manifest.json is not of a cpt run; give the folder of one (its --out)")
+    manifest = read_manifest(store.root)
+    version = manifest["format_version"]
+    if not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(f"{store.root}: a run of format {version}, this cpt reads 1 to {FORMAT_VERSION}")
+    check_recipe_text(store.root, manifest)
+    return manifest
+
+
+def _plan(store: RunStore, manifest: Mapping[str, Any], sealed: bool) -> dict[str, Any]:
+    path = store.plan_path
+    if not path.exists():
+        raise ValueError(f"{store.root}: no plan.json; the recipe's command again writes it anew")
+    plan = read_json(path, ReportedPlan, sealed=sealed, advice="the recipe's command again, without the file, mends it")
+    if sealed and plan.get("recipe_hash") != manifest["recipe_hash"]:
+        raise ValueError(f"{path}: not what the run wrote: the plan of another recipe than {store.manifest_path} is of")
+    return plan
 
 
 def _load_arm(
-    store: RunStore, planned: list[dict[str, Any]], tasks: tuple[str, ...], general: tuple[str, ...]
+    reader: Reader, planned: list[dict[str, Any]], tasks: tuple[str, ...], general: tuple[str, ...]
 ) -> ArmRun:
     first = planned[0]
-    stages = {}
-    for plan in planned:
-        where = store.stage_dir(plan["arm"], plan["seed"], plan["index"], plan["task"])
-        trained = where.trained.exists() and _matches(read_json(where.trained), plan, "key", "steps")
-        evaluated = trained and where.done.exists() and _matches(read_json(where.done), plan, "key")
-        metrics, drift = read_metrics(where.metrics), _drift(where, trained)
-        stages[plan["seed"], plan["index"]] = StageRun(plan, trained, evaluated, metrics, drift)
+    stages = {(plan["seed"], plan["index"]): reader.stage(plan) for plan in planned}
     seeds = tuple(sorted({seed for seed, _ in stages}))
     records: list[Record] = []
     for seed in seeds:
+        reader.check_base(first["prompt"], seed)
         done = [
             (index, stage.plan["task"]) for (own, index), stage in stages.items() if own == seed and stage.evaluated
         ]
-        records += store.arm_records(first["arm"], seed, first["prompt"], done)
+        records += reader.store.arm_records(first["arm"], seed, first["prompt"], done)
     schedule = str(first.get("schedule", "sequential"))
     if schedule == "single":  # what a stage leaves of another's task is nothing that a sequence could have forgotten
         own = dict(enumerate(tasks, start=1))
@@ -232,16 +223,6 @@ def _load_arm(
         scores=collect(records, tasks, general, seeds=seeds),
         records={(record.seed, record.stage, record.sample_id): record for record in records},
     )
-
-
-def _drift(where: StageDir, trained: bool) -> Sequence[DriftRow] | str:
-    if not trained:
-        return "not trained yet"
-    return read_drift(where.drift) if where.drift.exists() else "the stage was trained without measuring it"
-
-
-def _matches(marker: Mapping[str, Any], plan: Mapping[str, Any], *keys: str) -> bool:
-    return all(marker.get(key) == plan[key] for key in keys)
 
 
 def _family_order(recipe_text: str, arms: list[ArmRun]) -> list[str]:

@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cpt.digests import differing, listing
 from cpt.evaluate.stats import format_number
 from cpt.files import read_json, write_json_atomic
 from cpt.report import judge
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.audited import Prediction, example_of, predict
 from cpt.report.exploits import Exploits, Rewarded, find_exploits
-from cpt.report.load import REWARD, ArmRun, StageRun
+from cpt.report.load import REWARD, ArmRun, RunData, StageRun
 from cpt.report.seen import Seen, mean_of_stages, seen_in_stage
 from cpt.report.study_plots import STRICT
 from cpt.report.summary import Summary
+from cpt.shapes import Audits
 from cpt.types import Sample
 
 FILE = "rewards.json"
@@ -131,7 +133,7 @@ def study(summary: Summary, *, trusted: frozenset[str] | None) -> Study:
     """
     run = summary.run
     kept = {} if trusted is not None else judge.read_scores(run.root)
-    audits = read_json(run.root / FILE)["audits"] if (run.root / FILE).is_file() else {}
+    audits = _kept_audits(run)
     judged: dict[str, judge.ArmJudged] = {}
     predictions: dict[str, dict[str, Any]] = {}
     sets = []
@@ -145,8 +147,24 @@ def study(summary: Summary, *, trusted: frozenset[str] | None) -> Study:
                 predictions[key] = stage.audit.as_dict()
     if trusted is not None:
         judge.write_scores(run.root, run, judged)
-        write_json_atomic(run.root / FILE, {"audits": predictions})
+        scores = [path for path in (run.root / judge.FILE,) if path.exists()]
+        files = listing(run.root, scores)
+        write_json_atomic(run.root / FILE, {"audits": predictions, "files": files}, sealed=True)
     return Study(summary, tuple(sets))
+
+
+def _kept_audits(run: RunData) -> Mapping[str, Any]:
+    """What the run kept of its audits. ValueError if that, or what it kept of its rewards, is not what it wrote."""
+    path, sealed = run.root / FILE, run.manifest["format_version"] >= 2
+    if not path.exists():
+        return {}
+    advice = "delete it, and the run's own command makes it again"
+    kept = {"files": {}, **read_json(path, Audits, sealed=sealed, advice=advice)}
+    there = {name: digest for name, digest in kept["files"].items() if (run.root / name).exists()}
+    if problem := differing(run.root, there):
+        raise ValueError(f"{problem}; {advice}")
+    audits: Mapping[str, Any] = kept["audits"]
+    return audits
 
 
 def _keys(arm: ArmRun, tasks: Sequence[str]) -> list[str]:

@@ -93,6 +93,14 @@ class BuiltinTask(ABC):
         }
         return Sample(identity, self.name, question.text, question.images, question.gold, question.reasoning, meta)
 
+    def fingerprint(self, split: Split, n: int, seed: int) -> str:
+        """See `cpt.tasks.fingerprint`: of a task that the package brings, a stated one that costs nothing."""
+        from cpt.tasks.fingerprint import samples_fingerprint
+        from cpt.tasks.world import DATA
+
+        task: Any = self
+        return DATA.get(self.name) or samples_fingerprint(task, split, n, seed)
+
     def messages(self, sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
         """See `cpt.tasks.prompts.messages`."""
         return prompts.messages(sample, prompt)

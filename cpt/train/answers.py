@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.files import read_jsonl, write_text_atomic
+from cpt.files import jsonl_line, read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
 from cpt.models.adapters import plain_parameters
 from cpt.rollout.engine import request_seed
@@ -112,19 +111,18 @@ class OwnAnswers:
 def write_answers(path: Path, found: Sequence[Answers]) -> None:
     """One line per prompt; `chosen` is a position among `completions`."""
     lines = [
-        json.dumps(
+        jsonl_line(
             {
                 "sample_id": answers.sample_id,
                 "completions": [one.text for one in answers.candidates],
                 "right": [one.right for one in answers.candidates],
                 "whole": [one.whole for one in answers.candidates],
                 "chosen": answers.chosen,
-            },
-            ensure_ascii=False,
+            }
         )
         for answers in found
     ]
-    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+    write_text_atomic(path, "".join(lines))
 
 
 def read_answers(path: Path) -> list[Answers]:
@@ -135,7 +133,7 @@ def read_answers(path: Path) -> list[Answers]:
             tuple(map(Candidate, row["completions"], row["right"], row["whole"])),
             row["chosen"],
         )
-        for row in read_jsonl(path)
+        for row in read_jsonl(path, advice=f"delete {path.parent.parent}, and the same command trains the stage again")
     ]
 
 

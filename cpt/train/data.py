@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.methods.replay import mixture, replayed
 from cpt.tasks import get_task
+from cpt.tasks.fingerprint import data_fingerprint
 from cpt.types import PromptStyle, Sample, TargetStyle, Task
 
 if TYPE_CHECKING:
@@ -65,6 +66,17 @@ def own_samples(stage: StagePlan) -> list[Sample]:
 def training_samples(task: str, samples: int, stage: StagePlan) -> list[Sample]:
     """The first training samples of a task, as any stage with the seed of this one has them."""
     return get_task(task).samples("train", samples, stage.seed)
+
+
+def check_data(stage: StagePlan) -> None:
+    """ValueError if a task's training samples are no longer those that the stage was planned on."""
+    for task, samples in stage.reads.items():
+        planned = stage.data.get(task)
+        if planned is not None and data_fingerprint(task, "train", samples, stage.seed) != planned:
+            raise ValueError(
+                f"{stage.label}: the training samples of {task} changed while the run was under way; put back what "
+                "there was, and run the same command again"
+            )
 
 
 def replayed_samples(stage: StagePlan) -> list[list[Sample]]:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cpt.files import write_text_atomic
+from cpt.files import SUM, write_text_atomic
 
 
 class MetricsTail:
@@ -34,6 +34,8 @@ class MetricsTail:
         lines = [line for line in text.splitlines() if _step(line) < math.inf and line not in self._seen]
         self._seen.update(lines)
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        for row in rows:
+            row.pop(SUM, None)
         if rows:
             self.last_step = rows[-1]["step"]
         return rows

@@ -41,7 +41,7 @@ def missing_state(checkpoint: Path, plugins: Iterable[str]) -> str | None:
         return None
     if not (checkpoint / LIST).is_file():
         return f"{LIST} is missing"
-    written = read_json(checkpoint / LIST)
+    written = read_json(checkpoint / LIST)  # its sizes and those of its files are in the checkpoint's own list
     for name in wanted:
         if name not in written:
             return f"{LIST} does not know {name}"

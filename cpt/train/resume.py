@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shutil
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.digests import differing, file_digest, listing
+from cpt.files import disk_may_be_full, fsync_dir, read_json, write_json_atomic
 from cpt.models.locate import checkpoint_tensors
+from cpt.results import make_durable
+from cpt.shapes import Checkpoint
 from cpt.train.plugin_state import missing_state
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ else:
     _Trainer = object
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-_PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # all three are loaded with weights_only=True
+LIST = "DIGESTS.json"
+"""In a checkpoint: whose it is, and the digest of every file. Written last."""
 
 
 @dataclass(frozen=True)
@@ -39,53 +43,91 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def last_checkpoint(folder: Path, plugins: Iterable[str] = ()) -> Found:
-    """The newest checkpoint that is complete. Broken ones that are newer are deleted, and the notes say so.
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint belongs to.
+
+    Attributes:
+        key: of the stage and the training.
+        beside: files outside that the stage goes on writing, such as metrics.jsonl; those that are there count.
+    """
+
+    key: str = ""
+    beside: tuple[Path, ...] = ()
+
+    def files(self) -> list[Path]:
+        """Of `beside`, what is there; of a folder, all that is in it."""
+        found = [file for path in self.beside for file in (path.rglob("*") if path.is_dir() else [path])]
+        return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+
+
+NOTHING = Origin()
+
+
+def seal_checkpoint(checkpoint: Path, step: int, origin: Origin) -> None:
+    """Have a checkpoint on disk, also after a power cut, and write the list that says that it is whole, last of all."""
+    files = [file for file in checkpoint.rglob("*") if file.is_file() and file.name != LIST]
+    beside = origin.files()
+    make_durable([*files, *beside])
+    outside = {os.path.relpath(file, checkpoint): file_digest(file) for file in beside}
+    content = {"key": origin.key, "step": step, "files": listing(checkpoint, files), "beside": outside}
+    write_json_atomic(checkpoint / LIST, content, sealed=True)
+    for folder in (checkpoint, checkpoint.parent):
+        fsync_dir(folder)
+
+
+def last_checkpoint(folder: Path, plugins: Iterable[str] = (), origin: Origin = NOTHING) -> Found:
+    """The newest checkpoint that is what was saved. Others that are newer are deleted, and the notes say so.
 
     Args:
         folder: holds `checkpoint-<step>` folders; may be absent.
         plugins: those whose state belongs to a checkpoint.
+        origin: what it has to belong to.
     """
     names = tuple(plugins)
     found = [(int(match[1]), path) for path in _entries(folder) if (match := _NAME.fullmatch(path.name))]
     notes: list[str] = []
     for step, path in sorted(found, reverse=True):
-        problem = what_is_missing(path, step, names)
+        problem = what_is_wrong(path, step, names, origin)
         if problem is None:
             return Found(path, step, tuple(notes))
         notes.append(f"{path.name} can't be used ({problem}); going back to the one before")
-        shutil.rmtree(path)
+        remove(path)
     return Found(notes=tuple(notes))
 
 
-def what_is_missing(checkpoint: Path, step: int, plugins: Iterable[str] = ()) -> str | None:
-    """Why a checkpoint can't be resumed from; None if every file is there, of full length, and of this step."""
-    state = checkpoint / "trainer_state.json"  # written last
-    if not state.is_file():
-        return "trainer_state.json is missing: the save was interrupted"
+def what_is_wrong(checkpoint: Path, step: int, plugins: Iterable[str] = (), origin: Origin = NOTHING) -> str | None:
+    """Why a checkpoint can't be resumed from; None if all of it is what was saved at this step of this stage."""
+    if not (checkpoint / LIST).exists():
+        return f"{LIST} is missing: the save was interrupted"
     try:
-        if json.loads(state.read_text(encoding="utf-8"))["global_step"] != step:
-            return "trainer_state.json belongs to another step"
-        if (checkpoint / "adapter_config.json").is_file():
-            _check_adapter(checkpoint / "adapter_model.safetensors")
-        else:
+        saved = read_json(checkpoint / LIST, Checkpoint, sealed=True, advice="it is not used")
+        if saved["step"] != step:
+            return f"{LIST} belongs to another step"
+        if saved["key"] != origin.key:
+            return f"{LIST} belongs to another stage"
+        if problem := differing(checkpoint, saved["files"]):
+            return problem
+        there = {file.relative_to(checkpoint).as_posix() for file in checkpoint.rglob("*") if not file.is_dir()}
+        if more := sorted(there - saved["files"].keys() - {LIST}):
+            return f"{more[0]} was not saved with it"
+        for name, digest in saved["beside"].items():
+            file = Path(os.path.normpath(checkpoint / name))
+            if not file.is_file() or file_digest(file, digest["bytes"]) != digest:
+                return f"{file} is not what it was when it was saved"
+        if "adapter_config.json" not in there:
             checkpoint_tensors(checkpoint)
-        lost = missing_state(checkpoint, plugins)
-    except (ValueError, KeyError) as error:
+        return missing_state(checkpoint, plugins)
+    except ValueError as error:
         return str(error)
-    # torch.save writes zip archives, whose directory is at the very end: a file that was cut off has none.
-    broken = [name for name in _PICKLED if not zipfile.is_zipfile(checkpoint / name)]
-    return f"{', '.join(broken)} missing or cut off" if broken else lost
 
 
-def _check_adapter(file: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as handle:  # checks the header against the file's length
-            handle.keys()
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file.name}: {error}") from error
+def remove(path: Path) -> None:
+    """Delete a checkpoint, or what stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -93,7 +135,25 @@ def _entries(folder: Path) -> list[Path]:
 
 
 class Resumable(_Trainer):
-    """Mixin before a TRL trainer: checkpoints that load, and no work for anything else while saving them."""
+    """Mixin before a TRL trainer: checkpoints that load, whole or not used, and no work beside while saving them."""
+
+    origin = NOTHING  # set once, before training
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The checkpoint, its list of digests, and only then the end of older ones: one of them is always whole."""
+        from transformers.trainer_utils import rotate_checkpoints
+
+        kept, self.args.save_total_limit = self.args.save_total_limit, None
+        step = self.state.global_step
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{step}"
+        try:
+            with disk_may_be_full(checkpoint):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = kept
+        if self.args.should_save:
+            seal_checkpoint(checkpoint, step, self.origin)
+            rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=kept, use_mtime=False)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Loads full weights through `from_pretrained`, which knows how names on disk map to names in memory.

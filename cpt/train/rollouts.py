@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.files import append_jsonl, read_json, read_jsonl
+from cpt.files import append_jsonl, read_jsonl
 from cpt.methods.targets import Candidate
+from cpt.results import check_trained, read_marker
+from cpt.shapes import Trained
 from cpt.train.truth import strictly_right
 from cpt.types import Completion, PromptStyle, Sample
 
@@ -53,9 +55,10 @@ def saved_rollouts(out: StageDir, key: str, arm: str) -> dict[str, list[Candidat
     Raises:
         ValueError: the stage is not finished, of another key, or left no rollouts.
     """
-    trained = read_json(out.trained) if out.trained.exists() else {}
+    trained = read_marker(out.trained, Trained) if out.trained.exists() else {}
     if trained.get("key") != key or not out.rollouts.exists():
         raise ValueError(f"{out.rollouts}: the rollouts of arm {arm} are not there; run {arm} before this arm")
+    check_trained(out, only={out.rollouts.name})
     found: dict[str, list[Candidate]] = {}
     for row in read_jsonl(out.rollouts):
         candidate = Candidate(row["completion"], row["right"], row["finish_reason"] == "stop")

@@ -10,6 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.digests import differing
+from cpt.files import read_json
+from cpt.results import write_trained
+from cpt.shapes import Trained
+
 if TYPE_CHECKING:
     from cpt.folder import StageDir
     from cpt.plan import StagePlan
@@ -65,16 +70,20 @@ def train_stage(
         ValueError: a setting that the model or the trainer does not allow, or a filter that keeps no sample.
         FloatingPointError: the training diverged.
     """
+    from cpt.train.data import check_data
+
     if stage.method.needs_pool and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
+    check_data(stage)
     start = Path(start_folder)
     own = _own_samples(stage, start, out, pool)
     *others, last = stage.trainings
     done: list[TrainResult] = []
     for training in others:
         where = other_training(out, training.run)
-        if not (where.policy / "config.json").exists():
+        if not _is_finished(where, training):
             done.append(_train(training, own, start, where, out.metrics, pool, on_step))
+            write_trained(where, training.key, training.steps)
             drop_checkpoints(where)
             gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
     done.append(_train(last, own, start, out, out.metrics, pool, on_step))
@@ -114,6 +123,17 @@ def other_training(out: StageDir, run: int) -> StageDir:
     return StageDir(out.root / "trainings" / str(run))
 
 
+def _is_finished(where: StageDir, training: StagePlan) -> bool:
+    """Whether one of a stage's other trainings is done. What is not as it was left is deleted, and made again."""
+    if not where.trained.exists():
+        return False
+    marker = read_json(where.trained, Trained, sealed=True)
+    if marker["key"] == training.key and differing(where.root, marker["files"]) is None:
+        return True
+    shutil.rmtree(where.root)
+    return False
+
+
 def _train(
     stage: StagePlan,
     own: Sequence[Sample],
@@ -128,7 +148,7 @@ def _train(
     from cpt.train.agreement import check_stage
     from cpt.train.log import keep_until
     from cpt.train.plugins import StagePlugins, make_plugins
-    from cpt.train.resume import last_checkpoint
+    from cpt.train.resume import Origin, last_checkpoint
 
     clock = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -138,10 +158,12 @@ def _train(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    found = last_checkpoint(out.checkpoints, make_plugins(stage))
+    origin = Origin(f"{stage.key}/{stage.run}", (metrics, out.rollouts, out.generated))
+    found = last_checkpoint(out.checkpoints, make_plugins(stage), origin)
     before = stage.run * stage.steps
     keep_until(out.rollouts, found.step)
     trainer = _trainer(stage, own, start, out, pool)
+    trainer.origin = origin
     _instrument(trainer, stage, metrics, before, found.step, on_step)
     plugins = StagePlugins(stage, own, start, out, trainer.processing_class, found.step)
     plugins.before(trainer)

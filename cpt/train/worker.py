@@ -104,7 +104,8 @@ def run_stage(
         _report(rows, on_step)
     except RayTaskError as error:  # first: one that was caused by an engine's death is also a RayActorError
         cause = error.cause
-        raise TrainingFailed(f"{stage.label}: {type(cause).__name__}: {cause}") from error
+        said = str(cause) if isinstance(cause, RunFailed) else f"{type(cause).__name__}: {cause}"
+        raise TrainingFailed(f"{stage.label}: {said}") from error
     except (RayActorError, OutOfMemoryError) as error:
         _report(rows, on_step)
         raise TrainerDied(f"{stage.label}: the training process died after step {rows.last_step}") from error

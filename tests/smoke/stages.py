@@ -16,8 +16,8 @@ from cpt.recipe import Recipe
 from cpt.tasks import get_task
 from rewards.score import Score
 
-# Of a row of metrics.jsonl: what the clock decides.
-CLOCK = ("step_s", "tokens_per_s", "phase/")
+# Of a row of metrics.jsonl: what the clock decides, and with it the row's sum.
+CLOCK = ("step_s", "tokens_per_s", "phase/", "sum")
 
 
 def random_model(folder: Path) -> Path:

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from stages import rows
 
-from cpt.files import write_json_atomic
 from cpt.folder import StageDir
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import load_recipe
+from cpt.results import write_trained
 from cpt.rollout.local import LocalPool
 from cpt.train.stage import train_stage
 
@@ -90,5 +90,5 @@ def test_two_steps_of_every_arm(recipe: str, family: str, pool: LocalPool, tmp_p
             out = in_run(tmp_path, stage)
             result = train_stage(stage, start_folder=start, out=out, pool=pool)
             assert result.steps == stage.steps == len(rows(out))
-            write_json_atomic(out.trained, {"key": stage.key})  # as the driver does: others may take its rollouts
+            write_trained(out, stage.key, stage.steps)  # as the driver does: others may take its rollouts
             start = result.policy

@@ -75,10 +75,11 @@ def test_a_killed_stage_resumes_to_the_same_weights(base: Path, tmp_path: Path, 
     with pytest.raises(Killed):
         train_stage(stage, start_folder=base, out=killed, on_step=die_at(5))
     damaged = killed.checkpoints / "checkpoint-4" / "optimizer.pt"
-    damaged.write_bytes(damaged.read_bytes()[:-100])
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))  # as a power cut may leave it
     result = train_stage(stage, start_folder=base, out=killed)
     assert result.resumed_from == 2
-    assert "checkpoint-4 can't be used (optimizer.pt missing or cut off)" in result.notes[0]
+    assert "optimizer.pt is not what the run wrote" in result.notes[0]
     assert digest(killed.policy) == digest(whole.policy)
     assert rows(killed) == rows(whole)
 

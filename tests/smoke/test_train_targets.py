@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from stages import Killed, die_at, digest, rows
 
-from cpt.files import write_json_atomic
 from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import Recipe
+from cpt.results import write_trained
 from cpt.rollout.engine import EngineSettings
 from cpt.rollout.local import LocalPool, build_engine
 from cpt.tasks import get_task
@@ -159,7 +159,7 @@ def test_rollouts_of_another_arm(base: Path, pool: Listening, tmp_path: Path, im
     with pytest.raises(Killed):
         train_stage(plan["grpo"], start_folder=base, out=theirs, pool=pool, on_step=die_at(3))
     train_stage(plan["grpo"], start_folder=base, out=theirs, pool=pool)
-    write_json_atomic(theirs.trained, {"key": plan["grpo"].key})
+    write_trained(theirs, plan["grpo"].key, plan["grpo"].steps)
     lines = [json.loads(line) for line in theirs.rollouts.read_text().splitlines()]
     assert [line["step"] for line in lines] == [step for step in (1, 2, 3, 4) for _ in range(8)]
     for step, row in enumerate(rows(theirs), start=1):

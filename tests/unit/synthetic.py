@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cpt.digests import file_digest, listing
+from cpt.files import SEAL, jsonl_line, read_json, read_records, write_json_atomic
+from cpt.folder import StageDir
+from cpt.results import written
 from cpt.store import RunStore
 from cpt.types import Record
 
@@ -103,11 +108,12 @@ class Plan:
     stages: list[Stage]
 
     def as_dict(self) -> dict[str, Any]:
+        bases = dict.fromkeys((stage.prompt, stage.seed) for stage in self.stages)
         return {
             "tasks": list(self.tasks),
             "general": list(self.general),
             "stages": [stage.as_dict() for stage in self.stages],
-            "bases": [],
+            "bases": [{"prompt": prompt, "seed": seed, "key": "base"} for prompt, seed in bases],
         }
 
     def global_batch(self) -> dict[str, int]:
@@ -180,6 +186,34 @@ def make_run(
         store.finish()
     store.close()
     return store
+
+
+def reseal(root: Path) -> None:
+    """Make a run folder that a test has changed by hand what a run could have written: seals, sums and digests."""
+    for path in root.rglob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(map(jsonl_line, rows)))
+    for path in sorted(root.rglob("*.json"), key=lambda path: path.name):
+        content = json.loads(path.read_text())
+        if SEAL not in content:
+            continue
+        if path.name == "TRAINED.json":
+            content["files"] = written(StageDir(path.parent))
+        elif path.name == "DONE.json":
+            content["files"] = listing(path.parent, [path.parent / "records.parquet"])
+            content["records"] = len(read_records(path.parent / "records.parquet"))
+        elif path.name == "manifest.json":
+            content["recipe"] = file_digest(root / "recipe.yaml")
+            if content.get("events"):
+                content["events"] = file_digest(root / "events.jsonl")
+        write_json_atomic(path, content, sealed=True)
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """What `change` makes of a JSON file of ours, as the run would have written it."""
+    content = read_json(path)
+    change(content)
+    write_json_atomic(path, content, sealed=True)
 
 
 def _unit(*parts: object) -> float:

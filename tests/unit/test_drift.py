@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from synthetic import Arm, make_run
+from synthetic import Arm, make_run, reseal
 
 from cpt.evaluate.drift import DIRECTIONS, DriftRow, drift, rank_correlation, read_drift, write_drift
 from cpt.evaluate.stats import Bootstrap
@@ -102,6 +104,16 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
     wanted = [*rows("a", "new", [0.1, 1e-9]), *rows("b", "general", [0.0])]
     write_drift(tmp_path / "drift.parquet", wanted)
     assert read_drift(tmp_path / "drift.parquet") == wanted
+    for wrong in (
+        {"forward": -5.0},
+        {"reverse": math.nan},
+        {"forward": math.inf},
+        {"group": "old"},
+        {"reverse_tokens": -1},
+    ):
+        write_drift(tmp_path / "drift.parquet", [wanted[0], replace(wanted[0], **wrong)])
+        with pytest.raises(ValueError, match=r"drift\.parquet, row 1: not a measured drift"):
+            read_drift(tmp_path / "drift.parquet")
     (tmp_path / "drift.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(ValueError, match=r"drift\.parquet: not a whole parquet file"):
         read_drift(tmp_path / "drift.parquet")
@@ -140,6 +152,7 @@ def measured_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 found += rows(earlier, "prior", [size] * 3)
             found += rows("x", "general", [size / 2] * 3) + rows("y", "general", [size / 4] * 3)
             write_drift(store.stage_dir(arm, 0, index, task).drift, found)
+    reseal(root)
     return root
 
 

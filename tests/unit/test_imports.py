@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["rewards", "cpt.pictures"],
     ["cpt cpt.types cpt.words cpt.terminal cpt.reaper"],
+    ["cpt.digests cpt.parquet"],
     ["cpt.files", "cpt.models.locate cpt.models.image_text", "cpt.processes"],
     [
         "cpt.tasks",
@@ -33,7 +34,7 @@ LAYERS = [
     ],
     ["cpt.recipe"],
     ["cpt.plan cpt.plan_types cpt.plan_table cpt.plan_passes cpt.disk cpt.preflight"],
-    ["cpt.models", "cpt.store cpt.folder cpt.manifest"],
+    ["cpt.models", "cpt.store cpt.folder cpt.manifest cpt.continued cpt.results cpt.shapes"],
     ["cpt.rollout"],
     ["cpt.train", "cpt.evaluate"],
     ["cpt.report", "cpt.progress", "cpt.rows cpt.rows_fit"],
@@ -72,6 +73,11 @@ FORBIDDEN = {
     "cpt.store": MACHINERY,
     "cpt.folder": MACHINERY,
     "cpt.manifest": MACHINERY,
+    "cpt.continued": MACHINERY,
+    "cpt.results": MACHINERY,
+    "cpt.shapes": MACHINERY,
+    "cpt.digests": MACHINERY,
+    "cpt.parquet": MACHINERY,
     "cpt.report": MACHINERY,
     "cpt.progress": MACHINERY,
     "cpt.rewards_cli": MACHINERY,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -126,3 +129,108 @@ def test_the_fingerprint_is_of_all_that_makes_the_model(folder, tmp_path):
     assert fingerprint(folder) == before
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert fingerprint(folder) != before
+
+
+def test_the_fingerprint_misses_no_byte(tmp_path):
+    folder = model_folder(tmp_path / "model", {"a.weight": (512, 512)})
+    weights = folder / "model.safetensors"
+    whole, before = weights.read_bytes(), fingerprint(folder)
+    places = random.Random(0).sample(range(len(whole)), 200)
+    for place in places:
+        weights.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert fingerprint(folder) != before, place
+    weights.write_bytes(whole)
+    assert fingerprint(folder) == before
+    (folder / "modeling_own.py").write_text("code that the recipe trusts")
+    assert fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser", "~nosuchuser/model", "x" * 5000])
+def test_a_name_that_can_lead_nowhere_is_refused_in_a_line(name):
+    with pytest.raises(ValueError, match="can't be looked for") as error:
+        locate_model(name)
+    assert "\n" not in str(error.value)
+
+
+def put_link(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere")
+
+
+def put_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("put", [put_link, put_loop, os.mkfifo])
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.model", "config.json", "model.safetensors"])
+def test_what_is_no_file_in_a_models_folder_is_named_and_does_not_hang(folder, name, put):
+    (folder / name).unlink(missing_ok=True)
+    put(folder / name)
+    with pytest.raises(ValueError, match=re.escape(name)):
+        check_model_folder(folder)
+    with pytest.raises(ValueError, match=re.escape(name)):
+        fingerprint(folder)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        [],
+        {},
+        {"dtype": "F32", "shape": [2], "data_offsets": ["0", "8"]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, True]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": 8},
+        {"dtype": "F32", "shape": ["2"], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": None, "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]},
+        {"dtype": 32, "shape": [2], "data_offsets": [0, 8]},
+    ],
+    ids=str,
+)
+def test_a_header_that_describes_no_tensor_is_refused(folder, entry):
+    text = json.dumps({"w": entry}).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(ValueError, match="its header does not describe tensor w"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize("header", [b"[]", b"null", b"7", b"[" * 10**5, b"\xff", b"9" * 5000])
+def test_a_header_that_is_no_object_is_refused(folder, header):
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        check_model_folder(folder)
+
+
+def test_tensors_that_overlap_are_refused(folder):
+    one = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    text = json.dumps({"v": one, "w": one}).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(ValueError, match="overlap or leave gaps"):
+        checkpoint_tensors(folder)
+
+
+@pytest.mark.parametrize("weight_map", [None, 7, [], {}, {"a": 7}, {"a": "../w"}, {"a": ""}], ids=str)
+def test_an_index_that_names_no_files_of_the_folder_is_refused(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match=r"index\.json( is damaged|; its weights are incomplete)"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 10**5, b"9" * 5000])
+def test_json_that_is_none_is_named(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"model_type": 7}'])
+def test_a_config_of_no_model_is_refused(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json (is not a JSON object|names no model_type)"):
+        check_model_folder(folder)

@@ -13,14 +13,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic import Arm, Plan, Recipe, Stage, make_run, records
+from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, records, reseal
 
 from cpt.plan import StagePlan
 from cpt.report.build import build_report, render
 from cpt.report.gates import caveats
-from cpt.report.load import STAGE_FIELDS, load_run, short_value
+from cpt.report.load import load_run, short_value
 from cpt.report.summary import summarise
 from cpt.report.timing import SHARED, STEP, STEP_REST, TRAINING_REST, phase_seconds, running_seconds, time_bars
+from cpt.shapes import ReportedStage
 from cpt.store import RunStore
 
 EVIL = ("<script>alert('x')</script><img src=x onerror=alert(1)> {{ 7 * 7 }}", "</pre><b>no [bold]")
@@ -202,21 +203,24 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     make_run(tmp_path, [Arm("sft")], steps=2)
     path = RunStore(tmp_path).stage_dir("sft", 0, 2, "b").records
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"02-b/records\.parquet: not a whole parquet file"):
+    with pytest.raises(ValueError, match=r"02-b/records\.parquet is not what the run wrote"):
         build_report(tmp_path)
 
 
 def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
     store = make_run(tmp_path, [Arm("sft")], stop_after=0)
-    store.plan_path.write_text(store.plan_path.read_text().replace('"max_logprob_gap"', '"gap"'))
-    with pytest.raises(ValueError, match="a stage without max_logprob_gap"):
+    change_json(store.plan_path, lambda plan: [stage.pop("max_logprob_gap") for stage in plan["stages"]])
+    with pytest.raises(
+        ValueError, match=r"plan\.json: not what cpt writes: stages\.0\.max_logprob_gap: field required"
+    ):
         load_run(tmp_path)
 
 
 def test_stages_of_another_plan_do_not_count(tmp_path: Path) -> None:
     make_run(tmp_path, [Arm("sft")], steps=2)
-    done = RunStore(tmp_path).stage_dir("sft", 0, 3, "c").done
-    done.write_text(done.read_text().replace("sft/0/3", "older"))
+    where = RunStore(tmp_path).stage_dir("sft", 0, 3, "c")
+    for path in (where.stage_json, where.trained, where.done):
+        change_json(path, lambda content: content.update(key="older"))
     run = load_run(tmp_path)
     assert [stage.evaluated for stage in run.arms[0].stages.values()] == [True, True, False]
     assert caveats(run)[-1].startswith("Unfinished: sft")
@@ -225,26 +229,32 @@ def test_stages_of_another_plan_do_not_count(tmp_path: Path) -> None:
 def test_unequal_amounts_of_data_are_told_before_any_number(tmp_path: Path) -> None:
     store = make_run(tmp_path, [Arm("sft"), Arm("grpo", "grpo")])
     assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))  # planned before this was noted
-    plan = json.loads(store.plan_path.read_text())
-    for stage in plan["stages"]:
-        stage["passes"] = 3.0 if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
-    store.plan_path.write_text(json.dumps(plan))
+
+    def passes(more: float):
+        def change(plan):
+            for stage in plan["stages"]:
+                stage["passes"] = more if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
+
+        return change
+
+    change_json(store.plan_path, passes(3.0))
     told = "The arms don't see the same amount of data: grpo goes over a stage's samples 3 times as often as sft."
     assert told in caveats(load_run(tmp_path))
     assert "see the same amount of data: grpo goes over" in render(summarise(load_run(tmp_path)))
-    store.plan_path.write_text(json.dumps(plan).replace("3.0", "1.0"))
+    change_json(store.plan_path, passes(1.0))
     assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))
 
 
 def test_arms_stand_in_the_recipes_order_and_sweeps_in_that_of_their_values(tmp_path: Path) -> None:
     store = make_run(tmp_path, [SWEEP[2], SWEEP[0], SWEEP[1]], stop_after=0)
     store.recipe_path.write_text("name: x\narms:\n  sft: {}\n  grpo: {}\n")
+    reseal(tmp_path)
     assert [arm.label for arm in load_run(tmp_path).arms] == ["sft · lr 1e-4", "sft · lr 1e-3", "grpo"]
 
 
 def test_the_report_reads_only_fields_that_plans_have() -> None:
-    assert set(STAGE_FIELDS) <= {field.name for field in fields(StagePlan)}
-    assert set(STAGE_FIELDS) <= set(Stage("a", "a", {}, 0, 1, "t", {}).as_dict())
+    assert set(ReportedStage.model_fields) <= {field.name for field in fields(StagePlan)}
+    assert set(ReportedStage.model_fields) <= set(Stage("a", "a", {}, 0, 1, "t", {}).as_dict())
 
 
 @pytest.mark.parametrize(

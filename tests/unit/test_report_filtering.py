@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import Arm, Plan, Recipe, Stage, make_run
+from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 
 from cpt.methods.filter_file import FilterFile, write_filter
 from cpt.methods.filtering import RIF, PromptRollouts
@@ -83,6 +83,7 @@ def test_a_joint_stage_has_a_keep_rate_per_task(tmp_path: Path):
     tasks = [replace(one, task=task) for one, task in zip(found.prompts, "aabb", strict=True)]
     path = RunStore(tmp_path).stage_dir("all", 0, 2, "joint").filter
     write_filter(path, replace(found, prompts=[*tasks, replace(tasks[-1], sample_id="4")], kept=[*found.kept, False]))
+    reseal(tmp_path)
     first, second = filtered_stages(load_run(tmp_path))
     assert [(one.index, one.task, one.prompts) for one in (first, second)] == [(2, "a", 2), (2, "b", 3)]
     assert (first.kept, second.kept) == ((0, 1, 0), (0, 1, 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic import Arm, Plan, Recipe, Stage, make_run, records
+from synthetic import Arm, Plan, Recipe, Stage, make_run, records, reseal
 
 from cpt.files import read_records, write_records
 from cpt.report.build import render
@@ -126,6 +126,7 @@ def test_a_picture_that_is_not_the_runs_is_not_shown(tmp_path: Path) -> None:
         asked = [replace(record, prompt="<user> what an older version asked <assistant>") for record in
                  read_records(where.records)]  # fmt: skip
         write_records(where.records, asked)
+    reseal(tmp_path)
     for card in sample_cards(summarise(load_run(tmp_path))):
         assert card.images == ()
         assert card.question == "<user> what an older version asked <assistant>"
@@ -139,6 +140,7 @@ def test_gates_flag_what_makes_a_comparison_worthless(tmp_path: Path) -> None:
     metrics = RunStore(tmp_path).stage_dir("grpo", 0, 2, "b").metrics
     with metrics.open("a") as handle:
         handle.write('{"step": 13, "logprob_gap": 0.5}\n')
+    reseal(tmp_path)
     summary = summarise(load_run(tmp_path))
     gates = {(gate.arm, gate.index): gate for gate in stage_gates(summary)}
     assert gates["sft", 1].flags == ("not learned: less than 10 points over the base",)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic import Arm, make_run
+from synthetic import Arm, make_run, reseal
 
 from cpt.evaluate.drift import DriftRow, write_drift
 from cpt.report.build import render
@@ -40,6 +40,7 @@ def test_a_joint_arms_drift_is_the_mean_over_all_tasks(tmp_path: Path):
         DriftRow(task, "new", f"{task}/0", nats, 0.0, 4, 4) for task, nats in (("a", 1.0), ("b", 2.0), ("c", 6.0))
     ]
     write_drift(store.stage_dir("all", 0, 3, "joint").drift, measured)
+    reseal(tmp_path)
     sft, joint = summarise(load_run(tmp_path)).arms
     assert joint.drift.headline.value == pytest.approx(3.0)
     assert joint.drift.headline.definition.startswith("(1/T)")
@@ -93,6 +94,7 @@ def test_weights_of_objectives_are_drawn_where_there_are_any(tmp_path: Path):
             f"objective/{name}/{signal}": 1.5 for name in ("a", "x/format") for signal in ("weight", "instability")
         }
         path.write_text("".join(json.dumps(row | signals) + "\n" for row in rows))
+    reseal(tmp_path)
     drawn = objective_weights(load_run(tmp_path))
     assert drawn.startswith("<svg")
     assert "What the objectives weighed" in render(summarise(load_run(tmp_path)))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage
+from synthetic import Plan, Recipe, Stage, reseal
 
 from cpt.files import read_records, write_records
 from cpt.report.build import build_report
@@ -264,12 +264,24 @@ def code_in(root: Path) -> frozenset[str]:
     return frozenset(one["source"] for reward in rewards for one in reward["components"] if "source" in one)
 
 
+@pytest.mark.parametrize("name", ["rewards.parquet", "rewards.json"])
+def test_kept_rewards_that_were_changed_are_noticed(run: Path, tmp_path: Path, name: str):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    content = (copy / name).read_bytes()
+    middle = len(content) // 2
+    (copy / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    with pytest.raises(ValueError, match=rf"{name}:? (is )?(not what the run wrote|damaged JSON)"):
+        build_report(copy)
+
+
 def studied(root: Path, *, trusted: bool) -> dict[str, Any]:
     return study(summarise(load_run(root)), trusted=code_in(root) if trusted else None).as_dict()
 
 
 def change_records(where: Path, **values: Any) -> None:
     write_records(where, [replace(one, **values) for one in read_records(where)])
+    reseal(next(folder for folder in where.parents if (folder / "manifest.json").exists()))
 
 
 def test_without_what_the_run_kept_a_python_reward_is_not_known(tmp_path: Path):
@@ -343,9 +355,11 @@ def test_a_joint_arm_without_a_reward_of_its_own_or_without_rollouts_makes_no_su
     (stage,) = plan["stages"]
     stage["method"] = {"type": "sft"}  # what its filter is paid for is no reward of the arm
     (joint_run / "plan.json").write_text(json.dumps(plan))
+    reseal(joint_run)
     assert not load_run(joint_run).has_rewards
     stage["method"], stage["sources"][1]["reward"] = {"type": "grpo"}, None
     (joint_run / "plan.json").write_text(json.dumps(plan))
+    reseal(joint_run)
     assert not load_run(joint_run).has_rewards
 
 
@@ -376,6 +390,7 @@ def test_a_run_without_rewards_of_its_own_has_no_such_page(tmp_path: Path):
     for stage in plan["stages"]:
         stage["reward"] = None
     (root / "plan.json").write_text(json.dumps(plan))
+    reseal(root)
     assert not load_run(root).has_rewards
     with pytest.raises(ValueError, match="no study of rewards"):
         print_study(root, Console(file=StringIO()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cpt.files import append_jsonl, atomic_path, read_json, read_jsonl, read_records, write_json_atomic, write_records
+from cpt.files import (
+    read_json,
+)
+from cpt.results import check_results
 from cpt.store import RunStore, read_metrics
 from cpt.types import Record
 
@@ -46,7 +49,10 @@ class Plan:
     stages: list[Stage]
 
     def as_dict(self) -> dict[str, object]:
-        return {"stages": [stage.as_dict() for stage in self.stages], "bases": [{"seed": 0, "prompt": "direct"}]}
+        return {
+            "stages": [stage.as_dict() for stage in self.stages],
+            "bases": [{"seed": 0, "prompt": "direct", "key": "base"}],
+        }
 
     def global_batch(self) -> dict[str, int]:
         return {stage.arm: 64 for stage in self.stages}
@@ -90,82 +96,6 @@ def test_folders_of_stages_are_absolute_for_processes_that_work_elsewhere(tmp_pa
     monkeypatch.chdir("/")
     assert where.policy == tmp_path / "runs/here/arms/sft@lr=0.001/seed-0/01-which-row/policy"
     assert store.report_path == Path("runs/here/report.html")  # shown as it was typed
-
-
-def test_records_come_back_as_written(tmp_path: Path) -> None:
-    records = [RECORD, replace(RECORD, sample_id="which-row/test/1", completion='"zeilen\n<script>', gold=[])]
-    write_records(tmp_path / "a.parquet", records)
-    write_records(tmp_path / "b.parquet", records)
-    assert read_records(tmp_path / "a.parquet") == records
-    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
-
-
-def test_no_records_are_a_readable_file(tmp_path: Path) -> None:
-    write_records(tmp_path / "empty.parquet", [])
-    assert read_records(tmp_path / "empty.parquet") == []
-
-
-@pytest.mark.parametrize("keep", [0, 3, 100, -10])
-def test_truncated_records_are_a_clear_error(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "records.parquet"
-    write_records(path, [RECORD] * 50)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:keep])
-    with pytest.raises(ValueError, match=r"records\.parquet: not a whole parquet file"):
-        read_records(path)
-
-
-def test_records_from_before_questions_had_ids_are_read(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    path = tmp_path / "records.parquet"
-    write_records(path, [RECORD])
-    pq.write_table(pq.read_table(path).drop_columns("question_id"), path)
-    assert read_records(path) == [replace(RECORD, question_id="")]
-
-
-def test_records_of_another_layout_are_refused(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"arm": ["a"]}), tmp_path / "records.parquet")
-    with pytest.raises(ValueError, match="columns missing: seed"):
-        read_records(tmp_path / "records.parquet")
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    write_json_atomic(path, {"a": 1})
-
-    def interrupted_write() -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("boom")
-
-    with pytest.raises(RuntimeError, match="boom"):
-        interrupted_write()
-    assert read_json(path) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_json_never_holds_nan(tmp_path: Path) -> None:
-    write_json_atomic(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5]})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [None, 1.5]}
-
-
-def test_damaged_json_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / "DONE.json").write_text('{"key": ')
-    with pytest.raises(ValueError, match=r"DONE\.json: damaged JSON"):
-        read_json(tmp_path / "DONE.json")
-
-
-def test_a_line_cut_off_by_a_kill_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    append_jsonl(path, {"step": 1})
-    with path.open("a") as handle:
-        handle.write('{"step": 2, "lo')
-    append_jsonl(path, {"step": 2, "loss": 0.5})
-    assert read_jsonl(path) == [{"step": 1}, {"step": 2, "loss": 0.5}]
 
 
 def test_metrics_of_a_resumed_stage_count_each_step_once(store: RunStore) -> None:
@@ -333,16 +263,97 @@ def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_
     RunStore(tmp_path).open_or_create(Recipe()).close()  # a killed holder leaves no lock behind
 
 
-def test_scores_are_kept_as_they_are_and_those_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for target in ("mine", "absent"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        link = tmp_path / "run" / ".lock"
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / target)
+        with pytest.raises(ValueError, match=r"\.lock: a link or no file, which cpt does not write to; remove it"):
+            RunStore(tmp_path / "run").open_or_create(Recipe())
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "absent").exists()
+    link.unlink()
+    os.mkfifo(link)
+    with pytest.raises(ValueError, match="a link or no file"):
+        RunStore(tmp_path / "run").open_or_create(Recipe())
 
-    row = Record("sft", 0, 1, "a", "a/test/0", "p", "c", "stop", "c", ["c"], 0.55, 1.0, 3, "q")
-    write_records(tmp_path / "now.parquet", [row])
-    assert read_records(tmp_path / "now.parquet") == [row]
-    table = pq.read_table(tmp_path / "now.parquet")
-    for name, value in (("strict", 0), ("tolerant", 1)):  # whole numbers, as they were once written
-        table = table.set_column(table.column_names.index(name), name, pa.array([value], pa.int8()))
-    pq.write_table(table, tmp_path / "before.parquet")
-    (old,) = read_records(tmp_path / "before.parquet")
-    assert (old.strict, old.tolerant) == (0.0, 1.0)
+
+def test_a_manifest_of_something_else_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web app"}')
+    with pytest.raises(ValueError, match=r"no cpt run \(it holds manifest\.json; its manifest\.json is not of one\)"):
+        RunStore(tmp_path).open_or_create(Recipe())
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(ValueError, match=r"manifest\.json: not a regular file"):
+        RunStore(tmp_path).open_or_create(Recipe())
+
+
+def test_what_another_key_left_unnamed_is_deleted(store: RunStore) -> None:
+    """A folder whose stage.json is gone may be anybody's: its checkpoints are not gone on from."""
+    where = store.begin_stage(Stage())
+    (where.checkpoints / "checkpoint-10").mkdir()
+    where.stage_json.unlink()
+    store.begin_stage(Stage())
+    assert not (where.checkpoints / "checkpoint-10").exists()
+
+
+def test_every_result_of_a_stage_has_a_digest(store: RunStore) -> None:
+    stage = Stage()
+    where = store.begin_stage(stage)
+    for path in (where.policy / "model.safetensors", where.root / "plugins" / "ewc" / "fisher", where.rollouts):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("content")
+    (where.policy / "config.json").write_text("{}")
+    (where.checkpoints / "checkpoint-1").mkdir()
+    (where.checkpoints / "checkpoint-1" / "optimizer.pt").write_text("not kept")
+    store.mark_trained(stage, steps=20)
+    assert list(read_json(where.trained)["files"]) == [
+        "plugins/ewc/fisher",
+        "policy/config.json",
+        "policy/model.safetensors",
+        "rollouts.jsonl",
+    ]
+    store.mark_done(stage, [RECORD])
+    assert list(read_json(where.done)["files"]) == ["records.parquet"]
+    check_results(store, [stage], [])
+    (where.root / "plugins" / "ewc" / "fisher").write_text("contend")
+    with pytest.raises(ValueError, match="fisher is not what the run wrote: its bytes have another digest"):
+        check_results(store, [stage], [])
+
+
+def test_what_is_planned_anew_with_another_key_is_refused(store: RunStore) -> None:
+    store.write_plan(Plan([Stage()]))
+    with pytest.raises(ValueError, match=r"what the recipe reads, or cpt itself, changed since this run was made"):
+        store.write_plan(Plan([Stage(key="key-2")]))
+
+
+def test_a_training_that_is_made_again_has_no_markers_of_the_one_before(store: RunStore) -> None:
+    stage = Stage()
+    trained(store, stage)
+    store.mark_done(stage, [RECORD])
+    where = store.stage(stage)
+    (where.policy / "config.json").unlink()  # somebody made room
+    store.begin_stage(stage)
+    assert not where.trained.exists()
+    assert not where.done.exists()
+    assert where.records.exists()
+    assert not store.is_done(stage)
+
+
+def test_an_evaluation_that_is_interrupted_again_is_not_taken_for_damage(store: RunStore, monkeypatch) -> None:
+    stage = Stage()
+    trained(store, stage)
+    store.mark_done(stage, [RECORD])
+    store.stage(stage).records.unlink()
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cpt.store.write_json_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.mark_done(stage, [replace(RECORD, completion="another machine's")])
+    assert not store.is_done(stage)
+    check_results(store, [stage], [])

@@ -17,6 +17,7 @@ from cpt.methods.targets import Candidate, choose, cycled
 from cpt.plan import RunPlan, StagePlan, make_plan
 from cpt.plan_table import rollout_lines, row
 from cpt.recipe import Recipe, RecipeError, load_recipe
+from cpt.results import written
 from cpt.tasks import get_task
 from cpt.train.answers import Answers, OwnAnswers, SavedAnswers, read_answers, write_answers
 from cpt.train.data import StageData, sft_rows
@@ -320,10 +321,15 @@ def test_rollouts_are_found_by_sample_in_the_stage_they_came_from(load, tmp_path
     ]
     with pytest.raises(ValueError, match=r"the rollouts of arm grpo are not there; run grpo before this arm"):
         saved_rollouts(theirs, "key", "grpo")
-    write_json_atomic(theirs.trained, {"key": "another"})
+    theirs.policy.mkdir()
+    marker = {"steps": 2, "files": written(theirs)}
+    write_json_atomic(theirs.trained, {"key": "another", **marker}, sealed=True)
     with pytest.raises(ValueError, match="run grpo before this arm"):
         saved_rollouts(theirs, "key", "grpo")
-    write_json_atomic(theirs.trained, {"key": "key"})
+    write_json_atomic(theirs.trained, {"key": "key", **marker}, sealed=True)
     found = SavedAnswers(stage, saved_rollouts(theirs, "key", "grpo"))(0, samples, True)
     assert [[one.text for one in answers.candidates] for answers in found] == [[bad, good, good + " so"], [bad], []]
     assert [answers.chosen for answers in found] == [1, None, None]
+    theirs.rollouts.write_text(theirs.rollouts.read_text().replace("0.5", "0.7"))
+    with pytest.raises(ValueError, match=r"rollouts\.jsonl is not what the run wrote"):
+        saved_rollouts(theirs, "key", "grpo")

@@ -1,0 +1,83 @@
+"""What a task's data are, in 32 hexadecimal digits: a part of every stage's key, so that changed data are other work.
+
+Of a task that says nothing itself, everything that training and evaluation take from it is read: id, question, answers,
+worked solution, `meta`, pixels, prompts and targets. That reads the whole data once in a process. A task whose
+data can be known more cheaply (files that have a digest, a generator with a version) has a method
+
+    def fingerprint(self, split: Split, n: int, seed: int) -> str
+
+which must change whenever one of the first `n` samples does, and should not otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, get_args
+
+from cpt.tasks import get_task
+from cpt.types import PromptStyle, Sample, Split, TargetStyle, Task
+
+
+def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
+    """Of the first `n` samples of a split of the task of this name.
+
+    Raises:
+        ValueError: there is no such task, or it has fewer samples.
+    """
+    task = get_task(name)
+    own = getattr(task, "fingerprint", None)
+    if own is not None:
+        return str(own(split, n, seed))
+    asked = (id(task), split, n, seed)
+    if asked not in _read:
+        _read[asked] = task, samples_fingerprint(task, split, n, seed)
+    return _read[asked][1]
+
+
+_read: dict[tuple[int, Split, int, int], tuple[Task, str]] = {}
+"""What was read in this process; holds the tasks, so that no other one gets their `id`."""
+
+
+def samples_fingerprint(task: Task, split: Split, n: int, seed: int = 0) -> str:
+    """The same, always from the samples themselves."""
+    found = hashlib.blake2b(digest_size=16)
+    for sample in task.samples(split, n, seed):
+        found.update(_sample_digest(task, sample))
+    return found.hexdigest()
+
+
+def _sample_digest(task: Task, sample: Sample) -> bytes:
+    prompts: tuple[PromptStyle, ...] = get_args(PromptStyle)
+    styles: tuple[TargetStyle, ...] = get_args(TargetStyle)
+    content = {
+        "id": sample.id,
+        "question": sample.question,
+        "gold": sample.gold,
+        "reasoning": sample.reasoning,
+        "meta": sample.meta,
+        "prompts": [task.messages(sample, prompt) for prompt in prompts],
+        "targets": [task.target(sample, style, prompt) for prompt in prompts for style in styles],
+    }
+    text = json.dumps(_plain(content), sort_keys=True)
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for image in sample.images:
+        found.update(f"/{image.mode}/{image.size}/".encode() + image.tobytes())
+        if image.mode == "P":  # pixels are places in the palette
+            found.update(bytes(image.getpalette() or ()))
+    return found.digest()
+
+
+def _plain(value: Any) -> Any:
+    """As JSON writes it; what JSON does not know by what it is called and holds, never by where it lies in memory."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=repr)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "tobytes"):  # a picture, an array
+        return [type(value).__name__, str(getattr(value, "size", "")), hashlib.blake2b(value.tobytes()).hexdigest()]
+    return [type(value).__name__, _plain(vars(value))] if hasattr(value, "__dict__") else repr(value)
