@@ -220,9 +220,18 @@ def _load_arm(
         schedule=schedule,
         seeds=seeds,
         stages=stages,
-        scores=collect(records, tasks, general, seeds=seeds),
+        scores=_scores(reader.store, records, tasks, general, seeds),
         records={(record.seed, record.stage, record.sample_id): record for record in records},
     )
+
+
+def _scores(
+    store: RunStore, records: list[Record], tasks: tuple[str, ...], general: tuple[str, ...], seeds: tuple[int, ...]
+) -> Scores:
+    try:
+        return collect(records, tasks, general, seeds=seeds)
+    except ValueError as error:
+        raise ValueError(f"{store.root}: {error}") from error
 
 
 def _family_order(recipe_text: str, arms: list[ArmRun]) -> list[str]:
