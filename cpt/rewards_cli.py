@@ -255,6 +255,8 @@ def check_out(out: Path | None, source: Path, force: bool) -> None:
         raise ValueError(f"{out}: is the file that is read; give --out another name")
     if out.is_dir():
         raise ValueError(f"{out}: is a folder; give --out a file's name")
+    if files := [parent for parent in out.parents if parent.exists() and not parent.is_dir()]:
+        raise ValueError(f"{out}: can't be written, since {files[0]} is a file; give --out another name")
     if out.exists() and not force:
         raise ValueError(f"{out}: exists; --force replaces it")
 
@@ -264,9 +266,6 @@ def write(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     from cpt.files import atomic_path
     from rewards.saved import write_table
 
-    try:
-        with atomic_path(out) as temporary:
-            write_table(temporary, columns, out.suffix)
-    except OSError as error:
-        raise ValueError(f"{out}: can't be written ({error.strerror})") from error
+    with atomic_path(out) as temporary:
+        write_table(temporary, columns, out.suffix)
     typer.echo(f"written: {out}")

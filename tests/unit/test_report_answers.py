@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage, record
+from synthetic import Plan, Recipe, Stage, record, reseal
 
 from cpt.files import read_records, write_records
 from cpt.report.answers import answer_rows, answers_of, rule_caveats
@@ -152,4 +152,5 @@ def test_answers_of_a_model_are_escaped(tmp_path: Path):
     a_run(tmp_path)
     records = RunStore(tmp_path).base_dir(0, "direct").records
     write_records(records, [replace(one, extracted="<script>x</script>") for one in read_records(records)])
+    reseal(tmp_path)
     assert "<script>x</script>" not in build_report(tmp_path).read_text()
