@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cpt.local_ray import changed, check_loopback, inside, private_folder, surroundings, token
+from cpt.local_ray import changed, check_loopback, inside, private_folder, reread_environment, surroundings, token
 from cpt.preflight import gpu_shares
 from cpt.reaper import DIED, kill, name_of, processes_of, wake_at_end
 from cpt.types import RunFailed
@@ -81,6 +81,7 @@ def _connected(address: str) -> Iterator[None]:
     _check_answers(address)
     import ray
 
+    reread_environment()
     with TemporaryDirectory() as empty, inside(Path(empty)):
         _start(address, dict(_RAY_OPTIONS))
     try:
@@ -100,6 +101,7 @@ def _own_cluster() -> Iterator[None]:
     with private_folder() as folder, changed(token()):
         import ray
 
+        reread_environment()
         try:
             with surroundings(folder.path):
                 _start("local", {**_RAY_OPTIONS, **options, "_temp_dir": str(folder.path / "r")})

@@ -96,6 +96,16 @@ def token() -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
+def reread_environment() -> None:
+    """Let Ray's library take its settings, the token among them, from the environment as it is now.
+
+    It has read them when it was imported, which may have been before they were set.
+    """
+    from ray._raylet import Config
+
+    Config.initialize("")
+
+
 def check_loopback() -> None:
     """RunFailed if this machine can't reach itself: Ray would wait for itself without a word."""
     reasons = []
