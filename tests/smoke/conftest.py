@@ -59,6 +59,14 @@ def pool(base: Path) -> LocalPool:
 
 
 @pytest.fixture(scope="module")
+def uncompared() -> Iterator[None]:
+    """No comparison of engine and trainer after a stage: its pushes and prompts would count as the stage's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cpt.train.agreement.check_stage", lambda *args, **kwargs: None)
+        yield
+
+
+@pytest.fixture(scope="module")
 def easily_paid() -> Iterator[None]:
     """Every task pays for completions of some lengths, see `EasilyPaid`."""
     with pytest.MonkeyPatch.context() as patch:

@@ -20,7 +20,7 @@ from cpt.train.stage import train_stage
 from cpt.types import Sample
 from rewards.score import Score
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("uncompared")]
 SHARED = {"learning_rate": 1e-3, "max_steps": 2, "per_device_train_batch_size": 8, "max_completion_length": 6}
 ESTIMATORS: dict[str, dict[str, Any]] = {
     "grpo": {"type": "grpo"},
@@ -45,6 +45,7 @@ class Paid:
         self.given = given
         self.task = get_task("count-colour")
         self.messages, self.target, self.score = self.task.messages, self.task.target, self.task.score
+        self.fingerprint = self.task.fingerprint
 
     def samples(self, split: Any, n: int, seed: int = 0) -> list[Sample]:
         return list(self.task.samples(split, n, seed))

@@ -21,7 +21,7 @@ from cpt.store import RunStore
 from cpt.train.data import own_samples
 from cpt.train.filter import filter_seed, filtered
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("uncompared")]
 MODEL = Path("builtin/tiny-qwen2_5-vl")
 GRPO = {
     "type": "grpo", "learning_rate": 1e-4, "max_steps": 1, "per_device_train_batch_size": 96, "num_generations": 8,

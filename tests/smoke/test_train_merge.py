@@ -84,7 +84,7 @@ def test_the_base_model_and_depth_count(base: Path, tmp_path: Path):
         ("model.layers.0.mlp.up_proj.weight", 0.25),
         ("model.layers.3.mlp.up_proj.weight", 0.75),
         ("visual.blocks.1.attn.qkv.weight", 0.5),  # of three
-        ("visual.merger.mlp.0.weight", 0.75),
+        ("visual.merger.mlp.0.weight", 0.25),  # in no block
     ):
         expected = start[name] + scale * (end[name] - start[name])
         torch.testing.assert_close(found[name], expected, **EXACT)

@@ -21,7 +21,7 @@ from cpt.train.answers import read_answers
 from cpt.train.data import own_samples, stage_data
 from cpt.train.stage import train_stage
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("uncompared")]
 NAME, TASK = "builtin/tiny-qwen2_5-vl", "count-colour"
 SFT = {"type": "sft", "learning_rate": 1e-3, "max_steps": 6, "per_device_train_batch_size": 4}
 GRPO = {"type": "grpo", "learning_rate": 1e-4, "max_steps": 4, "per_device_train_batch_size": 8, "num_generations": 4}
