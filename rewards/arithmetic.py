@@ -6,12 +6,13 @@ import re
 from fractions import Fraction
 
 from rewards import prose
+from rewards.minus import plain_minus
 
 MAX_CHARS = 200
 """A longer text is no sum."""
 
 _NAME = re.compile(r"(?!\{*[\d²³½¼¾])[\w\\{}^]+(?: [^\W\d_]+){0,4}(?: ?\([^\W\d_]\))?")
-_NUMBER = r"[-+−]?[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{1,15})?"
 # 12, 12 cm, 12cm, 12%, $12, 1,200, 1/2; not 2x, which is a formula.
 _RESULT = re.compile(
     r"[$€£¥]?(?P<number>[-+−]?[0-9]{1,15}(?:(?:,[0-9]{3}){1,5}|/[0-9]{1,15})?(?:\.[0-9]{1,15})?)"
@@ -19,7 +20,7 @@ _RESULT = re.compile(
 )
 _SUM = re.compile(rf"{_NUMBER}(?:[-+*/]{_NUMBER})*")
 _TERM = re.compile(rf"([-+*/]?)({_NUMBER})")
-_OPERATORS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", " ": None, "$": None})
+_OPERATORS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "÷": "/", " ": None, "$": None})
 _LATEX = ((r"\times", "*"), (r"\cdot", "*"), (r"\div", "/"))
 
 
@@ -49,12 +50,12 @@ def value_of(side: str) -> Fraction | None:
     """
     for command, sign in _LATEX:
         side = side.replace(command, sign)
-    side = side.translate(_OPERATORS)
+    side = plain_minus(side).translate(_OPERATORS)
     if not _SUM.fullmatch(side):
         return None
     total, product = Fraction(0), Fraction(0)
     for operator, digits in _TERM.findall(side):
-        number = Fraction(digits.replace("−", "-"))
+        number = Fraction(digits)
         if operator == "*":
             product *= number
         elif operator == "/":

@@ -12,6 +12,7 @@ from rewards import prose
 from rewards.arithmetic import solved
 from rewards.decoration import composed, straight, unwrapped
 from rewards.extract import Extraction, Read, Template, bare, normalise, read_answer
+from rewards.numerals_english import SMALL, TENS
 from rewards.score import Score
 
 ACCURACY_WEIGHT = 0.9
@@ -32,19 +33,6 @@ _UNIT = re.compile(r"(?<=\d) (?=[^\W\d_]|%)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–_](?=[^\W\d_])")
 _ACCENT = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _ANNOTATION = re.compile(r'\s*\{(?=[^{}]{0,300}"answer"\s*:)')
-_ONES = {
-    word: number
-    for number, word in enumerate(
-        prose.words(
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen"
-        )
-    )
-}
-_TENS = {
-    word: 10 * number
-    for number, word in enumerate(prose.words("twenty thirty forty fifty sixty seventy eighty ninety"), 2)
-}
 
 
 def exact_match(answer: str, gold: Iterable[str]) -> float:
@@ -129,11 +117,11 @@ def _in_digits(words: Sequence[str]) -> list[str]:
     said: list[str] = []
     tens = 0
     for word in words:
-        one = _ONES.get(word)
+        one = SMALL.get(word)
         if tens and one and one < 10:
             said[-1], tens = str(tens + one), 0
             continue
-        tens = _TENS.get(word, 0)
+        tens = TENS.get(word, 0)
         said.append(str(tens or one) if tens or one is not None else word)
     return said
 

@@ -1,4 +1,4 @@
-"""Minus signs of every typography, in the one place that knows them."""
+"""Minus signs of every typography, as they stand before numbers."""
 
 from __future__ import annotations
 

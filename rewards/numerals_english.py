@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rewards import prose
 
-_SMALL = {
+SMALL = {
     word: value
     for value, word in enumerate(
         prose.words(
@@ -16,10 +16,11 @@ _SMALL = {
         )
     )
 }
-_TENS = {
+TENS = {
     word: 10 * value
     for value, word in enumerate(prose.words("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
 }
+"""With `SMALL`, the words below a hundred and their values."""
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = dict(half=2, halves=2, third=3, quarter=4, fourth=4, fifth=5, sixth=6, seventh=7, eighth=8, ninth=9, tenth=10)
 _PARTS |= {f"{word}s": value for word, value in _PARTS.items() if value > 2}
@@ -30,10 +31,10 @@ def _any(words: object) -> str:
 
 
 _SCALE = _any(["hundred", *_SCALES])
-_WORD = _any([*_SMALL, *_TENS, "hundred", *_SCALES])
+_WORD = _any([*SMALL, *TENS, "hundred", *_SCALES])
 # A scale by itself is none of these words: the million of "5 million" belongs to the 5.
 _RUN = re.compile(
-    rf"(?<![\w'’-])(?:an?[ ](?:{_SCALE})|{_any([*_SMALL, *_TENS])})(?![\w'’])"
+    rf"(?<![\w'’-])(?:an?[ ](?:{_SCALE})|{_any([*SMALL, *TENS])})(?![\w'’])"
     rf"(?:(?:[ ]|-|,[ ]|[ ]and[ ])(?:{_WORD})(?![\w'’]))*(?!-(?!(?:{_any(_PARTS)})\b)\w)",
     re.IGNORECASE,
 )
@@ -113,12 +114,12 @@ class _Number:
             if self.last and not (0 < self.section < 100 and self.last in ("small", "tens")):
                 return False
             self.section, self.last = (self.section or 1) * 100, "hundred"
-        elif word in _TENS:
+        elif word in TENS:
             if self.last in ("small", "tens"):
                 return False
-            self.section, self.last = self.section + _TENS[word], "tens"
+            self.section, self.last = self.section + TENS[word], "tens"
         else:
-            value = _SMALL[word]
+            value = SMALL[word]
             if self.last == "small" or (self.last == "tens" and not 0 < value < 10) or (self.last and value == 0):
                 return False
             self.section, self.last = self.section + value, "small"

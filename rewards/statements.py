@@ -6,6 +6,7 @@ import re
 
 from rewards import prose
 from rewards.decoration import undecorated
+from rewards.numerals_english import SMALL
 
 MAX_CHARS = 200
 """A longer sentence says more than one thing."""
@@ -17,10 +18,7 @@ _COUNTING = (
 )
 _CHINESE = r"(?:图[片中里]*)?(?:我?数[了到]*|看到)?(?:总共|一共|共)?(?:有|是)? ?"
 _NUMBER = r"[-+−]?[0-9]+(?:[.,][0-9]+)*"
-_WORDS = prose.words(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
+_WORDS = [*SMALL, "twenty"]
 _NUMBER_WORD = "|".join(_WORDS)
 _ONE_NUMBER = re.compile(
     rf"{_COUNTING}({_NUMBER}|{_NUMBER_WORD})(?![\w.,/-]*\w)(?P<rest>[^.!?;:]*)[.!]?", re.IGNORECASE
