@@ -51,7 +51,7 @@ class Source:
 
     def problem(self, path: KeyPath, message: str) -> str:
         """One line of a `RecipeError`."""
-        where = f"{shortened(dotted(path), 200)}: " if path else ""
+        where = f"{dotted(path)}: " if path else ""
         return f"{self.place(path)}: {where}{message}"
 
 

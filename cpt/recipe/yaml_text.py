@@ -38,8 +38,8 @@ class RecipeError(ValueError):
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as one writes it in an override."""
-    return ".".join(map(str, path))
+    """A path as one writes it in an override, for a message: what is wrong has to have room beside it."""
+    return shortened(".".join(map(str, path)), 200)
 
 
 def shortened(text: str, most: int = 60) -> str:

@@ -197,3 +197,10 @@ def test_an_extending_file_reaches_into_it_as_well(tmp_path):
     write(tmp_path, BASE.replace("{name_or_path: builtin/tiny-qwen2_5-vl}", "builtin/tiny-qwen2_5-vl"), "base.yaml")
     recipe = load_recipe(write(tmp_path, "extends: base.yaml\nmodel: {tuning: lora}\n"))
     assert (recipe.model.name_or_path, recipe.model.tuning.type) == ("builtin/tiny-qwen2_5-vl", "lora")
+
+
+def test_an_endless_key_leaves_room_for_what_is_wrong(tmp_path: Path):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("quickstart", [f"evaluation.{'x' * 5000}={{" + "}" * 300])
+    (line,) = caught.value.problems
+    assert line.startswith("command line: evaluation.xxx") and "not valid YAML" in line
