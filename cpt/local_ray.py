@@ -101,9 +101,9 @@ def reread_environment() -> None:
 
     It has read them when it was imported, which may have been before they were set.
     """
-    from ray._raylet import Config
+    import ray
 
-    Config.initialize("")
+    ray._raylet.Config.initialize("")
 
 
 def check_loopback() -> None:
