@@ -286,6 +286,13 @@ def test_dropout_is_refused_where_completions_are_sampled(load):
 # ---- rows
 
 
+@pytest.mark.parametrize("reward", [COMPOSITE, "[{type: number, weight: 1}]"], ids=["on a sample", "on golds"])
+def test_data_that_can_not_be_read_are_named(load, monkeypatch, reward):
+    monkeypatch.setattr(get_task("count-colour"), "samples", lambda *_: Path("gone.jsonl").read_text())
+    with pytest.raises(ValueError, match=r"task count-colour, split train: .*No such file.*gone\.jsonl"):
+        load(f"reward={reward}")
+
+
 def test_every_task_pays_a_right_answer_in_full():
     """A composite runs on every built-in task, on the row that is made of its samples."""
     components = [{"type": "accuracy", "weight": 0.9, "requires": "format"}, {"type": "format", "weight": 0.1}]
