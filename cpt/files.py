@@ -210,6 +210,13 @@ def read_jsonl(path: Path, *, sealed: bool = True, advice: str = AGAIN) -> list[
     return [row for row in rows if row is not None]
 
 
+def whole_lines(path: Path) -> int:
+    """Bytes to the end of the last whole line: what a kill left after them is cut off by the next `append_jsonl`."""
+    with open_regular(path) as handle:
+        content: bytes = handle.read()
+    return content.rfind(b"\n") + 1
+
+
 def _is_cut_off(rest: bytes) -> bool:
     """Whether a kill or a power cut may have left this of a line: its beginning, perhaps with zeros after it."""
     text = rest.rstrip(b"\0")

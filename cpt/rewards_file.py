@@ -54,7 +54,7 @@ def examples_in(path: Path) -> dict[str, list[Example]]:
     Empty for a file that is no recipe.
     """
     from cpt.report.audited import example_of
-    from cpt.tasks import get_task, task_names
+    from cpt.tasks import get_task, read_samples, task_names
 
     data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
@@ -66,7 +66,7 @@ def examples_in(path: Path) -> dict[str, list[Example]]:
         name = task.get("name") if isinstance(task, Mapping) else task
         if name not in task_names():
             continue
-        samples = get_task(name).samples("test", _LOOKED_AT)
+        samples = read_samples(get_task(name), "test", _LOOKED_AT)
         first = {sample.gold[0]: sample for sample in reversed(samples)}
         usual = Counter(sample.gold[0] for sample in samples).most_common(_EXAMPLES)
         asked[name] = [example_of(first[gold], samples) for gold, _ in usual]

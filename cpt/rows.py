@@ -3,10 +3,12 @@
 What is found out here would otherwise stop a run in the middle, when its row comes: a picture that can't be read or
 that the model's processor refuses, a chat that does not go with its pictures, a prompt that is too long for the model.
 
-What it costs: every sample is made once more (for photos: read and decoded), one after another, a task at a time in
-memory. The model's processor then sees the pictures of extreme shapes alone, blank ones of their size, and tokens are
-counted from sizes and texts; only prompts near the limit are encoded in full. Samples of the built-in tasks for the
-built-in model are not looked at: what they are is known, and tested.
+What it costs: `cpt run` makes every sample (of photos: reads and decodes it), one after another, a task at a time in
+memory; `cpt plan` does so with the first ones of each split. What is read for keys comes on top of that: of a task
+without a `fingerprint` every sample, in both (`cpt.tasks.fingerprint`). The model's processor then sees the pictures of
+extreme shapes alone, blank ones of their size, and tokens are counted from sizes and texts; only prompts near the limit
+are encoded in full. Samples of the built-in tasks for the built-in model are not looked at: what they are is
+known, and tested.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpt.models.locate import BUILTIN
-from cpt.plan import JOINT, ModelPlan, RunPlan, StagePlan
+from cpt.plan import ModelPlan, RunPlan, StagePlan
 from cpt.recipe.distillation import SDFT
-from cpt.tasks import builtin_tasks, get_task
+from cpt.tasks import builtin_tasks, get_task, read_samples
 from cpt.train.data import check_blocks, checked_prompt, with_text
 from cpt.types import PromptStyle, Sample, Split, TargetStyle
 
@@ -26,7 +28,7 @@ BUILTIN_PROMPT = 64
 """Tokens that no prompt of a built-in task exceeds with the built-in model, nor its target."""
 
 FIRST = 32
-"""Samples of each task and split that a plan looks at."""
+"""Samples of each task and split that `cpt plan` checks; for keys it may read more (`cpt.tasks.fingerprint`)."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,7 @@ def stage_reads(stage: StagePlan) -> list[Read]:
         uses.append(Use(stage.prompt, completion_limit(stage)))
     if stage.method.type == "sft" and stage.method.data.type == "gold":
         uses.append(Use(stage.prompt, target=stage.method.target_style))
-    own = [] if stage.task == JOINT else [(stage.task, stage.data_samples)]
-    tasks = own + [(source.task, source.samples) for source in stage.sources]
-    return [Read(task, "train", stage.seed, n, tuple(uses) or (Use(stage.prompt),)) for task, n in tasks]
+    return [Read(task, "train", stage.seed, n, tuple(uses) or (Use(stage.prompt),)) for task, n in stage.reads.items()]
 
 
 def evaluation_reads(samples: Mapping[str, int], prompt: PromptStyle, max_tokens: int) -> list[Read]:
@@ -116,7 +116,7 @@ def merged(reads: Iterable[Read]) -> list[Read]:
 
 
 def check_first_rows(reads: Sequence[Read]) -> None:
-    """Looks at the first samples of every task that is not built in, without the model. What a plan can afford.
+    """Looks at the first samples of every task that is not built in, without the model: the check of `cpt plan`.
 
     Raises:
         ValueError: see `check_rows`.
@@ -172,22 +172,7 @@ def known_to_fit(reads: Sequence[Read], model: ModelPlan, max_model_len: int | N
 
 def rows_of(read: Read) -> list[Row]:
     """The samples as rows, after the checks that need no model. ValueError names the sample."""
-    task = get_task(read.task)
-    try:
-        samples = task.samples(read.split, read.samples, read.seed)
-    except OSError as error:  # of a file that the task reads
-        raise ValueError(f"task {read.task}, split {read.split}: {error}") from error
-    if len(samples) != read.samples:
-        raise ValueError(
-            f"task {read.task}: {read.samples} samples of split {read.split} are asked for, and it gave {len(samples)}"
-        )
-    strange = {type(sample).__name__ for sample in samples if not isinstance(sample, Sample)}
-    if strange:  # whose pictures nobody has prepared
-        raise ValueError(f"task {read.task} gives samples that are no cpt.types.Sample but {min(strange)}")
-    ids = [sample.id for sample in samples]
-    if len(set(ids)) < len(ids):
-        twice = next(name for number, name in enumerate(ids) if name in ids[:number])
-        raise ValueError(f"task {read.task}: two samples of split {read.split} have the id {twice}; ids must be unique")
+    samples = read_samples(get_task(read.task), read.split, read.samples, read.seed)
     return [_row(read, sample) for sample in samples]
 
 

@@ -27,7 +27,16 @@ from typing import Any, Self
 from cpt import manifest
 from cpt.continued import check_same_recipe, check_same_work, read_manifest
 from cpt.digests import file_digest, listing
-from cpt.files import AGAIN, append_jsonl, read_json, read_jsonl, write_json_atomic, write_records, write_text_atomic
+from cpt.files import (
+    AGAIN,
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    whole_lines,
+    write_json_atomic,
+    write_records,
+    write_text_atomic,
+)
 from cpt.folder import (
     FORMAT_VERSION,
     PlanLike,
@@ -187,7 +196,8 @@ class RunStore:
         phases: dict[str, float] = {}
         for event in self.events():
             phases[event["phase"]] = phases.get(event["phase"], 0.0) + event["seconds"]
-        events = file_digest(self.events_path) if self.events_path.exists() else None
+        path = self.events_path
+        events = file_digest(path, whole_lines(path)) if path.exists() else None
         found.update(
             ended=manifest.now(),
             events=events,

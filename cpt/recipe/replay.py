@@ -100,7 +100,7 @@ def _static(recipe: Recipe, spec: ArmSpec, replay: Static) -> Iterator[Problem]:
 
 def _parts(recipe: Recipe, spec: ArmSpec, task: str) -> list[str]:
     """Components of what the arm is paid for on a task that the recipe trains or replays."""
-    from cpt.tasks import get_task, task_names
+    from cpt.tasks import get_task, read_samples, task_names
 
     stage = next((one for one in recipe.tasks if one.name == task), None)
     reward = None if stage is None else reward_of(recipe, spec, stage)
@@ -109,7 +109,7 @@ def _parts(recipe: Recipe, spec: ArmSpec, task: str) -> list[str]:
     if task not in task_names():
         return []
     known = get_task(task)
-    sample = known.samples("train", 1)[0]
+    sample = read_samples(known, "train", 1)[0]
     return list(known.reward(sample, known.target(sample, "policy", spec.prompt), spec.prompt).parts)
 
 

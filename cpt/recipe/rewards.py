@@ -191,14 +191,14 @@ def _inside(where: tuple[str | int, ...]) -> KeyPath:
 def _on_a_sample(
     path: KeyPath, spec: RewardSpec, task: StageTask, prompt: PromptStyle
 ) -> Iterator[tuple[KeyPath, str]]:
-    from cpt.tasks import get_task, task_names
+    from cpt.tasks import get_task, read_samples, task_names
     from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.row import reward_row
 
     if task.name not in task_names():
         return  # told elsewhere
     known = get_task(task.name)
-    sample = known.samples("train", 1)[0]
+    sample = read_samples(known, "train", 1)[0]
     limit = MAX_COMPLETION_TOKENS[prompt]
     row = reward_row(sample, prompt, finish_reason="stop", n_tokens=limit // 2, max_tokens=limit)
     composite = spec.build()
@@ -226,13 +226,13 @@ def _on_golds(path: KeyPath, spec: RewardSpec, task: StageTask, samples: int) ->
 
     Of very many samples the first `MOST_GOLDS` are looked at; the others are when their stage starts.
     """
-    from cpt.tasks import get_task, task_names
+    from cpt.tasks import get_task, read_samples, task_names
     from cpt.tasks.row import reward_row
 
     composite = spec.build()
     if task.name not in task_names() or not checks_golds(composite):
         return
-    found = get_task(task.name).samples("train", min(samples, MOST_GOLDS))
+    found = read_samples(get_task(task.name), "train", min(samples, MOST_GOLDS))
     try:
         check_golds(composite, ((f"sample {one.id}", reward_row(one, "direct")) for one in found), spec.describe())
     except ValueError as error:

@@ -150,11 +150,11 @@ def _cell(record: Record | None) -> Cell | None:
 
 @lru_cache(maxsize=32)
 def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
-    """The task's test samples by id, made again; {} if this installation has no such task or not as many samples."""
-    from cpt.tasks import get_task
+    """The task's test samples by id, made again; {} where the task, its files or some samples are missing."""
+    from cpt.tasks import get_task, read_samples
 
     try:
-        return {sample.id: sample for sample in get_task(task).samples("test", n)}
+        return {sample.id: sample for sample in read_samples(get_task(task), "test", n)}
     except ValueError:
         return {}  # a page without pictures is better than none
 

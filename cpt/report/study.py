@@ -132,8 +132,8 @@ def study(summary: Summary, *, trusted: frozenset[str] | None) -> Study:
     folder; with None, what was kept is read.
     """
     run = summary.run
+    audits = _kept_audits(run)  # first: nothing parses rewards.parquet before its digest is known to be right
     kept = {} if trusted is not None else judge.read_scores(run.root)
-    audits = _kept_audits(run)
     judged: dict[str, judge.ArmJudged] = {}
     predictions: dict[str, dict[str, Any]] = {}
     sets = []

@@ -1,7 +1,8 @@
 """What a task's data are, in 32 hexadecimal digits: a part of every stage's key, so that changed data are other work.
 
 Of a task that says nothing itself, everything that training and evaluation take from it is read: id, question, answers,
-worked solution, `meta`, pixels, prompts and targets. That reads the whole data once in a process. A task whose
+worked solution, `meta`, pixels, prompts and targets. That reads all the data at `cpt plan`, at `cpt run`, and again
+when a stage starts, which sees by it that they are still those of the plan; a process reads them once. A task whose
 data can be known more cheaply (files that have a digest, a generator with a version) has a method
 
     def fingerprint(self, split: Split, n: int, seed: int) -> str
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from enum import Enum
 from typing import Any, get_args
 
-from cpt.tasks import get_task
+from cpt.tasks import get_task, read_samples
 from cpt.types import PromptStyle, Sample, Split, TargetStyle, Task
 
 
@@ -23,7 +26,8 @@ def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
     """Of the first `n` samples of a split of the task of this name.
 
     Raises:
-        ValueError: there is no such task, or it has fewer samples.
+        ValueError: there is no such task, `read_samples` refuses what it gives, or a `meta` holds what can't be known
+            again.
     """
     task = get_task(name)
     own = getattr(task, "fingerprint", None)
@@ -42,7 +46,7 @@ _read: dict[tuple[int, Split, int, int], tuple[Task, str]] = {}
 def samples_fingerprint(task: Task, split: Split, n: int, seed: int = 0) -> str:
     """The same, always from the samples themselves."""
     found = hashlib.blake2b(digest_size=16)
-    for sample in task.samples(split, n, seed):
+    for sample in read_samples(task, split, n, seed):
         found.update(_sample_digest(task, sample))
     return found.hexdigest()
 
@@ -59,25 +63,36 @@ def _sample_digest(task: Task, sample: Sample) -> bytes:
         "prompts": [task.messages(sample, prompt) for prompt in prompts],
         "targets": [task.target(sample, style, prompt) for prompt in prompts for style in styles],
     }
-    text = json.dumps(_plain(content), sort_keys=True)
+    text = json.dumps(_plain(content, sample.id), sort_keys=True)
     found = hashlib.blake2b(text.encode(), digest_size=16)
     for image in sample.images:
         found.update(f"/{image.mode}/{image.size}/".encode() + image.tobytes())
-        if image.mode == "P":  # pixels are places in the palette
-            found.update(bytes(image.getpalette() or ()))
     return found.digest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, sample: str) -> Any:
     """As JSON writes it; what JSON does not know by what it is called and holds, never by where it lies in memory."""
-    if isinstance(value, dict) or hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=repr)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Enum):  # whose members hold each other
+        return [type(value).__name__, value.name]
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): _plain(item, sample) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, sample) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item, sample) for item in value), key=repr)
     if hasattr(value, "tobytes"):  # a picture, an array
         return [type(value).__name__, str(getattr(value, "size", "")), hashlib.blake2b(value.tobytes()).hexdigest()]
-    return [type(value).__name__, _plain(vars(value))] if hasattr(value, "__dict__") else repr(value)
+    if hasattr(value, "__dict__"):
+        return [type(value).__name__, _plain(vars(value), sample)]
+    text = repr(value)
+    if _ADDRESS.search(text):
+        raise ValueError(
+            f"sample {sample}: its meta holds {text}, of which only its place in memory is known; "
+            "put plain data there, or give the task a method `fingerprint` (docs/adding_a_task.md)"
+        )
+    return text
+
+
+_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")  # as `object.__repr__` ends

@@ -20,6 +20,23 @@ from cpt.types import Record
 
 Bits = Sequence[int] | str
 
+RECORD = Record(
+    arm="sft",
+    seed=0,
+    stage=1,
+    task="which-row",
+    sample_id="which-row/test/0",
+    prompt="<user> which row ? <assistant>",
+    completion="<answer> top </answer>",
+    finish_reason="stop",
+    extracted="top",
+    gold=["top", "upper"],
+    strict=1,
+    tolerant=1,
+    n_tokens=4,
+    question_id="0f",
+)
+
 
 def record(arm: str, seed: int, stage: int, task: str, number: int, strict: int, tolerant: int | None = None) -> Record:
     """One evaluated sample; tolerant scoring is strict's unless given."""

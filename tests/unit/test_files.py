@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from synthetic import RECORD
 
 from cpt.files import (
     append_jsonl,
@@ -25,23 +26,6 @@ from cpt.files import (
 )
 from cpt.shapes import Done
 from cpt.types import Record, RunFailed
-
-RECORD = Record(
-    arm="sft",
-    seed=0,
-    stage=1,
-    task="which-row",
-    sample_id="which-row/test/0",
-    prompt="<user> which row ? <assistant>",
-    completion="<answer> top </answer>",
-    finish_reason="stop",
-    extracted="top",
-    gold=["top", "upper"],
-    strict=1,
-    tolerant=1,
-    n_tokens=4,
-    question_id="0f",
-)
 
 
 def test_records_come_back_as_written(tmp_path: Path) -> None:

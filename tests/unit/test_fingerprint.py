@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,50 @@ def test_a_task_may_say_it_itself(enter):
     task.fingerprint = lambda split, n, seed: f"{split}/{n}/{seed}"
     assert data_fingerprint("count-colour", "test", 5, 7) == "test/5/7"
     assert task.asked == 0
+
+
+class Colour(Enum):
+    RED = 1
+    BLUE = 2
+
+
+def test_a_member_of_an_enum_counts_by_its_name(enter):
+    def of(meta: dict[str, Any]) -> str:
+        enter(Own({("train", 1): replace(SAMPLE, meta=meta)}))
+        return data_fingerprint("count-colour", "train", 3)
+
+    red, blue = of({"a": Colour.RED}), of({"a": Colour.BLUE})
+    assert red != blue
+    assert red == of({"a": ["Colour", "RED"]})
+
+
+@dataclass(slots=True)
+class Slots:
+    of: Any
+
+
+class Nameless:
+    __slots__ = ()
+
+
+def test_what_is_known_by_its_place_in_memory_is_no_data(enter):
+    enter(Own({("train", 1): replace(SAMPLE, id="own/1", meta={"a": Slots((1, Path("a.png")))})}))
+    assert data_fingerprint("count-colour", "train", 3)
+    for strange in (Nameless(), Slots(Nameless())):
+        enter(Own({("train", 1): replace(SAMPLE, id="own/1", meta={"a": [strange]})}))
+        with pytest.raises(ValueError, match=r"sample own/1: its meta holds .*Nameless.* put plain data .*fingerprint"):
+            data_fingerprint("count-colour", "train", 3)
+
+
+def test_data_that_a_plan_can_not_read_are_named(enter, tmp_path: Path):
+    recipe = load_arm(tmp_path, ARM, "data.samples=64")
+    task = enter(Own())
+    task.samples = lambda split, n, seed=0: (tmp_path / f"{split}.jsonl").read_text()
+    with pytest.raises(ValueError, match=r"task count-colour, split test: .*No such file.*test\.jsonl"):
+        make_plan(recipe)
+    task.samples = lambda split, n, seed=0: [{"question": "How many ?"}] * n
+    with pytest.raises(ValueError, match=r"task count-colour gives samples that are no cpt\.types\.Sample but dict"):
+        make_plan(recipe)
 
 
 def test_data_are_read_once_in_a_process(enter):

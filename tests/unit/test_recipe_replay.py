@@ -10,6 +10,7 @@ import yaml
 
 from cpt.plan import StagePlan, make_plan
 from cpt.recipe import RecipeError, load_recipe
+from cpt.tasks import get_task
 from cpt.train.data import own_samples, stage_data
 
 SFT = {"type": "sft", "per_device_train_batch_size": 16}
@@ -177,6 +178,12 @@ def test_recaps_weights_are_found_again_in_a_log_of_every_step(tmp_path: Path):
     method = SFT | {"save_steps": 2, "logging_steps": 2}
     assert "set method.logging_steps: 1" in told(tmp_path, method, replay={"type": "recap", "window": 1})
     assert stages(tmp_path, SFT | {"logging_steps": 2}, replay={"type": "recap", "window": 1})
+
+
+def test_a_task_whose_data_are_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(get_task("which-row"), "samples", lambda *_: Path("gone.jsonl").read_text())
+    with pytest.raises(ValueError, match=r"task which-row, split train: .*gone\.jsonl"):
+        stages(tmp_path, GRPO, replay={"type": "static", "tasks": ["exists"], "weights": {"exists": 0.5}})
 
 
 @pytest.mark.parametrize("schedule", ["joint", "single"])

@@ -14,7 +14,7 @@ from cpt.plan import make_plan
 from cpt.plan_table import reward_lines
 from cpt.recipe import Recipe, RewardSpec, load_recipe
 from cpt.recipe.source import RecipeError
-from cpt.rewards_file import rewards_in
+from cpt.rewards_file import examples_in, rewards_in
 from cpt.tasks import get_task, task_names
 from cpt.tasks.row import reward_row
 
@@ -284,6 +284,20 @@ def test_dropout_is_refused_where_completions_are_sampled(load):
 
 
 # ---- rows
+
+
+@pytest.mark.parametrize("reward", [COMPOSITE, "[{type: number, weight: 1}]"], ids=["on a sample", "on golds"])
+def test_data_that_can_not_be_read_are_named(load, monkeypatch, reward):
+    monkeypatch.setattr(get_task("count-colour"), "samples", lambda *_: Path("gone.jsonl").read_text())
+    with pytest.raises(ValueError, match=r"task count-colour, split train: .*No such file.*gone\.jsonl"):
+        load(f"reward={reward}")
+
+
+def test_data_that_a_rewards_trial_can_not_read_are_named(load, tmp_path, monkeypatch):
+    load(f"reward={EXACT}")
+    monkeypatch.setattr(get_task("count-colour"), "samples", lambda *_: Path("gone.jsonl").read_text())
+    with pytest.raises(ValueError, match=r"task count-colour, split test: .*gone\.jsonl"):
+        examples_in(tmp_path / "demo.yaml")
 
 
 def test_every_task_pays_a_right_answer_in_full():

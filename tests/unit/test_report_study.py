@@ -20,6 +20,7 @@ from synthetic import Plan, Recipe, Stage, reseal
 from cpt.files import read_records, write_records
 from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.samples import held_out_samples
 from cpt.report.study import study
 from cpt.report.study_terminal import print_study
 from cpt.report.summary import summarise
@@ -275,6 +276,14 @@ def test_kept_rewards_that_were_changed_are_noticed(run: Path, tmp_path: Path, n
         build_report(copy)
 
 
+def test_kept_rewards_are_not_parsed_before_their_digest_is_right(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "rewards.parquet").write_bytes(b"no parquet at all")
+    with pytest.raises(ValueError, match=r"rewards\.parquet is not what the run wrote: 17 bytes, not"):
+        build_report(copy)
+
+
 def studied(root: Path, *, trusted: bool) -> dict[str, Any]:
     return study(summarise(load_run(root)), trusted=code_in(root) if trusted else None).as_dict()
 
@@ -370,6 +379,17 @@ def test_samples_that_the_tasks_make_otherwise_are_not_judged(tmp_path: Path):
     found = study(summarise(load_run(root)), trusted=code_in(root)).sets[0]
     assert found.overall.words == "n/a: the reward is not known"
     assert "other samples" in found.stages[0].unaudited
+
+
+def test_a_report_where_a_task_s_files_are_not_is_without_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = study_run(tmp_path)
+    monkeypatch.setattr(TASK, "samples", lambda *_: Path("gone.jsonl").read_text())
+    held_out_samples.cache_clear()
+    assert held_out_samples("answerable", 3) == {}
+    found = study(summarise(load_run(root)), trusted=code_in(root)).sets[0]
+    assert found.overall.words == "n/a: the reward is not known"
+    monkeypatch.undo()
+    held_out_samples.cache_clear()
 
 
 def test_an_unfinished_study_says_what_is_missing(tmp_path: Path):

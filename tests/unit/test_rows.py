@@ -22,7 +22,7 @@ from cpt.plan import ModelPlan, make_plan, plan_model
 from cpt.recipe.distillation import SDFT
 from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
-from cpt.rows import BUILTIN_PROMPT, Read, Use, check_first_rows, check_rows, known_to_fit, run_reads
+from cpt.rows import BUILTIN_PROMPT, Read, Use, check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
 from cpt.run import start_pool
 from cpt.tasks import builtin_tasks, get_task, prompts
 from cpt.types import Sample, TargetStyle
@@ -239,6 +239,18 @@ def test_what_a_run_reads(tmp_path: Path):
     assert {one.samples for one in found.values() if one.split == "train"} == {64}
     assert {one.samples for one in found.values() if one.split == "test"} == {5}
     assert found["count-colour", "train", 1].uses == (Use("direct", 8),)
+
+
+@pytest.mark.parametrize(
+    "rest", ["schedule: joint", "replay: {type: buffer, tasks: [exists], samples: 32}"], ids=["joint", "replay"]
+)
+def test_what_a_stage_reads_is_what_its_key_is_of(tmp_path: Path, rest: str):
+    arm = f"{{method: {{type: sft, max_steps: 2}}, {rest}}}"
+    plan = make_plan(load_arm(tmp_path, arm, "data.samples=64", "general=[exists]"))
+    found = [{read.task: read.samples for read in stage_reads(stage)} for stage in plan.stages]
+    assert found == [stage.reads for stage in plan.stages]
+    own = {"count-colour": 64, "which-row": 64}
+    assert found[-1] == (own if "joint" in rest else {"which-row": 64, "count-colour": 64, "exists": 32})
 
 
 def test_sft_imitates_and_its_filter_generates(tmp_path: Path):

@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
+from synthetic import RECORD
 
-from cpt.files import (
-    read_json,
-)
+from cpt.files import read_json
 from cpt.results import check_results
 from cpt.store import RunStore, read_metrics
-from cpt.types import Record
 
 
 @dataclass
@@ -56,24 +54,6 @@ class Plan:
 
     def global_batch(self) -> dict[str, int]:
         return {stage.arm: 64 for stage in self.stages}
-
-
-RECORD = Record(
-    arm="sft",
-    seed=0,
-    stage=1,
-    task="which-row",
-    sample_id="which-row/test/0",
-    prompt="<user> which row ? <assistant>",
-    completion="<answer> top </answer>",
-    finish_reason="stop",
-    extracted="top",
-    gold=["top", "upper"],
-    strict=1,
-    tolerant=1,
-    n_tokens=4,
-    question_id="0f",
-)
 
 
 @pytest.fixture
@@ -167,6 +147,21 @@ def test_phases_are_timed_also_when_they_fail(store: RunStore) -> None:
     found = read_json(store.manifest_path)
     assert found["phases_seconds"]["push"] == 1.5
     assert found["attempts"][-1]["status"] == "complete"
+
+
+def test_a_torn_event_is_no_part_of_what_a_run_is_known_by(store: RunStore) -> None:
+    store.add_event("train", 1.0)
+    with store.events_path.open("ab") as handle:
+        handle.write(b'{"phase": "tra')
+    store.finish("failed")
+    store.close()
+    with RunStore(store.root).open_or_create(Recipe()) as again:
+        again.add_event("push", 2.0)  # cuts the torn line off
+        assert [event["phase"] for event in again.events()] == ["train", "push"]
+        again.finish()
+        found = read_json(again.manifest_path)
+    assert found["phases_seconds"] == {"train": 1.0, "push": 2.0}
+    assert found["events"]["bytes"] == store.events_path.stat().st_size
 
 
 def test_the_manifest_names_versions_hardware_seeds_and_batch(store: RunStore) -> None:
