@@ -57,6 +57,19 @@ def test_another_error_is_one_clear_sentence_too(monkeypatch):
     assert calls == ["init", "shutdown"]
 
 
+@pytest.mark.parametrize(("cpus", "gpus", "expected"), [(2, 0, (3, True)), (8, 0, (8, True)), (8, 1, (8, False))])
+def test_what_a_local_ray_is_given(monkeypatch, cpus, gpus, expected):
+    """As many processors as the checks before a run count; a small object store where there is no GPU."""
+    given: dict[str, object] = {}
+    monkeypatch.setitem(
+        sys.modules, "ray", SimpleNamespace(init=lambda **own: given.update(own), shutdown=lambda: None)
+    )
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    monkeypatch.setattr("cpt.cluster.gpu_count", lambda: gpus)
+    with cluster(None):
+        assert (given["num_cpus"], "object_store_memory" in given) == expected
+
+
 @pytest.fixture
 def listening() -> Iterator[int]:
     """A port of this machine where somebody listens."""
