@@ -20,6 +20,13 @@ from cpt.types import RunFailed
 SLOW = Exception("The current node timed out during startup. This could happen because …")
 
 
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's library, which takes its settings from the environment again, whatever test has imported it before."""
+    config = SimpleNamespace(initialize=lambda settings: None)
+    monkeypatch.setitem(sys.modules, "ray._raylet", SimpleNamespace(Config=config))
+
+
 def fake_ray(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> list[str]:
     """A ray whose init does these things, call after call; returns what was called."""
     calls: list[str] = []
