@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cpt.local_ray import changed, check_loopback, inside, private_folder, reread_environment, surroundings, token
-from cpt.preflight import gpu_shares
+from cpt.preflight import gpu_count, gpu_shares, local_cpus
 from cpt.reaper import DIED, kill, name_of, processes_of, wake_at_end
 from cpt.types import RunFailed
 
@@ -92,10 +92,8 @@ def _connected(address: str) -> Iterator[None]:
 
 @contextmanager
 def _own_cluster() -> Iterator[None]:
-    # Three logical CPUs at least: a trainer, the next one, which imports already, and an engine must fit, though they
-    # take turns.
-    options: dict[str, Any] = {"num_cpus": max(3, os.cpu_count() or 3), "include_dashboard": False}
-    if not has_gpu():
+    options: dict[str, Any] = {"num_cpus": local_cpus(), "include_dashboard": False}
+    if not gpu_count():  # asking torch would import it before Ray starts
         options["object_store_memory"] = _OBJECT_STORE_BYTES
     check_loopback()
     with private_folder() as folder, changed(token()):
@@ -186,11 +184,6 @@ def share_of(rollout: Rollout, wanted: Resources) -> Share:
 
     gpus = ray.cluster_resources().get("GPU", 0.0)
     return Share(*gpu_shares(gpus, rollout.engines, wanted.trainer_gpus, wanted.engine_gpus))
-
-
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU."""
-    return Path("/dev/nvidia0").exists()  # asking torch would import it before Ray starts
 
 
 def _same_as_ctrl_c() -> Callable[..., Any]:

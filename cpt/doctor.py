@@ -133,11 +133,6 @@ def _line(check: Check) -> Table:
     return row
 
 
-def run_doctor(deep: bool = False) -> int:
-    """`cpt doctor`: look, print, and return the exit code."""
-    return print_report(diagnose(deep))
-
-
 def installed_version(name: str) -> str | None:
     """The installed version of a distribution without its local part (`+cpu`), or None."""
     try:

@@ -32,7 +32,9 @@ def evaluate_folder(
     from cpt.files import write_records
     from cpt.models.load import load_processor
     from cpt.plan import plan_model
+    from cpt.preflight import gpu_count
     from cpt.recipe.schema import Model, Resources, Rollout
+    from cpt.rollout.limits import engine_kind
     from cpt.rows import check_rows, evaluation_reads
     from cpt.run import start_pool
     from cpt.tasks import get_task
@@ -40,7 +42,8 @@ def evaluate_folder(
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
-    pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None)
+    kind = engine_kind(model.path, Rollout(), Resources(), gpu=gpu_count() > 0)
+    pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None, kind)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     with cluster(None):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cpt.methods.filter_file import FilterFile, write_filter
 from cpt.methods.filtering import RIF, PromptRollouts, select
 from cpt.plan import StagePlan, make_plan
-from cpt.preflight import available_model
+from cpt.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.recipe import Recipe, expand_arms
 from cpt.recipe.errors import nearest
 from cpt.recipe.rewards import filter_reward_of
@@ -62,13 +62,17 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
         policy: a Hugging Face folder, a built-in model's name or an id on the Hub; None for the recipe's model.
 
     Raises:
-        ValueError: there is no such task, arm or model, or `out` can't be written.
+        ValueError: there is no such task, arm or model, the recipe does not fit the model or this machine, or `out`
+            can't be written.
     """
     from rich.console import Console
 
     console = Console()
     available_model(recipe.model.name_or_path)
     stage, note = filter_stage(recipe, task, arm)
+    plan = make_plan(recipe, [stage.arm])
+    check_fit(plan)
+    check_machine(plan)
     folder = available_model(policy or stage.model.name)
     out.mkdir(parents=True, exist_ok=True)
     if note:
@@ -85,12 +89,14 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
 def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollouts]:
     from cpt.cluster import cluster, share_of
     from cpt.models.load import load_processor
+    from cpt.rollout.limits import engine_kind
     from cpt.rows import check_rows, merged, stage_reads
     from cpt.run import start_pool
     from cpt.train.data import own_samples
     from cpt.train.filter import roll_out
 
-    pictures = check_rows(merged(stage_reads(stage)), stage.model, recipe.rollout.max_model_len)
+    kind = engine_kind(stage.model.path, recipe.rollout, recipe.resources, gpu=gpu_count() > 0)
+    pictures = check_rows(merged(stage_reads(stage)), stage.model, recipe.rollout.max_model_len, kind)
     samples = own_samples(stage)
     with cluster(None):
         pool = start_pool(stage.model, recipe.rollout, share_of(recipe.rollout, recipe.resources), pictures)

@@ -33,7 +33,7 @@ from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, 
 from cpt.recipe.errors import nearest
 from cpt.recipe.merge import WarpMerge
 from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
-from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask
+from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
 from cpt.types import PromptStyle
 
 __all__ = [
@@ -41,13 +41,10 @@ __all__ = [
     "plan_model",
 ]  # fmt: skip
 
-_LOGPROB_GAP = {"float32": 1e-4}  # nats per token
-LOGPROB_GAP_LOW_PRECISION = 0.5
-
 
 def logprob_bound(rollout: Rollout, dtype: str) -> float:
     """Largest difference of log-probabilities between engine and trainer, in nats per token."""
-    return rollout.max_logprob_gap or _LOGPROB_GAP.get(dtype, LOGPROB_GAP_LOW_PRECISION)
+    return rollout.max_logprob_gap or default_logprob_gap(dtype)
 
 
 def make_plan(recipe: Recipe, arms: Sequence[str] | None = None) -> RunPlan:

@@ -12,7 +12,14 @@ from urllib.request import Request, urlopen
 
 from cpt.disk import check_room, size
 from cpt.models.image_text import check_image_text
-from cpt.models.locate import check_model_folder, checkpoint_tensors, hub_folder, locate_model, read_config
+from cpt.models.locate import (
+    check_model_folder,
+    checkpoint_tensors,
+    hub_folder,
+    locate_model,
+    read_config,
+    stated_length,
+)
 from cpt.plan import RunPlan, make_plan
 from cpt.recipe import LoRA, Recipe, RecipeError, expand_arms
 from cpt.recipe.arms import Problem
@@ -20,7 +27,6 @@ from cpt.recipe.errors import nearest
 
 _NO_ADAPTER = ("lm_head", "embed_tokens")
 _SAMPLE_BYTES = 20_000  # of a sample of the built-in world, with its prompt; those of others are larger
-_LEAST_CPUS = 3  # that a local Ray is started with: see `cpt.cluster`
 
 
 def preflight(recipe: Recipe, out: Path, address: str | None = None) -> None:
@@ -37,9 +43,7 @@ def preflight(recipe: Recipe, out: Path, address: str | None = None) -> None:
         available_model(recipe.model.name_or_path)
     plan = make_plan(recipe)
     check_fit(plan)
-    problems = list(machine_problems(plan, address))
-    if problems:
-        raise RecipeError([recipe.problem(*problem) for problem in problems])
+    check_machine(plan, address)
     check_room(plan, out)
     _check_writable(out)
 
@@ -83,15 +87,13 @@ def _in_adapters(plan: RunPlan, folder: Path) -> Iterator[Problem]:
 
 def _in_lengths(plan: RunPlan, folder: Path) -> Iterator[Problem]:
     """A completion has to leave room for a prompt."""
-    config = read_config(folder)
-    text = config.get("text_config")
-    own = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    own = stated_length(folder)
     asked = plan.recipe.rollout.max_model_len
-    if isinstance(own, int) and asked is not None and asked > own:
+    if own is not None and asked is not None and asked > own:
         yield ("rollout", "max_model_len"), f"{asked} tokens are more than the model has, {own}; set {own}, or null"
         return
     limit, whose = (asked, "rollout.max_model_len") if asked is not None else (own, "the model's limit")
-    if not isinstance(limit, int):
+    if limit is None:
         return
     told = f"leave no room for a prompt: {whose} is {limit} tokens for both; set fewer"
     if plan.stages and plan.stages[0].evaluation.max_tokens >= limit:
@@ -100,6 +102,17 @@ def _in_lengths(plan: RunPlan, folder: Path) -> Iterator[Problem]:
         tokens = stages[0].max_completion_length
         if tokens is not None and tokens >= limit:
             yield ("arms", stages[0].family, "method", "max_completion_length"), f"{tokens} tokens {told}"
+
+
+def check_machine(plan: RunPlan, address: str | None = None) -> None:
+    """ValueError if a package is missing, or this machine too small for the plan. Its disk is another matter.
+
+    Args:
+        address: see `preflight`.
+    """
+    problems = list(machine_problems(plan, address))
+    if problems:
+        raise RecipeError([plan.recipe.problem(*problem) for problem in problems])
 
 
 def machine_problems(plan: RunPlan, address: str | None = None) -> Iterator[Problem]:
@@ -124,7 +137,7 @@ def machine_problems(plan: RunPlan, address: str | None = None) -> Iterator[Prob
 
 def _in_processors(recipe: Recipe) -> Iterator[Problem]:
     """Ray would wait for what is not there."""
-    engines, cpus, gpus = recipe.rollout.engines, max(_LEAST_CPUS, os.cpu_count() or 1), gpu_count()
+    engines, cpus, gpus = recipe.rollout.engines, local_cpus(), gpu_count()
     if engines > cpus:
         yield ("rollout", "engines"), f"{engines} engines need a CPU core each, and this machine has {cpus}; set fewer"
     trainer, engine = gpu_shares(gpus, engines, recipe.resources.trainer_gpus, recipe.resources.engine_gpus)
@@ -144,6 +157,14 @@ def gpu_shares(
         automatic if isinstance(trainer, str) else trainer,
         automatic if isinstance(engine, str) else engine,
     )
+
+
+def local_cpus() -> int:
+    """Logical CPUs of a Ray of our own on this machine: three at least, however few there are.
+
+    A trainer, the next one, which imports already, and an engine must fit, though they take turns.
+    """
+    return max(3, os.cpu_count() or 1)
 
 
 def gpu_count() -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpt.models.locate import BUILTIN
 from cpt.plan import ModelPlan, RunPlan, StagePlan
@@ -23,6 +23,9 @@ from cpt.recipe.distillation import SDFT
 from cpt.tasks import builtin_tasks, get_task, read_samples
 from cpt.train.data import check_blocks, checked_prompt, with_text
 from cpt.types import PromptStyle, Sample, Split, TargetStyle
+
+if TYPE_CHECKING:
+    from cpt.rollout.limits import EngineKind
 
 BUILTIN_PROMPT = 64
 """Tokens that no prompt of a built-in task exceeds with the built-in model, nor its target."""
@@ -127,33 +130,41 @@ def check_first_rows(reads: Sequence[Read]) -> None:
             rows_of(replace(read, samples=min(read.samples, FIRST)))
 
 
-def check_rows(reads: Sequence[Read], model: ModelPlan, max_model_len: int | None) -> int:
+def check_rows(
+    reads: Sequence[Read], model: ModelPlan, max_model_len: int | None, engines: EngineKind | None = None
+) -> int:
     """Looks at every sample.
 
     Args:
         max_model_len: tokens of prompt and completion that engines take (`rollout.max_model_len`); None for the
             model's own limit.
+        engines: that will be asked; None for those of transformers.
 
     Returns:
         Number of pictures of the sample that has most, which engines must be ready for.
 
     Raises:
         ValueError: a sample can't be made or used; the message names it and says what to do. Those that a task does
-            not get made are found one at a time, those that do not suit the model all at once.
+            not get made are found one at a time, those that do not suit the model all at once. Or the model's family
+            can't be asked with so many pictures (`cpt.rollout.limits`).
     """
     if known_to_fit(reads, model, max_model_len):
         return 1
+    from cpt.rollout.limits import EngineKind, check_family
     from cpt.rows_fit import Fit
 
     print(f"checking {sum(read.samples for read in reads)} samples of {len({r.task for r in reads})} tasks", flush=True)
     fit = Fit(model, max_model_len)
-    most = 0
+    pictures: dict[int, str] = {}  # number → the first sample with so many
     for read in reads:
         rows = rows_of(read)
-        most = max(most, *(len(row.sizes) for row in rows))
+        for row in rows:
+            pictures.setdefault(len(row.sizes), row.sample)
         fit.add(read, rows)
+    kind = engines or EngineKind("hf", gpu=False)
+    check_family(model.path, kind.name, gpu=kind.gpu, pictures=[(sample, n) for n, sample in pictures.items()])
     fit.check()
-    return most
+    return max(pictures, default=0)
 
 
 def known_to_fit(reads: Sequence[Read], model: ModelPlan, max_model_len: int | None) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.models.locate import read_config
+from cpt.models.locate import stated_length
 from cpt.rollout.encode import encode_prompts, render_prompts
 from cpt.words import counted
 
@@ -30,10 +30,8 @@ Size = tuple[int, int]
 def own_limit(model: ModelPlan) -> int | None:
     """The model's own limit of prompt and completion together, in tokens; None if its config names none."""
     if Path(model.path).is_dir():
-        config = read_config(Path(model.path))
-        text = config.get("text_config")
-        stated = (text if isinstance(text, dict) else config).get("max_position_embeddings")
-        if isinstance(stated, int):
+        stated = stated_length(Path(model.path))
+        if stated is not None:
             return stated
     from transformers import AutoConfig
 
@@ -61,7 +59,13 @@ class Fit:
         self.rows += [(read, row) for row in rows]
 
     def check(self) -> None:
-        """Raises ValueError: names the samples that don't suit the model, and what to do."""
+        """Every row at once.
+
+        Raises:
+            ValueError: samples don't suit the model; their names, and what to do. Or its processor can't be loaded.
+        """
+        if reason := _failure(lambda: self.processor):  # which is no picture's fault
+            raise ValueError(f"{self.model.name}: the model's processor can't be loaded ({reason})")
         faults = list(self._refused_pictures())
         if not faults:  # what a processor refuses can't be counted
             faults = list(self._failing_prompts()) or list(self._too_long())

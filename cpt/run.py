@@ -55,15 +55,17 @@ def run_recipe(
         ValueError: the folder holds a run of another recipe, or something in the recipe or in a task's samples does not
             fit the model.
     """
-    from cpt.cluster import has_gpu
-    from cpt.rollout.limits import check_plan
+    from cpt.preflight import gpu_count
+    from cpt.rollout.limits import engine_kind
 
     plan = make_plan(recipe, arms)
     pictures = 1
     if not fresh:
         check_may_go_on(out, recipe)
     if fresh or not _finished(plan, RunStore(out)):
-        pictures = check_rows(run_reads(plan), plan.model, recipe.rollout.max_model_len)
+        gpu = address is not None or gpu_count() > 0
+        kind = engine_kind(plan.model.path, recipe.rollout, recipe.resources, gpu=gpu)
+        pictures = check_rows(run_reads(plan), plan.model, recipe.rollout.max_model_len, kind)
     with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store):
         store.write_plan(plan)
         check_results(store, plan.stages, [(base.seed, base.prompt, base.key) for base in plan.bases])
@@ -71,7 +73,6 @@ def run_recipe(
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
             print(f"report: {_report(store, recipe)}")
         else:
-            check_plan(plan, gpu=address is not None or has_gpu())
             with _progress(plan) as progress:
                 for note in data_notes(plan.by_arm):
                     progress.message(f"note: {note}")

@@ -126,6 +126,14 @@ def config_dtype(folder: Path) -> str | None:
     return str(dtype) if dtype else None
 
 
+def stated_length(folder: Path) -> int | None:
+    """Most tokens of prompt and completion together that config.json states, of its text model; None if it doesn't."""
+    config = read_config(folder)
+    text = config.get("text_config")
+    stated = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    return stated if isinstance(stated, int) else None
+
+
 def hub_folder(name: str) -> Path | None:
     """Where the Hub's cache on this machine keeps a model's config.json, with or without weights; None if nowhere."""
     from huggingface_hub import try_to_load_from_cache

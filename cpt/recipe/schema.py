@@ -138,6 +138,11 @@ class Drift(Strict):
     samples: Annotated[int, Field(ge=0, le=1_000_000)] = 64
 
 
+def default_logprob_gap(dtype: str) -> float:
+    """Bound on |engine − trainer| log-probability where a recipe sets none, in nats per token."""
+    return 1e-4 if dtype == "float32" else 0.5
+
+
 class Rollout(Strict):
     """The pool of inference engines that serves training rollouts and evaluation.
 

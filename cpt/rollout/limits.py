@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,8 @@ from cpt.models.locate import hub_folder, read_config
 from cpt.rollout.local import EngineName, choose_engine
 
 if TYPE_CHECKING:
-    from cpt.plan import RunPlan
+    from cpt.recipe.schema import Resources, Rollout
 
-_LOOKED_AT = 8  # samples of each task
 _NEEDS = {"smolvlm": "num2words"}  # a package, of the processor
 _NO_TEXT_ALONE = {"paligemma": "PaliGemma's processor takes no prompt without a picture"}
 _ONE_PICTURE = {
@@ -29,21 +29,27 @@ _NO_PICTURE_ON_CPU = {
 _NOT_BY_VLLM = {"paligemma": "vLLM lets a prompt's words see only those before them, and PaliGemma is made otherwise"}
 
 
-def check_plan(plan: RunPlan, *, gpu: bool) -> None:
-    """`check_family` of a run's model, on the first samples that are evaluated of each task.
+@dataclass(frozen=True)
+class EngineKind:
+    """What a family's limits ask of the engines.
+
+    Attributes:
+        gpu: whether they have one.
+    """
+
+    name: EngineName
+    gpu: bool
+
+
+def engine_kind(model_path: str, rollout: Rollout, resources: Resources, *, gpu: bool) -> EngineKind:
+    """The engines that a recipe will get.
 
     Args:
-        gpu: whether there may be one for engines.
+        gpu: whether there may be one for them.
     """
-    from cpt.tasks import get_task
-
-    wanted = plan.recipe.resources.engine_gpus
-    gpu = gpu if wanted == "auto" else wanted > 0
-    engine = plan.recipe.rollout.engine
-    kind = choose_engine(plan.model.path, float(gpu)) if engine == "auto" else engine
-    asked = (plan.bases or plan.stages)[0].evaluation.samples
-    samples = (one for name, n in asked.items() for one in get_task(name).samples("test", min(n, _LOOKED_AT)))
-    check_family(plan.model.path, kind, gpu=gpu, pictures=((one.id, len(one.images)) for one in samples))
+    gpu = gpu if resources.engine_gpus == "auto" else resources.engine_gpus > 0
+    name = choose_engine(model_path, float(gpu)) if rollout.engine == "auto" else rollout.engine
+    return EngineKind(name, gpu)
 
 
 def check_family(model_path: str, engine: EngineName, *, gpu: bool, pictures: Iterable[tuple[str, int]]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl.generation.vllm_generation import VLLMGeneration
 
+from cpt.recipe.schema import default_logprob_gap
 from cpt.rollout.engine import check_gap, request_seed
 from cpt.rollout.sampling import ban_tokens, gap_of, group_rows, refuse_truncation
 from cpt.rollout.timing import TimedTrainer
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from cpt.rollout.pool import RolloutPool
 
-_GAP_BY_DTYPE = {"float32": 1e-4}
-_LOW_PRECISION_GAP = 0.5
 _GAP_METRIC = "sampling/sampling_logp_difference/max"
 
 
@@ -121,7 +120,7 @@ class RolloutMixin(TimedTrainer):
         rollout_pool: a handle that nobody else pushes through.
         rollout_key: what the random streams depend on beside step, rank and row, e.g. run seed and stage; None for the
             trainer's own seed.
-        max_logprob_gap: bound on |engine - trainer|, in nats per token; None for 1e-4 in float32 and 0.5 otherwise.
+        max_logprob_gap: bound on |engine - trainer|, in nats per token; None for the engines' precision's own.
     """
 
     def __init__(
@@ -140,8 +139,7 @@ class RolloutMixin(TimedTrainer):
         for model in (trainer.model, getattr(trainer, "ref_model", None)):
             if model is not None:
                 ban_tokens(trainer.accelerator.unwrap_model(model))
-        precision = rollout_pool.settings.dtype
-        self.max_logprob_gap = max_logprob_gap or _GAP_BY_DTYPE.get(precision, _LOW_PRECISION_GAP)
+        self.max_logprob_gap = max_logprob_gap or default_logprob_gap(rollout_pool.settings.dtype)
         self.vllm_generation = PoolGeneration(
             self,
             rollout_pool,

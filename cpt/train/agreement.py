@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.models.inputs import ModelInputs, Pictures, Prompt
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
-from cpt.plan import LOGPROB_GAP_LOW_PRECISION, logprob_bound
+from cpt.plan import logprob_bound
 from cpt.types import Completion, GenerationRequest, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
     import torch
 
     from cpt.plan import BasePlan, StagePlan
+    from cpt.recipe import Rollout
     from cpt.rollout.pool import RolloutPool
 
 PROMPTS = 4  # with pictures, of different tasks where there are so many
@@ -105,7 +106,7 @@ def check_stage(stage: StagePlan, policy: Any, processor: Any, folder: Path, poo
         prompt=stage.prompt,
         max_tokens=stage.evaluation.max_tokens,
         bound=stage.max_logprob_gap,
-        relative=judged_by_rounding(stage.model.dtype, stage.max_logprob_gap),
+        relative=judged_by_rounding(stage.model.dtype, stage.rollout),
         where=stage.label,
     )
 
@@ -118,7 +119,6 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
 
     path, trust = base.model.path, base.model.trust_remote_code
     model: Any = load_policy(path, dtype=base.model.dtype, trust_remote_code=trust)
-    bound = logprob_bound(base.rollout, base.model.dtype)
     return check_agreement(
         pool,
         pool.push_folder(path, f"{base.key}:final"),
@@ -127,15 +127,15 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
         samples=base.evaluation.samples,
         prompt=base.prompt,
         max_tokens=base.evaluation.max_tokens,
-        bound=bound,
-        relative=judged_by_rounding(base.model.dtype, bound),
+        bound=logprob_bound(base.rollout, base.model.dtype),
+        relative=judged_by_rounding(base.model.dtype, base.rollout),
         where="the base model",
     )
 
 
-def judged_by_rounding(dtype: str, bound: float) -> bool:
+def judged_by_rounding(dtype: str, rollout: Rollout) -> bool:
     """Whether a difference has to be what precision explains: in bfloat16, unless the recipe sets a bound."""
-    return dtype == "bfloat16" and bound == LOGPROB_GAP_LOW_PRECISION
+    return dtype == "bfloat16" and rollout.max_logprob_gap is None
 
 
 def _asked(inputs: ModelInputs, samples: Mapping[str, int], prompt: PromptStyle) -> list[Asked]:

@@ -66,12 +66,11 @@ class Objectives:
         return not isinstance(self.replay, RecapReplay) or self.replay.weigh == "rewards"
 
     def weight(self, name: str) -> float:
-        """λ of an objective at this moment. A static weight may be that of its whole source."""
+        """λ of an objective at this moment."""
         if self._moving is not None:
             return self._moving.weights[name]
         assert isinstance(self.replay, Static)
-        weights = self.replay.weights
-        return weights.get(name, weights.get(name.partition("/")[0], 1.0))
+        return self.replay.weight(name)
 
     def see(self, task: str, score: Score) -> Score:
         """Note a completion's components; its score as it is."""

@@ -217,6 +217,6 @@ def grpo_trainer(
         baseline=getattr(stage.method, "baseline", "group_mean"),
     )
     trainer.objectives = objectives
-    trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.max_logprob_gap)
+    trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.rollout)
     trainer.at_stage(stage)
     return trainer

@@ -242,6 +242,10 @@ def test_vllm_agrees_or_is_refused(family: str, folder: Path, model: Any, album:
     allowed = VLLM_SERVES.get(family, {0, 1, 2})
     served = [sample for sample in album if len(sample.images) in allowed]
     check_family(str(folder), "vllm", gpu=False, pictures=[(one.id, len(one.images)) for one in served])
+    for one in album:
+        if len(one.images) not in allowed:
+            with pytest.raises(ValueError, match=rf"sample {one.id} has .* rollout\.engine: hf"):
+                check_family(str(folder), "vllm", gpu=False, pictures=[(one.id, len(one.images))])
     if not served:
         return
     asked = requests(processor, served)

@@ -20,6 +20,13 @@ from cpt.types import RunFailed
 SLOW = Exception("The current node timed out during startup. This could happen because …")
 
 
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's library, which takes its settings from the environment again, whatever test has imported it before."""
+    config = SimpleNamespace(initialize=lambda settings: None)
+    monkeypatch.setitem(sys.modules, "ray._raylet", SimpleNamespace(Config=config))
+
+
 def fake_ray(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> list[str]:
     """A ray whose init does these things, call after call; returns what was called."""
     calls: list[str] = []
@@ -55,6 +62,19 @@ def test_another_error_is_one_clear_sentence_too(monkeypatch):
     with pytest.raises(RunFailed, match=r"^Ray did not start on this machine: no room"), cluster(None):
         pass
     assert calls == ["init", "shutdown"]
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "expected"), [(2, 0, (3, True)), (8, 0, (8, True)), (8, 1, (8, False))])
+def test_what_a_local_ray_is_given(monkeypatch, cpus, gpus, expected):
+    """As many processors as the checks before a run count; a small object store where there is no GPU."""
+    given: dict[str, object] = {}
+    monkeypatch.setitem(
+        sys.modules, "ray", SimpleNamespace(init=lambda **own: given.update(own), shutdown=lambda: None)
+    )
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    monkeypatch.setattr("cpt.cluster.gpu_count", lambda: gpus)
+    with cluster(None):
+        assert (given["num_cpus"], "object_store_memory" in given) == expected
 
 
 @pytest.fixture

@@ -6,8 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from folders import load_arm, model_folder
 
 import cpt.rollout.limits as limits
+from cpt.evaluate_folder import evaluate_folder
+from cpt.filter_task import filter_task
+from cpt.models.locate import BUILTIN
+from cpt.recipe.schema import Resources, Rollout
+from cpt.run import run_recipe
 
 
 def folder(path: Path, kind: str) -> str:
@@ -38,6 +44,50 @@ def test_what_is_refused_and_what_is_not(tmp_path: Path, kind, engine, gpu, pict
             limits.check_family(folder(tmp_path, kind), engine, gpu=gpu, pictures=asked)
     else:
         limits.check_family(folder(tmp_path, kind), engine, gpu=gpu, pictures=asked)
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "there", "kind"),
+    [
+        ("vllm", "auto", False, ("vllm", False)),
+        ("vllm", "auto", True, ("vllm", True)),
+        ("vllm", 0, True, ("vllm", False)),
+        ("hf", 0.5, False, ("hf", True)),  # where there is none the machine is refused
+        ("auto", "auto", True, ("vllm", True)),
+        ("auto", 0, True, ("hf", False)),  # small enough for a CPU
+    ],
+)
+def test_the_engines_that_a_recipe_gets(monkeypatch: pytest.MonkeyPatch, engine, gpus, there, kind):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    tiny = str(BUILTIN["builtin/tiny-qwen2_5-vl"])
+    found = limits.engine_kind(tiny, Rollout(engine=engine), Resources(engine_gpus=gpus), gpu=there)
+    assert (found.name, found.gpu) == kind
+
+
+def test_a_run_that_a_family_can_t_do_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cpt.preflight.gpu_count", lambda: 0)
+    recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2", "rollout.engine=vllm")
+    folder(tmp_path / "model", "gemma3")
+    with pytest.raises(ValueError, match="has 1 pictures: on a CPU vLLM"):
+        run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_cpt_eval_says_it_too(tmp_path: Path):
+    model = model_folder(tmp_path / "model")
+    folder(model, "paligemma")
+    with pytest.raises(ValueError, match="has no picture: PaliGemma"):
+        evaluate_folder(str(model), ["exists", "arithmetic"], "direct", 2, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cpt_filter_says_it_too(tmp_path: Path):
+    arm = "{method: {type: grpo, max_steps: 2}}"
+    recipe = load_arm(tmp_path, arm, "data.samples=64", "general=[arithmetic]")
+    folder(tmp_path / "model", "paligemma")
+    with pytest.raises(ValueError, match="has no picture: PaliGemma"):
+        filter_task(recipe, "arithmetic", None, None, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_a_processor_without_its_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,6 +19,7 @@ from cpt.models.locate import (
     fingerprint,
     locate_model,
     model_bytes,
+    stated_length,
 )
 
 
@@ -33,6 +34,21 @@ def test_where_models_are(folder, tmp_path, monkeypatch):
     assert locate_model("model") == Path("model")
     assert locate_model("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert locate_model("builtin/tiny-qwen2_5-vl") == BUILTIN["builtin/tiny-qwen2_5-vl"]
+
+
+@pytest.mark.parametrize(
+    ("config", "stated"),
+    [
+        ({"max_position_embeddings": 64}, 64),
+        ({"text_config": {"max_position_embeddings": 32}, "max_position_embeddings": 64}, 32),
+        ({"text_config": {}, "max_position_embeddings": 64}, None),
+        ({"max_position_embeddings": "many"}, None),
+        ({}, None),
+    ],
+)
+def test_the_length_that_a_config_states(tmp_path, config, stated):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert stated_length(tmp_path) == stated
 
 
 @pytest.mark.parametrize("name", ["/nowhere", "./nowhere", "nowhere", "a/b/c", "model/policy", "../x"])

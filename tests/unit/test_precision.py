@@ -7,8 +7,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from cpt.models.precision import EXACT, MOST, excess, in_float32, logit_noise  # noqa: E402
+from cpt.recipe import Rollout  # noqa: E402
+from cpt.train.agreement import judged_by_rounding  # noqa: E402
 
 TOKENS, VOCABULARY = 4_000, 50
+
+
+def test_rounding_judges_unless_the_recipe_sets_a_bound():
+    """Whatever the bound is, the default's own number included."""
+    assert judged_by_rounding("bfloat16", Rollout())
+    assert not judged_by_rounding("bfloat16", Rollout(max_logprob_gap=0.5))
+    assert not judged_by_rounding("bfloat16", Rollout(max_logprob_gap=0.01))
+    assert not judged_by_rounding("float32", Rollout())
 
 
 def test_noise_by_hand():

@@ -14,8 +14,9 @@ from folders import model_folder
 import cpt.tasks
 from cpt.cli import main
 from cpt.cluster import share_of
+from cpt.filter_task import filter_task
 from cpt.plan import make_plan
-from cpt.preflight import check_fit, gpu_shares, machine_problems, preflight
+from cpt.preflight import check_fit, gpu_count, gpu_shares, machine_problems, preflight
 from cpt.recipe import RecipeError
 from cpt.recipe.schema import Resources, Rollout
 
@@ -139,6 +140,32 @@ def test_a_machine_that_is_too_small_is_told(load, machine, tmp_path, overrides,
     with pytest.raises(RecipeError, match=r"^command line: "):
         preflight(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rollout.engines=64", "64 engines need a CPU core each, and this machine has 4; set fewer"),
+        ("rollout={max_model_len: 1024}", "1024 tokens are more than the model has, 512"),
+    ],
+)
+def test_cpt_filter_checks_the_same(load, machine, tmp_path, override, message):
+    machine()
+    with pytest.raises(RecipeError, match=message):
+        filter_task(load(override), "count-colour", None, None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("visible", "count"), [(None, 2), ("", 0), ("-1", 0), ("3", 1), ("0,3", 2), ("0,1,2", 2)])
+def test_gpus_are_those_that_processes_would_see(monkeypatch, visible, count):
+    """Not the first one of a machine alone: a container may be given others."""
+    names = ["nvidia1", "nvidia3", "nvidiactl", "nvidia-uvm"]
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: (folder / name for name in names))
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_count() == count
 
 
 def test_a_cluster_may_be_larger_than_this_machine(load, machine, tmp_path):

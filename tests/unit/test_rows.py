@@ -22,6 +22,7 @@ from cpt.plan import ModelPlan, make_plan, plan_model
 from cpt.recipe.distillation import SDFT
 from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
+from cpt.rollout.limits import EngineKind
 from cpt.rows import BUILTIN_PROMPT, Read, Use, check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
 from cpt.run import start_pool
 from cpt.tasks import builtin_tasks, get_task, prompts
@@ -96,6 +97,27 @@ def test_shapes_that_the_processor_refuses_are_named_all_at_once(model, own):
     assert first.startswith("sample own/train/1: picture 1 of 1500 × 5 pixels is refused by the model's processor (abs")
     assert first.endswith("got 300.0); crop, pad or scale it, or leave the sample out")
     assert second.startswith("sample own/train/3: picture 2 of 5 × 1005 pixels is refused")
+
+
+def test_a_processor_that_does_not_load_is_no_fault_of_a_picture(model, own, monkeypatch):
+    def load(*_: Any, **__: Any) -> Any:
+        raise ImportError("OwnProcessor requires\nnum2words")
+
+    monkeypatch.setattr("cpt.models.load.load_processor", load)
+    own(lambda k: ("What is this ?", [blank()]))
+    said = rf"^{BUILTIN}: the model's processor can't be loaded \(OwnProcessor requires num2words\)$"
+    with pytest.raises(ValueError, match=said):
+        check_rows(read(1), model, None)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_ninth_sample_with_two_pictures_is_too_many_for_a_family(model, own, tmp_path, split):
+    """Of training samples, too; the processor is not asked."""
+    (tmp_path / "config.json").write_text('{"model_type": "llava_onevision"}')
+    other = replace(model, name="some/model", path=str(tmp_path))
+    own(lambda k: ("What is this ?", [blank()] * (2 if k == 8 else 1)))
+    with pytest.raises(ValueError, match=f"^sample own/{split}/8 has 2 pictures: .*; set rollout.engine: hf$"):
+        check_rows(read(9, split), other, None, EngineKind("vllm", gpu=True))
 
 
 def test_many_faults_are_counted(model, own):

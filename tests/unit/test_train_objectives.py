@@ -57,6 +57,14 @@ def test_each_kind_moves_the_weights_before_they_act_on_it(tmp_path: Path):
     assert [again.weight(name) for name in again.names] == [objectives.weight(name) for name in objectives.names]
 
 
+def test_a_static_weight_may_be_that_of_its_source(tmp_path: Path):
+    objectives = Objectives(
+        second_stage(tmp_path, GRPO, {"type": "static", "weights": {"which-row": 2.0, "which-row/format": 0.5}})
+    )
+    old = {f"{OLD}/accuracy": 1.0, f"{OLD}/format": 1.0}
+    assert {name: objectives.weight(name) for name in objectives.names} == {ACCURACY: 2.0, FORMAT: 0.5} | old
+
+
 def test_the_released_orientation_is_that_of_the_step_it_acts_on(tmp_path: Path):
     _, found, _ = both_kinds(tmp_path, "released")
     # Raw values: rewards 0.2, 0.6; cross-entropies 2, 1. A step of RL has c = older/newer, a supervised one the other.
