@@ -54,7 +54,7 @@ Overrides = Annotated[
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; can be repeated.")]
 TrustRewards = Annotated[
     bool,
-    typer.Option("--trust-rewards", help="Execute rewards whose Python code stands in the recipe file itself."),
+    typer.Option("--trust-rewards", help="Execute rewards whose Python code came with the recipe or run folder."),
 ]
 
 

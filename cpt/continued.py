@@ -37,7 +37,7 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     if known.get("recipe_hash") == recipe.resolved_hash():
         return
     stored = root / "recipe.yaml"
-    old = stored.read_text(encoding="utf-8", errors="replace").splitlines() if stored.is_file() else []
+    old = read_recipe_text(root).splitlines()
     new = recipe.dump_yaml().splitlines()
     diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
     raise ValueError(
@@ -53,6 +53,14 @@ def read_manifest(root: Path) -> dict[str, Any]:
     if found["format_version"] >= 2:
         read_json(path, sealed=True, advice=MANIFEST_ADVICE)
     return found
+
+
+def read_recipe_text(root: Path) -> str:
+    """recipe.yaml of a run; empty where it is missing or a link, which in a folder from elsewhere may lead anywhere."""
+    path = root / "recipe.yaml"
+    if not path.is_file() or path.is_symlink():
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def check_recipe_text(root: Path, manifest: dict[str, Any]) -> None:

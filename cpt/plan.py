@@ -280,7 +280,7 @@ def _plan_kl(setting: KL | None) -> KL | None:
     return setting.model_copy(update={"path": str(found.resolve())})
 
 
-# What plans once did not have, and what it is where it plays no part: work done before is the same work.
+# What at its default plays no part in a stage's work is no part of its key.
 _ADDED: dict[str, Any] = {
     "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None, "merge": None,
     "rollouts_key": None,

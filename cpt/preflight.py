@@ -8,7 +8,9 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import Request, urlopen
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cpt.disk import check_room, size
 from cpt.models.image_text import check_image_text
@@ -210,6 +212,19 @@ def available_model(name: str) -> Path | str:
     return found
 
 
+class _KeepToken(HTTPRedirectHandler):
+    """Follows redirects as usual, but keeps the user's token from every other server than the one it is for.
+
+    On the same server it goes along: the Hub redirects from a model's old name, and a private one needs it there too.
+    """
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:  # scheme, host and port
+            following.remove_header("Authorization")
+        return following
+
+
 def _fetch_config(name: str) -> None:
     """Asks once before it downloads: a download alone would try for half a minute."""
     from huggingface_hub import constants, get_token, hf_hub_download, hf_hub_url
@@ -220,7 +235,7 @@ def _fetch_config(name: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = Request(hf_hub_url(name, "config.json"), headers=headers, method="HEAD")
         try:
-            urlopen(request, timeout=10).close()
+            build_opener(_KeepToken).open(request, timeout=10).close()
             hf_hub_download(name, "config.json")
             return
         except OSError as error:  # no such model, no access, no network

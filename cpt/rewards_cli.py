@@ -43,7 +43,7 @@ TemplateName = Annotated[
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="The token limit, where the file has none.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write the rows to this .parquet or .jsonl file.")]
 TrustRewards = Annotated[
-    bool, typer.Option("--trust-rewards", help="Execute rewards whose Python code stands in the file itself.")
+    bool, typer.Option("--trust-rewards", help="Execute rewards whose Python code came with the file or run folder.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is at --out.")]
 

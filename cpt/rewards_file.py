@@ -25,16 +25,16 @@ def rewards_in(path: Path, *, trust: bool = False) -> list[Chosen]:
     as the file is.
 
     Args:
-        trust: execute rewards whose code stands in the file itself.
+        trust: execute rewards whose code came with the file: see `carried_code`.
 
     Raises:
         ValueError: no such file, not YAML, not a reward, or code that is not to be trusted.
     """
     if not os.path.isfile(path):  # also for a name that is too long for the file system
         raise ValueError(f"--rewards: {path}: there is no such file")
-    data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    data, places = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
-        plain = Source({"reward": data}, {(): str(path)})
+        plain = Source({"reward": data}, {(): f"{path}:1"} | {("reward", *key): at for key, at in places.items()})
         if not trust:
             refuse_carried_code(plain)
         return [_chosen(data, path.stem, path)]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cpt.words import printable, visible
 from rewards.score import STATUSES
 
 if TYPE_CHECKING:
@@ -23,22 +22,6 @@ if TYPE_CHECKING:
     from rewards.score import Score
 
 MAX_GROUPS = 60
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def visible(text: str, width: int = 60) -> str:
-    """One line of at most `width` characters, the middle left out; control, format and unpaired characters escaped."""
-    if len(text) > 4 * width:
-        text = text[: 2 * width] + text[-2 * width :] if width else ""
-    shown = "".join(_escaped(c) if unicodedata.category(c) in _HIDDEN else c for c in text)
-    if len(shown) <= width:
-        return shown
-    tail = width // 3
-    return f"{shown[: width - tail - 1]}…{shown[-tail:]}"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def print_list(entries: Iterable[Entry], out: Console) -> None:
@@ -224,7 +207,7 @@ def _plain(text: str, style: str = "") -> Text:
     """Text that rich leaves as it is."""
     from rich.text import Text
 
-    return Text(visible(text, sys.maxsize), style)
+    return Text(printable(text), style)
 
 
 def _mean(value: float | None) -> str:

@@ -26,6 +26,7 @@ import tempfile
 from pathlib import Path
 
 BESIDE = ("torchaudio", "torchcodec")
+_PYTHON = (sys.executable, "-P")  # -P: what is installed, not a file of the name in the working folder
 BEGIN = "# >>> cpt set-up: operators of the native library that could not be loaded"
 END = "# <<< cpt set-up"
 BLOCK = f"""
@@ -47,7 +48,7 @@ def torchvision_folder() -> Path | None:
 def importable(name: str = "torchvision") -> tuple[bool, str]:
     """Whether a fresh interpreter can import a package, and the last line of its complaint if not."""
     # Not this process: a failed import leaves half a library registered behind it.
-    result = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
+    result = subprocess.run([*_PYTHON, "-c", f"import {name}"], capture_output=True, text=True, check=False)
     lines = result.stderr.strip().splitlines()
     return result.returncode == 0, lines[-1] if lines else ""
 
@@ -95,7 +96,7 @@ def remove_what_cannot_load() -> list[str]:
     there = [name for name in BESIDE if importlib.util.find_spec(name) is not None]
     broken = [name for name in there if not importable(name)[0]]
     for name in broken:
-        command = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", name]
+        command = [*_PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", name]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or ["pip did not say why"])[-1]

@@ -85,7 +85,7 @@ class Record:
 
     `stage` is 0 for the base model and k after the k-th stage; `prompt` is the whole text the model was shown.
     `strict` and `tolerant` are scores from 0 to 1, as the task gave them. `question_id` is a digest of prompt and
-    pictures: samples that share it are one question, asked twice. Empty in files of before it was there.
+    pictures: samples that share it are one question, asked twice. Empty where the file does not say.
 
     Raises:
         ValueError: a score that is not a number from 0 to 1.

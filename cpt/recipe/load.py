@@ -29,7 +29,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, trust_reward
     """The recipe in a YAML file, with `key=value` overrides applied, every check of its contents passed.
 
     Args:
-        trust_rewards: execute rewards whose code stands in the file itself, as in the recipe.yaml of a run folder.
+        trust_rewards: execute rewards whose code came with the recipe: see `carried_code`.
 
     Raises:
         RecipeError: with one line per problem, `file:line: key: message`.
@@ -58,8 +58,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, trust_reward
 
 
 def refuse_carried_code(source: Source) -> None:
-    """RecipeError if rewards are code that stands in the file itself, as in a folder from elsewhere."""
-    told = "is Python code in the recipe itself (of {}), which would be executed; read it, then add --trust-rewards"
+    """RecipeError if rewards are code that came with the recipe, as in a folder from elsewhere."""
+    told = "is Python code that came with the recipe (of {}) and would be executed; read it, then add --trust-rewards"
     found = [source.problem(as_written(at, source.data), told.format(file)) for at, file in carried_code(source)]
     if found:
         raise RecipeError(found)

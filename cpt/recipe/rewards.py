@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cpt.methods.plugin import Strict
 from cpt.recipe.source import RecipeError
+from cpt.recipe.yaml_text import COMMAND_LINE
 from rewards import score
 from rewards.compose import MAX_WEIGHT, PYTHON, Composite, filled, label_of, parameters_of, problems
 from rewards.golds import check_golds, checks_golds
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 COMPONENTS = "components"
 MOST_GOLDS = 10_000  # gold answers of a task that are tried when a recipe is read
 _REWARDS = {"reward", "reward_sets"}  # below which components stand in a recipe
+_OF_A_RUN = ("manifest.json", "plan.json")  # either makes a folder a run's, also where the other was taken out
 
 
 class Component(BaseModel):
@@ -104,8 +106,7 @@ def include_sources(source: Source) -> None:
     for path, component in _python_components(source.data, ()):
         file = component.get("file")
         if isinstance(file, str) and "source" not in component:
-            named_in = source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]
-            found = Path(named_in).parent / file
+            found = _folder(source, path) / file
             if not os.path.isfile(found):
                 continue
             try:
@@ -115,12 +116,15 @@ def include_sources(source: Source) -> None:
 
 
 def carried_code(source: Source) -> Iterator[tuple[KeyPath, str]]:
-    """Functions whose text stands in the recipe file itself, as in a run folder's, and the file each is said to be of.
+    """Functions that came with the recipe, and the file each is said to be of.
 
-    Whoever has been given such a folder has not chosen that code, as one has that names a file.
+    Their text stands in the recipe, as in a run folder's, or in a file that a run folder's recipe names. Whoever has
+    been given such a folder has not chosen that code, as one has that names a file in a recipe of one's own.
     """
     for path, component in _python_components(source.data, ()):
-        if "source" in component:
+        named_by_user = source.place((*path, "file")) == COMMAND_LINE
+        folders = set() if named_by_user else {_folder(source, ()), _folder(source, path)}
+        if "source" in component or any((folder / name).exists() for folder in folders for name in _OF_A_RUN):
             yield path, str(component.get("file"))
 
 
@@ -182,6 +186,11 @@ def _places(
             yield ("arms", family, "reward"), arm.reward, list(recipe.tasks), prompts
     for name, spec in recipe.reward_sets.items():
         yield ("reward_sets", name), spec, list(recipe.tasks), list(dict.fromkeys(arm.prompt for arm in paid))
+
+
+def _folder(source: Source, path: KeyPath) -> Path:
+    """Where the recipe file lies that a component stands in; for one of the command line, where the recipe lies."""
+    return Path(source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]).parent
 
 
 def _inside(where: tuple[str | int, ...]) -> KeyPath:

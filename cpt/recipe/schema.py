@@ -32,8 +32,7 @@ Asked = Annotated[int, Field(gt=0, le=1_000_000)]
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
 # What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
-# the
-# requests, what hardware is asked for, how often a stage is saved, and what is measured on its finished policy.
+# the requests, what hardware is asked for, how often a stage is saved, and what is measured on its finished policy.
 NEUTRAL = frozenset(
     {
         ("rollout", "engines"),

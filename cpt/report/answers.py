@@ -15,6 +15,7 @@ from typing import Any
 
 from cpt.report.load import RunData
 from cpt.types import Record
+from cpt.words import visible
 from rewards.extract import normalise
 
 ENOUGH = 20  # questions; of fewer no rule is read
@@ -23,6 +24,7 @@ MARGIN = 0.02  # a score this little above a constant answer's is no better
 COMMON = 0.05  # an answer that is right this often is one that a policy should know
 MISSED = 0.10  # of the questions have an answer that is common and never given
 TOLD = 3  # rules that a caveat names
+_SHOWN = 40  # characters of an answer: it is what a model or a data set says, and may be of any length
 
 BASE = "base"
 
@@ -59,14 +61,15 @@ class Answers:
         if self.n < ENOUGH or self.kinds == 1:
             return ""
         if self.given and self.given_share >= CONSTANT and self.constant_score < CONSTANT:
-            return f"answers “{self.given}” to {self.given_share:.0%} of the questions, whatever they are"
+            given = visible(self.given, _SHOWN)
+            return f"answers “{given}” to {self.given_share:.0%} of the questions, whatever they are"
         if self.constant_score >= COMMON and self.accuracy < self.constant_score + MARGIN:
             return (
-                f"scores {self.accuracy:.0%}, no more than always answering “{self.constant}” "
+                f"scores {self.accuracy:.0%}, no more than always answering “{visible(self.constant, _SHOWN)}” "
                 f"would ({self.constant_score:.0%})"
             )
         if self.never_share >= MISSED:
-            listed = ", ".join(f"“{answer}”" for answer in self.never)
+            listed = ", ".join(f"“{visible(answer, _SHOWN)}”" for answer in self.never)
             return f"never answers {listed}, right for {self.never_share:.0%} of the questions"
         return ""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpt.continued import check_recipe_text, read_manifest
+from cpt.continued import check_recipe_text, read_manifest, read_recipe_text
 from cpt.evaluate.scores import Scores, collect
 from cpt.files import read_json
 from cpt.folder import FORMAT_VERSION, is_run
@@ -158,8 +158,7 @@ def load_run(root: str | Path) -> RunData:
     if manifest.get("events") and not store.events_path.exists():
         reader.missing(store.events_path)
     arms = [_load_arm(reader, stages, tasks, general) for stages in by_arm.values()]
-    text = store.recipe_path
-    recipe_text = text.read_text(encoding="utf-8", errors="replace") if text.is_file() else ""
+    recipe_text = read_recipe_text(store.root)
     order = _family_order(recipe_text, arms)
     arms.sort(key=lambda arm: (order.index(arm.family), [_sort_key(value) for value in arm.sweep.values()]))
     name = str(manifest.get("name", store.root.name))

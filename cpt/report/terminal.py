@@ -13,6 +13,7 @@ from cpt.report.gates import caveats
 from cpt.report.load import load_run
 from cpt.report.summary import Summary, summarise
 from cpt.report.verdict import verdicts
+from cpt.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,14 +44,14 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
             break
     out.print(table)
     for line in verdicts(summary):
-        out.print(line, markup=False, highlight=False)
+        out.print(printable(line), markup=False, highlight=False)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
     if not intervals:
         definitions.insert(0, f"The {_level(summary)} intervals are in report.html; here they need a wider terminal.")
     definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
-    # Arms and tasks are data: no markup, no colouring of numbers.
+    # Arms and tasks are data: no markup, no colouring of numbers, nothing that acts on a terminal.
     for line in (*definitions, *caveats(summary.run)):
-        out.print(line, style="dim", markup=False, highlight=False)
+        out.print(printable(line), style="dim", markup=False, highlight=False)
 
 
 def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
@@ -61,7 +62,7 @@ def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
     title = f"{summary.run.name}: percent and points" + (f", {_level(summary)} intervals" if intervals else "")
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=Text(title, style="bold"),
+        title=Text(printable(title), style="bold"),
         title_justify="left",
         pad_edge=False,
     )
@@ -80,7 +81,7 @@ def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
         if drift:
             moved = item.drift.headline.value
             cells.append("" if not strict else "n/a" if moved is None else nats(moved))
-        label = Text(item.arm.label, style="bold") if strict else Text(f"  {scoring}")
+        label = Text(printable(item.arm.label), style="bold") if strict else Text(f"  {scoring}")
         table.add_row(label, *cells, style="" if strict else "dim")
     return table
 

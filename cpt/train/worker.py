@@ -103,9 +103,7 @@ def run_stage(
         result: TrainResult = ray.get(answer)
         _report(rows, on_step)
     except RayTaskError as error:  # first: one that was caused by an engine's death is also a RayActorError
-        cause = error.cause
-        said = str(cause) if isinstance(cause, RunFailed) else f"{type(cause).__name__}: {cause}"
-        raise TrainingFailed(f"{stage.label}: {said}") from error
+        raise TrainingFailed(f"{stage.label}: {_said(error.cause)}") from error
     except (RayActorError, OutOfMemoryError) as error:
         _report(rows, on_step)
         raise TrainerDied(f"{stage.label}: the training process died after step {rows.last_step}") from error
@@ -126,7 +124,7 @@ def run_check(worker: Any, base: BasePlan, pool: RolloutPool) -> float:
     try:
         found: float = ray.get(worker.check.remote(base, pool))
     except RayTaskError as error:
-        raise TrainingFailed(str(error.cause)) from error
+        raise TrainingFailed(_said(error.cause)) from error
     except (RayActorError, OutOfMemoryError) as error:
         raise TrainerDied("the process that checks the base model died; out of memory is the usual reason") from error
     return found
@@ -144,6 +142,11 @@ def import_trainers() -> None:
     # Trainers collect garbage when they start: half a second, were it to search all these modules.
     gc.freeze()
     atexit.register(gc.unfreeze)
+
+
+def _said(cause: BaseException) -> str:
+    """What a process raised, in words: a message alone may be no more than `'pixel_values'`."""
+    return str(cause) if isinstance(cause, RunFailed) else f"{type(cause).__name__}: {cause}"
 
 
 def _report(rows: MetricsTail, on_step: OnStep | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from folders import SHAPES, model_folder
@@ -205,16 +206,35 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A Hub with the config.json of the models org/name and org/text (of text alone); the requests it gets."""
+def tokens() -> list[tuple[str, str, str | None]]:
+    """Of every request of urllib's that the `hub` gets: host, model and authorization."""
+    return []
+
+
+@pytest.fixture
+def hub(cache: Path, tokens: list[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A Hub with the config.json of the models org/name and org/text (of text alone); the requests it gets.
+
+    It sends those who ask for org/old on to org/name, and those who ask for org/away to that on another server.
+    """
     from huggingface_hub import constants
 
     asked: list[str] = []
+    moved: dict[str, str] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self, send: bool = False) -> None:
             asked.append(f"{self.command} {self.path}")
             model = self.path.removesuffix("/resolve/main/config.json")
+            if self.headers["User-Agent"].startswith("Python-urllib"):
+                tokens.append((self.headers["Host"].partition(":")[0], model, self.headers["Authorization"]))
+            elif model in moved:
+                model = "/org/name"
+            if model in moved:
+                self.send_response(307)
+                self.send_header("Location", f"{moved[model]}/org/name/resolve/main/config.json")
+                self.end_headers()
+                return
             kind = {"/org/name": "qwen2_5_vl", "/org/text": "llama"}.get(model, "")
             there = bool(kind)
             config = json.dumps({"model_type": kind, "torch_dtype": "bfloat16"}).encode() if there else b""
@@ -234,6 +254,7 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
+    moved |= {"/org/old": "", "/org/away": f"http://localhost:{server.server_port}"}
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -259,6 +280,16 @@ def test_the_dtype_of_a_model_on_the_hub_is_known_before_anything_starts(recipe,
 def test_a_model_that_the_hub_has_not_got_is_one_line(recipe, hub, tmp_path):
     with pytest.raises(ValueError, match=r"can't be had from the Hugging Face Hub: HTTP Error 404: Not Found$"):
         preflight(recipe("model.name_or_path=org/other"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "server", "sent"), [("/org/old", "127.0.0.1", "Bearer hf_mine"), ("/org/away", "localhost", None)]
+)
+def test_the_token_is_for_the_hub_alone(recipe, hub, tokens, tmp_path, monkeypatch, model, server, sent):
+    """It goes along to a model's new name, and to no other server."""
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    preflight(recipe(f"model.name_or_path={model[1:]}", "rollout.engine=hf"), tmp_path / "run")
+    assert tokens == [("127.0.0.1", model, "Bearer hf_mine"), (server, "/org/name", sent)]
 
 
 NO_PICTURES = "llama is no image-text model, and cpt trains no other kind; name a model that reads pictures, such as"

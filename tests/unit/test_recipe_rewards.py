@@ -156,16 +156,49 @@ def test_code_in_the_file_itself_is_executed_only_with_consent(load, tmp_path):
     code = f"open({str(witness)!r}, 'w').close()\ndef score(completion, **_):\n    return 1.0\n"
     carried = json.dumps({"type": "python", "file": "nice.py", "name": "score", "weight": 1, "source": code})
     text, path = BASE + f"reward: [{carried}]\n", tmp_path / "demo.yaml"
-    told = r"demo\.yaml:\d+: reward\.0: is Python code .* \(of nice\.py\), .* --trust-rewards$"
+    told = r"demo\.yaml:\d+: reward\.0: is Python code .* \(of nice\.py\) and .* --trust-rewards$"
     with pytest.raises(RecipeError, match=told):
         load(text=text)
     with pytest.raises(RecipeError, match=told):
         rewards_in(path)
     path.with_name("list.yaml").write_text(f"[{carried}]")
-    with pytest.raises(RecipeError, match=r"list\.yaml: reward\.0: .* --trust-rewards$"):
+    with pytest.raises(RecipeError, match=r"list\.yaml:1: reward\.0: .* --trust-rewards$"):
         rewards_in(path.with_name("list.yaml"))
     assert not witness.exists()
     load_recipe(path, trust_rewards=True)
+    assert witness.exists()
+
+
+@pytest.mark.parametrize("sign", ["manifest.json", "plan.json"])
+def test_a_file_that_a_run_folder_names_is_executed_only_with_consent(load, tmp_path, sign):
+    """The folder may have come with both: the recipe that names a file, and the file."""
+    witness, own, folder = tmp_path / "witness", tmp_path / "own.py", tmp_path / "run"
+    (folder / "below").mkdir(parents=True)
+    code = f"open({str(witness)!r}, 'w').close()\n" + SCORE
+    named = "[{type: python, file: evil.py, name: score, weight: 1, bonus: 0.25}]"
+    for place in (folder, folder / "below"):
+        (place / "evil.py").write_text(code)
+    load()
+    text = (tmp_path / "demo.yaml").read_text() + f"reward: {named}\n"
+    (folder / "recipe.yaml").write_text(text)
+    (folder / "list.yaml").write_text(named)
+    (folder / "below" / "base.yaml").write_text(text)
+    (folder / "extending.yaml").write_text("extends: below/base.yaml\nname: child\n")
+    (tmp_path / "from_elsewhere.yaml").write_text("extends: run/recipe.yaml\nname: child\n")
+    (folder / sign).write_text("{}")
+    told = r"\.yaml:\d+: reward\.0: is Python code that came with the recipe \(of evil\.py\) and .* --trust-rewards$"
+    for path in (folder / "recipe.yaml", folder / "extending.yaml", tmp_path / "from_elsewhere.yaml"):
+        with pytest.raises(RecipeError, match=told):
+            load_recipe(path)
+    for name in ("recipe.yaml", "list.yaml"):
+        with pytest.raises(RecipeError, match=told):
+            rewards_in(folder / name)
+    assert not witness.exists()
+    own.write_text(SCORE)
+    chosen = f"reward={named.replace('evil.py', str(own))}"
+    assert load_recipe(folder / "recipe.yaml", [chosen]).reward.build()("4", gold=["3"]).value == 0.25
+    assert not witness.exists()
+    load_recipe(folder / "recipe.yaml", trust_rewards=True)
     assert witness.exists()
 
 

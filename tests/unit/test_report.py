@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, records, reseal
 
+from cpt.continued import check_may_go_on
 from cpt.plan import StagePlan
 from cpt.report.build import build_report, render
 from cpt.report.gates import caveats
@@ -250,6 +251,20 @@ def test_arms_stand_in_the_recipes_order_and_sweeps_in_that_of_their_values(tmp_
     store.recipe_path.write_text("name: x\narms:\n  sft: {}\n  grpo: {}\n")
     reseal(tmp_path)
     assert [arm.label for arm in load_run(tmp_path).arms] == ["sft · lr 1e-4", "sft · lr 1e-3", "grpo"]
+
+
+def test_what_a_link_in_a_copied_folder_leads_to_is_not_shown(tmp_path: Path) -> None:
+    """Neither in the report, nor as a difference from the recipe that is to be run."""
+    store = make_run(tmp_path / "run", SWEEP, stop_after=1)
+    change_json(store.manifest_path, lambda content: content.pop("recipe"))  # as whoever sends the folder may
+    (tmp_path / "private").write_text("SECRET")
+    store.recipe_path.unlink()
+    store.recipe_path.symlink_to(tmp_path / "private")
+    assert load_run(store.root).recipe_text == ""
+    assert "SECRET" not in build_report(store.root).read_text()
+    with pytest.raises(ValueError, match="holds a run of another recipe") as refused:
+        check_may_go_on(store.root, Recipe("name: other"))
+    assert "SECRET" not in str(refused.value)
 
 
 def test_the_report_reads_only_fields_that_plans_have() -> None:

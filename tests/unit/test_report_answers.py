@@ -16,6 +16,7 @@ from cpt.files import read_records, write_records
 from cpt.report.answers import answer_rows, answers_of, rule_caveats
 from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.summary import summarise
 from cpt.report.terminal import print_summary
 from cpt.store import RunStore
 from cpt.types import Record
@@ -92,6 +93,18 @@ def test_a_task_on_which_one_answer_is_nearly_always_right_is_named():
     assert found.rule == "scores 95%, no more than always answering “yes” would (95%)"
 
 
+def test_an_answer_in_a_rule_neither_acts_on_a_terminal_nor_fills_it():
+    """What a policy or a data set says may be anything; `normalise` leaves escape sequences as they are."""
+    said = "\x1b[2J" + "z" * 10_000
+    shown = r"“\x1b[2j" + "z" * 19 + "…" + "z" * 13 + "”"  # 26 characters, the ellipsis, and the last 13
+    given = answers_of(answered(GOLD, [said] * 256))
+    assert given.rule == f"answers {shown} to 100% of the questions, whatever they are"
+    constant = answers_of(answered([said, "no"] * 20, [said, said, "no", "no"] * 10))
+    assert constant.rule == f"scores 50%, no more than always answering {shown} would (50%)"
+    never = answers_of(answered([said] * 60 + GOLD, ["?"] * 60 + GOLD))
+    assert never.rule == f"never answers {shown}, right for 19% of the questions"
+
+
 def a_run(root: Path, last: Sequence[str] = GOLD) -> None:
     """Two stages of one arm: after the first it says 1 or 0 to count-colour, after the second it counts (`last`)."""
     tasks = ["count-colour", "parity"]
@@ -146,6 +159,17 @@ def test_a_rule_that_lasts_is_told_once(tmp_path: Path):
     assert told.endswith(
         ": grpo on count-colour after stages 1 and 2 never answers “2”, “3”, right for 29% of the questions."
     )
+
+
+def test_names_in_a_run_folder_do_not_act_on_a_terminal(tmp_path: Path):
+    a_run(tmp_path)
+    run = load_run(tmp_path)
+    arms = tuple(replace(arm, family="\x1b[3J", name="\x1b[3J") for arm in run.arms)
+    output = StringIO()
+    hostile = replace(run, name="\x1b[2J", notes=("\x1b]0;title\x07",), arms=arms)
+    print_summary(summarise(hostile), Console(file=output, width=400))
+    assert not {one for one in output.getvalue() if not one.isprintable()} - {"\n"}
+    assert all(shown in output.getvalue() for shown in (r"\x1b[2J", r"\x1b[3J", r"\x1b]0;title\x07"))
 
 
 def test_answers_of_a_model_are_escaped(tmp_path: Path):

@@ -14,8 +14,8 @@ import pytest
 
 from cpt.cli import main
 from cpt.files import write_records
-from cpt.rewards_tables import visible
 from cpt.types import Record
+from cpt.words import visible
 from rewards import registry
 
 SUBSTRING = """\

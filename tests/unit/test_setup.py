@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cpt.doctor import read_lock
+from cpt.torchvision_repair import remove_what_cannot_load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,6 +111,26 @@ def test_a_file_shared_with_an_installer_s_cache_is_not_written_through(tmp_path
     before = cached.read_text()
     assert run_repair(tmp_path).returncode == 0
     assert cached.read_text() == before
+
+
+def test_what_lies_in_the_working_folder_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither by the look at a package nor by pip. The stand-in of pip, found first, keeps the real one out of this."""
+    installed, here = tmp_path / "site", tmp_path / "here"
+    for folder in (installed, here):
+        folder.mkdir()
+    (installed / "torchaudio.py").write_text("raise ImportError('libcudart')\n")
+    (installed / "pip.py").write_text(
+        f"import sys; open({str(tmp_path / 'asked')!r}, 'w').write(' '.join(sys.argv[1:]))"
+    )
+    for name in ("torchaudio.py", "pip.py"):
+        (here / name).write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\n")
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("cpt.torchvision_repair.BESIDE", ("torchaudio",))
+    assert remove_what_cannot_load() == ["torchaudio"]
+    assert (tmp_path / "asked").read_text() == "uninstall --quiet --yes torchaudio"
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "gpu"])

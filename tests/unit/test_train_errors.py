@@ -1,0 +1,34 @@
+"""What the driver tells of an error in the training process."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from cpt.train.worker import TrainingFailed, run_check
+from cpt.types import RunFailed
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (KeyError("pixel_values"), "KeyError: 'pixel_values'"),
+        (ValueError("they disagree"), "ValueError: they disagree"),
+        (RunFailed("no room on the disk"), "no room on the disk"),
+    ],
+)
+def test_the_check_of_the_base_model_says_what_kind_of_error_it_was(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, told: str
+):
+    import ray
+    from ray.exceptions import RayTaskError
+
+    def raising(answer: Any) -> None:
+        raise RayTaskError("check", "its traceback", cause)
+
+    monkeypatch.setattr(ray, "get", raising)
+    with pytest.raises(TrainingFailed) as failed:
+        run_check(MagicMock(), MagicMock(), MagicMock())
+    assert str(failed.value) == told
