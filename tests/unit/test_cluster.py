@@ -20,11 +20,8 @@ from cpt.types import RunFailed
 SLOW = Exception("The current node timed out during startup. This could happen because …")
 
 
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's library, which takes its settings from the environment again, whatever test has imported it before."""
-    config = SimpleNamespace(initialize=lambda settings: None)
-    monkeypatch.setitem(sys.modules, "ray._raylet", SimpleNamespace(Config=config))
+# Ray's library takes its settings from the environment again before every start.
+SETTINGS = SimpleNamespace(Config=SimpleNamespace(initialize=lambda settings: None))
 
 
 def fake_ray(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> list[str]:
@@ -38,7 +35,7 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> li
         if outcome is not None:
             raise outcome
 
-    module = SimpleNamespace(init=init, shutdown=lambda: calls.append("shutdown"))
+    module = SimpleNamespace(init=init, shutdown=lambda: calls.append("shutdown"), _raylet=SETTINGS)
     monkeypatch.setitem(sys.modules, "ray", module)
     return calls
 
@@ -69,7 +66,9 @@ def test_what_a_local_ray_is_given(monkeypatch, cpus, gpus, expected):
     """As many processors as the checks before a run count; a small object store where there is no GPU."""
     given: dict[str, object] = {}
     monkeypatch.setitem(
-        sys.modules, "ray", SimpleNamespace(init=lambda **own: given.update(own), shutdown=lambda: None)
+        sys.modules,
+        "ray",
+        SimpleNamespace(init=lambda **own: given.update(own), shutdown=lambda: None, _raylet=SETTINGS),
     )
     monkeypatch.setattr("os.cpu_count", lambda: cpus)
     monkeypatch.setattr("cpt.cluster.gpu_count", lambda: gpus)
