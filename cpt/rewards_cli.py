@@ -125,10 +125,13 @@ def audit(
     from rewards.choose import choose
 
     chosen = choose([*(name or ()), *(registry.names() if every else ())], in_file(rewards, trust_rewards))
-    examples = read_examples(on, rows) if on else ()
+    examples = read_examples(on) if on else []
     if on:
         for one in chosen:
             check_examples(one, examples, on)
+    if len(examples) > rows:
+        typer.echo(f"tried on the first {rows} of {len(examples)} questions; --rows {len(examples)} tries them all")
+        examples = examples[:rows]
     of_tasks = tasks_of(rewards) if rewards and not on else {}
     screen, failed = console(), []
     for one in chosen:

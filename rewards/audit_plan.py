@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +104,17 @@ def styles_of(chosen: Chosen) -> tuple[Style, ...]:
     return styles
 
 
-def read_examples(path: Path, most: int) -> list[Example]:
-    """A user's own questions, from JSON lines.
+def read_examples(path: Path) -> list[Example]:
+    """A user's own questions, from JSON lines, each of them checked.
 
     A row has `gold` and may have `question`, `choices`, `candidates`, `meta`; `wrong`, a plain wrong answer (default: a
     gold answer of another row); `same`, other spellings of the right one; `other`, answers that must not pay. The last
     two are lists, or mappings from what they change to the answer.
 
-    Args:
-        most: rows to read.
-
     Raises:
         ValueError: a row without gold, or no wrong answer to be found.
     """
-    rows = list(islice(read_lines(path), most))
+    rows = list(read_lines(path))
     golds = [as_texts(row.get("gold")) for row in rows]
     for number, (row, gold) in enumerate(zip(rows, golds, strict=True), 1):
         if not gold:

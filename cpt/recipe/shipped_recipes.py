@@ -6,14 +6,12 @@ import os
 from pathlib import Path
 
 from cpt.recipe.errors import nearest
-
-FOLDER = Path(__file__).parent / "shipped"
-"""In a checkout a link to recipes/, whose files a wheel holds in its place."""
+from cpt.recipe.source import SHIPPED
 
 
 def shipped() -> dict[str, Path]:
     """Name to file, by name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def find(path: Path) -> Path:

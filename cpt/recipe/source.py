@@ -24,6 +24,9 @@ __all__ = [
     "written_out",
 ]
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""The recipes that come with cpt: in a checkout a link to recipes/, whose files a wheel holds in its place."""
+
 # Where a bare text stands for a mapping with one key; * is any name or number.
 _SHORTHANDS: Mapping[tuple[str, ...], str] = {
     ("model",): "name_or_path",
@@ -106,9 +109,12 @@ def _read_one(path: Path) -> Source:
     if not os.path.isfile(path):
         folder = path if os.path.isdir(path) else path.parent
         others = [str(file) for file in sorted(folder.glob("*.yaml"))] if os.path.isdir(folder) else []
-        near = difflib.get_close_matches(str(path), others, n=1) or others[:3]
+        shipped = [file.stem for file in sorted(SHIPPED.glob("*.yaml"))]
+        near = others[:3] if os.path.isdir(path) else difflib.get_close_matches(str(path), [*others, *shipped], n=1)
         hint = f"; is it {' or '.join(near)}?" if near else ""
-        raise RecipeError([f"{path}: there is no such recipe file{hint}"])
+        raise RecipeError(
+            [f"{path}: there is no such recipe file{hint} (`cpt recipes` lists those that come with cpt)"]
+        )
     try:
         with path.open("rb") as file:
             content = file.read(4 * MAX_BYTES + 1)  # of which `parse` takes no more than a quarter

@@ -147,7 +147,7 @@ def test_the_users_own_questions(tmp_path):
         {"question": "2 + 2 ?", "gold": ["4"], "wrong": "5"},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    first, second = read_examples(path, most=10)
+    first, second = read_examples(path)
     assert (first.gold, first.wrong, first.same, first.other) == (
         ("3",),
         "4",
@@ -155,8 +155,9 @@ def test_the_users_own_questions(tmp_path):
         {"something else (1)": "-3"},
     )
     assert (second.gold, second.wrong) == (("4",), "5")
+    path.write_text(json.dumps(rows[0]))
     with pytest.raises(ValueError, match="row 1: needs a wrong answer"):
-        read_examples(path, most=1)
+        read_examples(path)
     (exact, number) = choose(["exact", "number"])
     assert news(audit_chosen(exact, [first, second])) == {("unpaid", "word")}
     assert news(audit_chosen(number, [first, second])) == set()
@@ -174,7 +175,7 @@ def test_the_users_own_questions(tmp_path):
 def test_questions_that_can_not_be_used(tmp_path, line, message):
     (tmp_path / "mine.jsonl").write_text(line)
     with pytest.raises(ValueError, match=message):
-        read_examples(tmp_path / "mine.jsonl", most=10)
+        read_examples(tmp_path / "mine.jsonl")
 
 
 def test_a_format_that_does_not_exist_is_refused():

@@ -185,6 +185,17 @@ def test_what_is_there_is_not_written_over(records, capfd):
     assert "records.parquet/new.jsonl: can't be written" in capfd.readouterr().err
 
 
+def test_all_questions_are_checked_and_the_first_20_tried(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    questions = [{"question": f"{n} ?", "gold": str(n), "wrong": str(n + 1)} for n in range(13, 34)]
+    lines("mine.jsonl", *questions)
+    assert cpt("audit", "number", "--on", "mine.jsonl", "--template", "direct") == 0
+    assert "tried on the first 20 of 21 questions; --rows 21 tries them all" in capfd.readouterr().out
+    lines("mine.jsonl", *questions, {"question": "? ?", "gold": "11 or 12", "wrong": "1"})
+    assert cpt("audit", "number", "--on", "mine.jsonl") == 2
+    assert "row 22" in capfd.readouterr().err
+
+
 def test_an_audit_that_finds_something_exits_with_1(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("my_reward.py").write_text(SUBSTRING)
