@@ -187,11 +187,14 @@ def test_what_is_there_is_not_written_over(records, capfd):
 
 def test_all_questions_are_checked_and_the_first_20_tried(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    questions = [{"question": f"{n} ?", "gold": str(n), "wrong": str(n + 1)} for n in range(13, 34)]
+    questions = [
+        {"question": f"How many are there in {chr(97 + n % 26)}?", "gold": str(n), "wrong": str(n + 1)}
+        for n in range(13, 34)
+    ]
     lines("mine.jsonl", *questions)
     assert cpt("audit", "number", "--on", "mine.jsonl", "--template", "direct") == 0
     assert "tried on the first 20 of 21 questions; --rows 21 tries them all" in capfd.readouterr().out
-    lines("mine.jsonl", *questions, {"question": "? ?", "gold": "11 or 12", "wrong": "1"})
+    lines("mine.jsonl", *questions, {"question": "How many are there?", "gold": "11 or 12", "wrong": "1"})
     assert cpt("audit", "number", "--on", "mine.jsonl") == 2
     assert "row 22" in capfd.readouterr().err
 
