@@ -105,7 +105,7 @@ def contestant(name: str, options: argparse.Namespace, pipe: Connection) -> None
 
 def plan(options: argparse.Namespace) -> Any:
     """The stage that all contestants train: a learning rate so small that the policy stays what it is."""
-    from cpt.plan import make_plan
+    from cpt.plan.make import make_plan
     from cpt.recipe import Recipe
 
     method = {

@@ -107,9 +107,9 @@ def measure(method: str, arm: dict[str, Any], steps: int) -> tuple[float, float]
 def contestant(method: str, arm: dict[str, Any], steps: int, pipe: Connection) -> None:
     """One training in a process of its own: a step for every word from the parent, which gets its seconds back."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - TRL prints its logs
-    from cpt.folder import StageDir
     from cpt.rollout.engine import EngineSettings
     from cpt.rollout.local import LocalPool, build_engine
+    from cpt.store.folder import StageDir
     from cpt.train.worker import import_trainers
 
     import_trainers()
@@ -150,7 +150,7 @@ def stages(method: str, arm: dict[str, Any], steps: int) -> Any:
     """Two stages: a short one to remember, and the one that is measured."""
     from dataclasses import replace
 
-    from cpt.plan import make_plan
+    from cpt.plan.make import make_plan
     from cpt.recipe import Recipe
 
     settings = METHODS[method] | arm.get("method", {})

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cpt.files import write_records
+from cpt.store.records import write_records
 from cpt.types import Record
 
 REWARDS = ("exact", "normalised", "accuracy-format", "yes-no", "vqa", "anls", "rouge-l", "number", "choice")

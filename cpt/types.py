@@ -24,10 +24,6 @@ FinishReason = Literal["stop", "length"]
 RIGHT = 0.5
 
 
-class RunFailed(RuntimeError):
-    """A run can't go on. The message is for the user, who gets it without a traceback; exit code 1."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question with its pictures and every answer that counts as right.
@@ -36,7 +32,7 @@ class Sample:
         id: unique and stable, ``task/split/number``.
         question: the user's words without the instruction that asks for a format.
         images: pictures in the order the prompt shows them; empty for a text-only question. Whatever PIL pictures are
-            given, those that are kept are upright, opaque and RGB (`cpt.pictures.prepared`).
+            given, those that are kept are upright, opaque and RGB (`cpt.common.pictures.prepared`).
         gold: accepted answers; ``gold[0]`` is the one a supervised target uses.
         reasoning: a worked solution, the text of `think` targets.
         meta: what the task's own scoring needs beyond `gold`.
@@ -57,7 +53,7 @@ class Sample:
             ValueError: a picture can't be used; sample and remedy are named.
         """
         if self.images:
-            from cpt.pictures import prepared_pictures
+            from cpt.common.pictures import prepared_pictures
 
             object.__setattr__(self, "images", prepared_pictures(self.images, f"sample {self.id}"))
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rewards.python_file import required_columns
-from rewards.score import Reward, Score
+from rewards.score import Reward, Score, required_columns
 
 MAX_ERRORS = 0.1
 """Share of a batch that may fail (one row may in any case) before `as_trl_reward` gives up."""

@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 
 from rewards import python_file
 from rewards.registry import COLUMNS, Entry, get, make, names, nearest
-from rewards.score import Reward, Score, Status
+from rewards.score import Reward, Score, Status, required_columns
 
 Problem = tuple[tuple[str | int, ...], str]
 """Where in the composite (component number, key), and what is wrong with it."""
@@ -52,7 +52,7 @@ class Component:
     @property
     def required(self) -> frozenset[str]:
         """Columns that a row has to have."""
-        return python_file.required_columns(self.reward) - self.columns.keys()
+        return required_columns(self.reward) - self.columns.keys()
 
 
 class Composite:

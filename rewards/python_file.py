@@ -18,7 +18,6 @@ neighbours to import. A recipe carries that text along as `source`, so a run can
 from __future__ import annotations
 
 import base64
-import inspect
 import os
 import pickle
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rewards.batch import guarded
 from rewards.registry import COLUMNS, nearest
 from rewards.score import Reward, Score
 from rewards.user_code import SECONDS, Answer, UserCode, said
@@ -177,8 +177,6 @@ def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str)
     Raises:
         ValueError: it raised, returned no score, or said two different things. One line.
     """
-    from rewards.batch import guarded
-
     first = guarded(reward, completion, row)
     if first.failed:
         raise ValueError(f"{where}: a dry run on {completion[:60]!r} failed: {first.detail}")
@@ -187,15 +185,6 @@ def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str)
         raise ValueError(
             f"{where}: the same completion got {first.value:g}, then {second.value:g}; a reward has to be deterministic"
         )
-
-
-def required_columns(reward: Reward) -> frozenset[str]:
-    """Columns that a row has to have for this reward: its own word, or its keywords without a default."""
-    known: frozenset[str] | None = getattr(reward, "required", None)
-    if known is not None:
-        return known
-    parameters = inspect.signature(reward).parameters.items()
-    return frozenset(name for name, p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
 
 
 def _near(name: str) -> str:

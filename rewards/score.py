@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
@@ -41,3 +42,12 @@ class Reward(Protocol):
     """Scores one completion. What it needs to know arrives by keyword (`rewards.registry.COLUMNS`), never by place."""
 
     def __call__(self, completion: str, **row: object) -> Score: ...
+
+
+def required_columns(reward: Reward) -> frozenset[str]:
+    """Columns that a row has to have for this reward: its own word, or its keywords without a default."""
+    known: frozenset[str] | None = getattr(reward, "required", None)
+    if known is not None:
+        return known
+    parameters = inspect.signature(reward).parameters.items()
+    return frozenset(name for name, p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)

@@ -124,7 +124,7 @@ def install(accelerator: str) -> None:
     # setuptools warns at length that an editable install reads this folder, which is what we want of it.
     os.environ["PYTHONWARNINGS"] = "ignore"
     run(PYTHON, "-m", "pip", *INSTALL, "--no-deps", "--no-build-isolation", "--editable", ".")
-    run(PYTHON, "-m", "cpt.torchvision_repair")  # by its path, its folder's types.py would stand for Python's own
+    run(PYTHON, "-m", "cpt.cli.torchvision_repair")  # by its path, its folder's types.py would stand for Python's own
     say("compiling what was installed")
     compile_packages()
     STAMP.write_text(fingerprint(accelerator) + "\n", encoding="utf-8")

@@ -41,7 +41,7 @@ def make_tokenizer(image: str, *special: str, **named: str) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from cpt.models.tiny import vocabulary
+    from cpt.tasks.world.tiny import vocabulary
 
     tokens = list(dict.fromkeys(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<bos>", *special, *named.values()]))
     words = [*tokens, *("\n" * n for n in range(1, 5)), *vocabulary()]

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cpt.common.files import atomic_path
+from cpt.common.parquet import read_rows
 from cpt.evaluate.intervals import Floats
 from cpt.evaluate.stats import Bootstrap, Metric, Runs, over_seeds, undefined
-from cpt.files import atomic_path
-from cpt.parquet import read_rows
 
 Group = Literal["new", "prior", "general"]
 Direction = Literal["forward", "reverse"]

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cpt.digests import bytes_digest
-from cpt.files import AGAIN, atomic_path
+from cpt.common.digests import bytes_digest
+from cpt.common.files import AGAIN, atomic_path
+from cpt.common.parquet import read_rows
 from cpt.methods.filtering import RIF, PromptRollouts, histogram
-from cpt.parquet import read_rows
 
 _ABOUT = b"cpt.filter/2"  # with a digest of all that the file says
 _ABOUT_BEFORE = b"cpt.filter"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.files import disk_may_be_full, fsync_dir
+from cpt.common.files import disk_may_be_full, fsync_dir
 from cpt.models.load import resolve_model
 from cpt.models.locate import check_model_folder
 from cpt.models.names import keep_hub_names

@@ -36,7 +36,7 @@ def torch_dtype(name: str) -> torch.dtype | str:
 
 
 def load_policy(path: str | Path, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
-    """The image-text model in a folder, its vision attention batched over pictures (see `cpt.models.attention`).
+    """The image-text model in a folder, its vision attention batched over pictures (see `cpt.tasks.world.attention`).
 
     Args:
         path: a Hugging Face folder, a built-in model's name or an id on the Hub.
@@ -48,7 +48,7 @@ def load_policy(path: str | Path, *, dtype: str = "float32", trust_remote_code: 
     with lean_imports("transformers"):
         from transformers import AutoModelForImageTextToText
 
-    from cpt.models.attention import batch_images
+    from cpt.tasks.world.attention import batch_images
 
     source = resolve_model(path)
     model, found = AutoModelForImageTextToText.from_pretrained(

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpt.digests import known_digest, open_regular
+from cpt.common.digests import known_digest, open_regular
 from cpt.models.image_text import check_image_text
 
-BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parent / "tiny"}
+BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parents[1] / "tasks" / "world" / "tiny"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
 _DESCRIBING = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
@@ -185,7 +185,8 @@ def describing_files(folder: Path) -> list[Path]:
 def fingerprint(folder: Path) -> str:
     """Identity of a model: every byte of its config, tokenizer, processor, template, code and weights.
 
-    A file is read once: its digest is kept by path, size and times (`cpt.digests.known_digest`). 32 hexadecimal digits.
+    A file is read once: its digest is kept by path, size and times (`cpt.common.digests.known_digest`).
+    32 hexadecimal digits.
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in (*describing_files(folder), *weight_files(folder)):

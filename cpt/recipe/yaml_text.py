@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from cpt.words import printable
+from cpt.common.console import printable
 
 Key = str | int
 KeyPath = tuple[Key, ...]

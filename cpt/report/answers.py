@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from cpt.common.console import visible
 from cpt.report.load import RunData
 from cpt.types import Record
-from cpt.words import visible
 from rewards.extract import normalise
 
 ENOUGH = 20  # questions; of fewer no rule is read

@@ -6,22 +6,22 @@ import math
 from pathlib import Path
 from typing import Any
 
+from cpt.common.files import write_json_atomic, write_text_atomic
 from cpt.evaluate.curves import GRID
 from cpt.evaluate.intervals import DEFINITION
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
-from cpt.files import write_json_atomic, write_text_atomic
 from cpt.report import plots
 from cpt.report.answers import BASE, answer_rows
 from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
 from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.filtering import FilteredStage, filtered_stages, pass_rates
-from cpt.report.gates import caveats, stage_gates, task_gates
 from cpt.report.load import RunData, load_run
 from cpt.report.objective_plots import objective_weights
 from cpt.report.pages import environment
 from cpt.report.samples import sample_cards
+from cpt.report.sanity_checks import caveats, stage_gates, task_gates
 from cpt.report.style import arm_colours, heat
 from cpt.report.summary import Summary, summarise
 from cpt.report.timing import running_seconds, time_bars
@@ -53,8 +53,8 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
     found["answers"] = [row.as_dict() for row in answer_rows(run)]
     rewards_page = ""
     if run.has_rewards:
-        from cpt.report.study import study
-        from cpt.report.study_page import PAGE, render_study
+        from cpt.report.rewards.study import study
+        from cpt.report.rewards.study_page import PAGE, render_study
 
         rewards = study(summary, trusted=trusted)
         found["rewards"] = rewards.as_dict()

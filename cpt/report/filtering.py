@@ -11,7 +11,7 @@ from cpt.methods.filter_file import FilterFile, read_filter
 from cpt.methods.filtering import RIF
 from cpt.report.load import NO_VARIANCE, ArmRun, RunData, StageRun
 from cpt.report.style import REST, arm_colours, new_figure, plotting, to_svg
-from cpt.store import RunStore
+from cpt.store.run_store import RunStore
 
 _ROW = 1.75  # inches: height of an arm's row
 

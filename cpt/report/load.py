@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpt.continued import check_recipe_text, read_manifest, read_recipe_text
+from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
-from cpt.files import read_json
-from cpt.folder import FORMAT_VERSION, is_run
 from cpt.report.stages import (
     GAP,
     LOSS,
@@ -23,8 +21,10 @@ from cpt.report.stages import (
     Reader,
     StageRun,
 )
-from cpt.shapes import ReportedPlan
-from cpt.store import RunStore
+from cpt.store.continued import check_recipe_text, read_manifest, read_recipe_text
+from cpt.store.folder import FORMAT_VERSION, is_run
+from cpt.store.run_store import RunStore
+from cpt.store.schemas import ReportedPlan
 from cpt.types import Record
 
 __all__ = [

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cpt.common.files import read_json
 from cpt.evaluate.drift import DriftRow, read_drift
-from cpt.files import read_json
-from cpt.folder import StageDir
-from cpt.results import check_stage_json, check_trained, read_marker
-from cpt.shapes import Done, PlannedStage, Trained
-from cpt.store import RunStore, read_metrics
+from cpt.store.folder import StageDir
+from cpt.store.results import check_stage_json, check_trained, read_marker
+from cpt.store.run_store import RunStore, read_metrics
+from cpt.store.schemas import Done, PlannedStage, Trained
 
 # Names in metrics.jsonl.
 GAP = "logprob_gap"

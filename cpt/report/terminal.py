@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpt.common.console import printable
 from cpt.evaluate.drift import HEADLINE
 from cpt.evaluate.stats import Metric, format_number
 from cpt.report.arm_summary import DEFINED
 from cpt.report.drift import nats
-from cpt.report.gates import caveats
 from cpt.report.load import load_run
+from cpt.report.sanity_checks import caveats
 from cpt.report.summary import Summary, summarise
 from cpt.report.verdict import verdicts
-from cpt.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,7 @@ from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, format_metric, format_number
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.comparison import LEARNED, LOSSES, MATCHED, Along, Pair
-from cpt.report.gates import StageGate, stage_gates
+from cpt.report.sanity_checks import StageGate, stage_gates
 from cpt.report.summary import Summary
 
 SHORT = 3  # so many pairs get a sentence each

@@ -10,11 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cpt.processes import check_same_code, enter_working_folder
+from cpt.common.errors import RunFailed
+from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_gap, check_sampling, logprob_gap
 from cpt.rollout.local import EngineName, build_engine, choose_engine, local_folder
 from cpt.rollout.sync import fingerprint, pack, read_folder
-from cpt.types import Completion, GenerationRequest, RunFailed, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
     import torch

@@ -18,33 +18,12 @@ import re
 from enum import Enum
 from typing import Any, get_args
 
-from cpt.tasks import get_task, read_samples
+from cpt.tasks.samples import read_samples
 from cpt.types import PromptStyle, Sample, Split, TargetStyle, Task
 
 
-def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
-    """Of the first `n` samples of a split of the task of this name.
-
-    Raises:
-        ValueError: there is no such task, `read_samples` refuses what it gives, or a `meta` holds what can't be known
-            again.
-    """
-    task = get_task(name)
-    own = getattr(task, "fingerprint", None)
-    if own is not None:
-        return str(own(split, n, seed))
-    asked = (id(task), split, n, seed)
-    if asked not in _read:
-        _read[asked] = task, samples_fingerprint(task, split, n, seed)
-    return _read[asked][1]
-
-
-_read: dict[tuple[int, Split, int, int], tuple[Task, str]] = {}
-"""What was read in this process; holds the tasks, so that no other one gets their `id`."""
-
-
 def samples_fingerprint(task: Task, split: Split, n: int, seed: int = 0) -> str:
-    """The same, always from the samples themselves."""
+    """Of the first `n` samples of a split, from the samples themselves."""
     found = hashlib.blake2b(digest_size=16)
     for sample in read_samples(task, split, n, seed):
         found.update(_sample_digest(task, sample))

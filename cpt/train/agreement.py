@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.models.inputs import ModelInputs, Pictures, Prompt
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
-from cpt.plan import logprob_bound
+from cpt.plan.make import logprob_bound
 from cpt.types import Completion, GenerationRequest, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
     import torch
 
-    from cpt.plan import BasePlan, StagePlan
+    from cpt.plan.stages import BasePlan, StagePlan
     from cpt.recipe import Rollout
     from cpt.rollout.pool import RolloutPool
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.files import jsonl_line, read_jsonl, write_text_atomic
+from cpt.common.files import jsonl_line, read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
 from cpt.models.adapters import plain_parameters
 from cpt.rollout.engine import request_seed
@@ -17,7 +17,7 @@ from cpt.train.truth import strictly_right
 from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.methods.replay import mixture, replayed
 from cpt.tasks import get_task
-from cpt.tasks.fingerprint import data_fingerprint
+from cpt.tasks.registry import data_fingerprint
 from cpt.types import PromptStyle, Sample, TargetStyle, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
 
 _UNSEEN = "\u241f no answer \u241f"
 

@@ -21,7 +21,7 @@ from cpt.train.policy import StageGRPOTrainer
 from cpt.train.prompts import first_of_runs, run_lengths
 
 if TYPE_CHECKING:
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.types import PromptStyle, Sample
 
 

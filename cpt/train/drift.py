@@ -18,7 +18,7 @@ from cpt.types import GenerationRequest, Sample, SamplingParams, Task
 if TYPE_CHECKING:
     import torch
 
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
 
 # What goes through the models at once: tokens, and numbers in the logits of one of them (256 MB in bfloat16).

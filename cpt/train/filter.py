@@ -21,9 +21,9 @@ from cpt.train.truth import strictly_right
 from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:
-    from cpt.folder import StageDir
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.store.folder import StageDir
 
 
 def filtered(

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cpt.files import SUM, write_text_atomic
+from cpt.common.files import SUM, write_text_atomic
 
 
 class MetricsTail:

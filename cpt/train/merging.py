@@ -13,7 +13,7 @@ from cpt.models.load import load_policy
 if TYPE_CHECKING:
     import torch
 
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
 
 
 class Merging:

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from cpt.files import append_jsonl
+from cpt.common.files import append_jsonl
 
 # Names in TRL's logs → names in metrics.jsonl.
 _RENAMED = {

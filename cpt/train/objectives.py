@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     # The mixin stands before one of TRL's trainers in a class's bases.
     from transformers import Trainer as _Trainer
 
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from rewards.score import Score
 else:
     _Trainer = object

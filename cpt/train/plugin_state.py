@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.files import read_json, write_json_atomic
+from cpt.common.files import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from cpt.methods.plugin import Plugin

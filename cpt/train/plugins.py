@@ -22,8 +22,8 @@ from cpt.train.supervised import answered
 from cpt.types import Sample, TargetStyle
 
 if TYPE_CHECKING:
-    from cpt.folder import StageDir
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
+    from cpt.store.folder import StageDir
 
 FOLDER = "plugins"
 """Folder beside a stage's policy; each plug-in has one of its own in it."""

@@ -25,7 +25,7 @@ from cpt.train.rounding import check_rounding
 from cpt.train.settings import config, shared_arguments
 
 if TYPE_CHECKING:
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.train.rollouts import RolloutLog
     from cpt.types import Sample

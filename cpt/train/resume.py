@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.digests import differing, file_digest, listing
-from cpt.files import disk_may_be_full, fsync_dir, read_json, write_json_atomic
+from cpt.common.digests import differing, file_digest, listing
+from cpt.common.files import disk_may_be_full, fsync_dir, read_json, write_json_atomic
 from cpt.models.locate import checkpoint_tensors
-from cpt.results import make_durable
-from cpt.shapes import Checkpoint
+from cpt.store.results import make_durable
+from cpt.store.schemas import Checkpoint
 from cpt.train.plugin_state import missing_state
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rewards.batch import TRLReward, as_trl_reward, guarded, text_of
 from rewards.golds import check_golds
 
 if TYPE_CHECKING:
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.recipe import RewardSpec
     from cpt.types import PromptStyle, Sample
     from rewards.score import Score

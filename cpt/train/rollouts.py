@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.files import append_jsonl, read_jsonl
+from cpt.common.files import append_jsonl, read_jsonl
 from cpt.methods.targets import Candidate
-from cpt.results import check_trained, read_marker
-from cpt.shapes import Trained
+from cpt.store.results import check_trained, read_marker
+from cpt.store.schemas import Trained
 from cpt.train.truth import strictly_right
 from cpt.types import Completion, PromptStyle, Sample
 
 if TYPE_CHECKING:
-    from cpt.folder import StageDir
+    from cpt.store.folder import StageDir
 
 
 class RolloutLog:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
 
 
 def stage_seed(stage: StagePlan) -> int:

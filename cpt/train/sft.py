@@ -21,9 +21,9 @@ from cpt.train.targets import NumberedRows, TargetRows, target_rows
 if TYPE_CHECKING:
     import torch
 
-    from cpt.folder import StageDir
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.store.folder import StageDir
     from cpt.types import Sample
 
 

@@ -13,7 +13,7 @@ from cpt.train.data import presentation_order
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
 
 SIDE_LOSS = "replay"
 """What the plug-in is called."""

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.digests import differing
-from cpt.files import read_json
-from cpt.results import write_trained
-from cpt.shapes import Trained
+from cpt.common.digests import differing
+from cpt.common.files import read_json
+from cpt.store.results import write_trained
+from cpt.store.schemas import Trained
 
 if TYPE_CHECKING:
-    from cpt.folder import StageDir
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.store.folder import StageDir
     from cpt.train.plugins import StagePlugins
     from cpt.types import Sample
 
@@ -118,7 +118,7 @@ def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) ->
 
 def other_training(out: StageDir, run: int) -> StageDir:
     """Folder in a stage's of a training that is not its last one."""
-    from cpt.folder import StageDir
+    from cpt.store.folder import StageDir
 
     return StageDir(out.root / "trainings" / str(run))
 
@@ -242,8 +242,8 @@ def _instrument(
     """Metrics to disk instead of to the terminal; lines of steps that will be made again go."""
     from transformers import PrinterCallback
 
-    from cpt.files import read_jsonl
-    from cpt.models.attention import batch_images
+    from cpt.common.files import read_jsonl
+    from cpt.tasks.world.attention import batch_images
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics
 

@@ -17,9 +17,9 @@ from cpt.train.rollouts import saved_rollouts
 from cpt.types import Sample
 
 if TYPE_CHECKING:
-    from cpt.folder import StageDir
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.store.folder import StageDir
 
 Row = dict[str, Any]
 Source = Callable[[int, Sequence[Sample], bool], list[Answers]]

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.common.errors import RunFailed
+from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.models.lean import lean_imports
-from cpt.processes import check_same_code, enter_working_folder
 from cpt.train.log import MetricsTail
 from cpt.train.stage import TrainResult
-from cpt.types import RunFailed
 
 if TYPE_CHECKING:
-    from cpt.folder import StageDir
-    from cpt.plan import BasePlan, StagePlan
+    from cpt.plan.stages import BasePlan, StagePlan
     from cpt.rollout.pool import RolloutPool
+    from cpt.store.folder import StageDir
 
 OnStep = Callable[[dict[str, Any]], None]
 POLL_SECONDS = 0.25

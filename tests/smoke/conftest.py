@@ -32,7 +32,7 @@ def trainers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster for actors of the tests; runs start their own."""
-    from cpt.cluster import cluster
+    from cpt.run.cluster import cluster
 
     with cluster(None):
         yield

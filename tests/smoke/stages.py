@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cpt.folder import StageDir
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
+from cpt.store.folder import StageDir
 from cpt.tasks import get_task
 from rewards.score import Score
 
@@ -22,7 +23,7 @@ CLOCK = ("step_s", "tokens_per_s", "phase/", "sum")
 
 def random_model(folder: Path) -> Path:
     """The built-in architecture and processor with random weights."""
-    from cpt.models.tiny import make_model, make_processor, save
+    from cpt.tasks.world.tiny import make_model, make_processor, save
 
     processor = make_processor()
     save(make_model(processor.tokenizer), processor, folder)
@@ -54,7 +55,7 @@ def planned(
 
 def replace_tasks(patch: Any, stand_in: Callable[[str], Any]) -> None:
     """Let `cpt.tasks.get_task` give `stand_in(name)` for every task, wherever it has been imported to."""
-    import cpt.tasks
+    import cpt.tasks.registry
 
     class StandIns(dict[str, Any]):
         def __contains__(self, name: object) -> bool:
@@ -64,7 +65,7 @@ def replace_tasks(patch: Any, stand_in: Callable[[str], Any]) -> None:
             return stand_in(name)
 
     known = StandIns({name: stand_in(name) for name in cpt.tasks.task_names()})
-    patch.setattr(cpt.tasks, "_registry", lambda: known)
+    patch.setattr(cpt.tasks.registry, "_registry", lambda: known)
 
 
 class EasilyPaid:

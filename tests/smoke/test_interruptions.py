@@ -17,8 +17,8 @@ import psutil
 import pytest
 from stages import interruptible
 
-from cpt.files import read_records
-from cpt.store import RunStore
+from cpt.store.records import read_records
+from cpt.store.run_store import RunStore
 
 pytestmark = pytest.mark.smoke
 

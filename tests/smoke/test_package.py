@@ -40,14 +40,15 @@ def test_what_the_wheel_holds(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = {f"cpt/recipe/shipped/{path.relative_to(ROOT / 'recipes')}" for path in (ROOT / "recipes").glob("**/*.*")}
     assert {name for name in shipped if "__pycache__" not in name} <= names
-    assert {"cpt/torchvision_repair.py", "cpt/models/tiny/model.safetensors", "cpt/report/template.html.j2"} <= names
+    data = ("tasks/world/tiny/model.safetensors", "report/template.html.j2", "report/rewards/study.html.j2")
+    assert {"cpt/cli/torchvision_repair.py", *(f"cpt/{name}" for name in data)} <= names
 
 
 def test_it_plans_a_shipped_recipe_outside_of_a_checkout(wheel: Path, tmp_path: Path):
     pip("install", "--no-deps", "--target", tmp_path / "site", wheel)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    code = "import cpt, sys; print(cpt.__file__); from cpt.cli import main; main(sys.argv[1:])"
+    code = "import cpt, sys; print(cpt.__file__); from cpt.cli.app import main; main(sys.argv[1:])"
     for recipe in ("quickstart", "recipes/reward_study.yaml"):
         done = subprocess.run(
             [sys.executable, "-c", code, "plan", recipe],

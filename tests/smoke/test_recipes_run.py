@@ -11,11 +11,12 @@ import pytest
 import yaml
 from stages import rows
 
-from cpt.folder import StageDir
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import load_recipe
-from cpt.results import write_trained
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
+from cpt.store.results import write_trained
 from cpt.train.stage import train_stage
 
 pytestmark = pytest.mark.smoke

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from stages import digest, planned, rows
 
-from cpt.folder import StageDir
-from cpt.plan import StagePlan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import RewardSpec
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.train.stage import train_stage
 
 pytestmark = pytest.mark.smoke

@@ -41,7 +41,7 @@ def model(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tied_model(folder: Path) -> Path:
-    from cpt.models.tiny import make_model, make_processor, save
+    from cpt.tasks.world.tiny import make_model, make_processor, save
 
     processor = make_processor()
     model = make_model(processor.tokenizer)
@@ -81,7 +81,7 @@ def requests(model: Path) -> list[GenerationRequest]:
     """Three prompts with a picture each and two without.
 
     vLLM would turn the first picture by its tag and put the second on white, what plays the trainer here would not:
-    the gap of log-probabilities shows whether their samples have prepared them (`cpt.pictures`).
+    the gap of log-probabilities shows whether their samples have prepared them (`cpt.common.pictures`).
     """
     from cpt.models.load import load_processor
 

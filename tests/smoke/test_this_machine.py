@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt.doctor import diagnose, print_report
+from cpt.cli.doctor import diagnose, print_report
 
 pytestmark = pytest.mark.smoke
 

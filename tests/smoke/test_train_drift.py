@@ -12,12 +12,12 @@ import torch
 from stages import planned
 
 from cpt.evaluate.drift import DriftRow, read_drift
-from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
-from cpt.plan import DriftPlan, StagePlan
+from cpt.plan.stages import DriftPlan, StagePlan
 from cpt.rollout.encode import encode_prompts
 from cpt.rollout.engine import banned_tokens, request_seed
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.tasks import get_task
 from cpt.train.drift import measure_drift
 from cpt.train.stage import train_stage

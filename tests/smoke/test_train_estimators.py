@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from stages import Killed, die_at, difference, digest, planned, replace_tasks, rows
 
-from cpt.folder import StageDir
-from cpt.plan import StagePlan
+from cpt.plan.stages import StagePlan
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.tasks import get_task
 from cpt.train.stage import train_stage
 from cpt.types import Sample

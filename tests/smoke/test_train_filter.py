@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from stages import Killed, die_at, digest, planned, rows, trained
 
-from cpt.folder import StageDir
 from cpt.methods.filter_file import read_filter
 from cpt.models.load import load_processor
-from cpt.plan import StagePlan, make_plan
-from cpt.progress import PlainProgress
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
 from cpt.rollout.local import LocalPool
-from cpt.run import Run
-from cpt.store import RunStore
+from cpt.run.loop import Run
+from cpt.run.progress import PlainProgress
+from cpt.store.folder import StageDir
+from cpt.store.run_store import RunStore
 from cpt.train.data import own_samples
 from cpt.train.filter import filter_seed, filtered
 

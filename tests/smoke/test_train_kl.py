@@ -13,10 +13,10 @@ import torch
 from pydantic import TypeAdapter
 from stages import difference, planned, rows
 
-from cpt.folder import StageDir
 from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser, Regulariser
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.train.stage import train_stage
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]

@@ -14,7 +14,7 @@ from stages import Killed, die_at, difference, digest, planned, rows, trained
 from cpt.methods.registry import AnyRegulariser, Regulariser
 from cpt.methods.replay import AnyReplay, Replay
 from cpt.models.load import load_processor
-from cpt.plan import Source, StagePlan
+from cpt.plan.stages import Source, StagePlan
 from cpt.recipe import RewardSpec
 from cpt.rollout.local import LocalPool
 from cpt.tasks import get_task

@@ -11,11 +11,11 @@ import torch
 from pydantic import TypeAdapter
 from stages import Killed, die_at, digest, planned, rows, tensors
 
-from cpt.folder import StageDir
 from cpt.methods.registry import Regulariser
-from cpt.plan import StagePlan
+from cpt.plan.stages import StagePlan
 from cpt.recipe.merge import Merge
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.train.stage import drop_checkpoints, train_stage
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]

@@ -13,10 +13,10 @@ import pytest
 from pydantic import TypeAdapter
 from stages import difference, moved, planned, rows, tensors
 
-from cpt.folder import StageDir
 from cpt.methods.registry import AnyRegulariser, Regulariser
-from cpt.plan import StagePlan
+from cpt.plan.stages import StagePlan
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.train.stage import train_stage
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]

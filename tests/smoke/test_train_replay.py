@@ -10,12 +10,13 @@ import pytest
 from pydantic import TypeAdapter
 from stages import Killed, die_at, difference, digest, planned, rows, trained
 
-from cpt.folder import StageDir
 from cpt.methods.kl import KL
 from cpt.methods.replay import AnyReplay, Replay
-from cpt.plan import Source, StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import Source, StagePlan
 from cpt.recipe import Recipe
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 
 pytestmark = pytest.mark.smoke
 SFT = {"type": "sft", "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 1e9, "max_steps": 3}

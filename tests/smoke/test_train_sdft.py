@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from stages import Killed, die_at, difference, digest, moved, planned, rows, tensors
 
-from cpt.folder import StageDir
 from cpt.methods.plugin import Batch
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
 from cpt.rollout.local import LocalPool
+from cpt.store.folder import StageDir
 from cpt.tasks import get_task
 from cpt.train.stage import train_stage
 

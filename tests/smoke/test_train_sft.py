@@ -8,11 +8,11 @@ import pytest
 import torch
 from stages import Killed, die_at, digest, moved, on_task, planned, rows, tensors
 
-from cpt.disk import policy_bytes
-from cpt.folder import StageDir
 from cpt.models.export import save_policy
 from cpt.models.load import load_policy, load_processor
 from cpt.models.locate import model_bytes
+from cpt.plan.disk import policy_bytes
+from cpt.store.folder import StageDir
 from cpt.train.stage import drop_checkpoints, train_stage
 
 pytestmark = pytest.mark.smoke

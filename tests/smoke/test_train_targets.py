@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from stages import Killed, die_at, digest, rows
 
-from cpt.folder import StageDir
 from cpt.models.load import load_policy, load_processor
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
-from cpt.results import write_trained
 from cpt.rollout.engine import EngineSettings
 from cpt.rollout.local import LocalPool, build_engine
+from cpt.store.folder import StageDir
+from cpt.store.results import write_trained
 from cpt.tasks import get_task
 from cpt.train.answers import read_answers
 from cpt.train.data import own_samples, stage_data

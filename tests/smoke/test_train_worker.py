@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from stages import digest, planned, rows
 
-from cpt.files import append_jsonl
-from cpt.folder import StageDir
+from cpt.common.files import append_jsonl
+from cpt.store.folder import StageDir
 from cpt.train.stage import TrainResult, train_stage
 from cpt.train.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 

@@ -21,15 +21,15 @@ from unittest.mock import patch
 
 from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 
+from cpt.common.errors import RunFailed
+from cpt.common.files import SEAL, append_jsonl, write_json_atomic
 from cpt.evaluate.drift import DriftRow, write_drift
-from cpt.files import SEAL, append_jsonl, write_json_atomic
 from cpt.methods.filter_file import FilterFile, write_filter
 from cpt.methods.filtering import RIF, PromptRollouts
 from cpt.report.load import load_run
-from cpt.results import check_results
-from cpt.store import RunStore
+from cpt.store.checks import check_results
+from cpt.store.run_store import RunStore
 from cpt.train.resume import Origin, last_checkpoint, seal_checkpoint
-from cpt.types import RunFailed
 
 # What nobody reads again, or the next call writes anew whatever is in it.
 OUTPUTS = {"report.html", "summary.json", ".lock"}
@@ -244,7 +244,7 @@ DESCRIBED: dict[str, Any] = {"versions": {}, "hardware": {}, "git": {}}
 def resumed(case: Case, root: Path) -> tuple[list[bool], int, tuple[str, ...]]:
     """What a call of the recipe finds done, the step at which it goes on in the unfinished stage, and its notes."""
     # Which versions and hardware there are takes longer to find out than all the rest.
-    with patch("cpt.manifest.describe", lambda: DESCRIBED), RunStore(root).open_or_create(case.recipe) as store:
+    with patch("cpt.store.manifest.describe", lambda: DESCRIBED), RunStore(root).open_or_create(case.recipe) as store:
         store.write_plan(case.plan)
         bases = [(base["seed"], base["prompt"], base["key"]) for base in case.plan.as_dict()["bases"]]
         check_results(store, case.plan.stages, bases)
@@ -360,7 +360,7 @@ def before_damage(case: Case, aside: Path) -> tuple[Any, dict[str, bytes | str]]
 
 def of_run(root: Path, recipe_path: Path) -> Case:
     """A finished run of a recipe, as it lies there."""
-    from cpt.plan import make_plan
+    from cpt.plan.make import make_plan
     from cpt.recipe import load_recipe
 
     recipe: Any = load_recipe(recipe_path)

@@ -9,7 +9,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, load_recipe
 
 RECIPE = """\

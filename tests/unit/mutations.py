@@ -29,9 +29,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a name of a model that does not exist is n
 
 from rich.console import Console
 
-from cpt.plan import make_plan
-from cpt.plan_table import print_plan
-from cpt.preflight import check_fit, preflight
+from cpt.cli.plan_table import print_plan
+from cpt.plan.make import make_plan
+from cpt.plan.preflight import check_fit, preflight
 from cpt.recipe import RecipeError, load_recipe
 from cpt.recipe.schema import Recipe
 

@@ -15,7 +15,8 @@ from toy_stage import stage_of
 from toys import batch
 
 from cpt.methods.plugin import Batch, Stage
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 
 Row = tuple[str, int]
 GRPO = "{type: grpo, max_steps: 6, num_generations: 4, per_device_train_batch_size: 32}"  # 8 prompts

@@ -11,11 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cpt.digests import file_digest, listing
-from cpt.files import SEAL, jsonl_line, read_json, read_records, write_json_atomic
-from cpt.folder import StageDir
-from cpt.results import written
-from cpt.store import RunStore
+from cpt.common.digests import file_digest, listing
+from cpt.common.files import SEAL, jsonl_line, read_json, write_json_atomic
+from cpt.store.folder import StageDir
+from cpt.store.records import read_records
+from cpt.store.results import written
+from cpt.store.run_store import RunStore
 from cpt.types import Record
 
 Bits = Sequence[int] | str

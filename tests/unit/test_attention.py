@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from cpt.models.attention import (  # noqa: E402
+from cpt.tasks.world.attention import (  # noqa: E402
     NAME,
     batch_images,
     first_occurrences,

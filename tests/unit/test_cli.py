@@ -12,7 +12,7 @@ import pytest
 from folders import model_folder
 
 from cpt import __version__
-from cpt.cli import main
+from cpt.cli.app import main
 
 RECIPE = """\
 version: 1
@@ -47,9 +47,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
     def evaluate_folder(*args: Any, **kwargs: Any) -> None:
         noted.append(("eval", args, kwargs))
 
-    monkeypatch.setitem(sys.modules, "cpt.run", types.SimpleNamespace(run_recipe=run_recipe))
+    monkeypatch.setitem(sys.modules, "cpt.run.loop", types.SimpleNamespace(run_recipe=run_recipe))
     evaluate = types.SimpleNamespace(evaluate_folder=evaluate_folder)
-    monkeypatch.setitem(sys.modules, "cpt.evaluate_folder", evaluate)
+    monkeypatch.setitem(sys.modules, "cpt.cli.evaluate", evaluate)
     return noted
 
 
@@ -100,7 +100,7 @@ def test_run_has_a_default_folder(recipe, calls):
 
 
 def test_the_loop_decides_the_exit_code(recipe, calls, monkeypatch):
-    monkeypatch.setattr(sys.modules["cpt.run"], "run_recipe", lambda *args, **kwargs: 1)
+    monkeypatch.setattr(sys.modules["cpt.run.loop"], "run_recipe", lambda *args, **kwargs: 1)
     assert cpt("run", recipe) == 1
 
 
@@ -153,7 +153,7 @@ def test_an_interrupted_run_says_how_to_go_on(recipe, calls, monkeypatch, capfd)
     def interrupted(*args: Any, **kwargs: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["cpt.run"], "run_recipe", interrupted)
+    monkeypatch.setattr(sys.modules["cpt.run.loop"], "run_recipe", interrupted)
     assert cpt("run", recipe) == 130
     assert "the same command again goes on from here" in capfd.readouterr().err
 
@@ -236,7 +236,7 @@ def test_help_and_version(capfd):
 def test_help_imports_nothing_that_takes_time():
     heavy = ("torch", "transformers", "trl", "ray", "vllm", "matplotlib", "pyarrow", "numpy", "pydantic", "rich", "PIL")
     code = (
-        "import sys\nfrom cpt.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
+        "import sys\nfrom cpt.cli.app import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
         f"    print('heavy:', [name for name in {heavy!r} if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

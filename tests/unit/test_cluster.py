@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from cpt import reaper
-from cpt.cluster import RayDied, Watch, cluster
-from cpt.types import RunFailed
+from cpt.common.errors import RunFailed
+from cpt.run import reaper
+from cpt.run.cluster import RayDied, Watch, cluster
 
 SLOW = Exception("The current node timed out during startup. This could happen because …")
 
@@ -71,7 +71,7 @@ def test_what_a_local_ray_is_given(monkeypatch, cpus, gpus, expected):
         SimpleNamespace(init=lambda **own: given.update(own), shutdown=lambda: None, _raylet=SETTINGS),
     )
     monkeypatch.setattr("os.cpu_count", lambda: cpus)
-    monkeypatch.setattr("cpt.cluster.gpu_count", lambda: gpus)
+    monkeypatch.setattr("cpt.run.cluster.gpu_count", lambda: gpus)
     with cluster(None):
         assert (given["num_cpus"], "object_store_memory" in given) == expected
 

@@ -11,11 +11,12 @@ import pytest
 from damage import Case, before_damage, make_case, one_case, refused, resumed, shown
 from synthetic import change_json
 
-from cpt.files import read_json, read_records, write_records
+from cpt.common.files import read_json
 from cpt.report.build import build_report
-from cpt.report.gates import caveats
 from cpt.report.load import load_run
-from cpt.store import RunStore
+from cpt.report.sanity_checks import caveats
+from cpt.store.records import read_records, write_records
+from cpt.store.run_store import RunStore
 
 
 @pytest.fixture(scope="module", params=["finished", "unfinished"])

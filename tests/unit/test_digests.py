@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt import digests
-from cpt.digests import cache_folder, differing, file_digest, known_digest, listing
+from cpt.common import digests
+from cpt.common.digests import cache_folder, differing, file_digest, known_digest, listing
 
 
 @pytest.fixture(autouse=True)

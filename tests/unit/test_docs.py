@@ -25,10 +25,11 @@ import test_tasks
 import yaml
 from PIL import Image
 
-import cpt.tasks
-from cpt.cli import main
+import cpt.tasks.registry
+from cpt.cli.app import main
 from cpt.recipe import expand_arms, load_recipe
-from cpt.tasks import get_task, shapes
+from cpt.tasks import get_task
+from cpt.tasks.world import shapes
 from cpt.train.data import checked_prompt
 from cpt.types import Task
 
@@ -95,8 +96,8 @@ def count_shape() -> Any:
 def task(monkeypatch: pytest.MonkeyPatch) -> Task:
     """The guide's task, entered."""
     found = count_shape()
-    known = {**cpt.tasks._registry(), found.name: found}
-    monkeypatch.setattr(cpt.tasks, "_registry", lambda: known)
+    known = {**cpt.tasks.registry._registry(), found.name: found}
+    monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: known)
     return found
 
 
@@ -148,7 +149,7 @@ def test_the_task_passes_its_own_test(task: Task):
 
 
 def test_the_built_in_model_knows_every_word_of_the_task(task: Task):
-    words = json.loads((ROOT / "cpt/models/tiny/tokenizer.json").read_text())["model"]["vocab"]
+    words = json.loads((ROOT / "cpt/tasks/world/tiny/tokenizer.json").read_text())["model"]["vocab"]
     assert "larger" in words and "smaller" not in words
     for sample in task.samples("base", 200):
         assert set(f"{sample.question} {sample.reasoning} {sample.gold[0]}".split()) <= set(words)

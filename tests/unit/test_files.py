@@ -14,18 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from synthetic import RECORD
 
-from cpt.files import (
-    append_jsonl,
-    atomic_path,
-    disk_may_be_full,
-    read_json,
-    read_jsonl,
-    read_records,
-    write_json_atomic,
-    write_records,
-)
-from cpt.shapes import Done
-from cpt.types import Record, RunFailed
+from cpt.common.errors import RunFailed
+from cpt.common.files import append_jsonl, atomic_path, disk_may_be_full, read_json, read_jsonl, write_json_atomic
+from cpt.store.records import read_records, write_records
+from cpt.store.schemas import Done
+from cpt.types import Record
 
 
 def test_records_come_back_as_written(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from cpt.filter_task import filter_stage
-from cpt.folder import StageDir
+from cpt.cli.filter import filter_stage
 from cpt.methods.filter_file import FilterFile, read_filter, write_filter
 from cpt.methods.filtering import RIF, Filter, PromptRollouts, emptied, histogram, select
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.schema import Recipe
+from cpt.store.folder import StageDir
 from cpt.train.data import own_samples
 from cpt.train.filter import filtered
 
@@ -176,7 +176,7 @@ def test_a_plan_says_what_filters_sample(tmp_path):
 
     from rich.console import Console
 
-    from cpt.plan_table import print_plan
+    from cpt.cli.plan_table import print_plan
 
     stream = io.StringIO()
     recipe = load(tmp_path, "{type: rif, rollouts: 4, min_pass: 0.25, control: random_same_size}")

@@ -12,12 +12,13 @@ import pytest
 from folders import load_arm
 from PIL import Image
 
-import cpt.tasks
-from cpt.plan import make_plan
-from cpt.store import RunStore
+import cpt.tasks.registry
+from cpt.plan.make import make_plan
+from cpt.store.run_store import RunStore
 from cpt.tasks import builtin_tasks, prompts
-from cpt.tasks.fingerprint import data_fingerprint, samples_fingerprint
-from cpt.tasks.world import DATA, first_samples
+from cpt.tasks.fingerprint import samples_fingerprint
+from cpt.tasks.registry import data_fingerprint
+from cpt.tasks.world.stated import DATA, first_samples
 from cpt.train.data import check_data
 from cpt.types import Sample
 
@@ -54,10 +55,10 @@ class Own:
 @pytest.fixture
 def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
     """Put a task in the place of count-colour."""
-    registry = cpt.tasks._registry()
+    registry = cpt.tasks.registry._registry()
 
     def enter(task: Any) -> Any:
-        monkeypatch.setattr(cpt.tasks, "_registry", lambda: {**registry, "count-colour": task})
+        monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: {**registry, "count-colour": task})
         return task
 
     return enter
@@ -65,11 +66,11 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
 
 def test_the_stated_data_of_the_built_in_world_are_what_it_makes():
     made = {task.name: first_samples(task) for task in builtin_tasks()}
-    assert made == DATA, "a task's data changed: write its new digest into cpt/tasks/world.py"
+    assert made == DATA, "a task's data changed: write its new digest into cpt/tasks/world/stated.py"
 
 
 def test_a_stated_fingerprint_costs_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cpt.tasks.base.BuiltinTask.sample", lambda *_: pytest.fail("a sample was made"))
+    monkeypatch.setattr("cpt.tasks.world.base.BuiltinTask.sample", lambda *_: pytest.fail("a sample was made"))
     assert data_fingerprint("which-row", "train", 10**6) == DATA["which-row"]
 
 

@@ -9,11 +9,11 @@ import pytest
 from folders import load_arm, model_folder
 
 import cpt.rollout.limits as limits
-from cpt.evaluate_folder import evaluate_folder
-from cpt.filter_task import filter_task
+from cpt.cli.evaluate import evaluate_folder
+from cpt.cli.filter import filter_task
 from cpt.models.locate import BUILTIN
 from cpt.recipe.schema import Resources, Rollout
-from cpt.run import run_recipe
+from cpt.run.loop import run_recipe
 
 
 def folder(path: Path, kind: str) -> str:
@@ -65,7 +65,7 @@ def test_the_engines_that_a_recipe_gets(monkeypatch: pytest.MonkeyPatch, engine,
 
 
 def test_a_run_that_a_family_can_t_do_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cpt.preflight.gpu_count", lambda: 0)
+    monkeypatch.setattr("cpt.plan.preflight.gpu_count", lambda: 0)
     recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2", "rollout.engine=vllm")
     folder(tmp_path / "model", "gemma3")
     with pytest.raises(ValueError, match="has 1 pictures: on a CPU vLLM"):

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cpt import reaper
-from cpt.local_ray import (
+from cpt.common.errors import RunFailed
+from cpt.common.processes import WORKING_FOLDER
+from cpt.run import reaper
+from cpt.run.local_ray import (
     LONGEST,
     changed,
     check_loopback,
@@ -25,8 +27,6 @@ from cpt.local_ray import (
     surroundings,
     token,
 )
-from cpt.processes import WORKING_FOLDER
-from cpt.types import RunFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 SLEEP = [sys.executable, "-c", "import sys, time; print(flush=True); time.sleep(600)"]
@@ -129,7 +129,7 @@ def test_the_folder_is_private_and_goes_with_all_that_is_rays():
 
 def test_a_run_that_is_killed_takes_its_folder_and_its_processes_along():
     program = (
-        "import os, subprocess, sys, time; from cpt import reaper; from cpt.local_ray import private_folder\n"
+        "import os, subprocess, sys, time; from cpt.run import reaper; from cpt.run.local_ray import private_folder\n"
         "with private_folder() as private:\n"
         "    folder = private.path\n"
         "    env = {**os.environ, reaper.MARK: str(folder)}\n"
@@ -159,7 +159,7 @@ def test_a_run_that_is_killed_takes_its_folder_and_its_processes_along():
 )
 def test_when_rays_library_ends_the_run_without_a_word_there_still_is_the_line(last: str, told: str):
     program = (
-        "import os, subprocess, sys, time; from cpt.local_ray import private_folder\n"
+        "import os, subprocess, sys, time; from cpt.run.local_ray import private_folder\n"
         "with private_folder() as private:\n"
         "    ray = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "    private.watch([ray.pid])\n"

@@ -12,7 +12,7 @@ from folders import load_arm
 
 from cpt.methods import merge
 from cpt.methods.blocks import relative_depths
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.merge import EMA, LinearMerge, LinesMerge, SlerpMerge, WarpMerge
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from cpt.pictures import MIN_SIDE, open_picture, prepared
+from cpt.common.pictures import MIN_SIDE, open_picture, prepared
 from cpt.tasks import builtin_tasks
 from cpt.types import Sample
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from folders import SHAPES, model_folder
 
-from cpt.cluster import Share
-from cpt.disk import check_room, size
-from cpt.plan import RunPlan, make_plan
-from cpt.preflight import preflight
+from cpt.plan.disk import check_room, estimate_bytes, size
+from cpt.plan.make import make_plan
+from cpt.plan.preflight import preflight
+from cpt.plan.run_plan import RunPlan
 from cpt.recipe import load_recipe
-from cpt.run import start_pool
+from cpt.run.cluster import Share
+from cpt.run.loop import start_pool
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
 BASE = """\
@@ -170,13 +171,13 @@ def test_disk(recipe, model):
     copy = sum(file.stat().st_size for file in model.iterdir())
     plain = make_plan(recipe())
     records = plain.evaluated_samples() * 200
-    assert plain.disk_estimate_bytes() == 12 * copy + records
+    assert estimate_bytes(plain) == 12 * copy + records
     # 20 numbers of 4 bytes and two Adam states of each; the last checkpoint and the one being written.
     saving = make_plan(recipe("arms.sft.method.save_steps=2"))
-    assert saving.disk_estimate_bytes() == 12 * copy + records + 2 * 20 * 4 * 3
+    assert estimate_bytes(saving) == 12 * copy + records + 2 * 20 * 4 * 3
     # An adapter of rank 2 on the one 4 × 4 matrix that is named: 2 × (4 + 4) numbers.
     lora = make_plan(recipe("arms.sft.method.save_steps=2", "model.tuning={type: lora, r: 2}"))
-    assert lora.disk_estimate_bytes() == 12 * copy + records + 2 * 16 * 4 * 3
+    assert estimate_bytes(lora) == 12 * copy + records + 2 * 16 * 4 * 3
     assert SHAPES["model.layers.0.q_proj.weight"] == (4, 4)
 
 
@@ -185,15 +186,15 @@ def test_policies_are_counted_in_the_precision_they_are_written_in(recipe, model
     copy = sum(file.stat().st_size for file in model.iterdir())
     full = make_plan(recipe("model.dtype=bfloat16"))
     records = full.evaluated_samples() * 200
-    assert full.disk_estimate_bytes() == 12 * copy + records
+    assert estimate_bytes(full) == 12 * copy + records
     lora = make_plan(recipe("model.dtype=bfloat16", "model.tuning={type: lora, r: 2}"))
-    assert lora.disk_estimate_bytes() == 12 * (copy - 40) + records
+    assert estimate_bytes(lora) == 12 * (copy - 40) + records
 
 
 def test_a_model_on_the_hub_has_no_known_size(recipe):
     plan = make_plan(recipe("model.name_or_path=org/name"))
     assert plan.model.path == "org/name"
-    assert plan.disk_estimate_bytes() is None
+    assert estimate_bytes(plan) is None
 
 
 @pytest.fixture
@@ -337,7 +338,7 @@ def test_sizes_for_people(nbytes, text):
 
 def test_too_small_a_disk_is_refused(recipe, tmp_path, monkeypatch):
     plan = make_plan(recipe())
-    needed = plan.disk_estimate_bytes()
+    needed = estimate_bytes(plan)
     assert needed is not None
     usage = type("Usage", (), {"free": needed - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)

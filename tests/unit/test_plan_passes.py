@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from folders import model_folder
 
-from cpt.plan import make_plan
-from cpt.plan_passes import data_notes, pass_lines, passes
+from cpt.plan.epochs import data_notes, pass_lines, passes
+from cpt.plan.make import make_plan
 from cpt.recipe import load_recipe
 
 RECIPE = """\

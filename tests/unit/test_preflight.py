@@ -11,14 +11,14 @@ import pytest
 from demo_recipe import BASE, load_text, problems
 from folders import model_folder
 
-import cpt.tasks
-from cpt.cli import main
-from cpt.cluster import share_of
-from cpt.filter_task import filter_task
-from cpt.plan import make_plan
-from cpt.preflight import check_fit, gpu_count, gpu_shares, machine_problems, preflight
+import cpt.tasks.registry
+from cpt.cli.app import main
+from cpt.cli.filter import filter_task
+from cpt.plan.make import make_plan
+from cpt.plan.preflight import check_fit, gpu_count, gpu_shares, machine_problems, preflight
 from cpt.recipe import RecipeError
 from cpt.recipe.schema import Resources, Rollout
+from cpt.run.cluster import share_of
 
 GB = 1 << 30
 
@@ -34,7 +34,7 @@ def machine(monkeypatch):
 
     def make(cpus: int = 4, gpus: int = 0, memory: int = 16 * GB) -> None:
         monkeypatch.setattr("os.cpu_count", lambda: cpus)
-        monkeypatch.setattr("cpt.preflight.gpu_count", lambda: gpus)
+        monkeypatch.setattr("cpt.plan.preflight.gpu_count", lambda: gpus)
         monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": memory}.__getitem__)
 
     return make
@@ -98,10 +98,10 @@ def test_completions_leave_room_for_a_prompt(load, override, message):
 
 
 def test_more_samples_than_a_task_has_are_refused(load, monkeypatch):
-    known = {**cpt.tasks._registry()}
+    known = {**cpt.tasks.registry._registry()}
     sized = SimpleNamespace(**{name: getattr(known["count-colour"], name) for name in ("name", "role", "samples")})
     sized.size = lambda split: {"train": 100, "test": 20}[split]
-    monkeypatch.setattr(cpt.tasks, "_registry", lambda: {**known, "count-colour": sized, "exists": sized})
+    monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: {**known, "count-colour": sized, "exists": sized})
     assert load("data.samples=100", "evaluation.samples=20")
     found = problems(load, "data.samples=101", "evaluation.samples=21")
     assert "data.samples: 101 samples of split train are asked for, and task count-colour has 100" in found[0]

@@ -12,8 +12,8 @@ import pytest
 
 import cpt
 import rewards
-from cpt.processes import WORKING_FOLDER, check_same_code, enter_working_folder
-from cpt.types import RunFailed
+from cpt.common.errors import RunFailed
+from cpt.common.processes import WORKING_FOLDER, check_same_code, enter_working_folder
 
 HERE = " and ".join(str(Path(package.__file__ or "").resolve().parent) for package in (cpt, rewards))
 

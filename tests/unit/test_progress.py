@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from folders import model_folder
 
-from cpt.plan import RunPlan, make_plan
-from cpt.progress import LiveProgress, PlainProgress, Progress, Row, duration, make_progress, thousands
+from cpt.plan.make import make_plan
+from cpt.plan.run_plan import RunPlan
 from cpt.recipe import load_recipe
+from cpt.run.progress import LiveProgress, PlainProgress, Progress, Row, duration, make_progress, thousands
 
 RECIPE = """\
 version: 1

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from folders import load_arm
 
-from cpt.plan import make_plan
-from cpt.plan_table import row
+from cpt.cli.plan_table import row
+from cpt.plan.make import make_plan
 from cpt.recipe import Recipe, RecipeError
 from cpt.recipe.distillation import SDFT
 from cpt.recipe.study import reward_study

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from cpt.plan import make_plan
-from cpt.plan_table import row
+from cpt.cli.plan_table import row
+from cpt.plan.make import make_plan
 from cpt.recipe import GRPO, PolicyGradient, Recipe, RecipeError, load_recipe
 from cpt.recipe.estimators import DAPO, GSPO, RLOO, DrGRPO, Reinforce, ReMax
 from cpt.recipe.registry import Method

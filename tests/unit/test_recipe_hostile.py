@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from demo_recipe import BASE, load_text, problems, write
 
-from cpt.cli import main
-from cpt.plan import make_plan
+from cpt.cli.app import main
+from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.load import MAX_STAGES
 

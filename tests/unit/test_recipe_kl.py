@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from folders import load_arm, model_folder
 
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe import Recipe, RecipeError, content_hash, expand_arms, load_recipe
 
 SFT, GRPO = "{type: sft, max_steps: 1}", "{type: grpo, max_steps: 1, KEYS}"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import RecipeError, load_recipe
 from cpt.tasks import get_task
 from cpt.train.data import own_samples, stage_data

@@ -10,11 +10,11 @@ import pytest
 from demo_recipe import problems
 from folders import model_folder
 
-from cpt.plan import make_plan
-from cpt.plan_table import reward_lines
+from cpt.cli.plan_table import reward_lines
+from cpt.cli.rewards_file import examples_in, rewards_in
+from cpt.plan.make import make_plan
 from cpt.recipe import Recipe, RewardSpec, load_recipe
 from cpt.recipe.source import RecipeError
-from cpt.rewards_file import examples_in, rewards_in
 from cpt.tasks import get_task, task_names
 from cpt.tasks.row import reward_row
 
@@ -71,7 +71,7 @@ def test_the_keys_of_stages_without_a_reward_are_those_from_before_there_was_one
         assert content.pop("reward") is None
         return {**content, "reward": None}
 
-    from cpt.plan import StagePlan
+    from cpt.plan.stages import StagePlan
 
     original = StagePlan.as_dict
     monkeypatch.setattr(StagePlan, "as_dict", as_before)

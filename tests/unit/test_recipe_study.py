@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe import Recipe, RecipeError, load_recipe
 from cpt.recipe.study import default_sets, reward_study
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, records, reseal
 
-from cpt.continued import check_may_go_on
-from cpt.plan import StagePlan
+from cpt.plan.stages import StagePlan
 from cpt.report.build import build_report, render
-from cpt.report.gates import caveats
 from cpt.report.load import load_run, short_value
+from cpt.report.sanity_checks import caveats
 from cpt.report.summary import summarise
 from cpt.report.timing import SHARED, STEP, STEP_REST, TRAINING_REST, phase_seconds, running_seconds, time_bars
-from cpt.shapes import ReportedStage
-from cpt.store import RunStore
+from cpt.store.continued import check_may_go_on
+from cpt.store.run_store import RunStore
+from cpt.store.schemas import ReportedStage
 
 EVIL = ("<script>alert('x')</script><img src=x onerror=alert(1)> {{ 7 * 7 }}", "</pre><b>no [bold]")
 SWEEP = [

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 from synthetic import Plan, Recipe, Stage, record, reseal
 
-from cpt.files import read_records, write_records
 from cpt.report.answers import answer_rows, answers_of, rule_caveats
 from cpt.report.build import build_report
 from cpt.report.load import load_run
 from cpt.report.summary import summarise
 from cpt.report.terminal import print_summary
-from cpt.store import RunStore
+from cpt.store.records import read_records, write_records
+from cpt.store.run_store import RunStore
 from cpt.types import Record
 
 # As many of each count as in the demo's first stage: 131 of 256 are 1.

@@ -15,7 +15,7 @@ from cpt.methods.filtering import RIF, PromptRollouts
 from cpt.report.build import build_report
 from cpt.report.filtering import filtered_stages
 from cpt.report.load import load_run
-from cpt.store import RunStore
+from cpt.store.run_store import RunStore
 
 EVIL = "<script>alert(1)</script>"
 

@@ -11,15 +11,15 @@ import pytest
 from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, records, reseal
 
-from cpt.files import read_records, write_records
 from cpt.report.build import render
-from cpt.report.gates import stage_gates, task_gates
 from cpt.report.load import load_run
 from cpt.report.samples import sample_cards
+from cpt.report.sanity_checks import stage_gates, task_gates
 from cpt.report.summary import summarise
 from cpt.report.terminal import print_summary
 from cpt.report.verdict import both_learned
-from cpt.store import RunStore
+from cpt.store.records import read_records, write_records
+from cpt.store.run_store import RunStore
 
 
 def hand_made(root: Path, arms: dict[str, dict[tuple[int, str], str]], tasks: list[str], general: list[str]) -> None:

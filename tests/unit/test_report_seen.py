@@ -6,7 +6,7 @@ import pytest
 from synthetic import Bits, records
 
 from cpt.evaluate.stats import Bootstrap
-from cpt.report.seen import Judged, Seen, mean_of_stages, points, seen_in_stage
+from cpt.report.rewards.reward_vs_accuracy import Judged, Seen, mean_of_stages, points, seen_in_stage
 from cpt.types import Record
 from rewards.score import Score
 

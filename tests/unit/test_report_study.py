@@ -17,14 +17,14 @@ import pytest
 from rich.console import Console
 from synthetic import Plan, Recipe, Stage, reseal
 
-from cpt.files import read_records, write_records
 from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.rewards.study import study
+from cpt.report.rewards.study_terminal import print_study
 from cpt.report.samples import held_out_samples
-from cpt.report.study import study
-from cpt.report.study_terminal import print_study
 from cpt.report.summary import summarise
-from cpt.store import RunStore
+from cpt.store.records import read_records, write_records
+from cpt.store.run_store import RunStore
 from cpt.tasks import get_task
 from cpt.types import Record, Sample
 

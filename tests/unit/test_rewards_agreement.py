@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.agreement import agree, cohens_kappa
+from rewards.lab.agreement import agree, cohens_kappa
 from rewards.score import Score
 
 

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from rewards import attacks
-from rewards.attacks import Example
-from rewards.audit import Audit, Plan, audit
-from rewards.audit_examples import PLANS, WORD
-from rewards.audit_plan import audit_chosen, read_examples
-from rewards.choose import choose
+from rewards.lab import attacks
+from rewards.lab.attacks import Example
+from rewards.lab.audit import Audit, Plan, audit
+from rewards.lab.audit_examples import PLANS, WORD
+from rewards.lab.audit_plan import audit_chosen, read_examples
+from rewards.lab.choose import choose
 from rewards.registry import get, names
 from rewards.score import Score
 

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cpt.cli import main
-from cpt.files import write_records
+from cpt.cli.app import main
+from cpt.common.console import visible
+from cpt.store.records import write_records
 from cpt.types import Record
-from cpt.words import visible
 from rewards import registry
 
 SUBSTRING = """\
@@ -360,9 +360,9 @@ def test_what_is_shown_of_a_text(text, width, shown):
 
 def test_help_stays_quick():
     """What the sub-commands need is imported when they run. (pydantic is typer's own for options with bounds.)"""
-    heavy = ("rewards.answers", "rewards.audit", "pyarrow", "rich", "numpy", "rapidfuzz", "sympy")
+    heavy = ("rewards.answers", "rewards.lab.audit", "pyarrow", "rich", "numpy", "rapidfuzz", "sympy")
     code = (
-        "import sys\nfrom cpt.cli import main\ntry:\n    main(['rewards', '--help'])\nexcept SystemExit:\n"
+        "import sys\nfrom cpt.cli.app import main\ntry:\n    main(['rewards', '--help'])\nexcept SystemExit:\n"
         f"    print('heavy:', [name for name in {heavy!r} if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

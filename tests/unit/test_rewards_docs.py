@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cpt.cli import main
-from rewards import attacks, registry
-from rewards.attacks import on_answers, on_shapes
-from rewards.audit_examples import PLANS
+from cpt.cli.app import main
+from rewards import registry
 from rewards.batch import guarded
+from rewards.lab import attacks
+from rewards.lab.attacks import on_answers, on_shapes
+from rewards.lab.audit_examples import PLANS
 from rewards.reference import table, value_range
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rewards.md"
@@ -82,7 +83,7 @@ def test_the_worked_example_is_ten_lines_and_pays_for_what_it_says(blocks, tmp_p
     code = blocks["file: my_reward.py"]
     assert len([line for line in code.splitlines() if line]) <= 10
     (tmp_path / "my_reward.py").write_text(code, encoding="utf-8")
-    from rewards.choose import from_data
+    from rewards.lab.choose import from_data
 
     clock = from_data({"type": "python", "file": "my_reward.py", "name": "clock"}, folder=tmp_path).reward
     assert clock("<answer> 09:05 </answer>", gold=["9:05"]).value == 1.0
@@ -101,7 +102,7 @@ def test_the_line_that_enters_it_does(blocks, monkeypatch):
 
 def test_the_shown_rewards_can_be_made(page):
     """Every JSON reward in a command on the page, and the components of the recipe."""
-    from rewards.choose import from_text
+    from rewards.lab.choose import from_text
 
     shown = [text for text in re.findall(r"'([{\[].*?[}\]])'", page) if "python" not in text]
     assert len(shown) == 3

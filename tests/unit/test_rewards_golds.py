@@ -13,11 +13,11 @@ from test_recipe_rewards import BASE, load  # noqa: F401  the fixture that loads
 from cpt.recipe.rewards import RewardSpec
 from cpt.tasks import get_task
 from cpt.train.reward import check_stage_golds
-from rewards.audit_plan import check_examples, read_examples
-from rewards.choose import choose
 from rewards.golds import check_golds, checks_golds, gold_problem
+from rewards.lab.audit_plan import check_examples, read_examples
+from rewards.lab.choose import choose
+from rewards.lab.saved import read_saved, score_saved
 from rewards.registry import get, make, names, reward
-from rewards.saved import read_saved, score_saved
 
 NUMBER = [{"type": "number", "weight": 0.9}, {"type": "format", "weight": 0.1}]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rewards.compose import Composite
-from rewards.python_file import load, required_columns, try_out
-from rewards.score import Score
+from rewards.python_file import load, try_out
+from rewards.score import Score, required_columns
 
 SCORE = '''\
 from __future__ import annotations

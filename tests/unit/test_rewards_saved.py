@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpt.files import write_records
+from cpt.store.records import write_records
 from cpt.types import Record
-from rewards.breakdown import by_group, summarise, with_scores
+from rewards.lab.breakdown import by_group, summarise, with_scores
+from rewards.lab.saved import read_saved, score_saved, write_table
 from rewards.registry import COLUMNS
-from rewards.saved import read_saved, score_saved, write_table
 from rewards.score import Score
 
 

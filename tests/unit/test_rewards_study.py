@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from folders import model_folder
 
-from cpt.cli import main
-from cpt.rewards_file import rewards_in
+from cpt.cli.app import main
+from cpt.cli.rewards_file import rewards_in
 
 RECIPE = """\
 version: 1
@@ -40,9 +40,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, di
     monkeypatch.chdir(tmp_path)
     model_folder(tmp_path / "model")
     Path("demo.yaml").write_text(RECIPE)
-    monkeypatch.setitem(sys.modules, "cpt.run", types.SimpleNamespace(run_recipe=run_recipe))
+    monkeypatch.setitem(sys.modules, "cpt.run.loop", types.SimpleNamespace(run_recipe=run_recipe))
     table = types.SimpleNamespace(print_study=lambda folder, console: console.print(f"table of {folder}"))
-    monkeypatch.setitem(sys.modules, "cpt.report.study_terminal", table)
+    monkeypatch.setitem(sys.modules, "cpt.report.rewards.study_terminal", table)
     return noted
 
 

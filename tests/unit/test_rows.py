@@ -13,18 +13,20 @@ from PIL import Image
 
 pytest.importorskip("transformers")
 
-from cpt import rows, rows_fit
-from cpt.cli import main
-from cpt.cluster import Share
+from cpt.cli.app import main
+from cpt.common.pictures import open_picture
 from cpt.models.load import load_processor
-from cpt.pictures import open_picture
-from cpt.plan import ModelPlan, make_plan, plan_model
+from cpt.plan.make import make_plan, plan_model
+from cpt.plan.stages import ModelPlan
 from cpt.recipe.distillation import SDFT
 from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
 from cpt.rollout.limits import EngineKind
-from cpt.rows import BUILTIN_PROMPT, Read, Use, check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
-from cpt.run import start_pool
+from cpt.run import rows, rows_fit
+from cpt.run.cluster import Share
+from cpt.run.loop import start_pool
+from cpt.run.reads import Read, Use
+from cpt.run.rows import BUILTIN_PROMPT, check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
 from cpt.tasks import builtin_tasks, get_task, prompts
 from cpt.types import Sample, TargetStyle
 

@@ -9,10 +9,10 @@ import pytest
 from folders import load_arm
 from synthetic import record
 
-from cpt import run as stage_loop
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe import Recipe
-from cpt.store import RunStore
+from cpt.run import loop as stage_loop
+from cpt.store.run_store import RunStore
 
 
 @pytest.fixture

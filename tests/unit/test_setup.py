@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cpt.doctor import read_lock
-from cpt.torchvision_repair import remove_what_cannot_load
+from cpt.cli.doctor import read_lock
+from cpt.cli.torchvision_repair import remove_what_cannot_load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,7 @@ def fake_torchvision(folder: Path, loads: bool, extension: str = EXTENSION) -> P
 
 def run_repair(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The module as `make setup` runs it, with `folder` in front of everything installed."""
-    command = [sys.executable, "-m", "cpt.torchvision_repair", *arguments]
+    command = [sys.executable, "-m", "cpt.cli.torchvision_repair", *arguments]
     environment = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
 
@@ -127,7 +127,7 @@ def test_what_lies_in_the_working_folder_is_not_executed(tmp_path: Path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(installed))
     monkeypatch.syspath_prepend(str(installed))
     monkeypatch.chdir(here)
-    monkeypatch.setattr("cpt.torchvision_repair.BESIDE", ("torchaudio",))
+    monkeypatch.setattr("cpt.cli.torchvision_repair.BESIDE", ("torchaudio",))
     assert remove_what_cannot_load() == ["torchaudio"]
     assert (tmp_path / "asked").read_text() == "uninstall --quiet --yes torchaudio"
     assert not (tmp_path / "executed").exists()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from synthetic import RECORD
 
-from cpt.files import read_json
-from cpt.results import check_results
-from cpt.store import RunStore, read_metrics
+from cpt.common.files import read_json
+from cpt.store.checks import check_results
+from cpt.store.run_store import RunStore, read_metrics
 
 
 @dataclass
@@ -241,7 +241,7 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cpt.folder import lock; lock(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from cpt.store.folder import lock; lock(Path(sys.argv[1])); "
         "print('locked', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
@@ -347,7 +347,7 @@ def test_an_evaluation_that_is_interrupted_again_is_not_taken_for_damage(store: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cpt.store.write_json_atomic", killed)
+        patch.setattr("cpt.store.run_store.write_json_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
             store.mark_done(stage, [replace(RECORD, completion="another machine's")])
     assert not store.is_done(stage)

@@ -11,13 +11,16 @@ from typing import Any, cast
 import pytest
 from folders import model_folder
 
-from cpt.files import read_jsonl, write_json_atomic
-from cpt.folder import StageDir
+from cpt.cli.plan_table import rollout_lines, row
+from cpt.common.files import read_jsonl, write_json_atomic
 from cpt.methods.targets import Candidate, choose, cycled
-from cpt.plan import RunPlan, StagePlan, make_plan
-from cpt.plan_table import rollout_lines, row
+from cpt.plan.disk import estimate_bytes
+from cpt.plan.make import make_plan
+from cpt.plan.run_plan import RunPlan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, RecipeError, load_recipe
-from cpt.results import written
+from cpt.store.folder import StageDir
+from cpt.store.results import written
 from cpt.tasks import get_task
 from cpt.train.answers import Answers, OwnAnswers, SavedAnswers, read_answers, write_answers
 from cpt.train.data import StageData, sft_rows
@@ -207,13 +210,13 @@ def test_a_point_of_a_sweep_can_be_imitated(load):
 
 
 def test_kept_completions_take_room(load):
-    before = make_plan(load()).disk_estimate_bytes()
+    before = estimate_bytes(make_plan(load()))
     assert before is not None
     # 2 seeds × 2 stages × 10 batches of 32 completions of at most 8 tokens.
-    assert make_plan(load(OTHER)).disk_estimate_bytes() == before + 4 * 320 * (120 + 4 * 8)
+    assert estimate_bytes(make_plan(load(OTHER))) == before + 4 * 320 * (120 + 4 * 8)
     # 96 rows are one and a half passes over 64 samples.
     own = "arms.sft.method.data={type: self, refresh: epoch, rollouts: 4}"
-    assert make_plan(load(own)).disk_estimate_bytes() == before + 4 * 96 * 4 * (120 + 4 * 8)
+    assert estimate_bytes(make_plan(load(own))) == before + 4 * 96 * 4 * (120 + 4 * 8)
 
 
 @pytest.mark.parametrize(

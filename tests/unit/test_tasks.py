@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import cpt.tasks
-from cpt.build_model import Cell, write_card
+import cpt.tasks.registry
+from cpt.cli.build_model import Cell, write_card
 from cpt.models.locate import BUILTIN
-from cpt.models.tiny import vocabulary
 from cpt.tasks import builtin_tasks, get_task, task_names
-from cpt.tasks.digits import scan_numbers
-from cpt.tasks.scene import ROWS, Thing, describe, key, render
+from cpt.tasks.world.digits import scan_numbers
+from cpt.tasks.world.scene import ROWS, Thing, describe, key, render
+from cpt.tasks.world.tiny import vocabulary
 from cpt.types import Sample, Task
 
 ALL = builtin_tasks()
@@ -45,8 +45,8 @@ def own_task(monkeypatch: pytest.MonkeyPatch) -> None:
         def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
             raise ValueError("no sample")
 
-    known = {**cpt.tasks._registry(), "own": Own()}
-    monkeypatch.setattr(cpt.tasks, "_registry", lambda: known)
+    known = {**cpt.tasks.registry._registry(), "own": Own()}
+    monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: known)
 
 
 def test_the_vocabulary_is_the_shipped_one_whatever_else_is_entered(own_task: None):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt import terminal
-from cpt.terminal import CtrlC, Output, lost, without_working_folder
+from cpt.common import terminal
+from cpt.common.terminal import CtrlC, Output, lost, without_working_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,7 +109,7 @@ def test_the_working_folder_is_not_searched_for_modules(tmp_path):
 def test_files_beside_the_recipe_are_not_imported(tmp_path):
     for name in ("cpt.py", "rewards.py", "yaml.py", "rich.py", "pydantic.py"):
         (tmp_path / name).write_text("raise SystemExit('the wrong one')\n")
-    program = "from cpt.cli import main; main(['rewards', 'list'])"  # -P: as the script `cpt` does
+    program = "from cpt.cli.app import main; main(['rewards', 'list'])"  # -P: as the script `cpt` does
     env = {**os.environ, "PYTHONPATH": f"{ROOT}::"}  # an empty entry is the working folder, as after `PYTHONPATH=$X:/y`
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=False

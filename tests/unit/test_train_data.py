@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from cpt.plan import StagePlan
+from cpt.plan.stages import StagePlan
 from cpt.recipe.estimators import RLOO, DrGRPO, ReMax
 from cpt.recipe.methods import GRPO, SFT
 from cpt.tasks import get_task
-from cpt.tasks.base import BuiltinTask
+from cpt.tasks.world.base import BuiltinTask
 from cpt.train.data import (
     RowLookup,
     check_blocks,

@@ -7,8 +7,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from cpt.common.errors import RunFailed
 from cpt.train.worker import TrainingFailed, run_check
-from cpt.types import RunFailed
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cpt.files import append_jsonl
+from cpt.common.files import append_jsonl
 from cpt.train.log import MetricsTail, keep_until
 
 

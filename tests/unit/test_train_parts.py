@@ -16,7 +16,7 @@ pytest.importorskip("trl")
 
 from cpt.methods.kl import KL  # noqa: E402
 from cpt.methods.rapo import RaPO  # noqa: E402
-from cpt.plan import StagePlan  # noqa: E402
+from cpt.plan.stages import StagePlan  # noqa: E402
 from cpt.train.objectives import Objectives  # noqa: E402
 from rewards.score import Score  # noqa: E402
 

@@ -14,13 +14,14 @@ from folders import model_folder
 from pydantic import TypeAdapter
 from torch import nn
 
-from cpt.folder import StageDir
 from cpt.methods.ema import Average
 from cpt.methods.plugin import Plugin
 from cpt.methods.registry import Regulariser
-from cpt.plan import StagePlan, make_plan
+from cpt.plan.make import make_plan
+from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
 from cpt.recipe.merge import EMA
+from cpt.store.folder import StageDir
 from cpt.train.plugin_state import load_states, missing_state, save_states
 from cpt.train.plugins import StagePlugins, make_plugins
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cpt.files import append_jsonl
+from cpt.common.files import append_jsonl
 from cpt.train.resume import LIST, NOTHING, Found, Origin, last_checkpoint, seal_checkpoint, what_is_wrong
 
 PARTS = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from demo_recipe import load_text, problems
 
-from cpt.plan import make_plan
+from cpt.plan.make import make_plan
 from cpt.recipe.trl_fields import ALLOWED, config_fields, refusal
 from cpt.train.worker import import_trainers
 
@@ -20,7 +20,7 @@ import_trainers()
 
 from trl import GRPOTrainer  # noqa: E402
 
-from cpt.models.tiny import make_model, make_processor  # noqa: E402
+from cpt.tasks.world.tiny import make_model, make_processor  # noqa: E402
 from cpt.train.data import own_samples  # noqa: E402
 from cpt.train.policy import grpo_trainer  # noqa: E402
 from cpt.train.sft import sft_trainer  # noqa: E402

@@ -1,0 +1,5 @@
+"""`python -m cpt.cli`."""
+
+from cpt.cli.app import main
+
+main()

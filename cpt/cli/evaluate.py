@@ -1,0 +1,90 @@
+"""`cpt eval`: any model folder on any tasks, the way a run evaluates its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpt.types import PromptStyle, Record
+
+
+def evaluate_folder(
+    name: str,
+    tasks: Sequence[str],
+    prompt: PromptStyle,
+    samples: int,
+    out: Path | None,
+    max_tokens: int | None = None,
+) -> None:
+    """Print strict and tolerant accuracy of a model on tasks; with `out`, keep the records there.
+
+    Args:
+        name: a Hugging Face folder, a built-in model's name or an id on the Hub.
+        samples: test samples per task.
+        max_tokens: per completion; None for what a recipe of this prompt style has by default.
+
+    Raises:
+        ValueError: the model can't be loaded, a task has fewer samples or one that can't be used, or `out` can't be
+            written.
+    """
+    from cpt.evaluate.evaluate import evaluate_policy
+    from cpt.models.load import load_processor
+    from cpt.plan.make import plan_model
+    from cpt.plan.preflight import gpu_count
+    from cpt.recipe.schema import Model, Resources, Rollout
+    from cpt.rollout.limits import engine_kind
+    from cpt.run.cluster import cluster, share_of
+    from cpt.run.loop import start_pool
+    from cpt.run.rows import check_rows, evaluation_reads
+    from cpt.store.records import write_records
+    from cpt.tasks import get_task
+    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+
+    limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
+    model = plan_model(Model(name_or_path=name))
+    kind = engine_kind(model.path, Rollout(), Resources(), gpu=gpu_count() > 0)
+    pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None, kind)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    with cluster(None):
+        pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()), pictures)
+        version = pool.push_folder(model.path, "eval")
+        records = evaluate_policy(
+            pool,
+            version,
+            load_processor(model.path),
+            [get_task(task) for task in tasks],
+            samples=samples,
+            prompt=prompt,
+            max_tokens=limit,
+            arm=name,
+            seed=0,
+            stage=0,
+        )
+        pool.close()
+    if out is not None:
+        write_records(out / "records.parquet", records)
+    _print(records, tasks, limit)
+
+
+def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
+    for task in tasks:
+        rows = [record for record in records if record.task == task]
+        means = [
+            sum(values) / len(rows) for values in zip(*((r.strict, r.tolerant, r.n_tokens) for r in rows), strict=True)
+        ]
+        cut = sum(r.finish_reason == "length" for r in rows)
+        table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))
+    console = Console()
+    console.print(table)
+    cut = sum(record.finish_reason == "length" for record in records)
+    if cut:
+        console.print(
+            f"{cut} of {len(records)} completions are cut off at {limit} tokens; --max-tokens sets another limit",
+            highlight=False,
+            soft_wrap=True,
+        )

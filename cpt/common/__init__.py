@@ -1,0 +1,1 @@
+"""What every room stands on: files that survive a kill, digests, pictures, the console, processes."""

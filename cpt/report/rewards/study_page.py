@@ -1,0 +1,68 @@
+"""rewards.html, beside report.html: what each reward taught beside what it was meant to teach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpt.report import plots
+from cpt.report.arm_summary import TITLES
+from cpt.report.pages import environment
+from cpt.report.rewards import study_plots
+from cpt.report.rewards.exploits import PAYS
+from cpt.report.rewards.reward_vs_accuracy import RULE, points
+from cpt.report.rewards.study import Study
+from cpt.report.sanity_checks import caveats
+from cpt.report.style import arm_colours
+
+PAGE = "rewards.html"
+METRICS = ("MFT", "AvgAcc", "BWT", "FM", "retention")
+SHOWN = 8  # exploits of a stage on the page
+
+
+def render_study(study: Study) -> str:
+    """The page: one self-contained HTML text."""
+    env = environment()
+    env.filters["points"] = points
+    return env.get_template("rewards/study.html.j2").render(**_view(study))
+
+
+def _view(study: Study) -> dict[str, Any]:
+    """Everything the template names. The figures are ours and safe; all else is escaped by the template."""
+    summary, run = study.summary, study.summary.run
+    greedy = {base["evaluation"]["temperature"] == 0 for base in run.plan["bases"] if "evaluation" in base} == {True}
+    return {
+        "run": run,
+        "sets": study.sets,
+        "colours": arm_colours(run),
+        "caveats": caveats(run),
+        "level": round(summary.bootstrap.level * 100),
+        "decoding": "greedy" if greedy else "made as the recipe's evaluation says",
+        "rule": RULE,
+        "pays": PAYS,
+        "shown": SHOWN,
+        "window": study_plots.WINDOW,
+        "metrics": {name: TITLES[name] for name in METRICS},
+        "any_exploit": any(stage.after and stage.after.texts for one in study.sets for stage in one.stages),
+        "figures": _figures(study),
+    }
+
+
+def _figures(study: Study) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    summary, run = study.summary, study.summary.run
+    arms = [one.arm for one in study.sets]
+    seen = {
+        one.arm.name: [one.overall] if one.arm.schedule == "joint" else [stage.seen for stage in one.stages]
+        for one in study.sets
+    }
+    drawn = {
+        "seen": study_plots.seen_and_true(run, arms, seen),
+        "gaps": study_plots.gaps(run, arms),
+        "components": study_plots.components(run, arms),
+        "lengths": study_plots.lengths(run, arms),
+        "exploration": study_plots.exploration(run, arms),
+        "stages": plots.accuracy_by_stage(summary, "strict"),
+        "retention": plots.retention_by_stage(summary, "strict"),
+    }
+    return {name: Markup(svg) for name, svg in drawn.items()}

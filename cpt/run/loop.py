@@ -1,0 +1,353 @@
+"""The stage loop: for each arm and seed, train on one task after another, and after every stage evaluate every task.
+
+This is the method of every comparison that cpt makes. Stages meet only through files (`cpt.store`), so the same call
+again goes on where the last one stopped; training is `cpt.train`, generation `cpt.rollout`, scoring `cpt.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.common.console import console, counted
+from cpt.plan.epochs import data_notes
+from cpt.plan.make import make_plan
+from cpt.plan.run_plan import RunPlan
+from cpt.plan.stages import BasePlan, ModelPlan, StagePlan
+from cpt.run.progress import DONE, Progress, make_progress
+from cpt.run.rows import check_rows, run_reads
+from cpt.store.checks import check_results
+from cpt.store.continued import check_may_go_on
+from cpt.store.run_store import RunStore
+from cpt.types import PromptStyle, Record
+
+if TYPE_CHECKING:
+    from cpt.evaluate.evaluate import Questions
+    from cpt.recipe import Recipe, Rollout
+    from cpt.rollout.pool import RolloutPool
+    from cpt.run.cluster import Share
+    from cpt.store.folder import StageDir
+
+MAX_RESTARTS = 2  # of a training process that died, per stage; after that the user should know
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    recipe_path: Path,
+    out: Path,
+    arms: Sequence[str] | None = None,
+    address: str | None = None,
+    fresh: bool = False,
+) -> int:
+    """Run a recipe into the folder `out`, or go on where an earlier call stopped; then build the report.
+
+    Args:
+        arms: only these arms; None for all.
+        address: of an existing Ray cluster; None starts one on this machine.
+        fresh: delete what an earlier run left in `out`.
+
+    Returns:
+        The process's exit code.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or something in the recipe or in a task's samples does not
+            fit the model.
+    """
+    from cpt.plan.preflight import gpu_count
+    from cpt.rollout.limits import engine_kind
+
+    plan = make_plan(recipe, arms)
+    pictures = 1
+    if not fresh:
+        check_may_go_on(out, recipe)
+    if fresh or not _finished(plan, RunStore(out)):
+        gpu = address is not None or gpu_count() > 0
+        kind = engine_kind(plan.model.path, recipe.rollout, recipe.resources, gpu=gpu)
+        pictures = check_rows(run_reads(plan), plan.model, recipe.rollout.max_model_len, kind)
+    with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store):
+        store.write_plan(plan)
+        check_results(store, plan.stages, [(base.seed, base.prompt, base.key) for base in plan.bases])
+        if _finished(plan, store):
+            print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
+            print(f"report: {_report(store, recipe)}")
+        else:
+            with _progress(plan) as progress:
+                for note in data_notes(plan.by_arm):
+                    progress.message(f"note: {note}")
+                with _open(plan, store, progress, address, pictures) as run:
+                    run.everything()
+                progress.message(f"report: {_report(store, recipe)}")
+    _print_summary(out)
+    return 0
+
+
+@dataclass
+class Run:
+    """A run under way: the plan, the folder, and the processes that do the work.
+
+    Attributes:
+        pictures: most pictures of one prompt.
+    """
+
+    plan: RunPlan
+    store: RunStore
+    progress: Progress
+    share: Share
+    pictures: int = 1
+    pool: RolloutPool = field(init=False)
+    questions: dict[PromptStyle, Questions] = field(default_factory=dict)
+    _waiting: Any = None  # a training process that is importing already
+
+    def start_engines(self) -> None:
+        """The rollout pool. Engines and the first training process import their libraries side by side."""
+        if not self.share.trainer_gpus:
+            self._prepare_worker()
+        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.share, self.pictures)
+
+    def everything(self) -> None:
+        """Row 0 of every matrix, then arm by arm."""
+        self.evaluate_base()
+        for stages in self.plan.arms.values():
+            self.train_arm(stages)
+
+    def evaluate_base(self) -> None:
+        """The base model on every task, once per prompt style in use."""
+        made: dict[str, list[Record]] = {}  # greedy decoding is the same for every seed, and so is its key
+        for base in self.plan.bases:
+            if self.store.is_base_done(base.seed, base.prompt, base.key):
+                continue
+            self._prepare_worker()
+            self.progress.stage("base", base.seed, 0, "", "evaluate")
+            if base.key not in made:
+                with self.store.phase("evaluate", arm="base", seed=base.seed, stage=0):
+                    made[base.key] = self._ask(
+                        base.model.path, base.key, base.prompt, arm="base", seed=base.seed, stage=0
+                    )
+                    self._check(base)
+            records = [replace(record, seed=base.seed) for record in made[base.key]]
+            self.store.mark_base_done(base.seed, base.prompt, base.key, records)
+
+    def _check(self, base: BasePlan) -> None:
+        """That transformers means by the base model what the engines do; in the process that trains next."""
+        from cpt.train.worker import run_check
+
+        worker = self._worker()
+        run_check(worker, base, self.pool)
+        self._waiting = worker
+
+    def train_arm(self, stages: Sequence[StagePlan]) -> None:
+        """One arm, one seed: each stage starts from the policy that the stage before has left."""
+        base = Path(stages[0].model.path) if Path(stages[0].model.path).exists() else stages[0].model.path
+        start = base
+        for stage in stages:
+            if not self.store.is_trained(stage):
+                self.train(stage, base if stage.from_base else start)
+            if not self.store.is_done(stage):
+                self.evaluate(stage)
+            start = self.store.stage(stage).policy
+            self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, DONE)
+
+    def train(self, stage: StagePlan, start: Path | str) -> None:
+        """One stage in a process of its own, which goes on from its last checkpoint if it dies."""
+        from cpt.train.stage import drop_checkpoints
+        from cpt.train.worker import TrainerDied, run_stage
+
+        where = self.store.begin_stage(stage)
+        if stage.filter is not None:
+            self.filter(stage, start, where)
+        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
+
+        def on_step(row: Mapping[str, Any]) -> None:
+            self.progress.step(stage.arm, stage.seed, stage.index, row["step"], row)
+
+        labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
+        with self.store.phase("train", **labels):
+            for attempt in range(MAX_RESTARTS + 1):
+                worker = self._worker()
+                if not self.share.trainer_gpus:  # elsewhere the next process would wait for this one's device
+                    self._prepare_worker(stage)
+                try:
+                    result = run_stage(worker, stage, start_folder=start, out=where, pool=self.pool, on_step=on_step)
+                    break
+                except TrainerDied as error:
+                    if attempt == MAX_RESTARTS:
+                        raise
+                    self._waiting = None  # what has killed this one may have killed that one, too
+                    self.progress.message(f"{error}; going on from its last checkpoint")
+        if result.resumed_from:
+            self.progress.message(f"{stage.label}: went on from step {result.resumed_from}")
+        for note in result.notes:
+            self.progress.message(f"{stage.label}: {note}")
+        notes = {} if result.merge is None else {"merge": result.merge}
+        self.store.mark_trained(
+            stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds, **notes
+        )
+        drop_checkpoints(where)
+
+    def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> None:
+        """Rollouts of the policy that the stage starts from choose its training samples. Done once, kept in a file."""
+        from cpt.models.load import load_processor
+        from cpt.train.data import own_samples
+        from cpt.train.filter import filtered
+
+        self._prepare_worker()
+        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "filter")
+        with self.store.phase("filter", arm=stage.arm, seed=stage.seed, stage=stage.index):
+            processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
+            samples = own_samples(stage)
+            kept = filtered(stage, samples, start_folder=start, out=where, pool=self.pool, processor=processor)
+        few = f", fewer than one batch of {stage.batch_samples}" if len(kept) < stage.batch_samples else ""
+        self.progress.message(f"{stage.label}: the filter keeps {len(kept)} of {len(samples)} training samples{few}")
+
+    def evaluate(self, stage: StagePlan) -> None:
+        """The policy that a stage has left, on every task of the recipe, by free generation."""
+        self._prepare_worker()
+        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "evaluate")
+        policy = self.store.stage(stage).policy
+        with self.store.phase("evaluate", arm=stage.arm, seed=stage.seed, stage=stage.index):
+            records = self._ask(str(policy), stage.key, stage.prompt, arm=stage.arm, seed=stage.seed, stage=stage.index)
+        self.store.mark_done(stage, records)
+
+    def _ask(self, folder: str, key: str, prompt: PromptStyle, **labels: Any) -> list[Record]:
+        """Generate and score with the weights of `folder`. All arms are asked the same questions."""
+        from cpt.evaluate.evaluate import ask
+
+        evaluation = (self.plan.bases or self.plan.stages)[0].evaluation
+        version = self.pool.push_folder(folder, f"{key}:final")
+        return ask(
+            self.pool,
+            version,
+            self._questions(prompt),
+            max_tokens=evaluation.max_tokens,
+            temperature=evaluation.temperature,
+            **labels,
+        )
+
+    def _questions(self, prompt: PromptStyle) -> Questions:
+        """The recipe's test samples as prompts, tokenised once for all arms."""
+        if prompt not in self.questions:
+            from cpt.evaluate.evaluate import prepare_questions
+            from cpt.models.load import load_processor
+            from cpt.tasks import get_task
+
+            samples = (self.plan.bases or self.plan.stages)[0].evaluation.samples
+            model = self.plan.model
+            processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
+            tasks = [get_task(name) for name in samples]
+            self.questions[prompt] = prepare_questions(processor, tasks, samples=samples, prompt=prompt)
+        return self.questions[prompt]
+
+    def _prepare_worker(self, trained: StagePlan | None = None) -> None:
+        """Let the next stage's process import its ten seconds of libraries while another one trains or evaluates.
+
+        Args:
+            trained: the stage that is being trained, which needs no other process.
+        """
+        left = (stage for stage in self.plan.stages if stage is not trained)
+        if self._waiting is None and not all(self.store.is_trained(stage) for stage in left):
+            self._waiting = self._start_worker()
+
+    def _worker(self) -> Any:
+        worker, self._waiting = self._waiting or self._start_worker(), None
+        return worker
+
+    def _start_worker(self) -> Any:
+        from cpt.rollout.threads import trainer_env
+        from cpt.train.worker import start_worker
+
+        return start_worker(gpus=self.share.trainer_gpus, environment=trainer_env())
+
+
+@contextmanager
+def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None, pictures: int) -> Iterator[Run]:
+    """Ray and the rollout pool for the length of a run."""
+    from cpt.run.cluster import cluster, share_of
+
+    progress.message("Ray and the rollout engines start")
+    with ExitStack() as stack:
+        with store.phase("ray"):
+            stack.enter_context(cluster(address))
+        run = Run(plan, store, progress, share_of(plan.recipe.rollout, plan.recipe.resources), pictures)
+        with store.phase("engines"):
+            run.start_engines()
+        stack.callback(run.pool.close)
+        store.update_manifest(rollout_engine=run.pool.engine)
+        yield run
+
+
+def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int = 1) -> RolloutPool:
+    """The engines that a recipe asks for, on the base model. Call inside `cpt.run.cluster.cluster`.
+
+    Args:
+        pictures: most pictures of one prompt (`cpt.run.rows.check_rows`).
+
+    Raises:
+        ValueError: the model is on the Hub, and its dtype is not known yet (see `cpt.plan.preflight.available_model`).
+    """
+    from cpt.rollout.engine import EngineSettings
+    from cpt.rollout.pool import RolloutPool
+
+    if model.dtype == "auto":
+        raise ValueError("model.dtype: auto needs the model's config.json on this machine; write float32 or bfloat16")
+    return RolloutPool.start(
+        model.path,
+        engine=rollout.engine,
+        engines=rollout.engines,
+        gpus_per_engine=share.engine_gpus,
+        dtype=model.dtype,
+        max_model_len=rollout.max_model_len,
+        limit_images=max(pictures, EngineSettings.limit_images),
+        max_num_seqs=rollout.max_num_seqs,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        trust_remote_code=model.trust_remote_code,
+    )
+
+
+@contextmanager
+def _attempt(store: RunStore) -> Iterator[None]:
+    """The manifest says how this call ended."""
+    status = "failed"
+    try:
+        yield
+        status = "complete"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        store.finish(status)
+
+
+def _finished(plan: RunPlan, store: RunStore) -> bool:
+    return all(store.is_done(stage) for stage in plan.stages) and all(
+        store.is_base_done(base.seed, base.prompt, base.key) for base in plan.bases
+    )
+
+
+@contextmanager
+def _progress(plan: RunPlan) -> Iterator[Progress]:
+    progress = make_progress()
+    progress.start(plan)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+def _report(store: RunStore, recipe: Recipe) -> Path:
+    from cpt.recipe.rewards import code_of
+    from cpt.report.build import build_report
+
+    store.finish()  # for the page: an attempt that gets this far has done its work
+    with store.phase("report"):
+        # The recipe's own rewards have just been executed; what else the folder carries has not been asked for.
+        return build_report(store.root, trusted=code_of(recipe))
+
+
+def _print_summary(out: Path) -> None:
+    from cpt.report.terminal import print_summary
+
+    print_summary(out, console())

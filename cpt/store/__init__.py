@@ -1,0 +1,1 @@
+"""The run folder: layout, markers, files and what they must hold."""

@@ -1,0 +1,114 @@
+"""Whether a run folder may be gone on with: by the same recipe, in the same format, on the same data and model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cpt.common.digests import file_digest
+from cpt.common.files import read_json
+from cpt.store.folder import FORMAT_VERSION, MANIFEST_ADVICE, RecipeLike, check_ours
+from cpt.store.schemas import Manifest, Plan
+
+
+def check_may_go_on(root: Path, recipe: RecipeLike) -> None:
+    """ValueError unless `root` is absent, empty, or a run of this recipe in this format."""
+    check_ours(root)
+    if (root / "manifest.json").exists() or (root / "plan.json").exists():
+        check_same_recipe(root, recipe)
+
+
+def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
+    """ValueError, with the difference, if the folder holds a run of another recipe or of another format."""
+    manifest = root / "manifest.json"
+    if manifest.exists():
+        version = read_json(manifest, advice=MANIFEST_ADVICE).get("format_version")
+        known = {} if isinstance(version, int) and version != FORMAT_VERSION else read_manifest(root)
+    else:  # lost: the plan says whose run it is
+        known = read_json(root / "plan.json", Plan)
+        version = known.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{root}: a run of format {version}, this cpt writes {FORMAT_VERSION}; cpt report reads it. To go on, use "
+            "the cpt that made it, choose another --out, or --fresh to delete it and start anew"
+        )
+    if known.get("recipe_hash") == recipe.resolved_hash():
+        return
+    stored = root / "recipe.yaml"
+    old = read_recipe_text(root).splitlines()
+    new = recipe.dump_yaml().splitlines()
+    diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
+    raise ValueError(
+        f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start anew\n"
+        f"{diff or '(the same text, which this version of cpt resolves differently)'}"
+    )
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """manifest.json of a run; since format 2 it has a seal. ValueError if it is damaged or not what the run wrote."""
+    path = root / "manifest.json"
+    found = read_json(path, Manifest, advice=MANIFEST_ADVICE)
+    if found["format_version"] >= 2:
+        read_json(path, sealed=True, advice=MANIFEST_ADVICE)
+    return found
+
+
+def read_recipe_text(root: Path) -> str:
+    """recipe.yaml of a run; empty where it is missing or a link, which in a folder from elsewhere may lead anywhere."""
+    path = root / "recipe.yaml"
+    if not path.is_file() or path.is_symlink():
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def check_recipe_text(root: Path, manifest: dict[str, Any]) -> None:
+    """ValueError if recipe.yaml is not the file that the run wrote; that it is missing is no loss of numbers."""
+    path, written = root / "recipe.yaml", manifest.get("recipe")
+    if written is not None and path.exists() and file_digest(path) != written:
+        raise ValueError(f"{path}: not what the run wrote; the recipe's own command again writes it anew")
+
+
+# What differs between a plan and the one that a run began with, from the most telling on: keys in a planned stage's or
+# base's content, and what to call them.
+_TELLING = (
+    (("model", "fingerprint"), "the base model's folder"),
+    (("data",), "the training samples of {}"),
+    (("evaluation", "data"), "the test samples of {}"),
+    (("kl",), "the reference policy's folder"),
+)
+
+
+def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planned: Mapping[str, Sequence[str]]) -> None:
+    """ValueError if a stage or base evaluation that was planned before has another key now.
+
+    The recipe is the same; what it reads has changed since: data, the model, cpt itself. To go on would mean to train
+    anew what is finished, and to show it beside numbers that were made from something else.
+
+    Args:
+        old, new: plan.json, and what it would become.
+        planned: part of a plan → what identifies one of its entries.
+    """
+    for part, identity in planned.items():
+        before = {tuple(item.get(key) for key in identity): item for item in old[part]}
+        for item in new[part]:
+            known = before.get(tuple(item.get(key) for key in identity), item)
+            if known["key"] != item["key"]:
+                raise ValueError(
+                    f"{root}: {_changed(known, item)} changed since this run was made; put back what there was, choose "
+                    "another --out, or --fresh to delete the run and start anew"
+                )
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:
+    for path, name in _TELLING:
+        values: list[Any] = [old, new]
+        for key in path:
+            values = [value.get(key) if isinstance(value, dict) else None for value in values]
+        if values[0] == values[1]:
+            continue
+        before, after = (value if isinstance(value, dict) else {} for value in values)
+        tasks = [task for task in {**before, **after} if before.get(task) != after.get(task)]
+        return name.format(", ".join(tasks))
+    return "what the recipe reads, or cpt itself,"

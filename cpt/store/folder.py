@@ -1,0 +1,216 @@
+"""Where things lie in a run folder, and whose folder it is: lock, deletion, refusal of a changed recipe."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cpt.common.files import fsync_dir, read_json
+from cpt.store.schemas import FORMAT
+
+FORMAT_VERSION = 2  # 1: markers without digests, keys without the data's and the whole model's fingerprints
+# What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
+# last: a kill in between leaves a folder that still is recognised as a run.
+OWNED = (
+    *("arms", "base", "recipe.yaml", "plan.json", "events.jsonl", "summary.json", "report.html"),
+    *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
+)
+LOCK = ".lock"
+MANIFEST_ADVICE = "delete the file and run the recipe's command again, which writes it anew from plan.json"
+
+
+def default_folder(name: str) -> Path:
+    """Where a command writes what is called `name`, unless `--out` says otherwise."""
+    return Path("runs") / name
+
+
+class RecipeLike(Protocol):
+    """What the run folder needs to know of a recipe."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
+
+    def resolved_hash(self) -> str:
+        """Hash of everything that influences a result."""
+        ...
+
+    def dump_yaml(self) -> str:
+        """The resolved recipe as YAML."""
+        ...
+
+
+class StageLike(Protocol):
+    """What the store needs to know of a planned stage."""
+
+    @property
+    def arm(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for stage.json."""
+        ...
+
+
+class PlanLike(Protocol):
+    """What the run folder needs to know of a whole plan."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for plan.json, the stages under `stages`."""
+        ...
+
+    def global_batch(self) -> dict[str, int]:
+        """Completions per optimizer step of every arm."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StageDir:
+    """Where the files of one stage are. Only paths, absolute ones: can be sent to a worker process."""
+
+    root: Path
+
+    @property
+    def stage_json(self) -> Path:
+        return self.root / "stage.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def filter(self) -> Path:
+        return self.root / "filter.parquet"
+
+    @property
+    def generated(self) -> Path:
+        return self.root / "generated"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.root / "rollouts.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def policy(self) -> Path:
+        return self.root / "policy"
+
+    @property
+    def trained(self) -> Path:
+        return self.root / "TRAINED.json"
+
+    @property
+    def records(self) -> Path:
+        return self.root / "records.parquet"
+
+    @property
+    def drift(self) -> Path:
+        return self.root / "drift.parquet"
+
+    @property
+    def done(self) -> Path:
+        return self.root / "DONE.json"
+
+    def of_arm(self, arm: str) -> StageDir:
+        """The folder of another arm's stage, of the same seed and position in the same run."""
+        return StageDir(self.root.parents[2] / safe_name(arm) / self.root.parent.name / self.root.name)
+
+
+def safe_name(name: str) -> str:
+    """`name` as one path component."""
+    return re.sub(r"[^A-Za-z0-9._=@+,-]", "_", name).lstrip(".") or "_"
+
+
+def check_ours(root: Path) -> None:
+    """ValueError unless `root` is absent, empty or a cpt run."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{root}: not a folder; choose another --out")
+    if not root.is_dir() or is_run(root):
+        return
+    names = sorted(path.name for path in root.iterdir())
+    # Without a manifest only what an interrupted creation leaves may be taken over.
+    strangers = [name for name in names if name not in {LOCK, "recipe.yaml"} and not name.endswith(".tmp")]
+    if strangers:
+        listed = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+        why = "its manifest.json is not of one" if "manifest.json" in strangers else "no manifest.json"
+        raise ValueError(f"{root}: not empty and no cpt run (it holds {listed}; {why}); choose another --out")
+
+
+def is_run(root: Path) -> bool:
+    """Whether the folder is a cpt run, by its manifest, or where that is gone by its plan.
+
+    Raises:
+        ValueError: the manifest is damaged; the message says how it comes back.
+    """
+    manifest = root / "manifest.json"
+    if manifest.exists():
+        return bool(read_json(manifest, advice=MANIFEST_ADVICE).get("format") == FORMAT)
+    return (root / "plan.json").exists() and read_json(root / "plan.json").get("format") == FORMAT
+
+
+def lock(root: Path) -> int:
+    """Create the folder if needed and take its lock; the lock lasts until the returned descriptor is closed.
+
+    Raises:
+        ValueError: the folder can't be written, the lock is a link or no file, or another process holds it (its id is
+            named).
+    """
+    path = root / LOCK
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ValueError(f"{path}: a link or no file, which cpt does not write to; remove it")
+        # Should a link be put there in this very moment, it is not followed.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ValueError(f"{root}: can't be written ({error.strerror}); choose another --out") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path}: not a regular file, which cpt does not write to; remove it")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise ValueError(
+            f"{root}: in use by another cpt, process {holder}; wait for it, end it, or choose another --out"
+        ) from error
+    except OSError as error:
+        os.close(descriptor)
+        raise ValueError(f"{root}: can't be written ({error.strerror}); choose another --out") from error
+    except ValueError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def delete_run(root: Path) -> None:
+    """Delete an earlier run's files, and only those. The caller knows that it is a run, and holds its lock."""
+    for name in OWNED:
+        path = root / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    fsync_dir(root)

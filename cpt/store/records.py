@@ -1,0 +1,68 @@
+"""Records of evaluated samples as parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from cpt.common.digests import Digest
+from cpt.common.files import atomic_path
+from cpt.common.parquet import read_rows
+from cpt.types import FinishReason, Record
+
+REEVALUATE = "delete the DONE.json beside it and run the same command again"
+FINISH_REASONS = get_args(FinishReason)
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write evaluated samples as parquet with a fixed schema; the same records give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([record.row() for record in records], schema=_schema())
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
+    """Read one records.parquet.
+
+    Args:
+        digest: of the file that the run wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not the one that was written, truncated, or has other columns or values than cpt writes.
+    """
+    rows, _ = read_rows(path, _schema(), REEVALUATE, later=("question_id",), digest=digest)
+    for number, row in enumerate(rows):
+        for name in ("strict", "tolerant"):
+            if not 0 <= row[name] <= 1:
+                raise ValueError(f"{path}, row {number}: {name} is {row[name]}, and scores are between 0 and 1")
+        if row["n_tokens"] < 0 or row["finish_reason"] not in FINISH_REASONS:
+            raise ValueError(f"{path}, row {number}: {row['n_tokens']} tokens that end with {row['finish_reason']!r}")
+    return [Record(**row) for row in rows]
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("arm", pa.string(), nullable=False),
+            pa.field("seed", pa.int32(), nullable=False),
+            pa.field("stage", pa.int32(), nullable=False),
+            pa.field("task", pa.string(), nullable=False),
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("prompt", pa.string(), nullable=False),
+            pa.field("completion", pa.string(), nullable=False),
+            pa.field("finish_reason", pa.string(), nullable=False),
+            pa.field("extracted", pa.string(), nullable=False),
+            pa.field("gold", pa.list_(pa.string()), nullable=False),
+            pa.field("strict", pa.float64(), nullable=False),
+            pa.field("tolerant", pa.float64(), nullable=False),
+            pa.field("n_tokens", pa.int32(), nullable=False),
+            pa.field("question_id", pa.string(), nullable=False),
+        ]
+    )

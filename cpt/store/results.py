@@ -1,0 +1,113 @@
+"""What a stage's folder holds when it is finished, and whether it still is what the run wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.common.digests import differing, listing
+from cpt.common.files import fsync_dir, read_json, write_json_atomic
+from cpt.store.folder import StageDir
+from cpt.store.records import read_records
+from cpt.store.schemas import Done, Marker, PlannedStage, Trained
+from cpt.types import Record
+
+if TYPE_CHECKING:
+    pass
+
+# In a stage's folder, but no result of its training.
+_NO_RESULT = {"stage.json", "TRAINED.json", "DONE.json", "records.parquet", "checkpoints", "trainings"}
+
+
+def write_trained(where: StageDir, key: str, steps: int, **notes: Any) -> None:
+    """Write TRAINED.json: what training has left in the folder is on disk for good, and is known by its digests."""
+    write_json_atomic(where.trained, {"key": key, "steps": steps, **notes, "files": written(where)}, sealed=True)
+
+
+def written(where: StageDir) -> dict[str, Any]:
+    """Digest of every file that training has left in a stage's folder, all of them on disk for good."""
+    tops = [path for path in where.root.iterdir() if path.name not in _NO_RESULT and not path.name.startswith(".")]
+    found = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()]
+    make_durable(found)
+    return listing(where.root, found)
+
+
+def make_durable(files: list[Path]) -> None:
+    """Have the contents and names of files on disk, also after a power cut."""
+    for file in files:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    for folder in {file.parent for file in files}:
+        fsync_dir(folder)
+
+
+def read_marker(path: Path, shape: type[Marker], *, sealed: bool = True) -> dict[str, Any]:
+    """TRAINED.json or DONE.json. ValueError if it is damaged or not what the run wrote."""
+    again = "evaluates" if path.name == "DONE.json" else "trains"
+    found = read_json(path, shape, sealed=sealed, advice=f"delete the file, and the same command {again} again")
+    return {"files": {}, **found}
+
+
+def check_trained(where: StageDir, *, cached: bool = False, only: set[str] | None = None) -> None:
+    """ValueError if a file that training left is not the one that TRAINED.json lists.
+
+    Args:
+        cached: see `cpt.common.digests.differing`.
+        only: these alone, where they are there: what a report reads of a folder that may be a copy without policies.
+    """
+    files: Mapping[str, Any] = read_marker(where.trained, Trained)["files"]
+    problem = None
+    if only is not None:
+        there = {name for name in only if (where.root / name).exists()}
+        if more := sorted(there - files.keys()):
+            problem = f"{where.root / more[0]} is not what the run wrote: training left no such file"
+        files = {name: digest for name, digest in files.items() if name in there}
+    problem = problem or differing(where.root, files, cached=cached)
+    if problem is not None:
+        raise ValueError(
+            f"{problem}. Put the file back, or delete {where.root} and the folders of later stages beside it: the same "
+            "command trains them again"
+        )
+
+
+def check_stage_json(where: StageDir, stage: Mapping[str, Any]) -> None:
+    """ValueError if stage.json is damaged, or the folder has been exchanged with another stage's."""
+    found = read_json(where.stage_json, PlannedStage, sealed=True)
+    for name in ("arm", "seed", "index", "task"):
+        if found[name] != stage[name]:
+            raise ValueError(
+                f"{where.stage_json}: not what the run wrote here: it is of {name} {found[name]}, not {stage[name]}; "
+                f"put the folder back, or delete {where.root}, and the same command trains the stage again"
+            )
+
+
+def recorded(where: StageDir, *, seed: int, stage: int, arm: str | None = None, sealed: bool = True) -> list[Record]:
+    """The records of a finished evaluation.
+
+    Args:
+        arm: whose; None for the base model's.
+        sealed: what the run writes has digests; format 1 had none.
+
+    Raises:
+        ValueError: the file is not the one that DONE.json lists, or holds other records than these.
+    """
+    done = read_marker(where.done, Done, sealed=sealed)
+    digest = done["files"].get(where.records.name)
+    if sealed and digest is None:
+        raise ValueError(f"{where.done}: not what the run wrote: no digest of {where.records.name}; {_EVALUATE}")
+    records = read_records(where.records, digest)
+    if len(records) != done["records"]:
+        raise ValueError(f"{where.records}: {len(records)} rows, but the run wrote {done['records']}; {_EVALUATE}")
+    for record in records:
+        whose = record.arm if arm is not None else None
+        if (whose, record.seed, record.stage) != (arm, seed, stage):
+            raise ValueError(
+                f"{where.records}: not what the run wrote here: a record of arm {record.arm}, seed {record.seed}, "
+                f"stage {record.stage}; {_EVALUATE}"
+            )
+    return records
+
+
+_EVALUATE = "delete the DONE.json beside it, and the same command evaluates again"

@@ -1,0 +1,1 @@
+"""The built-in world: its tasks, its model, and how that was trained."""

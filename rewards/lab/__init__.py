@@ -1,0 +1,1 @@
+"""Rewards put to the test: attacks, audit, saved runs, agreement."""
