@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "cpt-setup.txt"
-REPAIR = ROOT / "cpt" / "torchvision_repair.py"
+REPAIR = ROOT / "cpt" / "cli" / "torchvision_repair.py"
 
 # Errors only, as pip warns of every package that one of several indexes lacks. pip would compile on one core; see
 # `compile_packages`.

@@ -374,7 +374,7 @@ def test_preflight_refuses_what_cannot_run(recipe, tmp_path, model):
 def test_planning_imports_nothing_heavy(recipe, tmp_path):
     recipe()
     code = (
-        "import sys; from cpt.plan import make_plan; from cpt.recipe import load_recipe;"
+        "import sys; from cpt.plan.make import make_plan; from cpt.recipe import load_recipe;"
         f"make_plan(load_recipe({str(tmp_path / 'demo.yaml')!r}));"
         "print([name for name in ('torch', 'transformers', 'trl', 'ray', 'vllm', 'pyarrow') if name in sys.modules])"
     )

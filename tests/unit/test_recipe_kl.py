@@ -121,7 +121,7 @@ def test_a_sweep_reaches_every_key(load: Any):
 
 def test_stages_without_kl_are_the_work_they_were(load: Any, monkeypatch: pytest.MonkeyPatch):
     hashed: list[Any] = []
-    monkeypatch.setattr("cpt.plan.content_hash", lambda content: hashed.append(content) or content_hash(content))
+    monkeypatch.setattr("cpt.plan.make.content_hash", lambda content: hashed.append(content) or content_hash(content))
     make_plan(load("regularisers: []"))
     assert not [content for content in hashed if "kl" in content]
     plain = make_plan(load("regularisers: []")).stages[0].key
