@@ -3,7 +3,7 @@
 A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a
 `Plugin`, which does it in one stage. It may act at five points: before the stage, in the loss (`term`: of this batch's
 data; `penalty`: of the parameters alone), after the backward pass, after the optimizer's step, and after the stage.
-`cpt.train.objective` calls them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
+`cpt.train.plugin_terms` calls them in SFT and in reinforcement learning alike; nothing in a plug-in knows which it is.
 A sixth point, `reward`, is for methods with rollouts alone.
 """
 

@@ -21,17 +21,19 @@ class SideLoss(Plugin):
 
     Args:
         draw: rows of an optimizer step, by its number from 0 on; the same ones on every process.
-
-    Attributes:
         weight: λ of a source, asked for at every step.
         observe: told of every step before its rows are weighed: mean negative log-likelihood by source, and the number
             of steps done before.
     """
 
-    def __init__(self, coefficient: float, draw: Callable[[int], Sequence[Row]]) -> None:
-        self.coefficient, self.draw = coefficient, draw
-        self.weight: Callable[[str], float] = lambda source: 1.0
-        self.observe: Callable[[Mapping[str, float], int], None] = lambda values, step: None
+    def __init__(
+        self,
+        coefficient: float,
+        draw: Callable[[int], Sequence[Row]],
+        weight: Callable[[str], float] = lambda source: 1.0,
+        observe: Callable[[Mapping[str, float], int], None] = lambda values, step: None,
+    ) -> None:
+        self.coefficient, self.draw, self.weight, self.observe = coefficient, draw, weight, observe
         self.last = 0.0
 
     def before_stage(self, stage: Stage) -> None:

@@ -55,12 +55,11 @@ class ModelInputs:
     """Makes a model's arguments.
 
     Args:
-        processor: the model's Hugging Face processor, or what reads for it (`cpt.train.prompts`).
+        processor: the model's Hugging Face processor.
         model: the model, perhaps with adapters; None where only token ids are needed.
     """
 
     def __init__(self, processor: Any, model: Any = None) -> None:
-        processor = getattr(processor, "plain", processor)
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         plain = model.get_base_model() if hasattr(model, "peft_config") else model

@@ -1,11 +1,10 @@
-"""Where the time of an optimizer step goes, for any of transformers' and TRL's trainers."""
+"""Where the time of an optimizer step goes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 REST = "rest"
 
@@ -21,13 +20,21 @@ class Phases:
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Count the block's time for `name`, except what phases inside it take."""
-        self._switch()
-        self._open.append(name)
+        self.begin(name)
         try:
             yield
         finally:
-            self._switch()
-            self._open.pop()
+            self.end()
+
+    def begin(self, name: str) -> None:
+        """The phase is the innermost one until `end`."""
+        self._switch()
+        self._open.append(name)
+
+    def end(self) -> None:
+        """The innermost phase is over."""
+        self._switch()
+        self._open.pop()
 
     def take(self) -> dict[str, float]:
         """Seconds by phase since the last call, and what belongs to none as `rest`; starts over."""
@@ -48,54 +55,3 @@ class Phases:
             name = self._open[-1]
             self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
         self._since = now
-
-
-class TimedTrainer:
-    """Mixin for a transformers Trainer: `phases` measures forward and backward passes, and the optimizer.
-
-    Put it before the trainer's class. `self.phases.take()` after every step gives that step's seconds.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.phases = Phases()
-        super().__init__(*args, **kwargs)
-        self.add_callback(_optimizer_callback(self.phases))  # type: ignore[attr-defined]
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """See `Trainer.training_step`; preparing the batch inside it counts as `rest`."""
-        with self.phases.measure("forward_backward"):
-            return super().training_step(*args, **kwargs)  # type: ignore[misc]
-
-    def _prepare_inputs(self, *args: Any, **kwargs: Any) -> Any:
-        with self.phases.measure(REST):
-            return super()._prepare_inputs(*args, **kwargs)  # type: ignore[misc]
-
-    def _clip_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        with self.phases.measure("optimizer"):
-            return super()._clip_grad_norm(*args, **kwargs)  # type: ignore[misc]
-
-
-def _optimizer_callback(phases: Phases) -> Any:
-    from contextlib import ExitStack
-
-    from transformers import TrainerCallback
-
-    class OptimizerTime(TrainerCallback):
-        """The optimizer's step lies between two callbacks."""
-
-        def __init__(self) -> None:
-            self.stack = ExitStack()
-
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            """Loading and resuming belong to no step."""
-            phases.take()
-
-        def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-            """Gradients are ready."""
-            self.stack.enter_context(phases.measure("optimizer"))
-
-        def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-            """Weights are new."""
-            self.stack.close()
-
-    return OptimizerTime()

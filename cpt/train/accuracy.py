@@ -1,4 +1,4 @@
-"""What a policy's own rollouts are worth by the task's scoring, whatever reward it is trained on."""
+"""How accurate a policy's own rollouts are by the task's scoring, whatever reward it is trained on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cpt.types import RIGHT, PromptStyle, Sample
 
 
 def strictly_right(sample: Sample, text: str, prompt: PromptStyle) -> bool:
-    """Strict scoring's verdict on one completion, whatever it was paid."""
+    """Strict scoring's verdict on one completion, whatever its reward was."""
     return get_task(sample.task).score(sample, text, prompt).parts["strict"] >= RIGHT
 
 
-def truth(
+def accuracy(
     samples: Sequence[Sample],
     texts: Sequence[str],
     prompt: PromptStyle,

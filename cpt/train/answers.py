@@ -12,8 +12,8 @@ from cpt.common.files import jsonl_line, read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
 from cpt.models.adapters import plain_parameters
 from cpt.rollout.engine import request_seed
+from cpt.train.accuracy import strictly_right
 from cpt.train.requests import training_requests
-from cpt.train.truth import strictly_right
 from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ Shapes: P prompts, G completions of each (a group; neighbours), B = P · G rows;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
+if TYPE_CHECKING:
     from cpt.models.inputs import Pictures, Prompt
     from cpt.types import Completion, Sample
 
@@ -44,6 +44,23 @@ class Rollouts:
         """P items as B: each once for every completion of its group."""
         return [item for item in items for _ in range(self.size)]
 
+    @property
+    def tokens(self) -> int:
+        """Of prompts and completions, row by row."""
+        prompts = sum(len(prompt.ids) for prompt in self.by_row(self.prompts))
+        return prompts + sum(len(one.token_ids) for one in self.completions)
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """Lengths in tokens, and the share of completions that were cut off at the limit; named as TRL names them."""
+        lengths = torch.tensor([len(one.token_ids) for one in self.completions]).float()
+        cut_off = torch.tensor([one.finish_reason != "stop" for one in self.completions]).float()
+        return {
+            "completions/mean_length": lengths.mean(),
+            "completions/min_length": lengths.min(),
+            "completions/max_length": lengths.max(),
+            "completions/clipped_ratio": cut_off.mean(),
+        }
+
 
 @dataclass(frozen=True)
 class Rewards:
@@ -68,12 +85,12 @@ class Scores:
 
     Attributes:
         logps: [B, T], log-probabilities of the tokens.
-        entropies: [B, T], of the distributions they were drawn from.
+        entropies: [B, T], of the distributions they were drawn from; None of a reference.
         hidden: [B, L, H], what the output layer was given, for plug-ins; None where none asks for it.
     """
 
     logps: torch.Tensor
-    entropies: torch.Tensor
+    entropies: torch.Tensor | None
     hidden: torch.Tensor | None = None
 
 
@@ -124,10 +141,12 @@ class PolicyBatch:
         whole = {name for name, value in columns.items() if value is None or getattr(value, "ndim", 1) == 0}
         return replace(self, **{name: value[chosen] for name, value in columns.items() if name not in whole})
 
+    def cut(self, size: int) -> Iterator[PolicyBatch]:
+        """In parts of `size` rows."""
+        for start in range(0, len(self.completion_ids), size):
+            yield self.rows(slice(start, start + size))
+
     @property
     def scores(self) -> Scores | None:
         """The pass that the loss can take over."""
-        if self.logps is None:
-            return None
-        assert self.entropies is not None
-        return Scores(self.logps, self.entropies, self.hidden)
+        return None if self.logps is None else Scores(self.logps, self.entropies, self.hidden)

@@ -15,9 +15,9 @@ from cpt.methods.filter_file import FilterFile, read_filter, write_filter
 from cpt.methods.filtering import PromptRollouts, emptied, select
 from cpt.rollout.engine import request_seed
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.train.accuracy import strictly_right
 from cpt.train.requests import training_requests
 from cpt.train.reward import check_stage_golds, reward_function
-from cpt.train.truth import strictly_right
 from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def filter_seed(stage: StagePlan, sample_id: str) -> int:
 
     The k-th completion draws from the k-th stream of its request (`cpt.rollout.engine`), so this and k decide it,
     whatever else is in the call. Training draws from other streams, which know the step and the row
-    (`cpt.rollout.trl`): there a kept prompt may still, by chance, earn one reward eight times.
+    (`cpt.rollout.sampler`): there a kept prompt may still, by chance, earn one reward eight times.
     """
     return request_seed("filter", stage.seed, stage.index, sample_id)
 

@@ -46,6 +46,17 @@ def caught_hidden(policy: Any) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
+@contextmanager
+def caught_outputs(model: Any) -> Iterator[list[Any]]:
+    """What the model returns inside the block, call by call."""
+    found: list[Any] = []
+    handle = model.register_forward_hook(lambda _module, _args, output: found.append(output))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
 def logits_of(
     policy: Any, hidden: Sequence[torch.Tensor], predicting: torch.Tensor, autocast: Callable[[], Any]
 ) -> torch.Tensor:

@@ -82,7 +82,8 @@ class StepMetrics(TrainerCallback):
         row = {"step": self.before + state.global_step, **_renamed(logs)}
         now = time.perf_counter()
         row["step_s"] = now - self.clock
-        tokens = float(logs.get("num_tokens", self.tokens))  # a step on completions of the step before adds none
+        # SFT counts for its logs alone. A step on the completions of the step before adds none.
+        tokens = float(logs.get("num_tokens", state.num_input_tokens_seen))
         row["tokens"] = tokens - self.tokens
         row["tokens_per_s"] = row["tokens"] / row["step_s"]
         row |= {f"phase/{name}_s": seconds for name, seconds in self.phases().items()}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.ema import Average
 from cpt.methods.plugin import Batch, Plugin, Setting, Stage
-from cpt.methods.side_loss import SideLoss
 from cpt.methods.snapshot import Snapshot
 from cpt.models.inputs import ModelInputs
 from cpt.recipe.distillation import SDFT
@@ -24,6 +23,7 @@ from cpt.types import Sample, TargetStyle
 if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
     from cpt.store.folder import StageDir
+    from cpt.train.weighting import Objectives
 
 FOLDER = "plugins"
 """Folder beside a stage's policy; each plug-in has one of its own in it."""
@@ -34,12 +34,15 @@ def settings_of(plan: StagePlan) -> list[Setting]:
     return [*plan.regularisers, *([] if plan.kl is None else [plan.kl])]
 
 
-def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
+def make_plugins(plan: StagePlan, objectives: Objectives | None = None) -> dict[str, Plugin]:
     """A stage's plug-ins by name, in the order in which every one of their points is called.
 
     The moving average that `merge: ema` asks for comes first: what others see at a stage's end is the merged policy.
     SDFT's loss is next. Regularisers follow as the recipe lists them, those that hold parameters still last
     (`Plugin.holds_still`).
+
+    Args:
+        objectives: of the stage, which may weigh what is replayed.
     """
     plugins: dict[str, Plugin] = {}
     if plan.merge is not None and plan.merge.type == "ema":
@@ -47,40 +50,47 @@ def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
     if isinstance(plan.method, SDFT):
         plugins[plan.method.type] = plan.method.plugin()
     plugins |= {setting.type: setting.plugin() for setting in settings_of(plan)}
-    replay = side_loss(plan)
+    replay = side_loss(plan, objectives)
     if replay is not None:
         plugins[SIDE_LOSS] = replay
     return dict(sorted(plugins.items(), key=lambda item: item[1].holds_still))
+
+
+def rewarding(plan: StagePlan) -> frozenset[str]:
+    """Names of the plug-ins that change the reward."""
+    return frozenset(setting.type for setting in settings_of(plan) if setting.needs_rollouts)
 
 
 class StagePlugins:
     """The plug-ins of one stage.
 
     Args:
+        plugins: see `make_plugins`.
         own: the stage's own training samples.
         start: the folder that the stage's policy started from; what the stage before left lies beside it.
         step: optimizer steps that an earlier process has done.
     """
 
     def __init__(
-        self, plan: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, processor: Any, step: int = 0
+        self,
+        plan: StagePlan,
+        plugins: Mapping[str, Plugin],
+        own: Sequence[Sample],
+        start: Path,
+        out: StageDir,
+        processor: Any,
+        step: int = 0,
     ) -> None:
-        self.plan, self.own, self.start, self.out, self.processor, self.step = plan, own, start, out, processor, step
-        self.plugins = make_plugins(plan)
+        self.plan, self.plugins, self.own, self.start, self.out = plan, plugins, own, start, out
+        self.processor, self.step = processor, step
         self.references: dict[str, Any] = {}
         self.at_start = True
 
     def before(self, trainer: Any) -> None:
-        """Prepare every plug-in and hand them to the trainer, whose policy has the stage's first weights."""
-        trainer.attach(
-            self.plugins, frozenset(setting.type for setting in settings_of(self.plan) if setting.needs_rollouts)
-        )
+        """Prepare every plug-in: the trainer's policy has the stage's first weights."""
         for name, plugin in self.plugins.items():
             plugin.before_stage(self._stage(name, trainer))
         self.at_start = False
-        replay = self.plugins.get(SIDE_LOSS)
-        if isinstance(replay, SideLoss) and trainer.objectives is not None:
-            trainer.objectives.weigh_side_loss(replay, trainer)
 
     def after(self, trainer: Any) -> None:
         """Let every plug-in look at the finished policy and leave what the next stage needs."""

@@ -1,4 +1,4 @@
-"""Going on inside a stage: which checkpoint can be trusted, and what transformers 5.17 gets wrong when it loads one."""
+"""Going on inside a stage: which checkpoint can be trusted."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cpt.common.digests import differing, file_digest, listing
-from cpt.common.files import disk_may_be_full, fsync_dir, read_json, write_json_atomic
+from cpt.common.files import fsync_dir, read_json, write_json_atomic
 from cpt.models.locate import checkpoint_tensors
 from cpt.store.results import make_durable
 from cpt.store.schemas import Checkpoint
 from cpt.train.plugin_state import missing_state
-
-if TYPE_CHECKING:
-    # The mixin stands before one of TRL's trainers in a class's bases.
-    from transformers import Trainer as _Trainer
-else:
-    _Trainer = object
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 LIST = "DIGESTS.json"
@@ -132,41 +125,3 @@ def remove(path: Path) -> None:
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-class Resumable(_Trainer):
-    """Mixin before a TRL trainer: checkpoints that load, whole or not used, and no work beside while saving them."""
-
-    origin = NOTHING  # set once, before training
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The checkpoint, its list of digests, and only then the end of older ones: one of them is always whole."""
-        from transformers.trainer_utils import rotate_checkpoints
-
-        kept, self.args.save_total_limit = self.args.save_total_limit, None
-        step = self.state.global_step
-        checkpoint = Path(self.args.output_dir) / f"checkpoint-{step}"
-        try:
-            with disk_may_be_full(checkpoint):
-                super()._save_checkpoint(model, trial)
-        finally:
-            self.args.save_total_limit = kept
-        if self.args.should_save:
-            seal_checkpoint(checkpoint, step, self.origin)
-            rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=kept, use_mtime=False)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Loads full weights through `from_pretrained`, which knows how names on disk map to names in memory.
-
-        transformers 5.17 hands the file's tensors to `load_state_dict(strict=False)` as they are. Models whose saved
-        names differ from their modules' (the Qwen-VL families) then load nothing, with no more than a warning.
-        """
-        if hasattr(self.model, "peft_config"):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        policy: Any = self.accelerator.unwrap_model(self.model if model is None else model)
-        saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype)
-        policy.load_state_dict(saved.state_dict(), strict=True)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: a checkpoint is for this machine, and the stage's own files say what was trained."""

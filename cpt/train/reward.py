@@ -1,4 +1,4 @@
-"""What a stage's rollouts are paid, as TRL calls it: by each sample's own task, or by what the recipe says instead."""
+"""How a stage's rollouts are rewarded: by each sample's own task, or by what the recipe says instead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
-from cpt.train.truth import truth
+from cpt.train.accuracy import accuracy
+from cpt.train.batch import Parts
 from rewards.batch import TRLReward, as_trl_reward, guarded, text_of
 from rewards.golds import check_golds
 
@@ -32,21 +33,17 @@ def check_stage_golds(samples: Sequence[Sample], specs: Mapping[str, RewardSpec 
 
 
 def reward_function(
-    prompt: PromptStyle,
-    specs: Mapping[str, RewardSpec | None],
-    max_tokens: int | None = None,
-    seen: Callable[[str, Score], Score] | None = None,
+    prompt: PromptStyle, specs: Mapping[str, RewardSpec | None], max_tokens: int | None = None
 ) -> TRLReward:
     """A stage's reward as TRL calls it. A completion that was cut off at the limit is scored as it is.
 
     `rewards.batch.as_trl_reward` says what is logged, and what becomes of a reward that fails; beside that, the tasks'
-    own scoring of the same completions (`cpt.train.truth`).
+    own scoring of the same completions (`cpt.train.accuracy`). With the keyword `noted`, a list, every completion's
+    task and components are added to it in order, also of those whose reward failed.
 
     Args:
         specs: the recipe's reward for the samples of each task; None for the task's own.
         max_tokens: the limit of a completion's length.
-        seen: told of every task and score, one completion after another, and gives what becomes of the score; see
-            `cpt.train.objectives`.
     """
     composites = {task: None if spec is None else spec.build() for task, spec in specs.items()}
 
@@ -59,34 +56,39 @@ def reward_function(
             max_tokens=max_tokens,
         )
 
-    def scored(completion: str, **columns: Any) -> Score:
+    def by_task(completion: str, **columns: Any) -> Score:
         sample: Sample = columns["sample"]
         composite = composites[sample.task]
         if composite is None:
             return get_task(sample.task).reward(sample, completion, prompt)
         return composite(completion, **row(columns))
 
-    def by_task(completion: str, **columns: Any) -> Score:
-        if seen is None:
-            return scored(completion, **columns)
-        # Told of failures, too: objectives know completions by their order.
-        return seen(columns["sample"].task, guarded(scored, completion, columns))
-
-    one = next(iter(composites.values())) if len(composites) == 1 and seen is None else None
+    one = next(iter(composites.values())) if len(composites) == 1 else None
     # A recipe's one reward tells TRL's glue itself which columns it needs.
-    rewarded = as_trl_reward(by_task, dict) if one is None else as_trl_reward(one, row)
+    plain = as_trl_reward(by_task, dict) if one is None else as_trl_reward(one, row)
+
+    def noting(noted: list[Parts]) -> TRLReward:
+        def note(completion: str, **columns: Any) -> Score:
+            score = guarded(by_task, completion, columns)
+            parts = {} if score.failed else {name: part for name, part in score.parts.items() if "/" not in name}
+            noted.append((columns["sample"].task, parts))
+            return score
+
+        return as_trl_reward(note, dict)
 
     def reward(
         completions: Sequence[Any],
         sample: Sequence[Sample],
         completion_ids: Sequence[Sequence[int]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
+        noted: list[Parts] | None = None,
         **columns: Any,
     ) -> list[float | None]:
         if log_metric is not None:
             tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
-            for name, value in truth(sample, list(map(text_of, completions)), prompt, tokens).items():
+            for name, value in accuracy(sample, list(map(text_of, completions)), prompt, tokens).items():
                 log_metric(name, value)
+        rewarded = plain if noted is None else noting(noted)
         return rewarded(completions, sample=sample, completion_ids=completion_ids, log_metric=log_metric, **columns)
 
     return reward

@@ -10,7 +10,7 @@ from cpt.common.files import append_jsonl, read_jsonl
 from cpt.methods.targets import Candidate
 from cpt.store.results import check_trained, read_marker
 from cpt.store.schemas import Trained
-from cpt.train.truth import strictly_right
+from cpt.train.accuracy import strictly_right
 from cpt.types import Completion, PromptStyle, Sample
 
 if TYPE_CHECKING:

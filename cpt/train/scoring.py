@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cpt.models.inputs import ModelInputs
 
 IGNORED = -100
+Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 def padded(rollouts: Rollouts, step: int, *, pad: int, drop_truncated: bool, device: Any) -> PolicyBatch:
@@ -43,9 +44,7 @@ def padded(rollouts: Rollouts, step: int, *, pad: int, drop_truncated: bool, dev
     )
 
 
-def side_by_side(
-    rows: Sequence[Sequence[int]], pad: int, side: str, device: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
+def side_by_side(rows: Sequence[Sequence[int]], pad: int, side: str, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids [B, L], padded on that side, and their mask."""
     lists = [torch.tensor(list(row)) for row in rows]
     ids, mask = (
@@ -60,7 +59,7 @@ def score(
     inputs: ModelInputs,
     batch: PolicyBatch,
     *,
-    autocast: Callable[[], AbstractContextManager[Any]],
+    autocast: Autocast,
     most: int | None = None,
 ) -> Scores:
     """The completions' tokens under `model`, each row with its own pictures.
@@ -69,10 +68,8 @@ def score(
         model: with TRL's fused output layer, which forms no logits; without the tokens that are banned.
         most: rows that go through the model together; None for all.
     """
-    width, size = batch.completion_ids.shape[1], most or len(batch.completion_ids)
-    parts = []
-    for start in range(0, len(batch.completion_ids), size):
-        rows = batch.rows(slice(start, start + size))
+    width, parts = batch.completion_ids.shape[1], []
+    for rows in batch.cut(most or len(batch.completion_ids)):
         ids = torch.cat([rows.prompt_ids, rows.completion_ids], dim=1)
         mask = torch.cat([rows.prompt_mask, rows.completion_mask], dim=1)
         said = torch.zeros_like(ids, dtype=torch.bool)
@@ -82,11 +79,12 @@ def score(
         given = inputs.batch(ids, mask, inputs.vision(rows.pictures, ids.device), said)
         with autocast():
             found = model(**given, labels=labels, fused_lm_head=True)
-        parts.append((found.log_probs[:, -width:], found.entropy))
-    logps, entropies = zip(*parts, strict=True)
-    known = [None if one is None else one[:, -width:] for one in entropies]
-    # The reference has no entropies.
-    return Scores(torch.cat(logps), torch.cat(known) if known[0] is not None else torch.zeros(0))
+        parts.append((found.log_probs, found.entropy))
+    logps, entropies = (
+        None if some[0] is None else torch.cat([one[:, -width:] for one in some]) for some in zip(*parts, strict=True)
+    )
+    assert logps is not None
+    return Scores(logps, entropies)
 
 
 def as_model_inputs(batch: PolicyBatch) -> Batch:

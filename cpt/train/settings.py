@@ -50,6 +50,7 @@ def shared_arguments(stage: StagePlan, checkpoints: Path) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # a diverged loss has to show
         "eval_strategy": "no",
         "save_only_model": False,
+        "save_total_limit": None,  # `cpt.train.hooks.Checkpoints` drops old ones, when the new one is complete
         "restore_callback_states_from_checkpoint": False,
         "ignore_data_skip": False,
         "disable_tqdm": True,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig, SFTTrainer
 
+from cpt.methods.plugin import Batch
 from cpt.models.inputs import ModelInputs
-from cpt.rollout.timing import TimedTrainer
 from cpt.train.data import as_dataset, sft_rows, stage_data
-from cpt.train.objective import SupervisedPlugins
-from cpt.train.objectives import WeighedSources, objectives_of
-from cpt.train.resume import Resumable
+from cpt.train.hidden import caught_outputs
+from cpt.train.hooks import StageTrainer
 from cpt.train.settings import config, shared_arguments
 from cpt.train.supervised import AnswerCollator
 from cpt.train.targets import NumberedRows, TargetRows, target_rows
+from cpt.train.weighting import SourceWeights
 
 if TYPE_CHECKING:
     import torch
@@ -24,46 +25,66 @@ if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
+    from cpt.train.plugin_terms import PluginTerms
+    from cpt.train.weighting import Objectives
     from cpt.types import Sample
 
+_NO_MODEL_INPUT = {"labels", "use_cache", "output_router_logits"}
 
-class StageSFTTrainer(SupervisedPlugins, WeighedSources, TimedTrainer, Resumable, SFTTrainer):
-    """TRL's trainer with plug-ins, weights of sources, a stopwatch, checkpoints that resume, and targets that are
-    sampled on the way."""
 
-    targets: TargetRows | None = None
+class StageSFTTrainer(StageTrainer, SFTTrainer):
+    """TRL's trainer with plug-ins, weights of tasks, and targets that are sampled on the way.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # transformers asks the model's class whether its loss is told of the tokens in the whole optimizer step; the
-        # Qwen-VL families say no. But TRL computes the loss itself, and does know. Otherwise every micro-batch would
-        # weigh the same, however few tokens it has, and gradient accumulation would change the objective.
-        self.model_accepts_loss_kwargs = True
+    Args:
+        collate: rows to a batch.
+        targets: makes the rows to train on, in place of those of `NumberedRows` with the same numbers, of the trainer
+            whose policy may have to sample them; None for the rows of the data set.
+    """
 
-    def imitate(self, targets: TargetRows) -> None:
-        """Train on these rows, in place of those of `NumberedRows` with the same numbers. Before training starts."""
-        if self.accelerator.num_processes > 1:
-            raise ValueError("method.data: sampled completions are imitated by one process alone; train with one")
-        trainer: Any = self
-        self.targets, self._collate = targets, trainer.data_collator
-        trainer.data_collator = list
+    def __init__(
+        self,
+        *,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        targets: Callable[[Any], TargetRows] | None = None,
+        **arguments: Any,
+    ) -> None:
+        objectives: Objectives | None = arguments.get("objectives")
+        self.weights = None if objectives is None else SourceWeights(objectives)
+        self._collate = collate if self.weights is None else self.weights.collator(collate)
+        # The data loader is a batch ahead of the training: what it would collate may be sampled only after this step.
+        super().__init__(data_collator=self._collate if targets is None else list, **arguments)
+        self.targets = None if targets is None else targets(self)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The batches of one optimizer step; targets that are sampled on the way are collated here.
+        """The batches of one optimizer step. Overridden because nobody else is told of all of them before it is made:
+        targets that are sampled on the way are collated here, and the weights of tasks follow from all losses."""
+        if self.targets is not None:
+            rows = self.targets
+            epoch_iterator = (self._collate([rows[one["number"]] for one in some]) for some in epoch_iterator)
+        batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.targets is not None:
+            self.record(self.targets.take_metrics())
+        if self.weights is not None:
+            self.weights.tell(self.model, batches, self.state.global_step)
+        return batches, tokens
 
-        The data loader is a batch ahead of the training: what it collates may be sampled only after the next step.
-        """
-        found, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.targets is None:
-            self.tell(found)
-            return found, tokens
-        batches = [self._collate([self.targets[row["number"]] for row in rows]) for rows in found]
-        for name, value in self.targets.take_metrics().items():
-            self._metrics["train"][name].append(value)
-        self.tell(batches)
-        return batches, self._get_num_items_in_batch(batches, device)
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss, with what weights of tasks and plug-ins add."""
+        source, policy = inputs.pop("source", None), self.accelerator.unwrap_model(model)
+        catching = nullcontext([]) if self.weights is None else caught_outputs(model)
+        with self.plugins.catching(policy) as hidden, catching as outputs:
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.weights is not None:
+            tokens = kwargs.get("num_items_in_batch")
+            loss = loss + self.weights.more(outputs[0], source, tokens, self.state.global_step)
+        if not self.plugins:
+            return loss
+        with self.phases.measure("plugins"):
+            batch = Batch({key: inputs[key] for key in inputs.keys() - _NO_MODEL_INPUT}, inputs["labels"])
+            terms = self.plugins.term(model, policy, batch, hidden, self.accelerator.autocast)
+            return loss + terms / self.current_gradient_accumulation_steps
 
 
 def sft_arguments(stage: StagePlan, checkpoints: Path) -> SFTConfig:
@@ -93,6 +114,8 @@ def sft_trainer(
     *,
     out: StageDir | None = None,
     pool: RolloutPool | None = None,
+    plugins: PluginTerms | None = None,
+    objectives: Objectives | None = None,
 ) -> StageSFTTrainer:
     """A trainer over the stage's samples, supervising what `stage.method.data` says.
 
@@ -100,23 +123,31 @@ def sft_trainer(
         own: the stage's own samples.
         policy: the model at the stage's start; with `peft_config`, or already with an adapter, only that is trained.
         out, pool: the stage's folder, and engines, for sampled completions.
+        plugins, objectives: of the stage.
     """
     arguments = sft_arguments(stage, checkpoints)
     assert stage.method.type == "sft"
     data = stage_data(stage, own, arguments.world_size)
     rows = sft_rows(data.samples, stage.prompt, stage.method.target_style)
-    gold = stage.method.data.type == "gold"
     numbered = NumberedRows(rows, data.order)
-    trainer = StageSFTTrainer(
+
+    def targets(trainer: Any) -> TargetRows:
+        assert out is not None
+        return target_rows(stage, own, data, rows, out=out, pool=pool, trainer=trainer)
+
+    # transformers asks the model whether its loss is told of the tokens in the whole optimizer step; the Qwen-VL
+    # families say no. But TRL computes the loss itself, and does know. Otherwise every micro-batch would weigh the
+    # same, however few tokens it has, and gradient accumulation would change the objective.
+    policy.accepts_loss_kwargs = True
+    gold = stage.method.data.type == "gold"
+    return StageSFTTrainer(
+        collate=AnswerCollator(ModelInputs(processor, policy)),
+        targets=None if gold else targets,
+        plugins=plugins,
+        objectives=objectives,
         model=policy,
         args=arguments,
         train_dataset=as_dataset(rows, data.order) if gold else as_dataset(numbered, range(len(numbered))),
         processing_class=processor,
-        data_collator=AnswerCollator(ModelInputs(processor, policy)),
         peft_config=peft_config,
     )
-    trainer.weigh(objectives_of(stage))
-    if not gold:
-        assert out is not None
-        trainer.imitate(target_rows(stage, own, data, rows, out=out, pool=pool, trainer=trainer))
-    return trainer

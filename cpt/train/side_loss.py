@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cpt.methods.memory import Row
@@ -14,13 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cpt.plan.stages import StagePlan
+    from cpt.train.weighting import Objectives
 
 SIDE_LOSS = "replay"
 """What the plug-in is called."""
 
 
-def side_loss(stage: StagePlan) -> SideLoss | None:
-    """The stage's supervised side loss; None where the recipe has none, or nothing to replay yet."""
+def side_loss(stage: StagePlan, objectives: Objectives | None = None) -> SideLoss | None:
+    """The stage's supervised side loss; None where the recipe has none, or nothing to replay yet.
+
+    Args:
+        objectives: those that weigh it, task by task; None for no weights.
+    """
     replay = stage.replay
     if replay is None or replay.loss != "supervised":
         return None
@@ -29,7 +35,13 @@ def side_loss(stage: StagePlan) -> SideLoss | None:
     if not sources:
         return None
     orders = _orders(stage, sources)
-    return SideLoss(replay.coefficient, lambda step: orders[step % len(orders)][step // len(orders)])
+
+    def draw(step: int) -> Sequence[Row]:
+        return orders[step % len(orders)][step // len(orders)]
+
+    if objectives is None:
+        return SideLoss(replay.coefficient, draw)
+    return SideLoss(replay.coefficient, draw, objectives.weight, partial(objectives.observe, supervised=True))
 
 
 def rows_per_step(stage: StagePlan) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.common.digests import differing
-from cpt.common.files import read_json
+from cpt.common.files import disk_may_be_full, read_json, read_jsonl
 from cpt.store.results import write_trained
 from cpt.store.schemas import Trained
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
+    from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins
+    from cpt.train.weighting import Objectives
     from cpt.types import Sample
 
 
@@ -146,9 +148,12 @@ def _train(
     """One training; see `train_stage`."""
     from cpt.models.export import save_policy
     from cpt.train.agreement import check_stage
+    from cpt.train.hooks import Checkpoints
     from cpt.train.log import keep_until
-    from cpt.train.plugins import StagePlugins, make_plugins
+    from cpt.train.plugin_terms import PluginTerms
+    from cpt.train.plugins import StagePlugins, make_plugins, rewarding
     from cpt.train.resume import Origin, last_checkpoint
+    from cpt.train.weighting import objectives_of
 
     clock = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -159,16 +164,23 @@ def _train(
         seconds[name], clock = now - clock, now
 
     origin = Origin(f"{stage.key}/{stage.run}", (metrics, out.rollouts, out.generated))
-    found = last_checkpoint(out.checkpoints, make_plugins(stage), origin)
+    objectives = objectives_of(stage)
+    made = make_plugins(stage, objectives)
+    found = last_checkpoint(out.checkpoints, made, origin)
     before = stage.run * stage.steps
     keep_until(out.rollouts, found.step)
-    trainer = _trainer(stage, own, start, out, pool)
-    trainer.origin = origin
-    _instrument(trainer, stage, metrics, before, found.step, on_step)
-    plugins = StagePlugins(stage, own, start, out, trainer.processing_class, found.step)
+    keep_until(metrics, before + found.step)
+    if objectives is not None:
+        own_rows = [row | {"step": row["step"] - before} for row in read_jsonl(metrics) if row["step"] > before]
+        objectives.restore(own_rows)
+    trainer = _trainer(stage, own, start, out, pool, PluginTerms(made, rewarding(stage)), objectives)
+    trainer.add_callback(Checkpoints(origin, made, stage.method.save_total_limit, found.path))
+    _instrument(trainer, stage, metrics, before, on_step)
+    plugins = StagePlugins(stage, made, own, start, out, trainer.processing_class, found.step)
     plugins.before(trainer)
     lap("load_s")
-    trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
+    with disk_may_be_full(out.checkpoints):
+        trainer.train(resume_from_checkpoint=str(found.path) if found.path else None)
     lap("train_s")
     done = trainer.state.global_step
     if done != stage.steps:
@@ -188,7 +200,15 @@ def drop_checkpoints(out: StageDir) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir, pool: RolloutPool | None) -> Any:
+def _trainer(
+    stage: StagePlan,
+    own: Sequence[Sample],
+    start: Path,
+    out: StageDir,
+    pool: RolloutPool | None,
+    plugins: PluginTerms,
+    objectives: Objectives | None,
+) -> Any:
     """The method's trainer over the stage's policy and its own samples."""
     from cpt.models.adapters import adapter_beside, attach_adapter, freeze_parts, lora_config
     from cpt.models.load import load_policy, load_processor
@@ -209,20 +229,17 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
         peft_config = lora_config(policy, stage.tuning, stage.freeze)
     else:
         policy = attach_adapter(policy, adapter, stage.tuning)
+    added = {"plugins": plugins, "objectives": objectives}
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
-        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config, out=out, pool=pool)
-    from cpt.train.distillation import StageSDFTTrainer
-    from cpt.train.policy import StageGRPOTrainer, grpo_trainer
+        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config, out=out, pool=pool, **added)
+    from cpt.train.grpo import grpo_trainer
     from cpt.train.rollouts import RolloutLog
 
     assert pool is not None
-    kind = StageSDFTTrainer if stage.method.type == "sdft" else StageGRPOTrainer
-    trainer = grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config, kind)
-    if stage.leaves_rollouts:
-        trainer.rollout_log = RolloutLog(out.rollouts, stage.prompt)
-    return trainer
+    log = RolloutLog(out.rollouts, stage.prompt) if stage.leaves_rollouts else None
+    return grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config, log=log, **added)
 
 
 def _seed(seed: int) -> None:
@@ -236,21 +253,14 @@ def _instrument(
     stage: StagePlan,
     metrics: Path,
     before: int,
-    step: int,
     on_step: Callable[[dict[str, Any]], None] | None,
 ) -> None:
-    """Metrics to disk instead of to the terminal; lines of steps that will be made again go."""
+    """Metrics to disk instead of to the terminal."""
     from transformers import PrinterCallback
 
-    from cpt.common.files import read_jsonl
     from cpt.tasks.world.attention import batch_images
-    from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics
 
-    keep_until(metrics, before + step)
-    if trainer.objectives is not None:
-        own = [row | {"step": row["step"] - before} for row in read_jsonl(metrics) if row["step"] > before]
-        trainer.objectives.restore(own)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StepMetrics(metrics, trainer.phases.take, on_step, _zero_at_start(stage), before))
     reference = getattr(trainer, "ref_model", None)

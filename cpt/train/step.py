@@ -1,222 +1,255 @@
-"""Policy-gradient training of one stage with TRL's GRPOTrainer, our advantages and rollouts from the pool."""
+"""A step of reinforcement learning, from prompts to the loss.
+
+    prompts → Rollouts (completions, the engine's log-probabilities)
+            → Rewards → advantages
+            → PolicyBatch → loss of the policy's log-probabilities + plug-ins' terms
+    → backward → plug-ins' hands on the gradients (`cpt.train.hooks`) → optimizer → weights to the engines
+
+TRL's GRPOTrainer keeps arguments, data loading, logging and checkpoints. Of its methods two are replaced: the one that
+makes a batch, which it then shuffles, cuts into micro-batches and perhaps uses for several optimizer steps, and the one
+that computes a micro-batch's loss. Estimators differ in one pure function of advantages (`cpt.methods.advantages`) and
+one of the loss (`cpt.methods.policy_loss`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
+from trl.trainer.utils import use_adapter
 
-from cpt.models.adapters import merged_parameters
-from cpt.rollout.trl import RolloutMixin
-from cpt.train.advantages import Advantages, OneCompletionConfig
-from cpt.train.agreement import judged_by_rounding
-from cpt.train.data import as_dataset, check_groups, policy_rows, stage_data
-from cpt.train.objective import PolicyPlugins
-from cpt.train.objectives import Objectives, Parts, means, objectives_of
-from cpt.train.pictures import RowsOfPictures
-from cpt.train.prompts import first_of_runs, repeated, run_lengths
-from cpt.train.resume import Resumable
-from cpt.train.reward import check_stage_golds, reward_function, rewards_of
-from cpt.train.rounding import check_rounding
-from cpt.train.settings import config, shared_arguments
+from cpt.methods.engine_weights import engine_gap, engine_weights
+from cpt.methods.policy_loss import Loss, LossSettings, masked_mean, policy_loss
+from cpt.models.adapters import plain_parameters
+from cpt.rollout.encode import render_prompts
+from cpt.rollout.sampling import ban_tokens
+from cpt.rollout.timing import REST
+from cpt.train.advantages import Estimator, estimated, rewarded
+from cpt.train.batch import PolicyBatch, Rewards, Rollouts, Scores
+from cpt.train.data import check_groups
+from cpt.train.distillation import Demonstrations, with_teacher
+from cpt.train.hooks import StageTrainer
+from cpt.train.scoring import as_model_inputs, padded, score
 
 if TYPE_CHECKING:
-    from cpt.plan.stages import StagePlan
-    from cpt.rollout.pool import RolloutPool
+    from cpt.models.inputs import ModelInputs
+    from cpt.rollout.sampler import PolicySampler
+    from cpt.train.gap import GapCheck
     from cpt.train.rollouts import RolloutLog
-    from cpt.types import Sample
+    from rewards.batch import TRLReward
 
-Scores = tuple[Any, Any, Any]
-"""Log-probabilities and entropies, each [B, T], and a mixture of experts' auxiliary loss; None where not asked for."""
+Row = Mapping[str, Any]
+"""A prompt's chat and pictures, and its sample: see `cpt.train.data.policy_rows`."""
 
 
-class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, RowsOfPictures, Resumable, GRPOTrainer):
-    """TRL's trainer with rollouts from the pool, checkpoints that resume, whole groups, and no work done twice.
+@dataclass(frozen=True)
+class Step:
+    """What a stage's steps are made with.
 
     Attributes:
-        by_rounding: whether engine and trainer may differ by what bfloat16 explains, and not by more.
+        inputs: makes token ids and pictures of prompts, and the model's arguments of both.
+        sampler: asks the engines for completions.
+        reward: `cpt.train.reward.reward_function`.
+        estimator: of advantages.
+        gap: what engine and trainer may differ by.
+        teacher: what a teacher is asked, whose divergence is then all that is learned from; None for policy gradients.
+        log: keeps the rollouts; None where no arm imitates them.
     """
 
-    by_rounding = False
-    _noise = 0.0  # not measured yet
+    inputs: ModelInputs
+    sampler: PolicySampler
+    reward: TRLReward
+    estimator: Estimator
+    gap: GapCheck
+    teacher: Demonstrations | None = None
+    log: RolloutLog | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.rollout_log: RolloutLog | None = None
-        self._sample_ids: list[str] = []
-        self._kept: list[torch.Tensor] | None = None
-        self._rows: torch.Tensor | None = None
-        self.objectives: Objectives | None = None
-        self._parts: list[Parts] = []
-        if hasattr(self.model, "peft_config") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            self.vllm_generation._iter_named_params = partial(merged_parameters, self.model)
 
-    def at_stage(self, stage: StagePlan) -> None:
-        """What a kind of trainer takes in of its stage beside TRL's arguments: here nothing."""
+class StageGRPOTrainer(StageTrainer, GRPOTrainer):
+    """TRL's trainer with our step. Arguments beside `step` are those of `StageTrainer` and GRPOTrainer."""
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._sample_ids = [row["sample"].id for row in inputs]
-        check_groups(self._gathered(self._sample_ids), self.num_generations)
-        self._kept = None
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if self.by_rounding and {"old_per_token_logps", "sampling_per_token_logps"} <= output.keys():
-            self._noise = check_rounding(self, output, self._noise)
-        output["row"] = torch.arange(len(inputs), device=output["prompt_ids"].device)
-        return output
+    def __init__(self, step: Step, **arguments: Any) -> None:
+        super().__init__(reward_funcs=[step.reward], processing_class=step.inputs.processor, **arguments)
+        self.step, self.loss_settings = step, LossSettings.of(self.args)
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                ban_tokens(self.accelerator.unwrap_model(model))
 
-    def _gathered(self, local: list[Any]) -> list[Any]:
-        from accelerate.utils import gather_object
+    def _generate_and_score_completions(self, inputs: Sequence[Row]) -> dict[str, Any]:
+        """In place of TRL's: rollouts for the next optimizer steps, as the columns of a `PolicyBatch`.
 
-        return list(gather_object(local))
-
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[Any] | None, dict[str, Any]]:
-        """Once per group. The pool takes pictures, not pixels, so no multimodal fields are returned."""
-        counts = run_lengths(self._sample_ids)
-        ids, images, _ = super()._tokenize_prompts(first_of_runs(prompts, counts))
-        return repeated(ids, counts), None if images is None else repeated(images, counts), {}
-
-    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Also tells the reward how each completion ended.
-
-        A row without a reward is NaN: it is left out of its group's mean and deviation and gets no advantage.
+        Args:
+            inputs: P rows, each G times.
         """
-        ended = [completion.finish_reason for completion in self.vllm_generation.latest]
-        rows = [row | {"finish_reason": reason} for row, reason in zip(inputs, ended, strict=True)]
-        with self.phases.measure("reward"):
-            rewards: torch.Tensor = super()._calculate_rewards(rows, *args, **kwargs)
-        if self.rollout_log is not None:
-            start = self.accelerator.process_index * len(inputs)
-            paid = rewards[start : start + len(inputs), 0].tolist()
-            samples = [row["sample"] for row in inputs]
-            self.rollout_log.write(self.state.global_step + 1, samples, self.vllm_generation.latest, paid)
-        return rewards
-
-    def _weighed(self, rewards_N1: torch.Tensor) -> torch.Tensor:
-        """The batch's rewards by the weights of the objectives, which it moves first."""
-        if self.objectives is None:
-            return rewards_N1
-        self._parts = self._gathered(self.objectives.take())
-        self.objectives.log(self, means(self._parts), self.state.global_step, supervised=False)
-        if not self.objectives.on_rewards:
-            return rewards_N1
-        return rewards_N1.new_tensor([self.objectives.reward(seen) for seen in self._parts])[:, None]
-
-    def _weighed_greedy(self, rewards: list[float]) -> list[float]:
-        """By the weights of the batch that they are compared with."""
-        return rewards if self.objectives is None else [self.objectives.reward(seen) for seen in self.objectives.take()]
-
-    def _advantages(self) -> torch.Tensor:
-        """Where weights act on advantages, every component has its own."""
-        if self.objectives is None or self.objectives.on_rewards:
-            return super()._advantages()
-        return self._weighed_advantages(self._parts, self.objectives.weight)
+        check_groups([row["sample"].id for row in inputs], self.args.num_generations)
+        with self.phases.measure(REST):
+            rows = inputs[:: self.args.num_generations]
+            rollouts = self._rollouts(rows)
+            batch = self._scored(self._padded(rollouts))
+            rewards = self._rewarded(rollouts)
+            batch = replace(batch, advantages=self._advantages(rewards, batch))
+            if self.step.teacher is not None:
+                batch = self._with_teacher(batch, rows, self.step.teacher)
+        return batch.columns()
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        inputs = dict(inputs)
-        self._rows = inputs.pop("row")
-        loss: torch.Tensor = super()._compute_loss(model, inputs)
-        return loss
+        """In place of TRL's: the loss of a micro-batch, scaled as its part of the optimizer step's."""
+        batch = PolicyBatch(**inputs)
+        inputs |= {"logps": None, "entropies": None, "hidden": None}  # the graph of a pass serves once
+        scores = batch.scores or self._score(model, batch, keep_hidden=True)
+        loss = self._loss(scores, batch)
+        self.record(loss.metrics)
+        if not self.plugins:
+            return loss.loss
+        with self.phases.measure("plugins"):
+            hidden = [] if scores.hidden is None else [scores.hidden]
+            policy = self.accelerator.unwrap_model(model)
+            terms = self.plugins.term(model, policy, as_model_inputs(batch), hidden, self.accelerator.autocast)
+            total: torch.Tensor = loss.loss + terms / self.current_gradient_accumulation_steps
+        return total
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Scores:
-        """One forward pass where TRL takes two.
+    def _rollouts(self, rows: Sequence[Row]) -> Rollouts:
+        """Completions by the policy as it is now."""
+        inputs, sampler, step = self.step.inputs, self.step.sampler, self.state.global_step
+        texts = render_prompts(inputs.processor, [row["prompt"] for row in rows])
+        prompts = list(inputs.read(texts, [row["images"] for row in rows]))
+        with self.phases.measure("push"):
+            sampler.push(plain_parameters(self.accelerator.unwrap_model(self.model)), step)
+        with self.phases.measure("rollout"):
+            pictures = [tuple(row["images"]) for row in rows]
+            completions, greedy = sampler.sample([prompt.ids for prompt in prompts], pictures)
+        rollouts = Rollouts([row["sample"] for row in rows], prompts, completions, greedy)
+        self.state.num_input_tokens_seen += rollouts.tokens
+        self.record(rollouts.metrics())
+        return rollouts
 
-        TRL computes the log-probabilities of fresh completions without gradients, to compare them with the engine's,
-        and once more for the loss. When each batch of completions serves one optimizer step the weights are the same
-        both times, so the first pass keeps its graph and the loss takes that, its rows in the order TRL has shuffled
-        them to since.
-        """
-        score: Callable[..., Scores] = super()._get_per_token_logps_and_entropies
-        if torch.is_grad_enabled() and self._kept is not None:
-            assert self._rows is not None
-            logps, entropies, *self.hidden = (kept.index_select(0, self._rows) for kept in self._kept)
-            self._kept = None
-            return logps, entropies, None
-        if torch.is_grad_enabled() or self._kept is not None or not self._one_pass:
-            return score(model, *args, **kwargs)
-        with self.phases.measure("forward_backward"), torch.enable_grad(), self._caught(model) as hidden:
-            logps, entropies, _ = score(model, *args, **{**kwargs, "compute_entropy": True})
-            self._kept = [logps, entropies, *([torch.cat(hidden)] if hidden else [])]
-        return logps.detach(), None, None
+    def _padded(self, rollouts: Rollouts) -> PolicyBatch:
+        """Rollouts as tensors."""
+        return padded(
+            rollouts,
+            self.state.global_step,
+            pad=self.step.inputs.tokenizer.pad_token_id,
+            drop_truncated=self.args.mask_truncated_completions,
+            device=self.accelerator.device,
+        )
 
-    @property
-    def _one_pass(self) -> bool:
-        """Whether TRL takes two passes, and one would do: completions serve one backward pass.
+    def _scored(self, batch: PolicyBatch) -> PolicyBatch:
+        """With the log-probabilities of the policy that sampled and of its reference, and the engine's correction.
 
-        Not under gradient checkpointing: a kept graph costs memory.
+        The loss needs a pass with gradients. Where the completions serve one backward pass the weights are the same
+        both times, so one pass does, and the batch carries its graph. Not under gradient checkpointing, where a kept
+        graph would cost the memory that was to be saved.
         """
         args = self.args
-        two = self.vllm_importance_sampling_correction and self.accelerator.num_processes == 1
-        once = args.steps_per_generation * args.gradient_accumulation_steps * self.num_iterations == 1
-        return bool(two and once and not args.gradient_checkpointing)
+        correction, passes = args.vllm_importance_sampling_correction, args.steps_per_generation * args.num_iterations
+        if correction and passes * args.gradient_accumulation_steps == 1 and not args.gradient_checkpointing:
+            with self.phases.measure("forward_backward"):
+                kept = self._score(self.model, batch, keep_hidden=True)
+            batch = replace(batch, logps=kept.logps, entropies=kept.entropies, hidden=kept.hidden)
+            batch = replace(batch, old_logps=kept.logps.detach())
+        elif correction or args.gradient_accumulation_steps % passes:
+            batch = replace(batch, old_logps=self._without_gradients(self.model, batch))
+        if args.beta:
+            batch = replace(batch, reference_logps=self._reference(batch))
+        return self._corrected(batch) if correction else batch
 
+    def _corrected(self, batch: PolicyBatch) -> PolicyBatch:
+        """With weights for the engine's rounding, after a check that it is no more than that."""
+        args, gap, step = self.args, self.step.gap, self.state.global_step + 1
+        assert batch.old_logps is not None
+        weights, metrics = engine_weights(
+            batch.old_logps,
+            batch.engine_logps,
+            batch.completion_mask,
+            args.vllm_importance_sampling_mode,
+            args.vllm_importance_sampling_clip_min,
+            args.vllm_importance_sampling_clip_max,
+        )
+        gap.largest(metrics, step)
+        policy = self.accelerator.unwrap_model(self.model)
+        gap.rounding(batch, batch.old_logps, policy, self.accelerator.autocast, step)
+        self.record(metrics)
+        return replace(batch, importance=weights)
 
-def grpo_arguments(stage: StagePlan, checkpoints: Path) -> GRPOConfig:
-    """GRPOConfig of a stage. The sampling distribution is the policy's own: nothing truncates or reweights it."""
-    arguments = shared_arguments(stage, checkpoints) | {
-        "max_completion_length": stage.max_completion_length,
-        "top_p": 1.0,
-        "top_k": 0,
-        "min_p": None,
-        "repetition_penalty": 1.0,
-        "generation_kwargs": None,
-        "chat_template_kwargs": None,
-        "disable_dropout": False,  # with dropout the policy would not be the one that engines sample; recipes refuse it
-        "cast_lm_head_to_fp32": False,
-        "reward_weights": [1.0],
-        "multi_objective_aggregation": "sum_then_normalize",
-        "sync_ref_model": False,
-        "top_entropy_quantile": 1.0,
-        "entropy_coef": 0.0,
-        "use_adaptive_entropy": False,
-        "off_policy_mask_threshold": None,
-        "use_vllm": False,  # the rollout mixin brings its own engines
-        "log_completions": False,
-    }
-    cls = OneCompletionConfig if arguments["num_generations"] == 1 else GRPOConfig
-    return config(cls, arguments, dict(stage.trainer_args))
+    def _rewarded(self, rollouts: Rollouts) -> Rewards:
+        """What the completions earn."""
+        step = self.state.global_step
+        with self.phases.measure("reward"):
+            rewards = rewarded(self.step.reward, rollouts, self.objectives, step, self.accelerator.device)
+        self.record(rewards.metrics)
+        if self.step.log is not None:
+            samples = rollouts.by_row(rollouts.samples)
+            self.step.log.write(step + 1, samples, rollouts.completions, rewards.rewards_B.tolist())
+        return rewards
 
+    def _advantages(self, rewards: Rewards, batch: PolicyBatch) -> torch.Tensor:
+        """Of every completion [B]; where plug-ins add to the rewards, of all that it earns."""
+        added = None
+        if self.plugins.change_rewards:
+            assert self.step.estimator.baseline != "greedy", "the greedy reward lacks what is added"
+            size = len(batch.completion_ids) // self.args.steps_per_generation
+            with self.phases.measure("plugins"):
+                added = torch.cat([self.plugins.added_reward(part) for part in batch.cut(size)])
+        advantages, metrics = estimated(
+            self.step.estimator, rewards, self.args.num_generations, self.objectives, added, self.plugins.deviation
+        )
+        if self.step.teacher is not None:
+            metrics.pop("frac_reward_zero_std")  # the share from which a policy gradient would learn nothing
+        self.record(metrics)
+        return advantages
 
-def grpo_trainer(
-    stage: StagePlan,
-    own: Sequence[Sample],
-    policy: Any,
-    processor: Any,
-    checkpoints: Path,
-    pool: RolloutPool,
-    peft_config: Any = None,
-    kind: type[StageGRPOTrainer] = StageGRPOTrainer,
-) -> StageGRPOTrainer:
-    """A trainer over `samples`, rewarded as the stage says.
+    def _with_teacher(self, batch: PolicyBatch, rows: Sequence[Row], teacher: Demonstrations) -> PolicyBatch:
+        """With what the teacher is asked about the same completions."""
+        config = self.accelerator.unwrap_model(self.model).config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None)
+        asked = teacher.prompts(self.step.inputs.processor, rows, self.args.max_completion_length, limit)
+        return with_teacher(batch, asked, self.step.inputs)
 
-    Args:
-        own: the stage's own samples.
-        policy: the model at the stage's start, which is also the reference of the KL term.
-        kind: the class to make.
-    """
-    assert stage.method.needs_rollouts
-    assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
-    arguments = grpo_arguments(stage, checkpoints)
-    data = stage_data(stage, own, arguments.world_size)
-    check_stage_golds(data.samples, rewards_of(stage), stage.prompt)
-    objectives = objectives_of(stage)
-    see = None if objectives is None else objectives.see
-    trainer = kind(
-        model=policy,
-        args=arguments,
-        reward_funcs=[reward_function(stage.prompt, rewards_of(stage), stage.max_completion_length, see)],
-        train_dataset=as_dataset(policy_rows(data.samples, stage.prompt), data.order),
-        processing_class=processor,
-        peft_config=peft_config,
-        rollout_pool=pool,
-        rollout_key=stage.stream,
-        max_logprob_gap=stage.max_logprob_gap,
-        baseline=getattr(stage.method, "baseline", "group_mean"),
-    )
-    trainer.objectives = objectives
-    trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.rollout)
-    trainer.at_stage(stage)
-    return trainer
+    def _loss(self, scores: Scores, batch: PolicyBatch) -> Loss:
+        """The policy gradient's loss; none where a teacher is imitated."""
+        assert scores.entropies is not None and batch.advantages is not None
+        if batch.importance is None and int(batch.step) == self.state.global_step:
+            # Not compared yet. These are still the weights that sampled.
+            metrics = engine_gap(scores.logps, batch.engine_logps, batch.completion_mask)
+            self.step.gap.largest(metrics, self.state.global_step + 1)
+            self.record(metrics)
+        if self.step.teacher is not None:
+            entropy = masked_mean(scores.entropies, batch.completion_mask)
+            return Loss(scores.logps.new_zeros(()), {"entropy": entropy})
+        return policy_loss(
+            self.loss_settings,
+            scores.logps,
+            scores.entropies,
+            mask_BT=batch.completion_mask,
+            advantages_B=batch.advantages,
+            old_logps_BT=batch.old_logps,
+            reference_logps_BT=batch.reference_logps,
+            engine_logps_BT=batch.engine_logps,
+            weights=batch.importance,
+            batch_tokens=batch.tokens,
+            micro_batches=self.current_gradient_accumulation_steps,
+        )
+
+    def _score(self, model: Any, batch: PolicyBatch, most: int | None = None, *, keep_hidden: bool = False) -> Scores:
+        """Log-probabilities and entropies of the completions' tokens; hidden states where plug-ins use them."""
+        policy = self.accelerator.unwrap_model(model)
+        with self.plugins.catching(policy) if keep_hidden else nullcontext([]) as caught:
+            scores = score(model, self.step.inputs, batch, autocast=self.accelerator.autocast, most=most)
+        return replace(scores, hidden=torch.cat(caught)) if caught else scores
+
+    def _without_gradients(self, model: Any, batch: PolicyBatch) -> torch.Tensor:
+        """Log-probabilities [B, T], a micro-batch at a time."""
+        with torch.no_grad(), self.phases.measure("old_logprobs"):
+            return self._score(model, batch, self.args.per_device_train_batch_size).logps
+
+    def _reference(self, batch: PolicyBatch) -> torch.Tensor:
+        """Log-probabilities [B, T] of the policy that the stage started from; an adapter is taken off for it."""
+        if self.ref_model is not None:
+            return self._without_gradients(self.ref_model, batch)
+        policy = self.accelerator.unwrap_model(self.model)
+        with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
+            return self._without_gradients(self.model, batch)
