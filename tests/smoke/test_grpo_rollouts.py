@@ -23,13 +23,13 @@ def pool(base: Path):
 def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | None = None, **arguments: Any) -> Any:
     """Two GRPO steps of 2 prompts x 4 completions; every step's logs and phases in `trainer.rows`."""
     import numpy as np
+    from cpt.rollout.trl import RolloutMixin
     from datasets import Dataset
     from PIL import Image
     from transformers import TrainerCallback, set_seed
     from trl import GRPOConfig, GRPOTrainer
 
     from cpt.models.load import load_policy, load_processor
-    from cpt.rollout.trl import RolloutMixin
 
     class Trainer(RolloutMixin, GRPOTrainer):
         pass

@@ -62,7 +62,6 @@ def test_a_composite_with_a_users_function(base: Path, pool: LocalPool, tmp_path
 
 def test_a_row_without_a_reward_has_no_advantage(base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: Any):
     import torch
-
     from cpt.train.policy import StageGRPOTrainer
 
     seen: dict[str, torch.Tensor] = {}

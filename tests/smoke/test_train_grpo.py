@@ -122,10 +122,10 @@ def test_one_forward_pass_learns_what_two_learn(base: Path, pool: LocalPool, tmp
 
 def test_prompts_encoded_once_are_what_the_processor_makes_of_each(base: Path):
     import torch
+    from cpt.train.prompts import OncePerPrompt
 
     from cpt.models.inputs import ModelInputs, joined
     from cpt.rollout.encode import fill_images, render_prompts
-    from cpt.train.prompts import OncePerPrompt
 
     task, processor = Mixed(), load_processor(base)
     samples = [sample for sample in task.samples("train", 4) for _ in range(3)]

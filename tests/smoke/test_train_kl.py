@@ -145,10 +145,11 @@ def test_what_is_added_to_the_reward(
     base: Path, pool: LocalPool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Dr. GRPO's advantages are rewards less their group's mean: after the first rollouts, by hand."""
-    from cpt.models.load import load_policy
-    from cpt.rollout.sampling import ban_tokens
     from cpt.train.objective import rollout_batch
     from cpt.train.policy import StageGRPOTrainer
+
+    from cpt.models.load import load_policy
+    from cpt.rollout.sampling import ban_tokens
 
     seen: list[tuple[Any, torch.Tensor]] = []
     compute_loss, calculate = StageGRPOTrainer._compute_loss, StageGRPOTrainer._calculate_rewards

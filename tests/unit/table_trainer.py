@@ -1,13 +1,15 @@
 """A policy-gradient trainer on a table of logits, for unit tests; importing it imports TRL.
 
-What TRL does for a stage (generate, the loss of one part) is here in a few lines; advantages, plug-ins and objectives
-are the real ones.
+Everything of a step is the real one but what it runs on: two prompts of one token, completions that are given, a reward
+of a line, and a model with four parameters.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,19 +21,24 @@ from cpt.train.worker import import_trainers
 
 import_trainers()
 
-from trl import GRPOTrainer  # noqa: E402
-
+from cpt.methods.policy_loss import LossSettings  # noqa: E402
 from cpt.models.inputs import ModelInputs  # noqa: E402
 from cpt.rollout.timing import Phases  # noqa: E402
-from cpt.train.objectives import Objectives  # noqa: E402
-from cpt.train.policy import StageGRPOTrainer  # noqa: E402
+from cpt.train.advantages import Estimator  # noqa: E402
+from cpt.train.batch import PolicyBatch  # noqa: E402
+from cpt.train.gap import GapCheck  # noqa: E402
+from cpt.train.plugin_terms import PluginTerms  # noqa: E402
+from cpt.train.step import StageGRPOTrainer, Step  # noqa: E402
+from cpt.train.weighting import Objectives  # noqa: E402
+from cpt.types import Completion  # noqa: E402
 from rewards.score import Score  # noqa: E402
 
 # Two prompts with four completions each. Of a completion the last token is the answer (1: right), the first the format.
 SAID = [[1], [0, 1], [1, 1, 0], [0], [1, 0], [1, 1], [0, 0, 1], [1]]
 GREEDY = [[1, 0], [0, 1]]
-TASKS = ["which-row"] * 4 + ["count-colour"] * 4
+TASKS = ["which-row", "count-colour"]
 LONGEST = 3
+START = [[0.3, -0.2], [0.0, 0.5]]
 
 
 def score_of(text: str) -> Score:
@@ -39,84 +46,121 @@ def score_of(text: str) -> Score:
     return Score(0.9 * parts["accuracy"] + 0.1 * parts["format"], parts)
 
 
+def text_of(ids: list[int]) -> str:
+    return "".join(map(str, ids))
+
+
 class Table(torch.nn.Module):
-    """Logits of the next token, by the last one: [2, 2]."""
+    """Logits of the next token, by the last one: [2, 2]. Counts its forward passes with gradients and without."""
 
     def __init__(self, logits: Any) -> None:
         super().__init__()
         self.table = torch.nn.Parameter(torch.tensor(logits))
         # A scale of logits: the plug-ins then take a forward pass of their own.
-        self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(logit_scale=2.0))
+        self.config = SimpleNamespace(
+            get_text_config=lambda: SimpleNamespace(logit_scale=2.0, max_position_embeddings=64)
+        )
+        self.passes = {True: 0, False: 0}
 
-    def forward(self, input_ids: Any, attention_mask: Any, logits_to_keep: int = 0) -> Any:
-        return SimpleNamespace(logits=self.table[input_ids][:, -logits_to_keep:])
-
-
-class FewLines(GRPOTrainer):
-    """In TRL's place."""
-
-    is_fsdp_enabled = is_deepspeed_enabled = False
-
-    def add_callback(self, callback: Any) -> None:
-        pass
-
-    def _calculate_rewards(self, inputs: Any, *_: Any, **__: Any) -> Any:
-        paid = self.reward_funcs[0](["".join(map(str, ids)) for ids in self.said], sample=[r["sample"] for r in inputs])
-        return torch.tensor(paid)[:, None]
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        self._calculate_rewards(inputs)
-        self._metrics["train"]["frac_reward_zero_std"].append(-1.0)
-        ids = torch.tensor([ids + [0] * (LONGEST - len(ids)) for ids in self.said])
-        mask = torch.tensor([[1] * len(ids) + [0] * (LONGEST - len(ids)) for ids in self.said])
-        prompts = torch.zeros(len(inputs), 1, dtype=torch.long)
-        output = {"prompt_ids": prompts, "prompt_mask": prompts + 1, "completion_ids": ids, "completion_mask": mask}
-        with torch.no_grad():
-            return output | {"old_per_token_logps": self._logps(self.model, output)}
-
-    def _logps(self, model: Any, inputs: Any) -> Any:
-        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        logps = model(ids, None).logits[:, :-1].log_softmax(-1)
-        return logps.gather(2, inputs["completion_ids"][:, :, None])[:, :, 0]
-
-    def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        """Dr. GRPO's, with the ratio to the policy that sampled; unclipped."""
-        ratio = (self._logps(model, inputs) - inputs["old_per_token_logps"]).exp()
-        summed = (ratio * inputs["advantages"][:, None] * inputs["completion_mask"]).sum()
-        return -summed / (len(ratio) * LONGEST) / self.current_gradient_accumulation_steps
+    def forward(
+        self, input_ids: Any, attention_mask: Any, logits_to_keep: int = 0, labels: Any = None, **_: Any
+    ) -> Any:
+        logits = self.table[input_ids][:, -logits_to_keep:]
+        if labels is None:
+            return SimpleNamespace(logits=logits)
+        self.passes[torch.is_grad_enabled()] += 1
+        logps, said = logits[:, :-1].log_softmax(-1), labels[:, 1:]
+        chosen = logps.gather(2, said.clamp(min=0)[:, :, None])[:, :, 0]
+        return SimpleNamespace(log_probs=chosen * (said != -100), entropy=-(logps.exp() * logps).sum(-1))
 
 
-class Toy(StageGRPOTrainer, FewLines):
-    """A trainer that was never started."""
+class Processor:
+    """Reads every chat as one token; counts what it reads."""
 
-    def __init__(self, parts: int, baseline: str, scale: str, objectives: Objectives | None) -> None:
-        self.model = Table([[0.3, -0.2], [0.0, 0.5]])
-        self.args = SimpleNamespace(steps_per_generation=parts)
+    bos_token = eos_token = eos_token_id = None
+    pad_token_id = 0
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def apply_chat_template(self, chats: Any, **_: Any) -> list[str]:
+        return list(map(str, chats))
+
+    def __call__(self, text: Any, **_: Any) -> Any:
+        self.read += text
+        return {"input_ids": [[0] for _ in text]}
+
+
+class Toy(StageGRPOTrainer):
+    """A trainer that was never started. `said` are the completions, in their order."""
+
+    def __init__(
+        self, parts: int, baseline: Any, scale: Any, objectives: Objectives | None, iterations: int = 2
+    ) -> None:
+        self.model, self.ref_model = Table(START), None
+        self.args = SimpleNamespace(
+            steps_per_generation=parts, gradient_accumulation_steps=parts, num_iterations=iterations,
+            gradient_checkpointing=False, per_device_train_batch_size=8 // parts, num_generations=4, beta=0.0,
+            max_completion_length=LONGEST, mask_truncated_completions=False, vllm_importance_sampling_correction=True,
+            vllm_importance_sampling_mode="token_truncate", vllm_importance_sampling_clip_min=None,
+            vllm_importance_sampling_clip_max=3.0,
+        )  # fmt: skip
+        self.loss_settings = LossSettings(
+            loss_type="dr_grpo", max_completion_length=LONGEST, steps_per_generation=parts
+        )
         self.current_gradient_accumulation_steps = parts
-        self.num_generations, self.baseline, self.scale_rewards = 4, baseline, scale
-        self.state, self.phases, self._metrics = SimpleNamespace(global_step=0), Phases(), {"train": defaultdict(list)}
+        self.state = SimpleNamespace(global_step=0, num_input_tokens_seen=0)
+        self.phases, self._metrics = Phases(), {"train": defaultdict(list)}
         self.accelerator = SimpleNamespace(
-            process_index=0, num_processes=1, device=torch.device("cpu"), unwrap_model=lambda model: model
+            device=torch.device("cpu"), unwrap_model=lambda model: model, autocast=nullcontext
         )
-        self.vllm_importance_sampling_correction = True
-        self.objectives, self.rollout_log, self._parts, self._greedy_N = objectives, None, [], None
-        self.processing_class = SimpleNamespace(batch_decode=lambda ids, **_: ["".join(map(str, one)) for one in ids])
-        self.said, self._pending_metrics = SAID, defaultdict(list)
-        self.inputs = ModelInputs(SimpleNamespace())
-        self.reward_funcs = [self._pay]
-        ended = SimpleNamespace(finish_reason="stop")
-        self.vllm_generation = SimpleNamespace(
-            latest=[ended] * 8,
-            groups=[(0, 4), (4, 4)],
-            greedy=[SimpleNamespace(token_ids=ids, finish_reason="stop") for ids in GREEDY],
+        self.plugins, self.objectives = PluginTerms({}), objectives
+        self.said, self.processor = SAID, Processor()
+        self.step = Step(
+            inputs=ModelInputs(self.processor, None),
+            sampler=SimpleNamespace(push=lambda tensors, step: None, sample=self._sample),
+            reward=self.reward,
+            estimator=Estimator(baseline, scale),
+            gap=GapCheck(1e-6, by_rounding=False),
         )
 
-    def _pay(self, texts: Any, *, sample: Any, **_: Any) -> list[float]:
+    def _sample(self, prompts: Any, images: Any) -> Any:
+        """As an engine that has just these weights."""
+        assert (prompts, images) == ([[0], [0]], [(), ()])
+        logps = self.model.table.detach().log_softmax(-1)
+
+        def completion(ids: list[int]) -> Completion:
+            return Completion(ids, [float(logps[a, b]) for a, b in pairwise([0, *ids])], text_of(ids), "stop")
+
+        greedy = GREEDY if self.step.estimator.baseline == "greedy" else []
+        return list(map(completion, self.said)), list(map(completion, greedy))
+
+    def reward(self, texts: Any, *, sample: Any, noted: Any = None, **_: Any) -> list[float]:
         scores = [score_of(text) for text in texts]
-        if self.objectives is not None:
-            pairs = zip(scores, sample, strict=True)
-            scores = [self.objectives.see(one.task, score) for score, one in pairs]
+        if noted is not None:
+            noted += [(one.task, score.parts) for score, one in zip(scores, sample, strict=True)]
         return [score.value for score in scores]
+
+    def generate(self) -> PolicyBatch:
+        """A batch of rollouts, as TRL asks for it."""
+        rows = [{"sample": SimpleNamespace(id=task, task=task), "prompt": task, "images": []} for task in TASKS]
+        return PolicyBatch(**self._generate_and_score_completions([row for row in rows for _ in range(4)]))
+
+    def learn(self, batch: PolicyBatch, optimizer: Any) -> None:
+        """An optimizer step on all of it."""
+        for part in batch.cut(8 // self.args.steps_per_generation):
+            self._compute_loss(self.model, part.columns()).backward()
+        self.record(self.plugins.after_backward())
+        optimizer.step()
+        optimizer.zero_grad()
+        self.plugins.after_step()
+        self.state.global_step += 1
+        if self.objectives is not None:
+            self.record(self.objectives.take_metrics())
+
+    @property
+    def logged(self) -> dict[str, list[float]]:
+        return self._metrics["train"]
 
 
 @dataclass
@@ -136,29 +180,21 @@ def trained(
     replay: Any = None,
     iterations: int = 2,
     kind: type[Toy] = Toy,
+    generations: int = 3,
 ) -> Seen:
-    """Three generations, each learned from `iterations` times in one optimizer step of `parts` micro-batches."""
-    toy = kind(parts, baseline, scale, None if replay is None else Objectives(replay))
+    """Each generation is learned from `iterations` times in one optimizer step of `parts` micro-batches."""
+    toy = kind(parts, baseline, scale, None if replay is None else Objectives(replay), iterations)
     start = Table([[0.0, 0.0], [0.0, 0.0]])
     stage = stage_of(toy.model, Path(), index=2, references={"stage_start": start})
     made = {setting.type: setting.plugin() for setting in plugins}
-    toy.attach(made, frozenset(setting.type for setting in plugins if setting.needs_rollouts))
+    toy.plugins = PluginTerms(made, frozenset(setting.type for setting in plugins if setting.needs_rollouts))
     for plugin in made.values():
         plugin.before_stage(stage)
     optimizer = torch.optim.SGD(toy.model.parameters(), lr=0.5)
-    rows = [{"sample": SimpleNamespace(id=task, task=task)} for task in TASKS]
     seen = Seen(toy.model.table, toy)
-    for _ in range(3):
-        output = toy._generate_and_score_completions(rows)
-        seen.advantages.append(output["advantages"].tolist())
+    for _ in range(generations):
+        batch = toy.generate()
+        seen.advantages.append(batch.advantages.tolist())
         for _ in range(iterations):
-            for rank in range(parts):
-                part = slice(rank * 8 // parts, (rank + 1) * 8 // parts)
-                toy._compute_loss(toy.model, {name: value[part] for name, value in output.items()}).backward()
-            toy._finish_gradients()
-            optimizer.step()
-            optimizer.zero_grad()
-            for plugin in made.values():
-                plugin.after_step()
-            toy.state.global_step += 1
+            toy.learn(batch, optimizer)
     return seen

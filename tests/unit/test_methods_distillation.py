@@ -20,7 +20,8 @@ from cpt.methods.distillation import Distillation  # noqa: E402
 from cpt.methods.plugin import Batch  # noqa: E402
 from cpt.models.inputs import ModelInputs, Pictures  # noqa: E402
 from cpt.recipe.distillation import SDFT  # noqa: E402
-from cpt.train.objective import rollout_batch  # noqa: E402
+from cpt.train.batch import PolicyBatch  # noqa: E402
+from cpt.train.scoring import as_model_inputs  # noqa: E402
 
 # After word 0 the next is [½, ½], after word 1 it is [¼, ¾].
 TABLE = [[0.0, 0.0], [0.0, math.log(3.0)]]
@@ -119,19 +120,23 @@ def test_where_the_teacher_is_after_two_steps(teacher: str, last: float, tmp_pat
 def test_rollouts_after_both_prompts_are_the_same_tokens():
     marks = ModelInputs(SimpleNamespace(image_token_ids=[6]))
     marks.__dict__["_rules"] = {"mm_token_type_ids": lambda ids, said: (ids == 6).long()}
-    inputs = {
-        "prompt_ids": torch.tensor([[0, 5, 6], [5, 6, 7]]),
-        "prompt_mask": torch.tensor([[0, 1, 1], [1, 1, 1]]),
-        "completion_ids": torch.tensor([[8, 9], [9, 0]]),
-        "completion_mask": torch.tensor([[1, 1], [1, 0]]),
-        "pictures": [Pictures(marks, {"pixel_values": torch.full((rows, 2), float(rows))}) for rows in (1, 3)],
-    }
-    assert rollout_batch(inputs).teacher is None
-    inputs |= {
-        "teacher_prompt_ids": torch.tensor([[5, 6, 4, 4], [0, 0, 5, 6]]),
-        "teacher_prompt_mask": torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]]),
-    }
-    own = rollout_batch(inputs)
+    rollouts = PolicyBatch(
+        prompt_ids=torch.tensor([[0, 5, 6], [5, 6, 7]]),
+        prompt_mask=torch.tensor([[0, 1, 1], [1, 1, 1]]),
+        completion_ids=torch.tensor([[8, 9], [9, 0]]),
+        completion_mask=torch.tensor([[1, 1], [1, 0]]),
+        pictures=[Pictures(marks, {"pixel_values": torch.full((rows, 2), float(rows))}) for rows in (1, 3)],
+        engine_logps=torch.zeros(2, 2),
+        step=torch.tensor(0),
+        tokens=torch.tensor(3),
+    )
+    assert as_model_inputs(rollouts).teacher is None
+    rollouts = replace(
+        rollouts,
+        teacher_ids=torch.tensor([[5, 6, 4, 4], [0, 0, 5, 6]]),
+        teacher_mask=torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]]),
+    )
+    own = as_model_inputs(rollouts)
     told = own.teacher
     assert own.inputs["input_ids"].tolist() == [[0, 5, 6, 8, 9], [5, 6, 7, 9, 0]]
     assert told.inputs["input_ids"].tolist() == [[5, 6, 4, 4, 8, 9], [0, 0, 5, 6, 9, 0]]

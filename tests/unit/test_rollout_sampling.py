@@ -1,34 +1,71 @@
-"""What trainer and engine agree on: rows that are one request, tokens without probability, what is refused."""
+"""What a trainer asks engines for, and the tokens that both leave out."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from cpt.rollout.sampling import ban_tokens, gap_of, group_rows, refuse_truncation  # noqa: E402
-from cpt.types import Completion  # noqa: E402
+from cpt.rollout.engine import request_seed  # noqa: E402
+from cpt.rollout.sampler import PolicySampler  # noqa: E402
+from cpt.rollout.sampling import ban_tokens  # noqa: E402
+from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E402
 
-RED, BLUE = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
-
-
-def test_equal_neighbours_are_one_request():
-    prompts = [[1], [1], [2], [2], [1]]
-    assert group_rows(prompts, None, 8) == [(0, 2), (2, 2), (4, 1)]
-    assert group_rows([], None, 8) == []
+RED = Image.new("RGB", (4, 4), "red")
 
 
-def test_pictures_tell_rows_apart():
-    prompts = [[1]] * 4
-    same = Image.new("RGB", (4, 4), "red")
-    assert group_rows(prompts, [[RED], [same], [BLUE], None], 8) == [(0, 2), (2, 1), (3, 1)]
+class Pool:
+    """Says the number of a completion's request and its own; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.versions: list[str] = []
+        self.asked: list[tuple[list[GenerationRequest], SamplingParams]] = []
+
+    def push(self, tensors: Any, version: str) -> None:
+        self.versions.append(version)
+
+    def generate(self, requests: Any, params: SamplingParams, *, version: str) -> list[list[Completion]]:
+        assert version == self.versions[-1]
+        self.asked.append((list(requests), params))
+        return [[Completion([i, k], [], "", "stop") for k in range(params.n)] for i, _ in enumerate(requests)]
 
 
-def test_two_groups_with_one_prompt_stay_two():
-    assert group_rows([[1]] * 6, None, 3) == [(0, 3), (3, 3)]
+def test_a_prompt_is_one_request_with_a_seed_of_its_step_and_row():
+    pool: Any = Pool()
+    sampler = PolicySampler(pool, "run/1", max_tokens=5, temperature=0.7, group=3)
+    sampler.push([], 4)
+    completions, greedy = sampler.sample([[1, 2], [1, 2]], [(RED,), ()])  # two groups with one prompt stay two
+    assert [one.token_ids for one in completions] == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    assert greedy == []
+    ((requests, params),) = pool.asked
+    assert params == SamplingParams(5, 0.7, 3)
+    assert requests == [
+        GenerationRequest([1, 2], (RED,), request_seed("run/1", 4, 0, 0)),
+        GenerationRequest([1, 2], (), request_seed("run/1", 4, 0, 3)),
+    ]
+
+
+def test_every_push_has_a_version_that_no_other_trainer_has():
+    pool: Any = Pool()
+    for _ in range(2):
+        sampler = PolicySampler(pool, "run/1", max_tokens=5, temperature=1.0, group=1)
+        for step in (0, 1):
+            sampler.push([], step)
+    assert len(set(pool.versions)) == 4
+
+
+def test_a_greedy_completion_of_every_prompt_comes_beside():
+    pool: Any = Pool()
+    sampler = PolicySampler(pool, "run/1", max_tokens=5, temperature=1.0, group=2, greedy=True)
+    sampler.push([], 0)
+    completions, greedy = sampler.sample([[1], [2]], [(), ()])
+    assert len(completions) == 4 and [one.token_ids for one in greedy] == [[0, 0], [1, 0]]
+    (sampled, _), (asked, params) = pool.asked
+    assert params == SamplingParams(5, temperature=0.0) and asked == sampled
 
 
 def test_banned_tokens_have_no_probability_and_leave_no_trace():
@@ -55,16 +92,3 @@ def test_a_head_with_a_bias_of_its_own_is_left_alone():
     old = head.bias.clone()
     ban_tokens(SimpleNamespace(config=SimpleNamespace(image_token_id=1), get_output_embeddings=lambda: head))
     assert torch.equal(head.bias, old)
-
-
-@pytest.mark.parametrize("change", [{"top_p": 0.9}, {"top_k": 50}, {"min_p": 0.1}, {"repetition_penalty": 1.1}])
-def test_truncated_sampling_is_refused(change):
-    neutral = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
-    refuse_truncation(SimpleNamespace(**neutral))
-    with pytest.raises(ValueError, match=next(iter(change))):
-        refuse_truncation(SimpleNamespace(**neutral | change))
-
-
-def test_gap_ignores_padding():
-    completions = [Completion([5, 2], [-1.0, -2.0], "", "stop"), Completion([5], [-3.0], "", "length")]
-    assert gap_of(completions, [[-1.0, -2.25], [-3.0, 0.0]]) == 0.25

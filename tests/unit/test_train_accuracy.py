@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpt.tasks import get_task
-from cpt.train.truth import truth
+from cpt.train.accuracy import accuracy
 
 TASK = get_task("answerable")
 SAMPLES = TASK.samples("train", 4)
@@ -17,7 +17,7 @@ def test_means_over_the_completions_and_lengths_by_correctness():
     first, second, third, fourth = (sample.gold[0] for sample in SAMPLES)
     wrong = "red" if fourth != "red" else "blue"
     texts = [tagged(first), tagged(second), f"the answer is {third}", tagged(wrong)]
-    assert truth(SAMPLES, texts, "direct", [4, 6, 7, 2]) == {
+    assert accuracy(SAMPLES, texts, "direct", [4, 6, 7, 2]) == {
         "true/strict": 0.5,
         "true/tolerant": 0.75,
         "length/right": 5.0,
@@ -27,10 +27,10 @@ def test_means_over_the_completions_and_lengths_by_correctness():
 
 def test_a_length_that_no_completion_has_is_absent():
     right = [tagged(sample.gold[0]) for sample in SAMPLES]
-    found = truth(SAMPLES, right, "direct", [4, 4, 4, 8])
+    found = accuracy(SAMPLES, right, "direct", [4, 4, 4, 8])
     assert found == {"true/strict": 1.0, "true/tolerant": 1.0, "length/right": 5.0}
-    assert "length/right" not in truth(SAMPLES, ["", "", "", ""], "direct", [1, 1, 1, 1])
+    assert "length/right" not in accuracy(SAMPLES, ["", "", "", ""], "direct", [1, 1, 1, 1])
 
 
 def test_without_lengths_only_the_truth():
-    assert truth(SAMPLES, [""] * 4, "direct") == {"true/strict": 0.0, "true/tolerant": 0.0}
+    assert accuracy(SAMPLES, [""] * 4, "direct") == {"true/strict": 0.0, "true/tolerant": 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,19 +31,13 @@ def trainers() -> Any:
 
 @pytest.fixture(scope="module")
 def toy(trainers: Any) -> Any:
-    """`StageSDFTTrainer` on a table. The teacher's prompts end with word 1, the policy's with word 0."""
+    """A trainer with a teacher on a table. The teacher's prompts end with word 1, the policy's with word 0."""
     import table_trainer
 
-    class Toy(trainers.StageSDFTTrainer, table_trainer.Toy):
+    class Toy(table_trainer.Toy):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            self.demonstrations = SimpleNamespace(prompts=lambda *_: [[0, 1], [1]] * 4)
-            self._tokenizer = SimpleNamespace(pad_token_id=0)
-            self.max_completion_length = table_trainer.LONGEST
-            self.accelerator.reduce = lambda value, reduction: value
-
-        def _get_per_token_logps_and_entropies(self, model: Any, ids: Any, mask: Any, keep: int, **_: Any) -> Any:
-            return torch.zeros(len(ids), keep), torch.ones(len(ids), keep), None
+            self.step = replace(self.step, teacher=SimpleNamespace(prompts=lambda *_: [[0, 1], [1]]))
 
     return Toy
 
@@ -61,16 +56,17 @@ def test_four_quarters_are_one_batch(toy: Any, settings: dict[str, Any]):
     said = [table.detach().softmax(1) for table in (start, whole.table)]
     before, after = (float((one[0] - one[1]).abs().max()) for one in said)
     assert after < 0.9 * before
-    logged = whole.trainer._metrics["train"]
-    assert "frac_reward_zero_std" not in logged
-    assert set(logged["entropy"]) == {1.0}
+    assert "frac_reward_zero_std" not in whole.trainer.logged
+    # Entropies after words 0 and 1 in nats, of which the first three rows have 3 and 2; all have 8 and 7.
+    first, second = (float(-(p * p.log()).sum()) for p in start.softmax(1))
+    assert whole.trainer.logged["entropy"][0] == pytest.approx((11 * first + 4 * second) / 15)
 
 
 def test_rewards_have_no_part_in_it(toy: Any):
     from table_trainer import trained
 
     class Otherwise(toy):
-        def _pay(self, texts: Any, **_: Any) -> list[float]:
+        def reward(self, texts: Any, **_: Any) -> list[float]:
             return [float(i) for i, _ in enumerate(texts)]
 
     method = SDFT(type="sdft")
@@ -100,15 +96,13 @@ def test_the_teacher_alone_is_shown_the_answer(trainers: Any):
 
 def test_a_question_that_does_not_fit_is_named(trainers: Any):
     samples = get_task("count-colour").samples("train", 2)
-    rows = policy_rows([samples[0], samples[0], samples[1]], "direct")
-    calls: list[int] = []
+    rows = policy_rows(samples, "direct")
 
     class Processor:
         bos_token = eos_token_id = None
         image_token_ids = (IMAGE,)
 
         def apply_chat_template(self, chats: Any, **_: Any) -> Any:
-            calls.append(len(chats))
             return [str(number) for number in range(len(chats))]
 
         def __call__(self, text: Any, images: Any, **_: Any) -> Any:
@@ -116,23 +110,26 @@ def test_a_question_that_does_not_fit_is_named(trainers: Any):
             return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     processor = Processor()
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=49))
     asked = trainers.Demonstrations(SDFT(type="sdft"), "direct")
-    assert [len(ids) for ids in asked.prompts(processor, rows, 8, config)] == [40, 40, 41]
-    assert calls == [2]  # once per group
+    assert [len(ids) for ids in asked.prompts(processor, rows, 8, 49)] == [40, 41]
+    assert [len(ids) for ids in asked.prompts(processor, rows, 9, None)] == [40, 41]
     with pytest.raises(ValueError, match=f"sample {samples[1].id}: .* 41 tokens, which with 9 of a completion is more"):
-        asked.prompts(processor, rows, 9, config)
+        asked.prompts(processor, rows, 9, 49)
 
 
 def test_the_teachers_prompts_are_padded_on_the_left_and_have_the_policys_pictures(trainers: Any):
-    output = {
-        "prompt_ids": torch.tensor([[PAD, IMAGE, 6], [IMAGE, IMAGE, 6]]),
-        "prompt_mask": torch.tensor([[0, 1, 1], [1, 1, 1]]),
-        "completion_ids": torch.tensor([[8, 9], [9, 0]]),
-    }
-    config = SimpleNamespace(image_token_id=IMAGE)
-    found = trainers.teacher_prompts([[IMAGE, 6], [IMAGE, IMAGE, 6, 4]], output, PAD, config)
-    assert found["teacher_prompt_ids"].tolist() == [[PAD, PAD, IMAGE, 6], [IMAGE, IMAGE, 6, 4]]
-    assert found["teacher_prompt_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
+    from cpt.train.batch import PolicyBatch
+
+    nothing = torch.zeros(4, 1)
+    batch = PolicyBatch(
+        prompt_ids=torch.tensor([[PAD, IMAGE, 6]] * 2 + [[IMAGE, IMAGE, 6]] * 2),
+        prompt_mask=torch.tensor([[0, 1, 1]] * 2 + [[1, 1, 1]] * 2),
+        completion_ids=nothing, completion_mask=nothing, pictures=[], engine_logps=nothing, step=nothing,
+        tokens=nothing,
+    )  # fmt: skip
+    inputs = SimpleNamespace(image=IMAGE, tokenizer=SimpleNamespace(pad_token_id=PAD))
+    found = trainers.with_teacher(batch, [[IMAGE, 6], [IMAGE, IMAGE, 6, 4]], inputs)
+    assert found.teacher_ids.tolist() == [[PAD, PAD, IMAGE, 6]] * 2 + [[IMAGE, IMAGE, 6, 4]] * 2
+    assert found.teacher_mask.tolist() == [[0, 0, 1, 1]] * 2 + [[1, 1, 1, 1]] * 2
     with pytest.raises(AssertionError, match="does not see what the policy sees"):
-        trainers.teacher_prompts([[6, 6], [IMAGE, IMAGE, 6]], output, PAD, config)
+        trainers.with_teacher(batch, [[6, 6], [IMAGE, IMAGE, 6]], inputs)

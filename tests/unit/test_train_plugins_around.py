@@ -52,10 +52,9 @@ def begun(stage: StagePlan, model: nn.Module, folder: Path) -> Mapping[str, Any]
     """The plug-ins of a stage that is about to train `model`."""
     trainer = SimpleNamespace(
         model=model,
-        attach=lambda plugins, paying: None,
         accelerator=SimpleNamespace(unwrap_model=lambda wrapped: wrapped),
     )
-    around = StagePlugins(stage, [], folder / "start", StageDir(folder / "out"), Any)
+    around = StagePlugins(stage, make_plugins(stage), [], folder / "start", StageDir(folder / "out"), Any)
     around.before(trainer)
     return around.plugins
 

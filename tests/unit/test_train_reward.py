@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from cpt.tasks import get_task
@@ -23,16 +22,13 @@ class Fragile:
 
 
 def test_a_failed_completion_keeps_its_place_among_what_is_weighed():
-    told: list[tuple[str, bool]] = []
-
-    def weighed(task: str, score: Score) -> Score:
-        told.append((task, score.failed))
-        return replace(score, value=2 * score.value)
-
+    noted: list[Any] = []
     specs: Any = {"exists": Fragile(), "colour": None}
     samples = [*get_task("exists").samples("train", 3), *get_task("colour").samples("train", 1)]
     right = get_task("colour").target(samples[3], "policy", "direct")
-    reward = reward_function("direct", specs, seen=weighed)
-    paid = reward(["yes", "bad", "no", right], sample=samples, completion_ids=[[1]] * 4)
-    assert paid == [2.0, None, 0.0, 2.0]
-    assert told == [("exists", False), ("exists", True), ("exists", False), ("colour", False)]
+    reward = reward_function("direct", specs)
+    rewards = reward(["yes", "bad", "no", right], sample=samples, completion_ids=[[1]] * 4, noted=noted)
+    assert rewards == [1.0, None, 0.0, 1.0]
+    *strange, (task, parts) = noted
+    assert strange == [("exists", {"said": 1.0}), ("exists", {}), ("exists", {"said": 0.0})]
+    assert task == "colour" and set(parts.values()) == {1.0}

@@ -18,11 +18,10 @@ from cpt.train.worker import import_trainers
 
 import_trainers()
 
-from trl import GRPOTrainer  # noqa: E402
-
 from cpt.tasks.world.tiny import make_model, make_processor  # noqa: E402
+from cpt.train.batch import PolicyBatch  # noqa: E402
 from cpt.train.data import own_samples  # noqa: E402
-from cpt.train.policy import grpo_trainer  # noqa: E402
+from cpt.train.grpo import grpo_trainer  # noqa: E402
 from cpt.train.sft import sft_trainer  # noqa: E402
 
 POOL: Any = SimpleNamespace(settings=SimpleNamespace(dtype="float32"))  # that is asked for nothing
@@ -141,20 +140,20 @@ def neftune_noise_alpha(trainer: Any, monkeypatch: Any) -> None:
 
 
 def grpo_loss(trainer: Any, **arguments: Any) -> float:
-    """TRL's loss of two completions of two tokens, with advantages 1 and −1 and the policy's own log-probabilities.
+    """The loss of two completions of two tokens, with advantages 1 and −1 and the policy's own log-probabilities.
 
     Entropies are 1, 2 and 3, 4; the engine thought the second completion likelier, by e per token.
     """
     found = trainer("grpo", arguments)
-    entropies, zeros = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2)
-    found._get_per_token_logps_and_entropies = lambda *_, **__: (zeros, entropies, None)
-    ids, ones = torch.zeros(2, 2, dtype=torch.long), torch.ones(2, 2)
-    inputs = {"prompt_ids": ids, "prompt_mask": ids + 1, "completion_ids": ids, "completion_mask": ids + 1}
-    inputs |= {"advantages": torch.tensor([1.0, -1.0]), "old_per_token_logps": zeros, "importance_sampling_ratio": ones}
-    inputs |= {"sampling_per_token_logps": torch.tensor([[0.0, 0.0], [1.0, 1.0]])}
-    found.model.train()
+    ids, zeros = torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2)
+    batch = PolicyBatch(
+        prompt_ids=ids, prompt_mask=ids + 1, completion_ids=ids, completion_mask=ids + 1, pictures=[],
+        engine_logps=torch.tensor([[0.0, 0.0], [1.0, 1.0]]), step=torch.tensor(0), tokens=torch.tensor(4),
+        advantages=torch.tensor([1.0, -1.0]), old_logps=zeros, importance=torch.ones(2, 2),
+        logps=zeros, entropies=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+    )  # fmt: skip
     found.current_gradient_accumulation_steps = 1
-    return float(GRPOTrainer._compute_loss(found, found.model, inputs))
+    return float(found._compute_loss(found.model, batch.columns()))
 
 
 def entropy_coef(trainer: Any, monkeypatch: Any) -> None:
