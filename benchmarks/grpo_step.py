@@ -5,7 +5,7 @@
 All train the same model on the same prompts with one batch size, completion limit, optimizer and number of threads,
 each in a process of its own. They take turns step by step, so that whatever else the machine does slows all of them
 alike; the table shows medians. "TRL" is GRPOTrainer with Hugging Face generation as it comes, in the configuration that
-`cpt.train.policy` gives it.
+`cpt.train.grpo` gives it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def our_trainer(stage: Any, folder: Path, engine: str) -> Any:
     from cpt.train.worker import import_trainers
 
     import_trainers()
-    from cpt.train.policy import grpo_trainer
+    from cpt.train.grpo import grpo_trainer
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     pool = RolloutPool.start(stage.model.path, engine=engine, max_model_len=stage.rollout.max_model_len)
@@ -150,7 +150,7 @@ def our_trainer(stage: Any, folder: Path, engine: str) -> Any:
 def stock_trainer(stage: Any, folder: Path) -> Any:
     """TRL's trainer and transformers' model, with nothing of ours but a stopwatch."""
     from cpt.models.load import load_processor
-    from cpt.rollout.timing import TimedTrainer
+    from cpt.rollout.timing import REST
     from cpt.train.worker import import_trainers
 
     import_trainers()
@@ -158,11 +158,16 @@ def stock_trainer(stage: Any, folder: Path) -> Any:
     from trl import GRPOTrainer
 
     from cpt.train.data import as_dataset, own_samples, policy_rows, stage_data
-    from cpt.train.policy import grpo_arguments
+    from cpt.train.grpo import grpo_arguments
+    from cpt.train.hooks import StageTrainer
     from cpt.train.reward import reward_function, rewards_of
 
-    class Stock(TimedTrainer, GRPOTrainer):
+    class Stock(StageTrainer, GRPOTrainer):
         """TRL's own steps, timed."""
+
+        def _generate_and_score_completions(self, *args: Any, **kwargs: Any) -> Any:
+            with self.phases.measure(REST):
+                return super()._generate_and_score_completions(*args, **kwargs)
 
         def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
             with self.phases.measure("rollout"):

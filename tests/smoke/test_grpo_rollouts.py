@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer with completions from a pool: one policy on both sides, exact seeds, one clear error otherwise."""
+"""A trainer with completions from a pool: one policy on both sides, exact seeds, one clear error otherwise."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def pool(base: Path):
 
 def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | None = None, **arguments: Any) -> Any:
     """Two GRPO steps of 2 prompts x 4 completions; every step's logs and phases in `trainer.rows`."""
-    import numpy as np
-    from cpt.rollout.trl import RolloutMixin
-    from datasets import Dataset
-    from PIL import Image
     from transformers import TrainerCallback, set_seed
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig
 
+    from cpt.models.inputs import ModelInputs
     from cpt.models.load import load_policy, load_processor
+    from cpt.rollout.sampler import PolicySampler
+    from cpt.tasks import get_task
+    from cpt.train.advantages import Estimator
+    from cpt.train.data import as_dataset, policy_rows
+    from cpt.train.gap import GapCheck
+    from cpt.train.step import StageGRPOTrainer, Step
 
-    class Trainer(RolloutMixin, GRPOTrainer):
-        pass
+    def odd(completions: Any, *, completion_ids: Any, **_: Any) -> list[float]:
+        return [sum(token % 2 for token in ids) / len(ids) for ids in completion_ids]
 
     class Rows(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in logs:
                 trainer.rows.append({**logs, "phases": trainer.phases.take()})
 
-    noise = np.random.default_rng(0)
-    pictures = [Image.fromarray(noise.integers(0, 255, (48, 48, 3), dtype=np.uint8)) for _ in range(4)]
-    prompt = [{"role": "user", "content": "what color is the circle ?"}]
     settings = {
         "output_dir": str(out), "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8,
         "max_steps": 2, "learning_rate": 1e-2, "beta": 0.0, "loss_type": "grpo", "logging_steps": 1, "top_k": 0,
@@ -49,15 +49,21 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
         "disable_tqdm": True, "remove_unused_columns": False, "seed": 3,
     }  # fmt: skip
     set_seed(0)
-    trainer = Trainer(
-        model=load_policy(model),
-        reward_funcs=[lambda completion_ids, **_: [sum(t % 2 for t in ids) / len(ids) for ids in completion_ids]],
-        args=GRPOConfig(**settings | arguments),
-        train_dataset=Dataset.from_dict({"prompt": [prompt] * 4, "image": pictures}),
-        processing_class=load_processor(model),
+    policy, args = load_policy(model), GRPOConfig(**settings | arguments)
+    step = Step(
+        inputs=ModelInputs(load_processor(model), policy),
+        sampler=PolicySampler(pool, key or "key", max_tokens=8, temperature=args.temperature, group=4),
+        reward=odd,
+        estimator=Estimator("group_mean", "group"),
+        gap=GapCheck(1e-4, by_rounding=False),
+    )
+    samples = get_task("count-colour").samples("train", 4)
+    trainer = StageGRPOTrainer(
+        step,
+        model=policy,
+        args=args,
+        train_dataset=as_dataset(policy_rows(samples, "direct"), range(4)),
         peft_config=peft,
-        rollout_pool=pool,
-        rollout_key=key,
         callbacks=[Rows()],
     )
     trainer.rows = []
@@ -96,7 +102,7 @@ def test_engine_and_trainer_agree_at_every_step(base, pool, tmp_path, arguments)
 
 def test_the_time_of_a_step_is_told_by_phase(base, pool, tmp_path):
     for row in train(base, pool, tmp_path).rows:
-        assert set(row["phases"]) == {"push", "rollout", "old_logprobs", "forward_backward", "optimizer", "rest"}
+        assert set(row["phases"]) == {"push", "rollout", "reward", "forward_backward", "optimizer", "rest"}
         assert all(seconds >= 0 for seconds in row["phases"].values())
         assert row["phases"]["rollout"] > 0
 
@@ -137,11 +143,6 @@ def test_an_engine_with_other_weights_stops_the_run(base, pool, tmp_path):
     with pytest.raises(ValueError, match=r"step 2: .*max_logprob_gap 0\.0001"):
         train(base, forgetful := Forgetful(), tmp_path)
     assert len(set(forgetful.versions)) == 2
-
-
-def test_truncated_sampling_is_refused(base, pool, tmp_path):
-    with pytest.raises(ValueError, match="top_p"):
-        train(base, pool, tmp_path, top_p=0.9)
 
 
 def test_the_ban_leaves_the_saved_policy_alone(base, pool, tmp_path):

@@ -1,4 +1,4 @@
-"""GRPO paid by a recipe's reward: what reaches the reward, what is logged, and rows that have none."""
+"""GRPO rewarded as a recipe says: what reaches the reward, what is logged, and rows that have none."""
 
 from __future__ import annotations
 
@@ -62,32 +62,28 @@ def test_a_composite_with_a_users_function(base: Path, pool: LocalPool, tmp_path
 
 def test_a_row_without_a_reward_has_no_advantage(base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: Any):
     import torch
-    from cpt.train.policy import StageGRPOTrainer
 
-    seen: dict[str, torch.Tensor] = {}
-    rewards, score = StageGRPOTrainer._calculate_rewards, StageGRPOTrainer._generate_and_score_completions
+    from cpt.train import step
 
-    def keep_rewards(self: Any, *args: Any) -> torch.Tensor:
-        seen["rewards"] = rewards(self, *args)
-        return seen["rewards"]
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    estimated = step.estimated
 
-    def keep_advantages(self: Any, *args: Any) -> dict[str, Any]:
-        output = score(self, *args)
-        seen["advantages"] = output["advantages"]
-        return output
+    def watched(estimator: Any, rewards: Any, *args: Any) -> Any:
+        advantages, metrics = estimated(estimator, rewards, *args)
+        seen.append((rewards.rewards_B, advantages))
+        return advantages, metrics
 
-    monkeypatch.setattr(StageGRPOTrainer, "_calculate_rewards", keep_rewards)
-    monkeypatch.setattr(StageGRPOTrainer, "_generate_and_score_completions", keep_advantages)
+    monkeypatch.setattr(step, "estimated", watched)
     out = StageDir(tmp_path)
     train_stage(stage_of(base, SPREAD | {"source": FAILING_SOURCE}), start_folder=base, out=out, pool=pool)
-    paid = seen["rewards"].squeeze(1)
-    assert paid.isnan().nonzero().flatten().tolist() == [2]
+    ((earned, advantages),) = seen
+    assert earned.isnan().nonzero().flatten().tolist() == [2]
     for group in (slice(0, 4), slice(4, 8)):
-        valid = paid[group][~paid[group].isnan()]
-        expected = (paid[group] - valid.mean()) / (valid.std() + 1e-4)
-        assert torch.allclose(seen["advantages"][group], expected.nan_to_num(0.0), atol=1e-5)
+        valid = earned[group][~earned[group].isnan()]
+        expected = (earned[group] - valid.mean()) / (valid.std() + 1e-4)
+        assert torch.allclose(advantages[group], expected.nan_to_num(0.0), atol=1e-5)
     (row,) = rows(out)
-    assert row["reward"] == pytest.approx(paid.nanmean().item())
+    assert row["reward"] == pytest.approx(earned.nanmean().item())
     assert (row["reward/errors"], row["answers/error"]) == (0.125, 0.125)
 
 

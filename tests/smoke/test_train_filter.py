@@ -75,16 +75,21 @@ def choose(stage: StagePlan, out: Path, pool: LocalPool | None) -> list[str]:
 def test_no_group_of_the_first_batch_has_one_reward(pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The first batch drawn with the filter's own seeds: the very completions that the filter saw, from training's own
     prompts, weights and reward. With training's seeds a prompt that is right 7 times in 8 may be right 8 times."""
-    from cpt.rollout.trl import PoolGeneration
+    from cpt.train.step import StageGRPOTrainer
 
     stage = stage_of(GRPO, filter=RIF)
     drawn: list[str] = []
+    rollouts = StageGRPOTrainer._rollouts
 
-    def seed(self: Any, row: int) -> int:
-        drawn.append(self.trainer._sample_ids[row])
-        return filter_seed(stage, drawn[-1])
+    def watched(self: Any, asked: Any) -> Any:
+        ids, size = [row["sample"].id for row in asked], self.args.num_generations
+        drawn.extend(ids)
+        monkeypatch.setattr(
+            "cpt.rollout.sampler.request_seed", lambda key, step, rank, row: filter_seed(stage, ids[row // size])
+        )
+        return rollouts(self, asked)
 
-    monkeypatch.setattr(PoolGeneration, "_seed", seed)
+    monkeypatch.setattr(StageGRPOTrainer, "_rollouts", watched)
     plain = rows(train(stage_of(GRPO), tmp_path / "plain", pool))
     assert plain[0]["frac_zero_std"] > 0
     drawn.clear()

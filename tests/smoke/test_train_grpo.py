@@ -107,32 +107,18 @@ def test_the_reference_of_the_kl_term_is_the_stages_start(base: Path, pool: Loca
     assert not any("visual.blocks" in name for name in changed)
 
 
-def test_one_forward_pass_learns_what_two_learn(base: Path, pool: LocalPool, tmp_path: Path, monkeypatch: Any):
-    from cpt.train.policy import StageGRPOTrainer
-
-    stage = stage_of(base, GRPO)
-    one, two = StageDir(tmp_path / "one"), StageDir(tmp_path / "two")
-    train_stage(stage, start_folder=base, out=one, pool=pool)
-    monkeypatch.setattr(StageGRPOTrainer, "_one_pass", False)
-    train_stage(stage, start_folder=base, out=two, pool=pool)
-    for a, b in zip(rows(one), rows(two), strict=True):
-        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
-        assert a["entropy"] == pytest.approx(b["entropy"], rel=1e-4)
-
-
-def test_prompts_encoded_once_are_what_the_processor_makes_of_each(base: Path):
+def test_pictures_of_a_mixed_batch_are_what_the_processor_makes_of_all(base: Path):
     import torch
-    from cpt.train.prompts import OncePerPrompt
 
     from cpt.models.inputs import ModelInputs, joined
     from cpt.rollout.encode import fill_images, render_prompts
 
     task, processor = Mixed(), load_processor(base)
-    samples = [sample for sample in task.samples("train", 4) for _ in range(3)]
+    samples = task.samples("train", 4)
     text = render_prompts(processor, [task.messages(sample, "direct") for sample in samples])
     images = [list(sample.images) for sample in samples]
     each = processor(images=images, text=text, padding=True, return_tensors="pt")
-    rows = OncePerPrompt(ModelInputs(processor))(images=images, text=text)["pixel_values"]
+    rows = [prompt.pictures for prompt in ModelInputs(processor).read(text, images)]
     assert [bool(row.tensors) for row in rows] == [bool(own) for own in images]
     once = joined([row.tensors for row in rows])
     assert set(once) == {"pixel_values", "image_grid_thw"}

@@ -145,49 +145,44 @@ def test_what_is_added_to_the_reward(
     base: Path, pool: LocalPool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Dr. GRPO's advantages are rewards less their group's mean: after the first rollouts, by hand."""
-    from cpt.train.objective import rollout_batch
-    from cpt.train.policy import StageGRPOTrainer
-
     from cpt.models.load import load_policy
     from cpt.rollout.sampling import ban_tokens
+    from cpt.train import step
+    from cpt.train.batch import PolicyBatch
+    from cpt.train.scoring import as_model_inputs
 
-    seen: list[tuple[Any, torch.Tensor]] = []
-    compute_loss, calculate = StageGRPOTrainer._compute_loss, StageGRPOTrainer._calculate_rewards
+    seen: dict[str, Any] = {}
+    generate, rewarded = step.StageGRPOTrainer._generate_and_score_completions, step.rewarded
 
-    def watched_loss(self: Any, model: Any, inputs: Any) -> Any:
-        seen.append((dict(inputs), self.paid))
-        return compute_loss(self, model, inputs)
+    def watched(self: Any, inputs: Any) -> Any:
+        columns = generate(self, inputs)
+        seen["batch"] = PolicyBatch(**columns)
+        return columns
 
-    def with_a_failure(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        rewards = calculate(self, *args, **kwargs)
-        rewards[5] = torch.nan
-        self._rewards_N = rewards[:, 0]
-        self.paid = rewards[:, 0].clone()
+    def with_a_failure(*args: Any) -> Any:
+        rewards = rewarded(*args)
+        rewards.rewards_B[5] = torch.nan
+        seen["task"] = rewards.rewards_B.clone()
         return rewards
 
-    monkeypatch.setattr(StageGRPOTrainer, "_compute_loss", watched_loss)
-    monkeypatch.setattr(StageGRPOTrainer, "_calculate_rewards", with_a_failure)
+    monkeypatch.setattr(step.StageGRPOTrainer, "_generate_and_score_completions", watched)
+    monkeypatch.setattr(step, "rewarded", with_a_failure)
     elsewhere = run("sft", None).policy
     setting = kl(coefficient=0.3, estimator="k1", reference="path", path=str(elsewhere), **{"in": "reward"})
     out = trained(base, pool, tmp_path / "out", "dr_grpo", setting, parts=2, steps=1)
 
     reference: Any = load_policy(elsewhere)
     ban_tokens(reference)
-    task = seen[0][1]
-    advantages, added = torch.zeros(ROWS), torch.zeros(ROWS)
-    for inputs, _ in seen:
-        batch = rollout_batch(inputs)
-        with torch.no_grad():
-            logps = reference.eval()(**batch.inputs).logits.log_softmax(-1)
-        length = inputs["completion_ids"].shape[1]
-        there = logps[:, -length - 1 : -1].gather(2, inputs["completion_ids"][:, :, None])[:, :, 0]
-        ratio = (inputs["old_per_token_logps"] - there) * inputs["completion_mask"]
-        added[inputs["row"]] = -0.3 * ratio.sum(1)
-        advantages[inputs["row"]] = inputs["advantages"]
+    task, batch = seen["task"], seen["batch"]
+    with torch.no_grad():
+        logps = reference.eval()(**as_model_inputs(batch).inputs).logits.log_softmax(-1)
+    length = batch.completion_ids.shape[1]
+    there = logps[:, -length - 1 : -1].gather(2, batch.completion_ids[:, :, None])[:, :, 0]
+    added = -0.3 * ((batch.old_logps - there) * batch.completion_mask).sum(1)
     total = (task + added).view(-1, 4)
     expected = (total - total.nanmean(1, keepdim=True)).view(-1)
     assert expected[5].isnan() and expected.isnan().sum() == 1
-    assert advantages.tolist() == pytest.approx(expected.nan_to_num(0.0).tolist(), abs=1e-5)
+    assert batch.advantages.tolist() == pytest.approx(expected.nan_to_num(0.0).tolist(), abs=1e-5)
     (row,) = rows(out)
     assert row["reward"] == pytest.approx(task.nanmean().item())
     assert row["plugin/kl/reward"] == pytest.approx(added.mean().item(), abs=1e-5)

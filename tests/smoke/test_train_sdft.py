@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,29 +43,29 @@ def fixed(
     shipped: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[StageDir, Batch, list[Any]]:
     """Ten steps against the start of the stage on four questions; the first batch, and its samples by row."""
-    from cpt.train import objective
-    from cpt.train.distillation import StageSDFTTrainer
-
     seen: list[Any] = []
-    generate, compute_loss = StageSDFTTrainer._generate_and_score_completions, StageSDFTTrainer._compute_loss
-
-    def watched_rows(self: Any, inputs: Any) -> Any:
-        seen.append([row["sample"] for row in inputs])
-        return generate(self, inputs)
-
-    def watched_loss(self: Any, model: Any, inputs: Any) -> Any:
-        if len(seen) == 1:
-            seen[0] = [seen[0][number] for number in inputs["row"].tolist()]
-            seen.append(objective.rollout_batch(inputs))
-        return compute_loss(self, model, inputs)
-
     settings = {"max_steps": 10, "learning_rate": 1e-3, "teacher": "stage_start", "num_generations": 2}
     stage = replace(stage_of(shipped, **settings), data_samples=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageSDFTTrainer, "_generate_and_score_completions", watched_rows)
-        patch.setattr(StageSDFTTrainer, "_compute_loss", watched_loss)
+        watch(patch, lambda rows, batch: seen.append((batch, [row["sample"] for row in rows])))
         out = run(stage, pool, tmp_path_factory.mktemp("fixed"))
-    return out, seen[1], seen[0]
+    return out, *seen[0]
+
+
+def watch(patch: pytest.MonkeyPatch, told: Callable[[Any, Batch], None]) -> None:
+    """Tell of the rows of every batch of rollouts, and of what the plug-ins are given of it."""
+    from cpt.train.batch import PolicyBatch
+    from cpt.train.scoring import as_model_inputs
+    from cpt.train.step import StageGRPOTrainer
+
+    generate = StageGRPOTrainer._generate_and_score_completions
+
+    def watched(self: Any, inputs: Any) -> Any:
+        columns = generate(self, inputs)
+        told(inputs, as_model_inputs(PolicyBatch(**columns)))
+        return columns
+
+    patch.setattr(StageGRPOTrainer, "_generate_and_score_completions", watched)
 
 
 def test_the_teacher_is_asked_the_same_with_the_answer_and_the_pictures(shipped: Path, fixed: Any):
@@ -179,18 +180,9 @@ def test_replayed_questions_are_shown_with_their_own_answers(
 ):
     """With and without pictures, in micro-batches, beside a KL term and EWC."""
     from cpt.models.load import load_processor
-    from cpt.train import objective
-    from cpt.train.distillation import StageSDFTTrainer
 
-    tokenizer = load_processor(base).tokenizer
-    compute_loss, shown = StageSDFTTrainer._compute_loss, []
-
-    def watched(self: Any, model: Any, inputs: Any) -> Any:
-        batch = objective.rollout_batch(inputs)
-        shown.extend(tokenizer.batch_decode(batch.teacher.inputs["input_ids"]))
-        return compute_loss(self, model, inputs)
-
-    monkeypatch.setattr(StageSDFTTrainer, "_compute_loss", watched)
+    tokenizer, shown = load_processor(base).tokenizer, []
+    watch(monkeypatch, lambda _, batch: shown.extend(tokenizer.batch_decode(batch.teacher.inputs["input_ids"])))
     recipe = {
         "version": 1,
         "name": "test",
