@@ -41,7 +41,7 @@ class SavedAnswers:
         self.stage, self.rollouts = stage, rollouts
 
     def __call__(self, epoch: int, samples: Sequence[Sample], new: bool) -> list[Answers]:
-        """See `cpt.train.targets.Source`."""
+        """See `cpt.train.targets.AnswerSource`."""
         found = [(sample.id, tuple(self.rollouts.get(sample.id, ()))) for sample in samples]
         return [Answers(one, candidates, _choice(self.stage, epoch, one, candidates)) for one, candidates in found]
 
@@ -62,7 +62,7 @@ class OwnAnswers:
         self._prompt_ids: dict[str, list[int]] = {}
 
     def __call__(self, epoch: int, samples: Sequence[Sample], new: bool) -> list[Answers]:
-        """See `cpt.train.targets.Source`.
+        """See `cpt.train.targets.AnswerSource`.
 
         Raises:
             ValueError: the file of an epoch that is half over is missing, or holds other samples.

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
-from transformers.trainer_utils import rotate_checkpoints
 
 from cpt.common.files import disk_may_be_full
 from cpt.rollout.timing import Phases
 from cpt.train.plugin_state import load_states, save_states
 from cpt.train.plugin_terms import PluginTerms
-from cpt.train.resume import Origin, seal_checkpoint
+from cpt.train.resume import Origin, drop_older, seal_checkpoint
 from cpt.train.weighting import Objectives
 
 if TYPE_CHECKING:
@@ -106,11 +105,11 @@ class Checkpoints(TrainerCallback):
     """Completes every checkpoint with the plug-ins' state and its list of digests, and only then drops older ones.
 
     Args:
-        most: checkpoints that are kept; None for all.
+        most: checkpoints that are kept.
         resumed: the checkpoint that training goes on from. Plug-ins read it when the policy has its weights again.
     """
 
-    def __init__(self, origin: Origin, plugins: Mapping[str, Plugin], most: int | None, resumed: Path | None) -> None:
+    def __init__(self, origin: Origin, plugins: Mapping[str, Plugin], most: int, resumed: Path | None) -> None:
         self.origin, self.plugins, self.most, self.resumed = origin, plugins, most, resumed
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -125,4 +124,4 @@ class Checkpoints(TrainerCallback):
             if self.plugins:
                 save_states(self.plugins, checkpoint)
             seal_checkpoint(checkpoint, state.global_step, self.origin)
-        rotate_checkpoints(output_dir=args.output_dir, save_total_limit=self.most, use_mtime=False)
+        drop_older(checkpoint.parent, self.most)

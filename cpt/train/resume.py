@@ -78,9 +78,8 @@ def last_checkpoint(folder: Path, plugins: Iterable[str] = (), origin: Origin = 
         origin: what it has to belong to.
     """
     names = tuple(plugins)
-    found = [(int(match[1]), path) for path in _entries(folder) if (match := _NAME.fullmatch(path.name))]
     notes: list[str] = []
-    for step, path in sorted(found, reverse=True):
+    for step, path in reversed(_checkpoints(folder)):
         problem = what_is_wrong(path, step, names, origin)
         if problem is None:
             return Found(path, step, tuple(notes))
@@ -123,5 +122,13 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+def drop_older(folder: Path, most: int) -> None:
+    """Delete all checkpoints but the newest ones, of which so many are kept."""
+    for _, path in _checkpoints(folder)[:-most]:
+        remove(path)
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Steps and folders, the newest last."""
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    return sorted((int(match[1]), path) for path in entries if (match := _NAME.fullmatch(path.name)))

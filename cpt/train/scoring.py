@@ -10,11 +10,11 @@ import torch
 
 from cpt.methods.plugin import Batch
 from cpt.train.batch import PolicyBatch, Rollouts, Scores
+from cpt.train.supervised import IGNORED
 
 if TYPE_CHECKING:
     from cpt.models.inputs import ModelInputs
 
-IGNORED = -100
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cpt.store.folder import StageDir
 
 Row = dict[str, Any]
-Source = Callable[[int, Sequence[Sample], bool], list[Answers]]
+AnswerSource = Callable[[int, Sequence[Sample], bool], list[Answers]]
 """`source(epoch, samples, new)`: the answers to every sample; `new` unless steps were made in this epoch already."""
 
 
@@ -35,7 +35,7 @@ class TargetRows:
         source: of the completions.
     """
 
-    def __init__(self, stage: StagePlan, data: StageData, gold: Sequence[Row], epoch: int, source: Source) -> None:
+    def __init__(self, stage: StagePlan, data: StageData, gold: Sequence[Row], epoch: int, source: AnswerSource) -> None:
         self.stage, self.data, self.gold, self.epoch, self.source = stage, data, gold, epoch, source
         self.fresh: dict[str, float] = {}
         self._settled = -1

@@ -12,7 +12,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from cpt.common.files import append_jsonl
-from cpt.train.resume import LIST, NOTHING, Found, Origin, last_checkpoint, seal_checkpoint, what_is_wrong
+from cpt.train.resume import (
+    LIST,
+    NOTHING,
+    Found,
+    Origin,
+    drop_older,
+    last_checkpoint,
+    seal_checkpoint,
+    what_is_wrong,
+)
 
 PARTS = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
@@ -44,6 +53,14 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     for step in (2, 10, 4):
         write_checkpoint(tmp_path, step)
     assert last_checkpoint(tmp_path) == Found(tmp_path / "checkpoint-10", 10)
+
+
+def test_the_oldest_checkpoints_are_dropped(tmp_path: Path) -> None:
+    for step in (2, 10, 4):
+        write_checkpoint(tmp_path, step)
+    (tmp_path / "runs").mkdir()
+    drop_older(tmp_path, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-4", "checkpoint-10", "runs"}
 
 
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
