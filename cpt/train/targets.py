@@ -35,7 +35,9 @@ class TargetRows:
         source: of the completions.
     """
 
-    def __init__(self, stage: StagePlan, data: StageData, gold: Sequence[Row], epoch: int, source: AnswerSource) -> None:
+    def __init__(
+        self, stage: StagePlan, data: StageData, gold: Sequence[Row], epoch: int, source: AnswerSource
+    ) -> None:
         self.stage, self.data, self.gold, self.epoch, self.source = stage, data, gold, epoch, source
         self.fresh: dict[str, float] = {}
         self._settled = -1
