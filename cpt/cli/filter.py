@@ -14,7 +14,7 @@ from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_co
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, expand_arms
 from cpt.recipe.errors import nearest
-from cpt.recipe.rewards import filter_reward_of
+from cpt.recipe.reward_checks import filter_reward_of
 from cpt.recipe.schema import StageTask
 
 if TYPE_CHECKING:

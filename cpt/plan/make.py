@@ -23,7 +23,8 @@ from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPla
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
 from cpt.recipe.errors import nearest
 from cpt.recipe.merge import WarpMerge
-from cpt.recipe.rewards import RewardSpec, filter_reward_of, reward_of
+from cpt.recipe.reward_checks import filter_reward_of, reward_of
+from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
 from cpt.types import PromptStyle
 

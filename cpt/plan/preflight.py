@@ -25,7 +25,7 @@ from cpt.plan.disk import check_room, size
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
 from cpt.recipe import LoRA, Recipe, RecipeError, expand_arms
-from cpt.recipe.arms import Problem
+from cpt.recipe.arm_spec import Problem
 from cpt.recipe.errors import nearest
 
 _NO_ADAPTER = ("lm_head", "embed_tokens")

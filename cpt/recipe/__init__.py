@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from cpt.recipe.arms import ArmSpec, expand_arms
+from cpt.recipe.arm_spec import ArmSpec
+from cpt.recipe.arms import expand_arms
 from cpt.recipe.load import load_recipe
 from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, PolicyGradient
 from cpt.recipe.registry import AnyMethod
-from cpt.recipe.rewards import RewardSpec, reward_of
+from cpt.recipe.reward_checks import reward_of
+from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
 

@@ -5,63 +5,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from cpt.methods.filtering import RIF
-from cpt.methods.kl import KL
-from cpt.methods.registry import AnyRegulariser
-from cpt.methods.replay import AnyReplay
-from cpt.methods.targets import SavedRollouts
+from cpt.recipe.arm_spec import ArmSpec, Problem
 from cpt.recipe.contradictions import contradictions
 from cpt.recipe.errors import explain, nearest
-from cpt.recipe.merge import AnyMerge
-from cpt.recipe.registry import AnyMethod
-from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar, Schedule
+from cpt.recipe.schema import Arm, Recipe, Scalar
 from cpt.recipe.source import KeyPath
-from cpt.types import PromptStyle
 
-Problem = tuple[KeyPath, str]
 _LONGEST_NAME = 200  # of an arm: file systems take names of 255 bytes
-
-
-@dataclass(frozen=True)
-class ArmSpec:
-    """One arm that runs.
-
-    Attributes:
-        name: as the recipe has it, or `family@key=value` for a point of a sweep; safe as a folder's name.
-        family: the arm's name in the recipe; the points of one sweep share it.
-        sweep: dotted path in the arm → this point's value; empty without a sweep.
-        reward: the arm's own; None for the task's, or the recipe's (`cpt.recipe.rewards.reward_of`).
-        filter: which training samples are kept; None for all.
-        kl: nearness to a reference policy; None for no such term.
-    """
-
-    name: str
-    family: str
-    sweep: Mapping[str, Scalar]
-    method: AnyMethod
-    prompt: PromptStyle
-    tuning: Full | LoRA
-    freeze: tuple[Frozen, ...]
-    trainer_args: Mapping[str, Any]
-    regularisers: tuple[AnyRegulariser, ...] = ()
-    reward: RewardSpec | None = None
-    schedule: Schedule = "sequential"
-    replay: AnyReplay | None = None
-    filter: RIF | None = None
-    kl: KL | None = None
-    merge: AnyMerge | None = None
-
-    @property
-    def imitates(self) -> str | None:
-        """The arm whose rollouts are this one's targets."""
-        data = getattr(self.method, "data", None)
-        return data.arm if isinstance(data, SavedRollouts) else None
 
 
 def expand_arms(recipe: Recipe) -> dict[str, ArmSpec]:

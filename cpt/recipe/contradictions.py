@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from cpt.methods.plugin import Setting
+from cpt.recipe.arm_spec import ArmSpec, Problem
 from cpt.recipe.methods import PolicyGradient
-
-if TYPE_CHECKING:
-    from cpt.recipe.arms import ArmSpec, Problem
-    from cpt.recipe.source import KeyPath
+from cpt.recipe.source import KeyPath
 
 
 def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cpt.recipe.arms import ArmSpec, Problem, expand_arm
+from cpt.recipe.arm_spec import ArmSpec, Problem
+from cpt.recipe.arms import expand_arm
 from cpt.recipe.errors import explain, nearest, shown
 from cpt.recipe.overrides import override
 from cpt.recipe.replay import check_replay
-from cpt.recipe.rewards import as_written, carried_code, check_rewards, include_sources
+from cpt.recipe.reward_checks import check_rewards
+from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from cpt.methods.replay import Mixed, RecapReplay, Static
+from cpt.recipe.arm_spec import ArmSpec, Problem
 from cpt.recipe.errors import nearest
-from cpt.recipe.rewards import reward_of
+from cpt.recipe.reward_checks import reward_of
+from cpt.recipe.schema import Recipe
 from rewards.compose import label_of
-
-if TYPE_CHECKING:
-    from cpt.recipe.arms import ArmSpec, Problem
-    from cpt.recipe.schema import Recipe
 
 
 def check_replay(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:

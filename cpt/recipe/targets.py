@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from cpt.methods.targets import SavedRollouts
+from cpt.recipe.arm_spec import ArmSpec, Problem
 from cpt.recipe.errors import nearest
-
-if TYPE_CHECKING:
-    from cpt.recipe.arms import ArmSpec, Problem
 
 
 def check_targets(arms: Sequence[ArmSpec]) -> Iterator[Problem]:

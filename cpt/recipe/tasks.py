@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cpt.recipe.arms import Problem
-    from cpt.recipe.schema import Recipe
-    from cpt.types import Split
+from cpt.recipe.arm_spec import Problem
+from cpt.recipe.schema import Recipe
+from cpt.types import Split
 
 
 def check_sizes(recipe: Recipe) -> Iterator[Problem]:

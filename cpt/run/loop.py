@@ -338,7 +338,7 @@ def _progress(plan: RunPlan) -> Iterator[Progress]:
 
 
 def _report(store: RunStore, recipe: Recipe) -> Path:
-    from cpt.recipe.rewards import code_of
+    from cpt.recipe.reward_checks import code_of
     from cpt.report.build import build_report
 
     store.finish()  # for the page: an attempt that gets this far has done its work
