@@ -68,14 +68,12 @@ def test_the_graph_of_the_scoring_pass_is_kept_for_one_backward_pass_alone(
 
 
 def test_the_kept_graph_is_what_a_second_pass_would_be(tables: Any):
+    from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
+
     def learned(**columns: Any) -> Any:
         toy = tables.Toy(1, "group_mean", "group", None, 1)
-        order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
-        shuffled = {  # as TRL does it
-            name: value if value is None or getattr(value, "ndim", 1) == 0 else
-            value[order] if isinstance(value, torch.Tensor) else [value[i] for i in order]
-            for name, value in toy.generate().columns().items()
-        }  # fmt: skip
+        torch.manual_seed(0)
+        (shuffled,) = split_tensor_dict(shuffle_sequence_dict(toy.generate().columns()), 1)
         toy._compute_loss(toy.model, shuffled | columns).backward()
         return toy.model.table.grad
 
