@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl import GRPOConfig
 
+from cpt.methods.advantages import Baseline
 from cpt.models.inputs import ModelInputs
 from cpt.recipe.distillation import SDFT
 from cpt.rollout.sampler import PolicySampler
@@ -95,7 +96,7 @@ def grpo_trainer(
     data = stage_data(stage, own, arguments.world_size)
     specs = rewards_of(stage)
     check_stage_golds(data.samples, specs, stage.prompt)
-    baseline = getattr(stage.method, "baseline", "group_mean")
+    baseline: Baseline = getattr(stage.method, "baseline", "group_mean")
     step = Step(
         inputs=ModelInputs(processor, policy),
         sampler=PolicySampler(

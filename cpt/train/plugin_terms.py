@@ -81,7 +81,7 @@ class PluginTerms:
         if penalties:
             total: Any = sum(penalties)
             total.backward()
-        found = {}
+        found: dict[str, float] = {}
         for name, plugin in self.plugins.items():
             plugin.after_backward()
             found |= {f"plugin/{name}/{key}": value for key, value in plugin.metrics().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,10 @@ class StageSFTTrainer(StageTrainer, SFTTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's loss, with what weights of tasks and plug-ins add."""
         source, policy = inputs.pop("source", None), self.accelerator.unwrap_model(model)
-        catching = nullcontext([]) if self.weights is None else caught_outputs(model)
-        with self.plugins.catching(policy) as hidden, catching as outputs:
+        weighing: AbstractContextManager[list[Any]] = nullcontext([])
+        if self.weights is not None:
+            weighing = caught_outputs(model)
+        with self.plugins.catching(policy) as hidden, weighing as outputs:
             loss = super().compute_loss(model, inputs, *args, **kwargs)
         if self.weights is not None:
             tokens = kwargs.get("num_items_in_batch")

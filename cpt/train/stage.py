@@ -229,7 +229,7 @@ def _trainer(
         peft_config = lora_config(policy, stage.tuning, stage.freeze)
     else:
         policy = attach_adapter(policy, adapter, stage.tuning)
-    added = {"plugins": plugins, "objectives": objectives}
+    added: dict[str, Any] = {"plugins": plugins, "objectives": objectives}
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
