@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import cache
 from itertools import combinations, product
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from torch import Tensor
 
+from cpt.methods.advantages import against_group_mean
 from cpt.methods.engine_weights import engine_weights
 from cpt.methods.policy_loss import LossSettings, policy_loss
 from cpt.train.worker import import_trainers
@@ -19,6 +22,8 @@ from cpt.train.worker import import_trainers
 import_trainers()
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+
+from cpt.tasks.world.tiny import make_model, make_processor  # noqa: E402
 
 ROWS, TOKENS, VOCABULARY, LONGEST = 8, 5, 7, 6
 LOSSES = {
@@ -201,3 +206,57 @@ def test_what_else_a_recipe_may_set(name: str, settings: dict[str, Any]):
     _, plain, _ = ours(arguments(2, **LOSSES[name]), dict(batch()), 2)
     _, gradient, _ = compare(LOSSES[name] | settings, 2, iterations=2)
     assert not torch.allclose(gradient, plain)
+
+
+class Scripted(GRPOTrainer):
+    """TRL's whole trainer, but for completions and the engine's log-probabilities, which are given."""
+
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.said
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Scripted:
+    """Two prompts with four completions each, by the built-in model with random weights."""
+    torch.manual_seed(0)
+    processor = make_processor()
+    trainer = Scripted(
+        model=make_model(processor.tokenizer),
+        args=arguments(1, vllm_importance_sampling_mode="token_truncate"),
+        reward_funcs=[lambda completions, **_: trainer.paid],
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "how many"}]}]),
+        processing_class=processor,
+    )
+    trainer.num_generations, trainer.use_vllm = 4, True
+    random = torch.Generator().manual_seed(5)
+    lengths = [5, 1, 3, 2, 4, 2, 5, 5]
+    ids = [torch.randint(8, 40, (n,), generator=random).tolist() for n in lengths]
+    trainer.said = ids, [(-3 + 2 * torch.randn(n, generator=random)).tolist() for n in lengths]
+    trainer.paid = [1.0, 0.0, 0.5, None, 1.0, 1.0, 1.0, 1.0]
+    return trainer
+
+
+def made(trainer: Scripted) -> dict[str, Any]:
+    trainer._metrics["train"].clear()
+    prompts = [{"prompt": [{"role": "user", "content": text}]} for text in ["how many"] * 4 + ["which"] * 4]
+    return trainer._generate_and_score_completions(prompts)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_advantages_equal_trls(scripted: Scripted, scale: Any):
+    scripted.scale_rewards = scale
+    rewards = torch.tensor([math.nan if paid is None else paid for paid in scripted.paid]).view(2, 4)
+    assert against_group_mean(rewards, scale).reshape(-1).equal(made(scripted)["advantages"])
+
+
+@pytest.mark.parametrize("low", [None, 0.5])
+@pytest.mark.parametrize("mode", ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"])
+def test_engine_weights_equal_trls(scripted: Scripted, mode: Any, low: float | None):
+    scripted.vllm_importance_sampling_mode, scripted.vllm_importance_sampling_clip_min = mode, low
+    found = made(scripted)
+    logps = found["old_per_token_logps"], found["sampling_per_token_logps"], found["completion_mask"]
+    weights, metrics = engine_weights(*logps, mode, low, 3.0)
+    assert weights.equal(found["importance_sampling_ratio"])
+    logged = {name: value for name, (value,) in scripted._metrics["train"].items() if name.startswith("sampling/")}
+    assert {name: value.item() for name, value in metrics.items()} == logged
+    assert list(metrics) == list(logged)

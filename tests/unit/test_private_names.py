@@ -1,0 +1,327 @@
+"""The contract with other libraries' private names: all are listed, and the installed versions have every one.
+
+Read from the sources, without importing them: TRL takes seconds, vLLM more.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cpt.common.private_names import PRIVATE_NAMES, PUBLIC, TRAINING, PrivateName
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = ("accelerate", "peft", "ray", "transformers", "trl", "vllm")
+
+
+# What the installed libraries have
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def file_of(module: str) -> Path | None:
+    """The source of a module, found without importing it; None where there is none."""
+    top, *rest = module.split(".")
+    spec = find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0], *rest)
+    kinds = (folder / "__init__.py", *(folder.with_suffix(kind) for kind in (".py", ".pyi")))  # .pyi: a compiled one
+    return next((path for path in kinds if path.is_file()), None)
+
+
+def imports_of(module: str) -> dict[str, tuple[str, str]]:
+    """Names that a module has from elsewhere, at any depth of its source: name → (module, name there)."""
+    path = file_of(module)
+    assert path is not None, module
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return imported(ast.walk(tree(path)), package)
+
+
+def imported(nodes: Iterable[ast.AST], package: str) -> dict[str, tuple[str, str]]:
+    found = {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            start = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (start, node.module) if part)
+            found |= {alias.asname or alias.name: (module, alias.name) for alias in node.names}
+    return found
+
+
+def defined(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> tuple[str, ast.AST] | None:
+    """Module and statement that define a name, through as many re-exports as there are."""
+    path = file_of(module)
+    if path is None or (module, name) in seen:
+        return None
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return module, node
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return module, node
+    if name not in (known := imports_of(module)):
+        return None
+    return defined(*known[name], seen | {(module, name)})
+
+
+@cache
+def attributes(module: str, name: str) -> frozenset[str]:
+    """What a class and those it inherits from define, set on `self` or annotate; as far as the sources tell."""
+    found = defined(module, name)
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        return frozenset()
+    where, node = found
+    own = own_attributes(node)
+    for base in node.bases:
+        base = base.value if isinstance(base, ast.Subscript) else base
+        if isinstance(base, ast.Name) and base.id != name:
+            own |= attributes(where, base.id)
+    return own
+
+
+def is_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+@cache
+def own_attributes(node: ast.AST) -> frozenset[str]:
+    """What a class defines, assigns to or sets on `self`."""
+    return frozenset(stored(ast.walk(node)))
+
+
+def stored(nodes: Iterable[ast.AST]) -> set[str]:
+    own = set()
+    for below in nodes:
+        if isinstance(below, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(below.name)
+        elif isinstance(below, ast.Name) and isinstance(below.ctx, ast.Store):
+            own.add(below.id)
+        elif isinstance(below, ast.Attribute) and isinstance(below.ctx, ast.Store) and is_self(below.value):
+            own.add(below.attr)
+    return own
+
+
+def attributes_set(path: Path) -> set[str]:
+    """Attributes that a file sets, on whatever."""
+    nodes = (node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute))
+    return {node.attr for node in nodes if isinstance(node.ctx, ast.Store)}
+
+
+def gone(name: PrivateName) -> str | None:
+    """The sentence for a name that the installed version lacks; None if it is there."""
+    path, (owner, _, attribute) = file_of(name.module), name.name.rpartition(".")
+    if path is not None:
+        if not name.name or (owner and attribute in attributes(name.module, owner)):
+            return None
+        if not owner and (defined(name.module, name.name) or attribute in attributes_set(path)):
+            return None
+    library = name.module.partition(".")[0]
+    (distribution, *_) = packages_distributions()[library]
+    return (
+        f"{distribution} {version(distribution)} has no {name}, which cpt needs: {name.use}. Look in its source for "
+        "what took its place and change that use and cpt/common/private_names.py, or keep this version out of the "
+        "range in pyproject.toml"
+    )
+
+
+@pytest.mark.parametrize("name", PRIVATE_NAMES, ids=str)
+def test_the_installed_version_has_it(name: PrivateName):
+    library = name.module.partition(".")[0]
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    problem = gone(name)
+    assert problem is None, problem
+
+
+def test_a_name_that_is_gone_is_told_with_what_to_do():
+    problem = gone(PrivateName("trl.trainer.grpo_trainer", "GRPOTrainer._no_such_name", "it makes coffee"))
+    assert problem is not None
+    assert re.match(
+        r"trl \S+ has no trl\.trainer\.grpo_trainer\.GRPOTrainer\._no_such_name, which cpt needs: it", problem
+    )
+    assert gone(PrivateName("trl.trainer.no_such_module", "", "nothing")) is not None
+    assert gone(PrivateName("trl.trainer.utils", "no_such_function", "nothing")) is not None
+
+
+# What cpt touches
+
+
+@dataclass(frozen=True, order=True)
+class Touch:
+    """A private name in the sources: an attribute, or `module.name` where it is imported or spelt out."""
+
+    path: str
+    line: int
+    word: str
+
+
+class Source:
+    """One file: its nodes, each with the class around it, and what it imports."""
+
+    def __init__(self, path: str, tree: ast.Module) -> None:
+        self.path = path
+        self.nodes = list(nodes_in(tree, None))
+        flat = [node for node, _ in self.nodes]
+        self.known = imported(flat, path.removesuffix(".py").replace("/", ".").rpartition(".")[0])
+        self.classes = {node.name: node for node in flat if isinstance(node, ast.ClassDef)}
+        self.own = stored(flat)
+
+
+def nodes_in(node: ast.AST, owner: ast.ClassDef | None) -> Iterator[tuple[ast.AST, ast.ClassDef | None]]:
+    owner = node if isinstance(node, ast.ClassDef) else owner
+    for below in ast.iter_child_nodes(node):
+        yield below, below if isinstance(below, ast.ClassDef) else owner
+        yield from nodes_in(below, owner)
+
+
+def is_private(word: str) -> bool:
+    return re.fullmatch(r"_[A-Za-z]\w*", word) is not None and not word.startswith("_cpt_")
+
+
+def of_libraries(module: str) -> bool:
+    return module.partition(".")[0] in LIBRARIES
+
+
+def is_public(module: str, name: str) -> bool:
+    """Whether a name that is imported from a library is documented; a module is if it is in `PUBLIC` itself."""
+    whole = f"{module}.{name}"
+    return whole in PUBLIC or (module in PUBLIC and not is_private(name) and file_of(whole) is None)
+
+
+class Sources(dict[str, Source]):
+    """Files by path, and what is private in them."""
+
+    def __init__(self, trees: dict[str, ast.Module]) -> None:
+        super().__init__({path: Source(path, tree) for path, tree in trees.items()})
+        own = set().union(*(source.own for source in self.values()))
+        self.own = own - {name.word for name in PRIVATE_NAMES}
+
+    def touches(self) -> list[Touch]:
+        """Everything private of the libraries, in order."""
+        return sorted(
+            {
+                Touch(source.path, node.lineno, word)
+                for source in self.values()
+                for node, owner in source.nodes
+                for word in self._words(source, node, owner)
+            }
+        )
+
+    def _words(self, source: Source, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[str]:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            if self._is_foreign(source, node, owner):
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and not node.level and of_libraries(node.module or ""):
+            yield from (f"{node.module}.{one.name}" for one in node.names if not is_public(node.module, one.name))
+        elif isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if of_libraries(one.name) and one.name not in PUBLIC)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if len(node.value) > 2 and is_private(node.value) and node.value not in self.own:
+                yield node.value  # for getattr and its kin, or a keyword
+            elif re.fullmatch(r"\w+(\.\w+)+", node.value) and of_libraries(node.value) and node.value not in PUBLIC:
+                yield node.value
+        elif isinstance(node, ast.keyword) and node.arg in {name.written for name in PRIVATE_NAMES} - {""}:
+            yield node.arg
+        elif isinstance(node, ast.ClassDef) and (own := set(filter(is_private, own_attributes(node)))):
+            yield from own & self._inherited(source, node)[1]
+
+    def _is_foreign(self, source: Source, node: ast.Attribute, owner: ast.ClassDef | None) -> bool:
+        """Whether this private attribute is a library's."""
+        base = ast.unparse(node.value)
+        if base in ("self", "cls", "super()") and owner is not None:
+            ours, foreign = self._inherited(source, owner)
+            return node.attr in foreign or node.attr not in (
+                ours if base == "super()" else ours | own_attributes(owner)
+            )
+        top = base.partition(".")[0]
+        if of_libraries(source.known.get(top, (top, ""))[0]):
+            return True
+        return top not in sys.stdlib_module_names and node.attr not in self.own
+
+    def _inherited(self, source: Source, node: ast.ClassDef) -> tuple[set[str], set[str]]:
+        """What the classes above this one define: ours, and those of libraries."""
+        ours: set[str] = set()
+        foreign: set[str] = set()
+        for base in node.bases:
+            name = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+            module, name = source.known.get(name, (None, name))
+            if module is not None and of_libraries(module):
+                foreign |= attributes(module, name)
+                continue
+            place = source if module is None else self.get(module.replace(".", "/") + ".py")
+            above = None if place is None else place.classes.get(name)
+            if above is not None and above is not node:
+                more = self._inherited(place, above)
+                ours, foreign = ours | own_attributes(above) | more[0], foreign | more[1]
+        return ours, foreign
+
+
+@cache
+def touches() -> list[Touch]:
+    files = [path for folder in ("cpt", "rewards") for path in sorted((ROOT / folder).rglob("*.py"))]
+    listing = ROOT / "cpt" / "common" / "private_names.py"
+    return Sources({str(path.relative_to(ROOT)): tree(path) for path in files if path != listing}).touches()
+
+
+def users(name: PrivateName) -> set[str]:
+    return {touch.path for touch in touches() if touch.word in (name.word, str(name))}
+
+
+def test_no_other_private_name_is_touched():
+    listed = {name.word for name in PRIVATE_NAMES} | {str(name) for name in PRIVATE_NAMES}
+    others = [f"{touch.path}:{touch.line} {touch.word}" for touch in touches() if touch.word not in listed]
+    assert not others, "use a public name, or list in cpt/common/private_names.py: " + "; ".join(others)
+
+
+def test_every_listed_name_is_touched():
+    assert [str(name) for name in PRIVATE_NAMES if not users(name)] == []
+
+
+def test_training_rests_on_few_private_names():
+    assert len(TRAINING) <= 10
+    assert len(set().union(*(users(name) for name in TRAINING))) <= 3
+
+
+def test_the_reader_of_sources_sees_all_kinds():
+    library = """
+from trl import GRPOTrainer as Base
+class Above(Base):
+    def _mine(self): ...
+"""
+    source = """
+import os, ray, vllm.v1.engine
+from trl.trainer.utils import pad
+from cpt.library import Above
+class Ours(Above):
+    own = 1
+    def _compute_loss(self, model, inputs):
+        self._helper(), self._mine(), self._metrics, super()._compute_loss(model, inputs), os._exit(0)
+        model._cpt_mark = model._secret, getattr(model, "_hidden"), ray._raylet, self.accelerator._models
+    def _helper(self): ...
+"""
+    found = Sources({"cpt/library.py": ast.parse(library), "cpt/example.py": ast.parse(source)}).touches()
+    assert {(touch.line, touch.word) for touch in found} == {
+        (2, "vllm.v1.engine"),
+        (3, "trl.trainer.utils.pad"),
+        (5, "_compute_loss"),  # overridden
+        (8, "_metrics"),
+        (8, "_compute_loss"),
+        (9, "_secret"),
+        (9, "_hidden"),
+        (9, "_raylet"),
+        (9, "_models"),
+    }
