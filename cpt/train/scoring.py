@@ -65,7 +65,7 @@ def score(
     """The completions' tokens under `model`, each row with its own pictures.
 
     Args:
-        model: with TRL's fused output layer, which forms no logits; without the tokens that are banned.
+        model: with TRL's output layer, and without the tokens that are banned.
         most: rows that go through the model together; None for all.
     """
     width, parts = batch.completion_ids.shape[1], []
@@ -78,13 +78,19 @@ def score(
         labels[:, :-width] = IGNORED
         given = inputs.batch(ids, mask, inputs.vision(rows.pictures, ids.device), said)
         with autocast():
-            found = model(**given, labels=labels, fused_lm_head=True)
+            found = without_logits(model, **given, labels=labels)
         parts.append((found.log_probs, found.entropy))
     logps, entropies = (
         None if some[0] is None else torch.cat([one[:, -width:] for one in some]) for some in zip(*parts, strict=True)
     )
     assert logps is not None
     return Scores(logps, entropies)
+
+
+def without_logits(model: Any, **given: Any) -> Any:
+    """The model's outputs with log-probabilities of the labels, [B, L - 1] and 0 where there is none, in place of
+    logits, which TRL's output layer never forms."""
+    return model(**given, fused_lm_head=True)
 
 
 def as_model_inputs(batch: PolicyBatch) -> Batch:

@@ -22,6 +22,7 @@ from cpt.methods.replay import RecapReplay, Static
 from cpt.tasks import get_task
 from cpt.train.batch import Parts
 from cpt.train.reward import rewards_of
+from cpt.train.scoring import without_logits
 
 if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
@@ -165,7 +166,7 @@ class SourceWeights:
             for batch in batches:
                 inputs = send_to_device(dict(batch), model.device)
                 source = inputs.pop("source")
-                outputs = model(**inputs, use_cache=False, fused_lm_head=True)  # as TRL's loss calls it
+                outputs = without_logits(model, **inputs, use_cache=False)  # as TRL's loss calls it
                 sums = sums + self._sums(source, *_by_row(outputs))
         self._observe(sums, step)
 
