@@ -1,7 +1,7 @@
 """What a family of models can't do, said before anything starts; as of transformers 5.17 and vLLM 0.31.
 
 Everything else is found by comparison: engines refuse a prompt that they would read otherwise than the trainer, and
-`cpt.train.agreement` compares log-probabilities after a push.
+`cpt.rollout.agreement` compares log-probabilities after a push.
 """
 
 from __future__ import annotations

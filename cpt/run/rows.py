@@ -23,7 +23,7 @@ from cpt.plan.stages import ModelPlan, StagePlan
 from cpt.recipe.distillation import SDFT
 from cpt.run.reads import Read, Row, Use
 from cpt.tasks import builtin_tasks, get_task, read_samples
-from cpt.train.data import check_blocks, checked_prompt, with_text
+from cpt.tasks.chat import check_blocks, checked_prompt, with_text
 from cpt.types import PromptStyle, Sample, Split
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from cpt.recipe.distillation import SDFT
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
+from cpt.tasks.chat import with_text
 from cpt.train.batch import PolicyBatch
-from cpt.train.data import with_text
 from cpt.train.scoring import side_by_side
 
 if TYPE_CHECKING:

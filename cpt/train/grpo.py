@@ -11,9 +11,9 @@ from trl import GRPOConfig
 from cpt.methods.advantages import Baseline
 from cpt.models.inputs import ModelInputs
 from cpt.recipe.distillation import SDFT
+from cpt.rollout.agreement import judged_by_rounding
 from cpt.rollout.sampler import PolicySampler
 from cpt.train.advantages import Estimator
-from cpt.train.agreement import judged_by_rounding
 from cpt.train.data import as_dataset, policy_rows, stage_data
 from cpt.train.distillation import Demonstrations
 from cpt.train.gap import GapCheck

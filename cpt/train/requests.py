@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
-from cpt.train.data import checked_prompt
+from cpt.tasks.chat import checked_prompt
 from cpt.types import GenerationRequest, PromptStyle, Sample
 
 

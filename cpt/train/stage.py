@@ -147,7 +147,7 @@ def _train(
 ) -> TrainResult:
     """One training; see `train_stage`."""
     from cpt.models.export import save_policy
-    from cpt.train.agreement import check_stage
+    from cpt.rollout.agreement import check_stage
     from cpt.train.hooks import Checkpoints
     from cpt.train.log import keep_until
     from cpt.train.plugin_terms import PluginTerms

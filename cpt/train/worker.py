@@ -53,9 +53,9 @@ class TrainWorker:
         return train_stage(stage, start_folder=start_folder, out=out, pool=pool)
 
     def check(self, base: BasePlan, pool: RolloutPool) -> float:
-        """See `cpt.train.agreement.check_base`."""
+        """See `cpt.rollout.agreement.check_base`."""
         import_trainers()
-        from cpt.train.agreement import check_base
+        from cpt.rollout.agreement import check_base
 
         return check_base(base, pool)
 

@@ -29,8 +29,8 @@ import cpt.tasks.registry
 from cpt.cli.app import main
 from cpt.recipe import expand_arms, load_recipe
 from cpt.tasks import get_task
+from cpt.tasks.chat import checked_prompt
 from cpt.tasks.world import shapes
-from cpt.train.data import checked_prompt
 from cpt.types import Task
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from cpt.models.precision import EXACT, MOST, excess, in_float32, logit_noise  # noqa: E402
 from cpt.recipe import Rollout  # noqa: E402
-from cpt.train.agreement import judged_by_rounding  # noqa: E402
+from cpt.rollout.agreement import judged_by_rounding  # noqa: E402
 
 TOKENS, VOCABULARY = 4_000, 50
 

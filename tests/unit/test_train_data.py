@@ -13,12 +13,11 @@ from cpt.plan.stages import StagePlan
 from cpt.recipe.estimators import RLOO, DrGRPO, ReMax
 from cpt.recipe.methods import GRPO, SFT
 from cpt.tasks import get_task
+from cpt.tasks.chat import check_blocks, checked_prompt
 from cpt.tasks.world.base import BuiltinTask
 from cpt.train.data import (
     RowLookup,
-    check_blocks,
     check_groups,
-    checked_prompt,
     policy_rows,
     presentation_order,
     sft_rows,

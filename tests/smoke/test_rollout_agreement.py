@@ -40,7 +40,7 @@ def pool_of(kind: type[LocalPool], shipped: Path, dtype: str = "float32") -> Loc
 
 def agreement(pool: LocalPool, shipped: Path, **options: Any) -> float:
     from cpt.models.load import load_policy, load_processor
-    from cpt.train.agreement import check_agreement
+    from cpt.rollout.agreement import check_agreement
 
     settings = {"samples": TASKS, "prompt": "think", "max_tokens": 8, "bound": 1e-4, "relative": False}
     policy = load_policy(shipped, dtype=pool.settings.dtype)
