@@ -15,7 +15,6 @@ TRAINED.json and DONE.json list the digest of every result; JSON files carry a s
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
+
+from filelock import FileLock
 
 from cpt.common.digests import file_digest, listing
 from cpt.common.files import (
@@ -61,7 +62,7 @@ class RunStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._lock_fd: int | None = None
+        self._lock: FileLock | None = None
 
     # ---- paths
 
@@ -112,7 +113,7 @@ class RunStore:
                 process, or holds a run of another recipe (the difference is shown).
         """
         check_ours(self.root)
-        self._lock_fd = lock(self.root)
+        self._lock = lock(self.root)
         try:
             if fresh:
                 delete_run(self.root)
@@ -129,9 +130,9 @@ class RunStore:
 
     def close(self) -> None:
         """Give the lock back. Safe to call twice."""
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Self:
         return self

@@ -241,8 +241,8 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cpt.store.folder import lock; lock(Path(sys.argv[1])); "
-        "print('locked', flush=True); sys.stdin.read()"
+        "import os, sys; from pathlib import Path; from cpt.store.folder import lock; held = lock(Path(sys.argv[1])); "
+        "os.fork() and print('locked', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -252,10 +252,14 @@ def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(ValueError, match=f"in use by another cpt, process {holder.pid}"):
             RunStore(tmp_path).open_or_create(Recipe())
+        holder.kill()
+        holder.wait()
+        # A killed holder leaves no lock behind, nor does a child that it forked and that lives on.
+        with RunStore(tmp_path).open_or_create(Recipe()), pytest.raises(ValueError, match="in use by another cpt"):
+            RunStore(tmp_path).open_or_create(Recipe())  # of one process, too, only one
     finally:
         holder.kill()
         holder.communicate()
-    RunStore(tmp_path).open_or_create(Recipe()).close()  # a killed holder leaves no lock behind
 
 
 def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
