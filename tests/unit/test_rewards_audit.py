@@ -16,7 +16,6 @@ from rewards.lab.choose import choose
 from rewards.registry import get, names
 from rewards.score import Score
 
-
 WORD = EXAMPLES["word"]
 
 

@@ -13,7 +13,8 @@ from cpt.tasks import prompts
 from cpt.tasks.world.scene import MAX_OBJECTS
 from cpt.types import PromptStyle, Sample, Split, TargetStyle
 from rewards.extract import read_answer
-from rewards.match import accuracy_and_format, exact_match
+from rewards.match import exact_match
+from rewards.papers import accuracy_format
 from rewards.score import Score
 
 if TYPE_CHECKING:
@@ -121,10 +122,7 @@ class BuiltinTask(ABC):
 
     def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
         """0.9 accuracy + 0.1 format, both read strictly (arXiv 2507.05386)."""
-        parts = accuracy_and_format(completion, sample.gold, prompt)
-        read = read_answer(completion, "strict", prompt)
-        value = parts.pop("reward")
-        return Score(value, parts, read.answer, read.status)
+        return accuracy_format(completion, gold=sample.gold, template=prompt)
 
 
 def pick(rng: random.Random, templates: Sequence[str], **fields: str) -> str:
