@@ -57,6 +57,8 @@ def vqa_normalise(text: str) -> str:
 
     A curly apostrophe counts as a straight one, which the official code's own list can't decide on. Articles stay where
     there is nothing else: the official code makes the answer "a" (a letter on a sign) an empty text, equal to "the".
+    Other differences: there "somebody'd" loses its apostrophe, "couldntve" and "shes" stay as they are, and only the
+    first 32 full stops go. Its spellings of 'ow's'at are unknown here.
     """
     text = text.replace("\n", " ").replace("\t", " ").replace("’", "'").strip()
     if marks := set(_MARK.findall(text)):
