@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -81,14 +81,6 @@ class RunStore:
     @property
     def events_path(self) -> Path:
         return self.root / "events.jsonl"
-
-    @property
-    def summary_path(self) -> Path:
-        return self.root / "summary.json"
-
-    @property
-    def report_path(self) -> Path:
-        return self.root / "report.html"
 
     def stage_dir(self, arm: str, seed: int, index: int, task: str) -> StageDir:
         """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers work in a folder of Ray's choice."""
@@ -304,10 +296,6 @@ class RunStore:
 
     def _has_done(self, where: StageDir, key: str) -> bool:
         return where.done.exists() and where.records.exists() and bool(read_marker(where.done, Done)["key"] == key)
-
-    def append_metrics(self, stage: StageLike, row: Mapping[str, Any]) -> None:
-        """Append one step's metrics."""
-        append_jsonl(self.stage(stage).metrics, row)
 
     # ---- records
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.common.digests import file_digest, listing
-from cpt.common.files import SEAL, jsonl_line, read_json, write_json_atomic
+from cpt.common.files import SEAL, append_jsonl, jsonl_line, read_json, write_json_atomic
 from cpt.store.folder import StageDir
 from cpt.store.records import read_records
 from cpt.store.results import written
@@ -189,7 +189,7 @@ def make_run(
         arm = by_name[stage.arm]
         policy = store.begin_stage(stage).policy
         for row in _metrics(arm, stage):
-            store.append_metrics(stage, row)
+            append_jsonl(store.stage(stage).metrics, row)
         policy.mkdir(exist_ok=True)
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=steps)

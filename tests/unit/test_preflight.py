@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import cpt as run_cpt
 from demo_recipe import BASE, load_text, problems
 from folders import model_folder
 
 import cpt.tasks.registry
-from cpt.cli.app import main
 from cpt.cli.filter import filter_task
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import check_fit, gpu_count, gpu_shares, machine_problems, preflight
@@ -197,7 +197,5 @@ def test_plan_says_what_this_machine_could_not_run(tmp_path, machine, capfd, mon
     monkeypatch.chdir(tmp_path)
     machine()
     (tmp_path / "demo.yaml").write_text(BASE)
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", "demo.yaml", "rollout.engines=5"])
-    assert not ended.value.code
+    assert run_cpt("plan", "demo.yaml", "rollout.engines=5") == 0
     assert "not here    rollout.engines: 5 engines need a CPU core each" in capfd.readouterr().out

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 from synthetic import Plan, Recipe, Stage, reseal
 
+from cpt.common.files import append_jsonl
 from cpt.report.build import build_report
 from cpt.report.load import load_run
 from cpt.report.rewards.study import study
@@ -108,7 +109,7 @@ def study_run(root: Path, witness: str = "") -> Path:
     for stage, says in zip(stages, (improved, abstaining), strict=True):
         policy = store.begin_stage(stage).policy
         for step in range(1, 21):
-            store.append_metrics(stage, row(step, stage.arm))
+            append_jsonl(store.stage(stage).metrics, row(step, stage.arm))
         policy.mkdir()
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=20)
@@ -335,7 +336,7 @@ def joint_run(tmp_path: Path) -> Path:
     store.mark_base_done(0, "direct", "base", evaluation("base", 0, honest))
     policy = store.begin_stage(stage).policy
     for step in range(1, 21):
-        store.append_metrics(stage, row(step, "accuracy"))
+        append_jsonl(store.stage(stage).metrics, row(step, "accuracy"))
     policy.mkdir()
     (policy / "config.json").write_text("{}")
     store.mark_trained(stage, steps=20)

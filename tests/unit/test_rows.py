@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import cpt
 from folders import load_arm
 from PIL import Image
 
 pytest.importorskip("transformers")
 
-from cpt.cli.app import main
 from cpt.common.pictures import open_picture
 from cpt.models.load import load_processor
 from cpt.plan.make import make_plan, plan_model
@@ -313,11 +313,8 @@ def test_the_claim_about_what_is_built_in(model):
 def test_a_run_of_prompts_that_do_not_fit_ends_before_it_starts(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipe = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
-    with pytest.raises(SystemExit) as stopped:
-        main(
-            ["run", str(recipe), "rollout.max_model_len=40", "data.samples=16", "evaluation.samples=8", "--out", "run"]
-        )
-    assert stopped.value.code == 2
+    smaller = ("rollout.max_model_len=40", "data.samples=16", "evaluation.samples=8")
+    assert cpt("run", str(recipe), *smaller, "--out", "run") == 2
     said = capsys.readouterr().err
     assert said.startswith(
         "cpt: error: sample choice/train/0/0: its prompt of 34 tokens (1 picture) and 8 of a completion"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from synthetic import RECORD
 
-from cpt.common.files import read_json
+from cpt.common.files import append_jsonl, read_json
 from cpt.store.checks import check_results
 from cpt.store.run_store import RunStore, read_metrics
 
@@ -75,12 +75,12 @@ def test_folders_of_stages_are_absolute_for_processes_that_work_elsewhere(tmp_pa
     where = store.stage(Stage())
     monkeypatch.chdir("/")
     assert where.policy == tmp_path / "runs/here/arms/sft@lr=0.001/seed-0/01-which-row/policy"
-    assert store.report_path == Path("runs/here/report.html")  # shown as it was typed
+    assert store.root == Path("runs/here")  # shown as it was typed
 
 
 def test_metrics_of_a_resumed_stage_count_each_step_once(store: RunStore) -> None:
     for step, loss in [(1, 3.0), (2, 2.0), (3, 9.0), (2, 2.0), (3, 1.0)]:
-        store.append_metrics(Stage(), {"step": step, "loss": loss})
+        append_jsonl(store.stage(Stage()).metrics, {"step": step, "loss": loss})
     rows = read_metrics(store.stage(Stage()).metrics)
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 3.0), (2, 2.0), (3, 1.0)]
 
