@@ -187,7 +187,7 @@ def file_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: it can't be read, is cut off, or its header does not describe exactly what it holds.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, safe_open  # late: `cpt doctor` also looks where it is not installed
 
     open_regular(file).close()
     try:

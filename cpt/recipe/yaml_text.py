@@ -1,4 +1,8 @@
-"""YAML text as plain data that remembers where every key stands, within bounds that no recipe reaches."""
+"""YAML text as plain data that remembers where every key stands, within bounds that no recipe reaches.
+
+Built on PyYAML's nodes. ruamel.yaml keeps places too, but takes what has to be refused here: it drops tags, makes a
+self-reference an empty value, reads dates and 1_000, and has no bound for depth or size.
+"""
 
 from __future__ import annotations
 
