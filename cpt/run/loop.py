@@ -37,7 +37,6 @@ MAX_RESTARTS = 2  # of a training process that died, per stage; after that the u
 def run_recipe(
     recipe: Recipe,
     *,
-    recipe_path: Path,
     out: Path,
     arms: Sequence[str] | None = None,
     address: str | None = None,

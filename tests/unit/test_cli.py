@@ -73,7 +73,6 @@ def test_run_hands_over_what_was_asked_for(recipe, calls):
     assert name == "run"
     assert loaded.data.samples == 256
     assert options == {
-        "recipe_path": Path(recipe),
         "out": Path("here"),
         "arms": ["sft", "grpo"],
         "address": "ray://x:1",

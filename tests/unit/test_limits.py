@@ -69,7 +69,7 @@ def test_a_run_that_a_family_can_t_do_leaves_nothing(tmp_path: Path, monkeypatch
     recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2", "rollout.engine=vllm")
     folder(tmp_path / "model", "gemma3")
     with pytest.raises(ValueError, match="has 1 pictures: on a CPU vLLM"):
-        run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=tmp_path / "run")
+        run_recipe(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

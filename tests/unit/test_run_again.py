@@ -43,7 +43,7 @@ def test_a_finished_run_starts_nothing_and_says_so(finished, tmp_path, monkeypat
 
     monkeypatch.setattr(stage_loop, "_open", never)
     recipe, out = finished
-    assert stage_loop.run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=out) == 0
+    assert stage_loop.run_recipe(recipe, out=out) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[:2] == [
         f"demo: 2 stages in {out}, all finished; nothing was left to do",
@@ -54,7 +54,7 @@ def test_a_finished_run_starts_nothing_and_says_so(finished, tmp_path, monkeypat
 
 def test_the_page_of_a_finished_run_does_not_say_that_it_runs(finished, tmp_path) -> None:
     recipe, out = finished
-    stage_loop.run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=out)
+    stage_loop.run_recipe(recipe, out=out)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "2, the last one complete" in page
     assert "s, finished" in page
