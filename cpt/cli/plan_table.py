@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.common.console import counted, printable
+from cpt.common.keys import dotted
 from cpt.plan.disk import estimate_bytes, size
 from cpt.plan.epochs import pass_lines
 from cpt.plan.preflight import machine_problems
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import Source, StagePlan
-from cpt.recipe.source import dotted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from cpt.common.keys import Problem
 from cpt.methods.likelihood import nll
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
-from cpt.methods.plugin import Count, Plugin, Rows, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import ArmView, Count, Rows, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +35,12 @@ class AGEM(Setting):
     type: Literal["a-gem"]
     samples: Count = 256
     rows: Rows = 32
+
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        still = [one.type for one in arm.regularisers if one.needs_no_weight_decay]
+        if still:
+            yield (), f"a-gem projects the gradient of everything trained, and {still[0]} then zeroes a part; keep one"
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

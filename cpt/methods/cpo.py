@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Factor, Setting
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cpt.methods.likelihood import completion_logits, row_means, row_nlls
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
-from cpt.methods.plugin import Count, Factor, Plugin, Rows, Setting, Stage, Weight
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Count, Factor, Rows, Setting, Weight
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from cpt.methods.anchored import Anchored, mean_over_samples
-from cpt.methods.plugin import Count, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Count, Factor, Setting
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from cpt.methods.blocks import is_text_embedding, text_layer
 from cpt.methods.freezing import Freezing
-from cpt.methods.plugin import Plugin, Rows, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Rows, Setting
 
 
 class FreezeBottom(Setting):

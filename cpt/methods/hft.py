@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from cpt.methods.blocks import block_of
 from cpt.methods.freezing import Freezing
-from cpt.methods.plugin import Plugin, Seed, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Seed, Setting
 
 
 class HFT(Setting):

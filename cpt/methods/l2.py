@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.common.keys import Problem
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import ArmView, Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +22,14 @@ class L2(Setting):
     type: Literal["l2"]
     coefficient: Factor = 1.0
     reference: Literal["stage_start", "base"] = "stage_start"
+
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        if self.reference == "base" and not arm.tuning.trains_weights:
+            yield (
+                ("reference",),
+                "the base model has no adapter to compare with; use stage_start, or tuning: full",
+            )
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage, Temperature
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.setting import Factor, Setting, Temperature
 
 if TYPE_CHECKING:
     import torch

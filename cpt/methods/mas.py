@@ -8,7 +8,8 @@ from pydantic import Field
 
 from cpt.methods.anchored import Anchored, mean_over_samples
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Count, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.setting import Count, Factor, Setting
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cpt.methods.lora_factors import lora_factors
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Factor, Setting
 
 if TYPE_CHECKING:
     import torch

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from cpt.common.keys import Problem
 from cpt.methods.advantages import batch_deviation
 from cpt.methods.likelihood import completion_logits, row_means, token_logps
-from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.policy_gradient import PolicyGradient
 from cpt.methods.running import Means
+from cpt.methods.setting import ArmView, Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +42,7 @@ class RaPO(Setting):
 
     extra_passes: ClassVar[str] = "a forward pass of the stage's start over the rollouts"
     needs_second_task: ClassVar[bool] = True
+    beside_group_scale: ClassVar[str] = "normalise: moving"
 
     type: Literal["rapo"]
     coefficient: Factor = 0.5
@@ -54,6 +59,15 @@ class RaPO(Setting):
     def own_deviation(self) -> bool:
         """See `Setting.own_deviation`."""
         return self.normalise == "moving"
+
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        method = arm.method
+        if not self.own_deviation or not isinstance(method, PolicyGradient) or method.baseline.needs_greedy:
+            return
+        if method.scale_rewards == "none":
+            told = f"moving divides advantages and {method.type} does not"
+            yield ("normalise",), f"{told}; set normalise: method, or use type: grpo"
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from cpt.methods.lora_factors import lora_factors
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Factor, Setting
 
 if TYPE_CHECKING:
     import torch

@@ -14,16 +14,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cpt.common.keys import nearest
 from cpt.methods.kl import KL
+from cpt.methods.merge import WarpMerge
 from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
 from cpt.models.image_text import check_image_text
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan, plain
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
-from cpt.recipe.errors import nearest
-from cpt.recipe.merge import WarpMerge
-from cpt.recipe.reward_checks import filter_reward_of, reward_of
+from cpt.recipe.arm_spec import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
 from cpt.types import PromptStyle

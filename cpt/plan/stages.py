@@ -8,12 +8,11 @@ from typing import Any
 
 from cpt.methods.filtering import RIF
 from cpt.methods.kl import KL
-from cpt.methods.registry import AnyRegulariser
-from cpt.methods.replay import AnyReplay
+from cpt.methods.merge import WarpMerge
+from cpt.methods.registry import AnyMerge, AnyRegulariser, AnyReplay
+from cpt.methods.setting import Schedule
 from cpt.recipe import AnyMethod, Full, LoRA, Rollout
-from cpt.recipe.merge import AnyMerge, WarpMerge
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Schedule
 from cpt.types import PromptStyle
 
 JOINT = "joint"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from cpt.recipe.arm_spec import ArmSpec
+from cpt.methods.grpo import GRPO
+from cpt.methods.policy_gradient import PolicyGradient
+from cpt.methods.registry import AnyMethod
+from cpt.methods.setting import BaseMethod
+from cpt.methods.sft import SFT
+from cpt.recipe.arm_spec import ArmSpec, reward_of
 from cpt.recipe.arms import expand_arms
 from cpt.recipe.load import load_recipe
-from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, PolicyGradient
-from cpt.recipe.registry import AnyMethod
-from cpt.recipe.reward_checks import reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
@@ -18,7 +20,6 @@ __all__ = [
     "AnyMethod",
     "ArmSpec",
     "BaseMethod",
-    "Batch",
     "Evaluation",
     "Full",
     "LoRA",

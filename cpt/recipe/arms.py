@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cpt.recipe.arm_spec import ArmSpec, Problem
+from cpt.common.keys import KeyPath, Problem, nearest
+from cpt.recipe.arm_spec import ArmSpec, reward_of
 from cpt.recipe.contradictions import contradictions
-from cpt.recipe.errors import explain, nearest
+from cpt.recipe.errors import explain
 from cpt.recipe.schema import Arm, Recipe, Scalar
-from cpt.recipe.source import KeyPath
 
 _LONGEST_NAME = 200  # of an arm: file systems take names of 255 bytes
 
@@ -80,7 +80,7 @@ def expand_arm(recipe: Recipe, family: str) -> tuple[list[ArmSpec], list[Problem
             elif spec.name in seen:
                 problems.append(((*at, "sweep"), f"two points would be called {spec.name}; sweep other values"))
             seen.add(spec.name)
-            problems += [((*at, *path), message) for path, message in contradictions(spec, len(recipe.tasks))]
+            problems += [((*at, *path), message) for path, message in contradictions(spec)]
             specs.append(spec)
         except ValidationError as error:
             problems += _sweep_problems(error, changed, at, keys)
@@ -102,6 +102,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
     return ArmSpec(
         name=name,
         family=family,
+        tasks=tuple((task.name, task.samples or recipe.data.samples) for task in recipe.tasks),
         sweep=point,
         method=arm.method,
         prompt=arm.prompt or recipe.prompt,
@@ -110,6 +111,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
         trainer_args=arm.trainer_args,
         regularisers=tuple(arm.regularisers),
         reward=arm.reward,
+        rewards={task.name: reward_of(recipe, arm, task) for task in recipe.tasks},
         schedule=arm.schedule,
         replay=arm.replay,
         filter=arm.filter,

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cpt.recipe.arm_spec import ArmSpec, Problem
+from cpt.common.keys import KeyPath, Problem, nearest, shown
+from cpt.methods.targets import check_targets
+from cpt.methods.trl_fields import refusal
+from cpt.recipe.arm_spec import ArmSpec
 from cpt.recipe.arms import expand_arm
-from cpt.recipe.errors import explain, nearest, shown
+from cpt.recipe.errors import explain
 from cpt.recipe.overrides import override
-from cpt.recipe.replay import check_replay
 from cpt.recipe.reward_checks import check_rewards
 from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
-from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read
-from cpt.recipe.targets import check_targets
+from cpt.recipe.source import RecipeError, Source, Written, read
 from cpt.recipe.tasks import check_sizes
-from cpt.recipe.trl_fields import refusal
 
 MAX_STEPS = 10_000_000
 _TOLD = 50  # problems at once
@@ -155,16 +155,11 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
 
 def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     at: KeyPath = ("arms", spec.family)
-    problems = list(spec.method.problems())
-    for key, message in problems:
-        yield (*at, "method", key), message
-    if problems:
-        return  # its batch may be no batch
+    if any(spec.method.problems()):
+        return  # told already, and its batch may be no batch
     if spec.method.needs_rollouts and isinstance(spec.tuning, LoRA) and spec.tuning.dropout:
         where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
-    for path, message in check_replay(recipe, spec):
-        yield (*at, *path), message
     for key in spec.trainer_args:
         where = (*at, "trainer_args", key)
         if key not in recipe.arms[spec.family].trainer_args and key in recipe.trainer_args:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from cpt.common.keys import KeyPath, dotted, shortened
 from cpt.recipe.source import Source, written_out
-from cpt.recipe.yaml_text import COMMAND_LINE, MAX_DEPTH, KeyPath, RecipeError, dotted, parse, shortened
+from cpt.recipe.yaml_text import COMMAND_LINE, MAX_DEPTH, RecipeError, parse
 
 
 def override(source: Source, assignment: str) -> None:

@@ -1,13 +1,13 @@
-"""Which reward an arm has on a task, and what is wrong with a recipe's rewards that their types allow."""
+"""What is wrong with a recipe's rewards that their types allow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cpt.recipe.arm_spec import ArmSpec, Problem
+from cpt.common.keys import KeyPath, Problem
+from cpt.recipe.arm_spec import ArmSpec
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe, StageTask
-from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
 from rewards import score
 from rewards.compose import PYTHON, parameters_of, problems
@@ -15,16 +15,6 @@ from rewards.golds import check_golds, checks_golds
 from rewards.python_file import load, try_out
 
 MOST_GOLDS = 10_000  # gold answers of a task that are tried when a recipe is read
-
-
-def reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
-    """What an arm is paid for on a task; None for the task's own reward, and for methods without rollouts."""
-    return filter_reward_of(recipe, arm, task) if arm.method.needs_rollouts else None
-
-
-def filter_reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
-    """What a filter's rollouts are paid for, also in an arm whose method has no reward; None for the task's own."""
-    return arm.reward or task.reward or recipe.reward
 
 
 def code_of(recipe: Recipe) -> frozenset[str]:

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from cpt.methods.plugin import Strict
-from cpt.recipe.source import KeyPath, RecipeError, Source
+from cpt.common.keys import KeyPath
+from cpt.methods.setting import Strict
+from cpt.recipe.source import RecipeError, Source
 from cpt.recipe.yaml_text import COMMAND_LINE
 from rewards.compose import MAX_WEIGHT, PYTHON, Composite, filled, label_of
 from rewards.python_file import read_source

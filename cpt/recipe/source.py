@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpt.recipe.yaml_text import MAX_BYTES, Key, KeyPath, RecipeError, dotted, parse, shortened
+from cpt.common.keys import Key, KeyPath, dotted, shortened
+from cpt.recipe.yaml_text import MAX_BYTES, RecipeError, parse
 
 __all__ = [
     "Key",

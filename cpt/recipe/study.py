@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpt.recipe.errors import nearest
+from cpt.common.keys import dotted, nearest
+from cpt.methods.policy_gradient import PolicyGradient
 from cpt.recipe.load import check
-from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe
-from cpt.recipe.source import dotted
 from rewards.compose import filled
 
 SUFFIX = "-rewards"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpt.recipe.arm_spec import Problem
+from cpt.common.keys import Problem
 from cpt.recipe.schema import Recipe
 from cpt.types import Split
 

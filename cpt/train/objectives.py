@@ -15,9 +15,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.memory import without_dropout
-from cpt.methods.recap import Reweighting
-from cpt.methods.replay import RecapReplay, Static
+from cpt.methods.recap import RecapReplay, Reweighting
 from cpt.methods.side_loss import SideLoss
+from cpt.methods.static_replay import Static
 from cpt.tasks import get_task
 from cpt.train.reward import rewards_of
 

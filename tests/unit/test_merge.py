@@ -12,9 +12,9 @@ from folders import load_arm
 
 from cpt.methods import merge
 from cpt.methods.blocks import relative_depths
+from cpt.methods.merge import EMA, LinearMerge, LinesMerge, SlerpMerge, WarpMerge
 from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
-from cpt.recipe.merge import EMA, LinearMerge, LinesMerge, SlerpMerge, WarpMerge
 
 START = {"w": torch.tensor([1.0, 2.0]), "v": torch.tensor([[0.5]])}
 END = {"w": torch.tensor([3.0, -2.0]), "v": torch.tensor([[0.5]])}

@@ -20,8 +20,8 @@ from toy_stage import stage_of
 from toys import TABLE, Lookup, Toy, adapter, batch, factors, gradients, plugin
 
 from cpt.methods.likelihood import nll
-from cpt.methods.plugin import Setting
 from cpt.methods.registry import AnyRegulariser
+from cpt.methods.setting import Setting
 from cpt.recipe import RecipeError
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "adding_a_method.md"
