@@ -13,7 +13,7 @@ from cpt.plan.make import make_plan
 from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, expand_arms
-from cpt.recipe.arm_spec import filter_reward_of
+from cpt.recipe.arms import filter_reward_of
 from cpt.recipe.schema import StageTask
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ class AGEM(Setting):
     parameter by itself, so that the constraint then holds for the gradient that it is given and not for its step.
     """
 
-    extra_passes: ClassVar[str] = "forward and backward of the policy on `rows` rows"
     needs_finished_tasks: ClassVar[bool] = True
 
     type: Literal["a-gem"]

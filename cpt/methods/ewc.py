@@ -24,7 +24,6 @@ class EWC(Setting):
     its own F and θ*; `online` keeps one F, the decayed sum γ·F + F_new, and the last θ* (arXiv 1805.06370, section 4).
     """
 
-    extra_passes: ClassVar[str] = "none in a step; one backward pass per sample after a stage"
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["ewc"]

@@ -18,7 +18,6 @@ class FreezeBottom(Setting):
     trained: freeze it with `model.freeze`. Under LoRA it is the adapters in those layers that are held.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_no_weight_decay: ClassVar[bool] = True
 
     type: Literal["freeze-bottom"]

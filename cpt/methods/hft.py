@@ -20,7 +20,6 @@ class HFT(Setting):
     no block (embeddings, output head, the last norm, the projector) is trained.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_full_tuning: ClassVar[bool] = True
     needs_no_weight_decay: ClassVar[bool] = True
 

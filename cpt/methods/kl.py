@@ -61,7 +61,6 @@ class KL(Setting):
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
-    extra_passes: ClassVar[str] = "a forward pass of the reference"
     beside_group_scale: ClassVar[str] = "in: loss"
 
     type: Literal["kl"] = "kl"

@@ -26,7 +26,6 @@ class MAS(Setting):
     One Ω is kept, decay·Ω + Ω_new, with the last θ*. The default is the paper's plain sum over tasks.
     """
 
-    extra_passes: ClassVar[str] = "none in a step; one backward pass per sample after a stage"
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["mas"]

@@ -10,6 +10,7 @@ A sixth point, `reward`, is for methods with rollouts alone.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,20 @@ class Stage:
     batch_of: Callable[[Sequence[tuple[str, int]]], Batch]
     reference: Callable[[str], nn.Module]
 
+    def leave(self, file: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write tensors that the next stage finds by `left`."""
+        from safetensors.torch import save_file
+
+        self.memory.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, self.memory / file)
+
+    def left(self, file: str) -> dict[str, torch.Tensor]:
+        """What the stage before left, on the parameters' device; nothing in the first stage."""
+        from safetensors.torch import load_file
+
+        device = str(next(iter(self.parameters.values())).device)
+        return {} if self.earlier is None else load_file(self.earlier / file, device=device)
+
 
 class Plugin:
     """One algorithm in one stage. Points that it does not override do nothing.
@@ -146,3 +161,24 @@ class Plugin:
     def metrics(self) -> dict[str, float]:
         """Numbers of the last step, logged as `plugin/<name>`."""
         return {}
+
+
+class Penalty(Plugin):
+    """A plug-in that is a penalty alone, and logs it."""
+
+    last = 0.0
+
+    @abstractmethod
+    def value(self) -> torch.Tensor | None:
+        """The penalty, its coefficient included; None where there is nothing to penalise."""
+
+    def penalty(self) -> torch.Tensor | None:
+        """See `Plugin.penalty`."""
+        loss = self.value()
+        if loss is not None:
+            self.last = float(loss.detach())
+        return loss
+
+    def metrics(self) -> dict[str, float]:
+        """The penalty at the last step."""
+        return {"penalty": self.last}

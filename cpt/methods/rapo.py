@@ -40,7 +40,6 @@ class RaPO(Setting):
     which is refused.
     """
 
-    extra_passes: ClassVar[str] = "a forward pass of the stage's start over the rollouts"
     needs_second_task: ClassVar[bool] = True
     beside_group_scale: ClassVar[str] = "normalise: moving"
 

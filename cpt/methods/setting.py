@@ -176,7 +176,6 @@ class BaseMethod(Part):
 class Setting(Part):
     """What a recipe says of one plug-in. `type` names it."""
 
-    extra_passes: ClassVar[str] = ""  # what a step costs beyond the plain method's; empty: nothing worth mentioning
     needs_full_tuning: ClassVar[bool] = False
     needs_lora: ClassVar[bool] = False
     needs_new_adapters: ClassVar[bool] = False  # an adapter of its own in every stage
@@ -204,7 +203,7 @@ class Setting(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class ArmView:
-    """What the parts of an arm may know of it. `cpt.recipe.arm_spec.ArmSpec` is the whole of it.
+    """What the parts of an arm may know of it. `cpt.recipe.arms.ArmSpec` is the whole of it.
 
     Attributes:
         tasks: name and unique training samples of each stage, in order.
@@ -219,6 +218,7 @@ class ArmView:
     regularisers: tuple[Setting, ...] = ()
     schedule: Schedule = "sequential"
     replay: Part | None = None
+    filter: Part | None = None
     kl: Setting | None = None
     merge: Part | None = None
 

@@ -23,7 +23,7 @@ from cpt.models.image_text import check_image_text
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan, plain
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
-from cpt.recipe.arm_spec import filter_reward_of, reward_of
+from cpt.recipe.arms import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
 from cpt.types import PromptStyle

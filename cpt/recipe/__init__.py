@@ -7,8 +7,7 @@ from cpt.methods.policy_gradient import PolicyGradient
 from cpt.methods.registry import AnyMethod
 from cpt.methods.setting import BaseMethod
 from cpt.methods.sft import SFT
-from cpt.recipe.arm_spec import ArmSpec, reward_of
-from cpt.recipe.arms import expand_arms
+from cpt.recipe.arms import ArmSpec, expand_arms, reward_of
 from cpt.recipe.load import load_recipe
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral

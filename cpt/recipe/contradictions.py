@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from cpt.common.keys import KeyPath, Problem
 from cpt.methods.policy_gradient import PolicyGradient
 from cpt.methods.setting import ArmView, Part, Setting
-from cpt.recipe.arm_spec import ArmSpec
 
 
-def contradictions(arm: ArmSpec) -> Iterator[Problem]:
+def contradictions(arm: ArmView) -> Iterator[Problem]:
     """What is wrong with an arm: the key to change, and what to change."""
     unsound = [(("method", key), message) for key, message in arm.method.problems()]
     yield from unsound

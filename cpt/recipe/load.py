@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from cpt.common.keys import KeyPath, Problem, nearest, shown
 from cpt.methods.targets import check_targets
 from cpt.methods.trl_fields import refusal
-from cpt.recipe.arm_spec import ArmSpec
-from cpt.recipe.arms import expand_arm
+from cpt.recipe.arms import ArmSpec, expand_arm
 from cpt.recipe.errors import explain
 from cpt.recipe.overrides import override
 from cpt.recipe.reward_checks import check_rewards

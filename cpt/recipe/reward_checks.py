@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from cpt.common.keys import KeyPath, Problem
-from cpt.recipe.arm_spec import ArmSpec
+from cpt.recipe.arms import ArmSpec
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe, StageTask
 from cpt.types import PromptStyle
