@@ -78,7 +78,7 @@ class PolicyGradient(BaseMethod):
         return self.max_completion_length or limits[prompt]
 
     def batch(self) -> BatchSize:
-        """A batch holds `num_generations` rows per prompt, and serves `num_iterations` passes of optimizer steps."""
+        """A batch holds `num_generations` rows per prompt, and serves `num_iterations` epochs of optimizer steps."""
         rows = self.per_device_train_batch_size * self.forward_passes
         steps = self.forward_passes // self.gradient_accumulation_steps * self.num_iterations
         return BatchSize(samples=rows // self.num_generations, completions=rows, steps=steps)

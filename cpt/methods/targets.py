@@ -46,8 +46,7 @@ class SelfSampled(Sampled):
     """What the policy itself answers to the stage's training prompts, `rollouts` times each.
 
     `refresh: stage` samples once, from the policy that the stage starts from (one-shot self-SFT). `epoch` samples
-    anew for every pass over the samples, from the policy as it is before the optimizer step that reads the pass's first
-    one.
+    anew for every epoch, from the policy as it is before the optimizer step that reads the epoch's first sample.
     """
 
     type: Literal["self"]

@@ -175,7 +175,9 @@ def test_what_works_together_is_accepted(tmp_path: Path, kind: str, tuning: str,
 @pytest.fixture
 def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module that the guide writes, as it stands there."""
-    (source,) = re.findall(r"```python\n# cpt/methods/confidence\.py\n(.+?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    (source,) = re.findall(
+        r"<!-- file: cpt/methods/confidence\.py -->\n```python\n(.+?)```", GUIDE.read_text("utf-8"), re.DOTALL
+    )
     file = tmp_path / "confidence.py"
     file.write_text(source)
     spec = importlib.util.spec_from_file_location("confidence", file)
