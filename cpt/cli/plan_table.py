@@ -129,8 +129,8 @@ def _said(setting: Any) -> str:
 
 
 def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
-    """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it pays."""
-    paid: dict[str, list[str]] = {}
+    """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it rewards."""
+    rewarded: dict[str, list[str]] = {}
     for arm, stages in arms.items():
         if not stages[0].method.needs_rollouts:
             continue
@@ -139,8 +139,8 @@ def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
         everywhere = len(set(texts)) == 1
         for one, text in zip(parts[:1] if everywhere else parts, texts, strict=False):
             if text is not None:
-                paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {one.task}")
-    return [f"reward      {text}: {', '.join(where)}" for text, where in paid.items()]
+                rewarded.setdefault(text, []).append(arm if everywhere else f"{arm} on {one.task}")
+    return [f"reward      {text}: {', '.join(where)}" for text, where in rewarded.items()]
 
 
 def filter_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:

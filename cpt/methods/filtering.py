@@ -113,7 +113,7 @@ class PromptRollouts:
     """One training prompt's completions: G of each of these.
 
     Attributes:
-        rewards: what the arm's reward pays for each; None where it gives none.
+        rewards: what the arm's reward gives for each; None where it gives none.
         right: whether strict scoring counts it as right.
     """
 

@@ -158,7 +158,7 @@ class KLPlugin(WithAverage):
         return added
 
     def metrics(self) -> dict[str, float]:
-        """KL by its estimator in nats per token; in the reward also what it paid, in points per completion."""
+        """KL by its estimator in nats per token; in the reward also what it added, in points per completion."""
         return self.means.read()
 
 

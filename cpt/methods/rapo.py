@@ -74,17 +74,17 @@ class RaPO(Setting):
 
 
 class RaPOPlugin(Plugin):
-    """Pays the bonus, and keeps the moving average."""
+    """Gives the bonus, and keeps the moving average."""
 
     def __init__(self, setting: RaPO) -> None:
-        self.setting, self.pays = setting, False
+        self.setting, self.acts = setting, False
         self.average: float | None = None
         self.means = Means("distance", "reward")
 
     def before_stage(self, stage: Stage) -> None:
         """Keep the stage's start, and go on with the average of the stage before."""
-        self.pays = stage.index > 1
-        if self.pays:
+        self.acts = stage.index > 1
+        if self.acts:
             self.previous = stage.reference("stage_start")
         if stage.earlier is not None:
             self.load(stage.earlier)
@@ -93,7 +93,7 @@ class RaPOPlugin(Plugin):
         """See `RaPO`."""
         import torch
 
-        if not self.pays:
+        if not self.acts:
             return None
         with torch.no_grad():
             theirs, ids, rows = completion_logits(self.previous, batch)

@@ -128,7 +128,7 @@ class Weighed(Mixed):
         for label, weight in against.items():
             yield (
                 (),
-                f"its weights stand in place of the reward's own, so {label} would be paid for instead of having "
+                f"its weights stand in place of the reward's own, so {label} would be rewarded instead of having "
                 f"weight {weight:g}; leave that component out, or use type: buffer",
             )
 
@@ -154,8 +154,8 @@ def buffer(sizes: Sequence[int], budget: int | None, selection: Selection, seed:
     ]
 
 
-class Source(Protocol):
-    """What replay needs to know of a task."""
+class Replayable(Protocol):
+    """A source of samples, as far as replay has to know it."""
 
     @property
     def samples(self) -> int:
@@ -168,7 +168,7 @@ class Source(Protocol):
         ...
 
 
-def replayed(replay: Mixed, sources: Sequence[Source], seed: int) -> list[Sequence[int]]:
+def replayed(replay: Mixed, sources: Sequence[Replayable], seed: int) -> list[Sequence[int]]:
     """Numbers of the samples that are replayed of each source: of finished tasks those that the buffer keeps.
 
     Args:

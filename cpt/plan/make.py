@@ -215,9 +215,9 @@ class _Work:
 def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
     """The stages of an arm's schedule."""
     # A joint stage has no reward of its own: its filter looks at those of its tasks.
-    paid = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
+    rewarded = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
     tasks = [
-        Source(task.name, task.samples or recipe.data.samples, paid(recipe, spec, task), finished=True)
+        Source(task.name, task.samples or recipe.data.samples, rewarded(recipe, spec, task), finished=True)
         for task in recipe.tasks
     ]
     if spec.schedule == "joint":

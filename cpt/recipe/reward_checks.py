@@ -18,7 +18,7 @@ MOST_GOLDS = 10_000  # gold answers of a task that are tried when a recipe is re
 
 
 def code_of(recipe: Recipe) -> frozenset[str]:
-    """The texts of all functions of type python that the recipe pays by."""
+    """The texts of all functions of type python that the recipe rewards by."""
     of_tasks, of_arms = [task.reward for task in recipe.tasks], [arm.reward for arm in recipe.arms.values()]
     specs = [recipe.reward, *of_tasks, *of_arms, *recipe.reward_sets.values()]
     return frozenset[str]().union(*(spec.code() for spec in specs if spec is not None))
@@ -48,8 +48,8 @@ def _places(
     recipe: Recipe, arms: list[ArmSpec]
 ) -> Iterator[tuple[KeyPath, RewardSpec, list[StageTask], list[PromptStyle]]]:
     """Every `reward:` with the tasks and prompt styles that it is used on; none of these if nothing uses it."""
-    paid = [arm for arm in arms if arm.method.needs_rollouts or arm.filter]
-    plain = list(dict.fromkeys(arm.prompt for arm in paid if arm.reward is None))
+    rewarded = [arm for arm in arms if arm.method.needs_rollouts or arm.filter]
+    plain = list(dict.fromkeys(arm.prompt for arm in rewarded if arm.reward is None))
     if recipe.reward is not None:
         yield ("reward",), recipe.reward, [task for task in recipe.tasks if task.reward is None], plain
     for i, task in enumerate(recipe.tasks):
@@ -57,10 +57,10 @@ def _places(
             yield ("tasks", i, "reward"), task.reward, [task], plain
     for family, arm in recipe.arms.items():
         if arm.reward is not None:
-            prompts = list(dict.fromkeys(one.prompt for one in paid if one.family == family))
+            prompts = list(dict.fromkeys(one.prompt for one in rewarded if one.family == family))
             yield ("arms", family, "reward"), arm.reward, list(recipe.tasks), prompts
     for name, spec in recipe.reward_sets.items():
-        yield ("reward_sets", name), spec, list(recipe.tasks), list(dict.fromkeys(arm.prompt for arm in paid))
+        yield ("reward_sets", name), spec, list(recipe.tasks), list(dict.fromkeys(arm.prompt for arm in rewarded))
 
 
 def _inside(where: tuple[str | int, ...]) -> KeyPath:
