@@ -23,11 +23,10 @@ from cpt.methods.recap import RecapReplay
 from cpt.methods.reg_lora import RegLoRA
 from cpt.methods.reinforce import Reinforce
 from cpt.methods.remax import ReMax
-from cpt.methods.replay import Buffer
+from cpt.methods.replay import Buffer, Static
 from cpt.methods.rloo import RLOO
 from cpt.methods.sdft import SDFT
 from cpt.methods.sft import SFT
-from cpt.methods.static_replay import Static
 
 AnyMethod = SFT | GRPO | DrGRPO | DAPO | GSPO | RLOO | Reinforce | ReMax | SDFT
 AnyRegulariser = AGEM | CPO | DER | EWC | FreezeBottom | HFT | L2 | LwF | MAS | OLoRA | RaPO | RegLoRA

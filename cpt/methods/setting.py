@@ -58,26 +58,21 @@ class Part(Strict):
 
 
 class Tuning(Protocol):
-    """Which parameters are trained."""
+    """Which parameters are trained.
 
-    @property
-    def trains_weights(self) -> bool:
-        """Whether what is trained are weights of the plain model, which mean the same in every stage."""
-        ...
+    Attributes:
+        trains_weights: whether they are weights of the plain model, which mean the same in every stage.
+        low_rank: whether they are factors A and B, under the names that PEFT gives them.
+        to_merge: what a recipe has to say so that the next stage starts from plain weights.
+    """
 
-    @property
-    def low_rank(self) -> bool:
-        """Whether what is trained are factors A and B, under the names that PEFT gives them."""
-        ...
+    trains_weights: ClassVar[bool]
+    low_rank: ClassVar[bool]
+    to_merge: ClassVar[str]
 
     @property
     def merged_between_stages(self) -> bool:
         """Whether the next stage starts from plain weights that what was trained has been merged into."""
-        ...
-
-    @property
-    def to_merge(self) -> str:
-        """What a recipe has to say so that it is merged."""
         ...
 
 

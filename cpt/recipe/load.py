@@ -19,7 +19,7 @@ from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import RecipeError, Source, Written, read
-from cpt.recipe.tasks import check_sizes
+from cpt.types import Split
 
 MAX_STEPS = 10_000_000
 _TOLD = 50  # problems at once
@@ -138,7 +138,7 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
     from cpt.tasks import task_names
 
     known, trainable = task_names(), task_names("stage")
-    yield from check_sizes(recipe)
+    yield from _check_sizes(recipe)
     for section, names in (("tasks", recipe.task_names), ("general", recipe.general_names)):
         for i, name in enumerate(names):
             path: KeyPath = (section, i)
@@ -150,6 +150,33 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
                 yield path, f"{name!r} is a general task, which no stage trains on; stage tasks: {', '.join(trainable)}"
             elif section == "general" and name in recipe.task_names:
                 yield path, f"{name!r} is also a stage; a general task is never trained on"
+
+
+def _check_sizes(recipe: Recipe) -> Iterator[Problem]:
+    """More samples than a task has. A task without `size` tells only when it is asked for them."""
+    for i, task in enumerate(recipe.tasks):
+        trained = ("tasks", i, "samples") if task.samples else ("data", "samples")
+        yield from _too_many(task.name, "train", task.samples or recipe.data.samples, trained)
+        asked = ("tasks", i, "evaluation_samples") if task.evaluation_samples else ("evaluation", "samples")
+        yield from _too_many(task.name, "test", task.evaluation_samples or recipe.evaluation.samples, asked)
+    for i, other in enumerate(recipe.general):
+        asked = ("general", i, "evaluation_samples") if other.evaluation_samples else ("evaluation", "samples")
+        yield from _too_many(other.name, "test", other.evaluation_samples or recipe.evaluation.samples, asked)
+    for name, arm in recipe.arms.items():
+        for source in arm.replay.tasks if arm.replay else ():
+            assert arm.replay is not None
+            yield from _too_many(source, "train", arm.replay.samples, ("arms", name, "replay", "samples"))
+
+
+def _too_many(name: str, split: Split, asked: int, path: KeyPath) -> Iterator[Problem]:
+    from cpt.tasks import get_task, task_names
+
+    if name not in task_names():
+        return  # told elsewhere
+    size = getattr(get_task(name), "size", None)
+    there = size(split) if size is not None else None
+    if there is not None and asked > there:
+        yield path, f"{asked} samples of split {split} are asked for, and task {name} has {there}; set {there} or fewer"
 
 
 def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:

@@ -43,10 +43,13 @@ class Merging:
 
     def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
         assert self.plan.merge is not None
-        first = self.plan.index == 1  # and starts from the base model
-        base = None if first else lambda: self._weights(Path(self.plan.model.path))
-        others = lambda: list(map(self._weights, self.others))  # noqa: E731
-        return self.plan.merge.merged(StageWeights(self.start, end, base, others))
+        weights = StageWeights(
+            start=self.start,
+            end=end,
+            base=None if self.plan.index == 1 else lambda: self._weights(Path(self.plan.model.path)),
+            others=lambda: list(map(self._weights, self.others)),
+        )
+        return self.plan.merge.merged(weights)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
         """The parameters in a folder, in the precision and under the names that the policy's have in memory."""

@@ -9,14 +9,15 @@ from pydantic import TypeAdapter
 
 from cpt.cli.plan_table import row
 from cpt.methods.advantages import against_group_mean
-from cpt.methods.grpo import DAPO, GSPO, DrGRPO
+from cpt.methods.grpo import DAPO, GRPO, GSPO, DrGRPO
+from cpt.methods.policy_gradient import PolicyGradient
 from cpt.methods.registry import Method
 from cpt.methods.reinforce import Reinforce
 from cpt.methods.remax import ReMax, against_greedy
 from cpt.methods.rloo import RLOO, against_others
 from cpt.methods.trl_fields import config_fields
 from cpt.plan.make import make_plan
-from cpt.recipe import GRPO, PolicyGradient, Recipe, RecipeError, load_recipe
+from cpt.recipe import Recipe, RecipeError, load_recipe
 
 BASE = """\
 version: 1
