@@ -18,7 +18,7 @@ from cpt.recipe.reward_checks import check_rewards
 from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, LoRA, Recipe
 from cpt.recipe.shipped_recipes import find
-from cpt.recipe.source import RecipeError, Source, Written, read
+from cpt.recipe.source import RawRecipe, RecipeError, Written, read
 from cpt.types import Split
 
 MAX_STEPS = 10_000_000
@@ -58,7 +58,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, trust_reward
     return recipe
 
 
-def refuse_carried_code(source: Source) -> None:
+def refuse_carried_code(source: RawRecipe) -> None:
     """RecipeError if rewards are code that came with the recipe, as in a folder from elsewhere."""
     told = "is Python code that came with the recipe (of {}) and would be executed; read it, then add --trust-rewards"
     found = [source.problem(as_written(at, source.data), told.format(file)) for at, file in carried_code(source)]
@@ -66,7 +66,7 @@ def refuse_carried_code(source: Source) -> None:
         raise RecipeError(found)
 
 
-def _check_version(source: Source) -> None:
+def _check_version(source: RawRecipe) -> None:
     version = source.data.get("version")
     if "version" not in source.data:
         raise RecipeError([source.problem((), f"has no version; add `version: {VERSION}` as the first line")])
