@@ -196,7 +196,7 @@ def test_each_setting_merges_what_it_says():
     """Where a later stage starts from (2), the base (0) and two trainings' ends (4 and 6); numbers on one line."""
     base, start, other, end = ({"w": torch.tensor([number])} for number in (0.0, 2.0, 4.0, 6.0))
     later = StageWeights(start=start, end=end, base=lambda: base, others=lambda: [other])
-    first = StageWeights(start=start, end=end, base=None, others=lambda: [])
+    first = StageWeights(start=start, end=end, base=None, others=list)
     for setting, in_later, in_first in (
         (LinearMerge(type="linear", weight=0.25), 3.0, 3.0),
         (LinearMerge(type="linear", weight=0.25, reference="base"), 1.5, 3.0),
