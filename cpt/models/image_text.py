@@ -1,7 +1,7 @@
 """Whether a model is of a kind that cpt trains, from its config.json alone: importing transformers takes five seconds.
 
 The kinds are those of transformers' own table for `AutoModelForImageTextToText`, which loads every policy
-(`cpt.models.load`). The table is read from the installed source, as `cpt.recipe.trl_fields` reads TRL's arguments.
+(`cpt.models.load`). The table is read from the installed source, as `cpt.methods.trl_fields` reads TRL's arguments.
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cpt.common.keys import nearest
 from cpt.methods.kl import KL
+from cpt.methods.merge import WarpMerge
 from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
 from cpt.models.image_text import check_image_text
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan, plain
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
-from cpt.recipe.errors import nearest
-from cpt.recipe.merge import WarpMerge
-from cpt.recipe.reward_checks import filter_reward_of, reward_of
+from cpt.recipe.arms import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
 from cpt.types import PromptStyle
@@ -215,9 +215,9 @@ class _Work:
 def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
     """The stages of an arm's schedule."""
     # A joint stage has no reward of its own: its filter looks at those of its tasks.
-    paid = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
+    rewarded = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
     tasks = [
-        Source(task.name, task.samples or recipe.data.samples, paid(recipe, spec, task), finished=True)
+        Source(task.name, task.samples or recipe.data.samples, rewarded(recipe, spec, task), finished=True)
         for task in recipe.tasks
     ]
     if spec.schedule == "joint":

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from cpt.common.keys import Problem, nearest
 from cpt.models.image_text import check_image_text
 from cpt.models.locate import (
     check_model_folder,
@@ -25,8 +26,6 @@ from cpt.plan.disk import check_room, size
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
 from cpt.recipe import LoRA, Recipe, RecipeError, expand_arms
-from cpt.recipe.arm_spec import Problem
-from cpt.recipe.errors import nearest
 
 _NO_ADAPTER = ("lm_head", "embed_tokens")
 _SAMPLE_BYTES = 20_000  # of a sample of the built-in world, with its prompt; those of others are larger

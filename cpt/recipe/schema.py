@@ -6,26 +6,23 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeInt, PrivateAttr
 
+from cpt.common.keys import Key, KeyPath, dotted
 from cpt.methods.filtering import Filter
 from cpt.methods.kl import KL
-from cpt.methods.plugin import Count, Factor, Rows, Seed, Strict
-from cpt.methods.registry import Regulariser
-from cpt.methods.replay import Replay
-from cpt.recipe.merge import Merge
-from cpt.recipe.registry import Method
+from cpt.methods.registry import Merge, Method, Regulariser, Replay
+from cpt.methods.setting import Count, Factor, Rows, Schedule, Seed, Strict
 from cpt.recipe.rewards import Reward
-from cpt.recipe.source import Key, KeyPath, RecipeError, Written, dotted
+from cpt.recipe.source import RecipeError, Written
 from cpt.types import PromptStyle
 
 VERSION = 1
 Scalar = bool | int | float | str
 Frozen = Literal["vision_tower", "projector"]
-Schedule = Literal["sequential", "joint", "single"]
 MAX_SEEDS = 1000
 Asked = Annotated[int, Field(gt=0, le=1_000_000)]
 """Test samples of one task: at a million, an interval is ± 0.1 points."""
@@ -54,6 +51,11 @@ def _named(key: str) -> BeforeValidator:
 class Full(Strict):
     """Every parameter is trained, but those that `freeze` names."""
 
+    trains_weights: ClassVar[bool] = True
+    low_rank: ClassVar[bool] = False
+    merged_between_stages: ClassVar[bool] = True
+    to_merge: ClassVar[str] = ""
+
     type: Literal["full"]
 
 
@@ -64,6 +66,10 @@ class LoRA(Strict):
     all stages.
     """
 
+    trains_weights: ClassVar[bool] = False
+    low_rank: ClassVar[bool] = True
+    to_merge: ClassVar[str] = "set tuning.between_stages: merge"
+
     type: Literal["lora"]
     r: Annotated[int, Field(gt=0, le=8192)] = 16
     alpha: Count = 32
@@ -72,6 +78,11 @@ class LoRA(Strict):
         default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
     between_stages: Literal["merge", "continue"] = "merge"
+
+    @property
+    def merged_between_stages(self) -> bool:
+        """Whether the next stage starts from plain weights."""
+        return self.between_stages == "merge"
 
 
 Tuning = Annotated[Full | LoRA, Field(discriminator="type"), _named("type")]

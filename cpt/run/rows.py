@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cpt.methods.sdft import SDFT
 from cpt.models.locate import BUILTIN
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import ModelPlan, StagePlan
-from cpt.recipe.distillation import SDFT
 from cpt.run.reads import Read, Row, Use
 from cpt.tasks import builtin_tasks, get_task, read_samples
 from cpt.train.data import check_blocks, checked_prompt, with_text

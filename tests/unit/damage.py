@@ -24,8 +24,7 @@ from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 from cpt.common.errors import RunFailed
 from cpt.common.files import SEAL, append_jsonl, write_json_atomic
 from cpt.evaluate.drift import DriftRow, write_drift
-from cpt.methods.filter_file import FilterFile, write_filter
-from cpt.methods.filtering import RIF, PromptRollouts
+from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, write_filter
 from cpt.report.load import load_run
 from cpt.store.checks import check_results
 from cpt.store.run_store import RunStore

@@ -11,8 +11,7 @@ import pytest
 from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 
 from cpt.common.files import append_jsonl
-from cpt.methods.filter_file import FilterFile, write_filter
-from cpt.methods.filtering import RIF, PromptRollouts
+from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, write_filter
 from cpt.report.build import build_report
 from cpt.report.filtering import filtered_stages
 from cpt.report.load import load_run

@@ -15,10 +15,10 @@ from PIL import Image
 pytest.importorskip("transformers")
 
 from cpt.common.pictures import open_picture
+from cpt.methods.sdft import SDFT
 from cpt.models.load import load_processor
 from cpt.plan.make import make_plan, plan_model
 from cpt.plan.stages import ModelPlan
-from cpt.recipe.distillation import SDFT
 from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
 from cpt.rollout.limits import EngineKind
