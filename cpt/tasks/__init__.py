@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpt.tasks.registry import builtin_tasks, get_task, task_names
+from cpt.tasks.registry import get_task, task_names
 from cpt.tasks.samples import read_samples
 
-__all__ = ["builtin_tasks", "get_task", "read_samples", "task_names"]
+__all__ = ["get_task", "read_samples", "task_names"]

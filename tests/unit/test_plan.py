@@ -22,7 +22,7 @@ from cpt.plan.run_plan import RunPlan
 from cpt.recipe import load_recipe
 from cpt.run.cluster import Share
 from cpt.run.loop import start_pool
-from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
 BASE = """\
 version: 1
