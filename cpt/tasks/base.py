@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
-from cpt.tasks import metrics
+from cpt.tasks import scoring
 from cpt.tasks.prompts import Format
 from cpt.types import PromptStyle, Sample, Split, TargetStyle
 from rewards.score import Score
@@ -16,7 +16,7 @@ class FormattedTask(ABC):
 
     Attributes:
         format: of prompts and targets.
-        metric: a name in `cpt.tasks.metrics.METRICS`.
+        metric: a name in `cpt.tasks.scoring.METRICS`.
     """
 
     name: ClassVar[str]
@@ -39,9 +39,9 @@ class FormattedTask(ABC):
         return self.format.target(sample, style, prompt)
 
     def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """See `cpt.tasks.metrics.score`."""
-        return metrics.score(sample, completion, prompt, self.metric)
+        """See `cpt.tasks.scoring.score`."""
+        return scoring.score(sample, completion, prompt, self.metric)
 
     def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """See `cpt.tasks.metrics.accuracy_reward`."""
-        return metrics.accuracy_reward(sample, completion, prompt)
+        """See `cpt.tasks.scoring.accuracy_reward`."""
+        return scoring.accuracy_reward(sample, completion, prompt)

@@ -1,4 +1,4 @@
-"""Metrics by name, and how a completion is scored under one: strictly and tolerantly."""
+"""How a completion is scored under a metric, strictly and tolerantly, and the default reward."""
 
 from __future__ import annotations
 
