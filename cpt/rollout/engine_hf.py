@@ -120,6 +120,8 @@ class HFEngine(Engine):
         """Tokens and log-probabilities of R completions, each [R, at most limit], by transformers' `generate()`.
 
         `choose` takes the place of a logits processor: it leaves one candidate a row, which the greedy search takes.
+        Prompts and pictures are encoded once for each completion, for how those of a picture are repeated differs from
+        family to family.
         """
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
