@@ -1,4 +1,4 @@
-"""A Hugging Face engine in this process: no vLLM needed, and the faster kind for a model of a few million parameters.
+"""A Hugging Face engine in this process: no vLLM needed, and on a CPU the faster kind for the built-in model.
 
 It generates by transformers' `generate()`; the built-in model has a loop of its own. Either way every token is picked
 by `cpt.rollout.choose`, from a random stream per completion.
