@@ -95,10 +95,14 @@ class HFEngine(Engine):
         choose = Chooser(seeds, params.temperature, self.vocabulary.banned)
         with torch.inference_mode():
             if builtin.is_accelerated(self.model):
-                ends = {"stop": self.vocabulary.stop, "pad": self.vocabulary.pad}
-                inputs = self._inputs(requests)
                 tokens, logprobs = builtin.generate(
-                    self.model, inputs, choose, n=params.n, limit=params.max_tokens, **ends
+                    self.model,
+                    self._inputs(requests),
+                    choose,
+                    n=params.n,
+                    limit=params.max_tokens,
+                    stop=self.vocabulary.stop,
+                    pad=self.vocabulary.pad,
                 )
             else:
                 tokens, logprobs = self._generate(self._inputs(requests, params.n), choose, params.max_tokens)

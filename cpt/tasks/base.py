@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from cpt.tasks import scoring
 from cpt.tasks.prompts import Format
@@ -19,12 +19,12 @@ class FormattedTask(ABC):
         metric: a name in `cpt.tasks.scoring.METRICS`.
     """
 
-    name: ClassVar[str]
-    family: ClassVar[str]
-    role: ClassVar[Literal["stage", "general"]] = "stage"
-    about: ClassVar[str]
-    format: ClassVar[Format]
-    metric: ClassVar[str] = "exact"
+    name: str
+    family: str
+    role: Literal["stage", "general"] = "stage"
+    about: str
+    format: Format
+    metric: str = "exact"
 
     @abstractmethod
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:

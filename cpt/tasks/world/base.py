@@ -87,5 +87,4 @@ class BuiltinTask(FormattedTask):
 
     def fingerprint(self, split: Split, n: int, seed: int) -> str:
         """See `cpt.tasks.fingerprint`: of a task that the package brings, a stated one that costs nothing."""
-        task: Any = self
-        return DATA.get(self.name) or samples_fingerprint(task, split, n, seed)
+        return DATA.get(self.name) or samples_fingerprint(self, split, n, seed)
