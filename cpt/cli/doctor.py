@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.common.console import counted
 from cpt.models.locate import file_tensors
+from cpt.tasks.world.builtin import MODELS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,7 +92,8 @@ def diagnose(deep: bool = False) -> Iterator[Check]:
     yield check_vllm()
     if deep:
         yield check_ray()
-    yield check_weights(PACKAGE / "models" / "tiny" / "model.safetensors")
+    for folder in MODELS.values():
+        yield check_weights(folder / "model.safetensors")
     yield from check_machine()
     yield check_threads(os.environ, usable_cores())
 

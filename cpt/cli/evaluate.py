@@ -38,7 +38,7 @@ def evaluate_folder(
     from cpt.run.rows import check_rows, evaluation_reads
     from cpt.store.records import write_records
     from cpt.tasks import get_task
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))

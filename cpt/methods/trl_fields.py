@@ -47,7 +47,7 @@ OWNED = {
     "bf16": "set model.dtype",
     "fp16": "set model.dtype",
     "use_cpu": "the hardware decides; set resources",
-    "model_init_kwargs": "set model.dtype and model.trust_remote_code",
+    "model_init_kwargs": "set model.dtype, model.attention and model.trust_remote_code",
     "trust_remote_code": "set model.trust_remote_code",
     "generation_kwargs": "training rollouts sample from the whole distribution, with method.temperature",
     "generation_batch_size": "set method.steps_per_generation",

@@ -13,8 +13,8 @@ from typing import Any
 
 from cpt.common.digests import known_digest, open_regular
 from cpt.models.image_text import check_image_text
+from cpt.tasks.world.builtin import MODELS
 
-BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parents[1] / "tasks" / "world" / "tiny"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
 _DESCRIBING = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
@@ -36,10 +36,10 @@ def locate_model(name_or_path: str) -> Path | str:
         ValueError: if it is neither an existing folder, nor a built-in model, nor could be a Hub id.
     """
     if name_or_path.startswith("builtin/"):
-        if name_or_path not in BUILTIN:
-            near = difflib.get_close_matches(name_or_path, BUILTIN, n=1, cutoff=0.3)
-            raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or BUILTIN)}")
-        return BUILTIN[name_or_path]
+        if name_or_path not in MODELS:
+            near = difflib.get_close_matches(name_or_path, MODELS, n=1, cutoff=0.3)
+            raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or MODELS)}")
+        return MODELS[name_or_path]
     try:
         path = Path(name_or_path).expanduser()
         if path.is_dir():
@@ -51,7 +51,7 @@ def locate_model(name_or_path: str) -> Path | str:
     if _HUB_ID.fullmatch(name_or_path) and not path.parent.is_dir():
         return name_or_path
     raise ValueError(
-        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(BUILTIN)}, "
+        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(MODELS)}, "
         "or org/name on the Hub"
     )
 

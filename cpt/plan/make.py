@@ -72,7 +72,8 @@ def plan_model(settings: Model) -> ModelPlan:
         if cached is not None:
             check_image_text(locate.read_config(cached), found)
         dtype = _dtype(settings, cached)
-        return ModelPlan(settings.name_or_path, found, found, dtype, settings.trust_remote_code)
+        trust = settings.trust_remote_code
+        return ModelPlan(settings.name_or_path, found, found, dtype, trust, attention=settings.attention)
     locate.check_model_folder(found)
     return ModelPlan(
         name=settings.name_or_path,
@@ -81,6 +82,7 @@ def plan_model(settings: Model) -> ModelPlan:
         dtype=_dtype(settings, found),
         trust_remote_code=settings.trust_remote_code,
         nbytes=locate.model_bytes(found),
+        attention=settings.attention,
     )
 
 
@@ -105,8 +107,8 @@ def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[Ar
 
 
 def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan:
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.registry import data_fingerprint
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     settings = recipe.evaluation
     styles = {style for spec in specs for style in spec.method.styles(spec.prompt)}
@@ -141,8 +143,8 @@ def _plan_arm(
     evaluation: EvaluationPlan,
     everything: Mapping[str, ArmSpec],
 ) -> list[StagePlan]:
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.registry import data_fingerprint
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     with recipe.told_at("arms", spec.family, "kl", "path"):
         kl = _plan_kl(spec.kl)

@@ -13,6 +13,7 @@ from cpt.methods.registry import AnyMerge, AnyRegulariser, AnyReplay
 from cpt.methods.setting import Schedule
 from cpt.recipe import AnyMethod, Full, LoRA, Rollout
 from cpt.recipe.rewards import RewardSpec
+from cpt.recipe.schema import Attention
 from cpt.types import PromptStyle
 
 JOINT = "joint"
@@ -29,6 +30,7 @@ class ModelPlan:
         fingerprint: of the folder's weights; the id itself for a model on the Hub.
         dtype: resolved; `auto` only where a Hub model's config.json is not in the Hub's cache yet.
         nbytes: size of one copy on disk; None for a Hub model.
+        attention: see `cpt.recipe.schema.Model`.
     """
 
     name: str
@@ -37,10 +39,13 @@ class ModelPlan:
     dtype: str
     trust_remote_code: bool
     nbytes: int | None = None
+    attention: Attention = "auto"
 
     def content(self) -> dict[str, Any]:
-        """What identifies the model wherever it lies."""
-        return {"fingerprint": self.fingerprint, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        """What identifies the model wherever it lies, and how it computes."""
+        named = {} if self.attention == "auto" else {"attention": self.attention}
+        content = {"fingerprint": self.fingerprint, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        return content | named
 
 
 @dataclass(frozen=True)

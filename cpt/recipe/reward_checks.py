@@ -69,8 +69,8 @@ def _inside(where: tuple[str | int, ...]) -> KeyPath:
 
 def _on_a_sample(path: KeyPath, spec: RewardSpec, task: StageTask, prompt: PromptStyle) -> Iterator[Problem]:
     from cpt.tasks import get_task, read_samples, task_names
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.row import reward_row
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     if task.name not in task_names():
         return  # told elsewhere

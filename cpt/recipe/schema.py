@@ -23,6 +23,7 @@ from cpt.types import PromptStyle
 VERSION = 1
 Scalar = bool | int | float | str
 Frozen = Literal["vision_tower", "projector"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
 MAX_SEEDS = 1000
 Asked = Annotated[int, Field(gt=0, le=1_000_000)]
 """Test samples of one task: at a million, an interval is ± 0.1 points."""
@@ -91,13 +92,15 @@ Tuning = Annotated[Full | LoRA, Field(discriminator="type"), _named("type")]
 class Model(Strict):
     """The policy every arm starts from: `builtin/…`, a local Hugging Face folder, or `org/name` on the Hub.
 
-    `dtype: auto` is the one in the model's own config.json.
+    `dtype: auto` is the one in the model's own config.json. `attention` names one of transformers' implementations, for
+    training and the engine `hf`; `auto` is the one that transformers chooses, and the built-in model's own for that.
     """
 
     name_or_path: Annotated[str, Field(min_length=1)]
     tuning: Tuning = Full(type="full")
     freeze: list[Frozen] = Field(default_factory=list)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: Attention = "auto"
     trust_remote_code: bool = False
 
 
@@ -273,7 +276,10 @@ class Recipe(Strict):
 
     def resolved_hash(self) -> str:
         """Identity of everything in the recipe that can change a number (all but `NEUTRAL`); 32 hexadecimal digits."""
-        return content_hash(without_neutral(self.resolved()))
+        content = without_neutral(self.resolved())
+        if self.model.attention == "auto":  # as before the key came to be, so that runs of then can be gone on with
+            del content["model"]["attention"]
+        return content_hash(content)
 
     def dump_yaml(self) -> str:
         """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""

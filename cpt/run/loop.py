@@ -298,6 +298,7 @@ def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int =
         engines=rollout.engines,
         gpus_per_engine=share.engine_gpus,
         dtype=model.dtype,
+        attention=model.attention,
         max_model_len=rollout.max_model_len,
         limit_images=max(pictures, EngineSettings.limit_images),
         max_num_seqs=rollout.max_num_seqs,

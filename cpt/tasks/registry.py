@@ -7,20 +7,13 @@ from functools import lru_cache
 from typing import Literal
 
 from cpt.tasks.fingerprint import samples_fingerprint
+from cpt.tasks.world import builtin
 from cpt.types import Split, Task
 
 
 @lru_cache(maxsize=1)
-def builtin_tasks() -> tuple[Task, ...]:
-    """The tasks of the built-in world: what the built-in model's vocabulary and training are made from."""
-    from cpt.tasks.world import digits, shapes, text
-
-    return tuple(cls() for module in (shapes, digits, text) for cls in module.TASKS)
-
-
-@lru_cache(maxsize=1)
 def _registry() -> dict[str, Task]:
-    tasks: list[Task] = [*builtin_tasks()]
+    tasks: list[Task] = [*builtin.tasks()]
     return {task.name: task for task in tasks}
 
 

@@ -117,8 +117,8 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
 
     from cpt.models.load import load_policy, load_processor
 
-    path, trust = base.model.path, base.model.trust_remote_code
-    model: Any = load_policy(path, dtype=base.model.dtype, trust_remote_code=trust)
+    path, trust, attention = base.model.path, base.model.trust_remote_code, base.model.attention
+    model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
     return check_agreement(
         pool,
         pool.push_folder(path, f"{base.key}:final"),

@@ -58,9 +58,10 @@ def measure_drift(stage: StagePlan, policy: Path, out: Path, pool: RolloutPool) 
     processor = load_processor(stage.model.path, trust_remote_code=trust)
     said = _sample(stage, policy, processor, pool)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    base: Any = load_policy(stage.model.path, dtype=stage.model.dtype, trust_remote_code=trust)
+    attention = stage.model.attention
+    base: Any = load_policy(stage.model.path, dtype=stage.model.dtype, attention=attention, trust_remote_code=trust)
     dtype = str(base.dtype).removeprefix("torch.")
-    moved: Any = load_policy(policy, dtype=dtype, trust_remote_code=trust)
+    moved: Any = load_policy(policy, dtype=dtype, attention=attention, trust_remote_code=trust)
     models = [model.to(device).eval().requires_grad_(False) for model in (base, moved)]
     rows: list[DriftRow] = []
     for batch in _batches(said, base.config.get_text_config().vocab_size):

@@ -146,8 +146,10 @@ class StagePlugins:
         from cpt.rollout.sampling import ban_tokens
 
         path = {"stage_start": str(self.start), "base": self.plan.model.path}.get(name, name)
-        trust = self.plan.model.trust_remote_code
-        model: Any = load_policy(path, dtype=self.plan.model.dtype, trust_remote_code=trust)
+        base = self.plan.model
+        model: Any = load_policy(
+            path, dtype=base.dtype, attention=base.attention, trust_remote_code=base.trust_remote_code
+        )
         theirs, ours = (len(one.get_output_embeddings().weight) for one in (model, policy))
         if theirs != ours:
             raise ValueError(f"{path} can't be the reference of this policy: it has {theirs} tokens, not {ours}")

@@ -201,7 +201,8 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     weights = start if adapter is None else Path(stage.model.path)
     processor = load_processor(start, trust_remote_code=trust)
     _seed(stage_seed(stage))
-    policy: Any = load_policy(weights, dtype=stage.weights_dtype, trust_remote_code=trust)
+    attention = stage.model.attention
+    policy: Any = load_policy(weights, dtype=stage.weights_dtype, attention=attention, trust_remote_code=trust)
     peft_config = None
     if stage.tuning.type == "full":
         freeze_parts(policy, stage.freeze)
@@ -243,7 +244,7 @@ def _instrument(
     from transformers import PrinterCallback
 
     from cpt.common.files import read_jsonl
-    from cpt.tasks.world.attention import batch_images
+    from cpt.tasks.world import builtin
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics
 
@@ -255,7 +256,7 @@ def _instrument(
     trainer.add_callback(StepMetrics(metrics, trainer.phases.take, on_step, _zero_at_start(stage), before))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
-        batch_images(reference)
+        builtin.accelerate(reference, stage.model.attention)
 
 
 def _zero_at_start(stage: StagePlan) -> dict[str, float]:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from cpt.models.locate import check_model_folder
-from cpt.tasks import builtin_tasks
+from cpt.tasks.world import builtin
 
 pytestmark = pytest.mark.smoke
 
 SAMPLES = 48
-NAMES = [task.name for task in builtin_tasks()]
+NAMES = [task.name for task in builtin.tasks()]
 
 
 def named(role: str) -> list[str]:
-    return [task.name for task in builtin_tasks() if task.role == role]
+    return [task.name for task in builtin.tasks() if task.role == role]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def accuracy(base: Path, pool: Any) -> dict[str, float]:
         pool,
         pool.push_folder(base, "shipped"),
         load_processor(base),
-        builtin_tasks(),
+        builtin.tasks(),
         samples=SAMPLES,
         prompt="direct",
         max_tokens=8,
@@ -61,7 +61,7 @@ def test_its_tokenizer_has_every_word_of_the_tasks(base: Path):
     from cpt.models.load import load_processor
 
     tokenizer = load_processor(base).tokenizer
-    for task in builtin_tasks():
+    for task in builtin.tasks():
         for sample in task.samples("test", 50):
             said = [task.messages(sample, "think")[0]["content"][-1]["text"], task.target(sample, "think", "think")]
             for text in said:

@@ -15,10 +15,11 @@ from PIL import Image
 import cpt.tasks.registry
 from cpt.plan.make import make_plan
 from cpt.store.run_store import RunStore
-from cpt.tasks import builtin_tasks, prompts
 from cpt.tasks.fingerprint import samples_fingerprint
 from cpt.tasks.registry import data_fingerprint
-from cpt.tasks.world.stated import DATA, first_samples
+from cpt.tasks.world import builtin
+from cpt.tasks.world.data_digests import DATA, first_samples
+from cpt.tasks.world.format import FORMAT
 from cpt.train.data import check_data
 from cpt.types import Sample
 
@@ -48,8 +49,8 @@ class Own:
         plain = [replace(SAMPLE, id=f"own/{split}/{seed}/{number}") for number in range(n)]
         return [self.changed.get((split, number), sample) for number, sample in enumerate(plain)]
 
-    messages = staticmethod(prompts.messages)
-    target = staticmethod(prompts.target)
+    messages = staticmethod(FORMAT.messages)
+    target = staticmethod(FORMAT.target)
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
 
 
 def test_the_stated_data_of_the_built_in_world_are_what_it_makes():
-    made = {task.name: first_samples(task) for task in builtin_tasks()}
-    assert made == DATA, "a task's data changed: write its new digest into cpt/tasks/world/stated.py"
+    made = {task.name: first_samples(task) for task in builtin.tasks()}
+    assert made == DATA, "a task's data changed: write its new digest into cpt/tasks/world/data_digests.py"
 
 
 def test_a_stated_fingerprint_costs_nothing(monkeypatch: pytest.MonkeyPatch):
@@ -103,14 +104,13 @@ def test_whatever_a_sample_holds_counts(enter, other: dict[str, Any]):
     assert enter(Own({("train", 1): replace(SAMPLE, **other)})) and data_fingerprint("count-colour", "train", 3) != same
 
 
-def test_what_the_model_is_shown_and_what_it_imitates_count(enter, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_model_is_shown_and_what_it_imitates_count(enter):
     same = data_fingerprint("count-colour", "test", 1) if enter(Own()) else ""
-    enter(Own())
-    with monkeypatch.context() as patch:
-        patch.setitem(prompts.INSTRUCTION, "think", "Think .")
-        assert data_fingerprint("count-colour", "test", 1) != same
-    enter(Own())
-    monkeypatch.setattr(prompts, "in_format", lambda answer, *_: f"<a> {answer} </a>")
+    other = enter(Own())
+    other.messages = replace(FORMAT, instruction={**FORMAT.instruction, "think": "Think ."}).messages
+    assert data_fingerprint("count-colour", "test", 1) != same
+    other = enter(Own())
+    other.target = replace(FORMAT, no_reasoning="I guess .").target
     assert data_fingerprint("count-colour", "test", 1) != same
 
 

@@ -44,7 +44,7 @@ FORBIDDEN = {
     "cpt.types": MACHINERY,
     "cpt.store": MACHINERY,
     "cpt.tasks": MACHINERY,
-    **dict.fromkeys(("cpt.tasks.world.attention", "cpt.tasks.world.tiny", "cpt.tasks.world.pretrain"), frozenset()),
+    **dict.fromkeys([f"cpt.tasks.world.{name}" for name in ("attention", "generate", "pretrain", "tiny")], frozenset()),
     "cpt.methods": MACHINERY - {"torch", "transformers"},
     **dict.fromkeys(("cpt.models.locate", "cpt.models.image_text"), MACHINERY),
     "cpt.recipe": MACHINERY,

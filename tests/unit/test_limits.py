@@ -11,9 +11,9 @@ from folders import load_arm, model_folder
 import cpt.rollout.limits as limits
 from cpt.cli.evaluate import evaluate_folder
 from cpt.cli.filter import filter_task
-from cpt.models.locate import BUILTIN
 from cpt.recipe.schema import Resources, Rollout
 from cpt.run.loop import run_recipe
+from cpt.tasks.world.builtin import MODELS
 
 
 def folder(path: Path, kind: str) -> str:
@@ -59,7 +59,7 @@ def test_what_is_refused_and_what_is_not(tmp_path: Path, kind, engine, gpu, pict
 )
 def test_the_engines_that_a_recipe_gets(monkeypatch: pytest.MonkeyPatch, engine, gpus, there, kind):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    tiny = str(BUILTIN["builtin/tiny-qwen2_5-vl"])
+    tiny = str(MODELS["builtin/tiny-qwen2_5-vl"])
     found = limits.engine_kind(tiny, Rollout(engine=engine), Resources(engine_gpus=gpus), gpu=there)
     assert (found.name, found.gpu) == kind
 

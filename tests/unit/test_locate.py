@@ -12,7 +12,6 @@ import pytest
 from folders import model_folder
 
 from cpt.models.locate import (
-    BUILTIN,
     check_model_folder,
     checkpoint_tensors,
     config_dtype,
@@ -21,6 +20,7 @@ from cpt.models.locate import (
     model_bytes,
     stated_length,
 )
+from cpt.tasks.world.builtin import MODELS
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_where_models_are(folder, tmp_path, monkeypatch):
     assert locate_model(str(folder)) == folder
     assert locate_model("model") == Path("model")
     assert locate_model("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert locate_model("builtin/tiny-qwen2_5-vl") == BUILTIN["builtin/tiny-qwen2_5-vl"]
+    assert locate_model("builtin/tiny-qwen2_5-vl") == MODELS["builtin/tiny-qwen2_5-vl"]
 
 
 @pytest.mark.parametrize(
