@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rewards.lab.attacks import Example
 from rewards.lab.audit import Plan
@@ -24,7 +25,8 @@ def _read_examples() -> dict[str, Example]:
             like = examples[row["like"]]
             examples[name] = replace(like, same={**like.same, **row["same"]})
         else:
-            examples[name] = Example(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()})
+            fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+            examples[name] = Example(**fields)
     return examples
 
 
@@ -38,10 +40,7 @@ def _plan(examples: str, known: Mapping[str, str] = {}, shapes: tuple[str, ...] 
 
 
 _MENTIONED = "a candidate counts wherever it is mentioned alone"
-_EXACT: Mapping[str, str] = {
-    "more exact": _MENTIONED,
-    "repeated": _MENTIONED,
-}
+_EXACT = dict.fromkeys(("more exact", "repeated"), _MENTIONED)
 _NFKC = "superscripts and other compatibility forms count as the plain ones (NFKC)"
 _AGREEMENT = "Partial agreement earns partial credit"
 _EDITS = "Look-alikes of another alphabet"
