@@ -75,7 +75,7 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
     for task in tasks:
         rows = [record for record in records if record.task == task]
         means = [
-            sum(values) / len(rows) for values in zip(*((r.strict, r.tolerant, r.n_tokens) for r in rows), strict=True)
+            sum(values) / len(rows) for values in zip(*((r.score, r.tolerant, r.n_tokens) for r in rows), strict=True)
         ]
         cut = sum(r.finish_reason == "length" for r in rows)
         table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))

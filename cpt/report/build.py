@@ -98,6 +98,7 @@ def _view(summary: Summary) -> dict[str, Any]:
         "words": WORDS,
         "intervals": DEFINITION,
         "right": RIGHT,
+        "scales": _scales(run),
         "caveats": caveats(run),
         "verdicts": verdicts(summary),
         "pairs": [(pair, both_learned(pair, gates), unlearned(pair, gates)) for pair in summary.pairs],
@@ -120,6 +121,16 @@ def _view(summary: Summary) -> dict[str, Any]:
         "seconds": running_seconds(run),
         "finished": all(arm.finished for arm in run.arms),
     }
+
+
+def _scales(run: RunData) -> list[dict[str, Any]]:
+    """What each task's score is called, and from where on a sample counts as right, of tasks that say something."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm in run.arms:
+        for task, metric in arm.scores.metric.items():
+            if metric or arm.scores.right_from[task] != RIGHT:
+                found[task] = {"task": task, "metric": metric or "score", "right_from": arm.scores.right_from[task]}
+    return list(found.values())
 
 
 def _figures(

@@ -55,8 +55,8 @@ def test_one_score_that_was_changed_is_noticed(run: Case, strict: int):
     path = stage(run, "sft", 2).records
 
     def change(records):
-        place = next(i for i, one in enumerate(records) if one.strict != strict)
-        return [*records[:place], replace(records[place], strict=strict), *records[place + 1 :]]
+        place = next(i for i, one in enumerate(records) if one.score != strict)
+        return [*records[:place], replace(records[place], score=strict), *records[place + 1 :]]
 
     rewritten(path, change)
     assert all(f"{path} is not what the run wrote" in line for line in told(run))

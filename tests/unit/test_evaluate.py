@@ -93,7 +93,7 @@ def test_all_tasks_are_asked_in_one_call_and_scored() -> None:
     first = records[0]
     assert (first.arm, first.seed, first.stage, first.task) == ("sft", 3, 2, "one")
     assert (first.prompt, first.completion, first.extracted, first.gold) == ("#say 0 direct", " 0", "0", ["0"])
-    assert (first.strict, first.tolerant, first.n_tokens, first.finish_reason) == (1, 1, 2, "stop")
+    assert (first.score, first.tolerant, first.n_tokens, first.finish_reason) == (1, 1, 2, "stop")
 
 
 @pytest.mark.parametrize("score", [1.2, -0.1, float("nan")])
@@ -117,7 +117,7 @@ def test_a_graded_score_is_recorded_as_it_is() -> None:
 
     questions = prepare_questions(WordProcessor(), [Graded("g")], samples=1, prompt="direct")
     (record,) = ask(Pool(), "v", questions, max_tokens=4, arm="a", seed=0, stage=0)
-    assert (record.strict, record.tolerant) == (0.6, 0.6)
+    assert (record.score, record.tolerant) == (0.6, 0.6)
 
 
 def test_each_request_has_its_own_repeatable_stream() -> None:

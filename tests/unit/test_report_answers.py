@@ -46,7 +46,7 @@ def test_macro_recall_by_hand():
 
 def test_graded_scores_count_as_they_are():
     rows = answered(["a", "a", "b"], ["a", "a", "b"])
-    found = answers_of([replace(rows[0], strict=0.5), rows[1], replace(rows[2], strict=0.25)])  # type: ignore[arg-type]
+    found = answers_of([replace(rows[0], score=0.5), rows[1], replace(rows[2], score=0.25)])  # type: ignore[arg-type]
     assert found.accuracy == pytest.approx(1.75 / 3)
     assert found.recall == pytest.approx((0.75 + 0.25) / 2)
 

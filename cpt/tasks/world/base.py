@@ -56,6 +56,7 @@ class BuiltinTask(ABC):
     family: ClassVar[str]
     role: ClassVar[Literal["stage", "general"]] = "stage"
     about: ClassVar[str]
+    metric: ClassVar[str] = "exact"
     candidates: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, crowd: int = MAX_OBJECTS) -> None:
