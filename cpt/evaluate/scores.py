@@ -50,7 +50,7 @@ class Scores:
         return self.strict if scoring == "strict" else self.tolerant
 
     def right(self, scoring: Scoring, task: str) -> Floats:
-        """(G, T + 1, n) 1 where a score is at least the task's `right_from`, 0 below, NaN where nothing was evaluated."""
+        """(G, T + 1, n) 1 from the task's `right_from` on, 0 below, NaN where nothing was evaluated."""
         found = self.of(scoring)[task]
         return np.where(np.isnan(found), np.nan, found >= self.right_from[task])
 

@@ -62,7 +62,9 @@ def test_one_score_that_was_changed_is_noticed(run: Case, strict: int):
     assert all(f"{path} is not what the run wrote" in line for line in told(run))
 
 
-@pytest.mark.parametrize("name", ["records.parquet", "drift.parquet", "metrics.jsonl", "TRAINED.json", "DONE.json"])
+@pytest.mark.parametrize(
+    "name", ["records.parquet", "drift.parquet", "metrics.jsonl", "TRAINED.json", "DONE.json", "evaluated/drift.json"]
+)
 def test_what_two_arms_have_exchanged_is_noticed(run: Case, name: str):
     one, other = (stage(run, arm, 1).root / name for arm in ("sft", "grpo"))
     kept = one.read_bytes()
@@ -126,7 +128,7 @@ def test_the_advice_about_a_damaged_manifest_leads_out(run: Case, content: bytes
     path.unlink()
     assert "its manifest.json is gone; the recipe's command again writes it anew" in told(run)[0]
     assert resumed(run, run.root) == before
-    assert shown(run.root)[0]["format_version"] == 2
+    assert shown(run.root)[0]["format_version"] == 3
 
 
 @pytest.mark.parametrize("name", ["plan.json", "events.jsonl"])
@@ -169,13 +171,13 @@ def test_a_run_of_format_1_is_reported_and_not_gone_on_with(run: Case):
     found = shown(run.root)
     assert {arm: records for arm, (records, _) in found[4].items()} == {a: r for a, (r, _) in before[4].items()}
     assert found[5] == ("A run of format 1: its files have no digests, so that a changed one would not be noticed.",)
-    assert "a run of format 1, this cpt writes 2; cpt report reads it" in told(run)[1]
+    assert "a run of format 1, this cpt writes 3; cpt report reads it" in told(run)[1]
 
 
 def test_a_later_format_is_refused(run: Case):
-    change_json(run.root / "manifest.json", lambda found: found.update(format_version=3))
-    assert "a run of format 3, this cpt reads 1 to 2" in told(run)[0]
-    assert "a run of format 3, this cpt writes 2" in told(run)[1]
+    change_json(run.root / "manifest.json", lambda found: found.update(format_version=4))
+    assert "a run of format 4, this cpt reads 1 to 3" in told(run)[0]
+    assert "a run of format 4, this cpt writes 3" in told(run)[1]
 
 
 def test_seals_cannot_be_left_out(run: Case):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage, record, reseal
+from synthetic import Plan, Recipe, Stage, mark_done, record, reseal
 
 from cpt.report.answers import answer_rows, answers_of, rule_caveats
 from cpt.report.build import build_report
@@ -118,13 +118,13 @@ def a_run(root: Path, last: Sequence[str] = GOLD) -> None:
 
     store = RunStore(root).open_or_create(Recipe("arms:\n"))
     store.write_plan(Plan(tasks, [], stages))
-    store.mark_base_done(0, "direct", "base", evaluation(0))
+    mark_done(store, store.base_dir(0, "direct"), "base", evaluation(0))
     for stage in stages:
         policy = store.begin_stage(stage).policy
         policy.mkdir()
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=stage.steps)
-        store.mark_done(stage, evaluation(stage.index))
+        mark_done(store, store.stage(stage), stage.key, evaluation(stage.index))
     store.close()
 
 
