@@ -44,7 +44,8 @@ def read_rows(
     try:
         table = pq.read_table(pa.BufferReader(content))
         old = {before: now for now, before in (renamed or {}).items() if now not in table.column_names}
-        table = table.rename_columns([old.get(name, name) for name in table.column_names])
+        if old:
+            table = table.rename_columns([old.get(name, name) for name in table.column_names])
         missing = [name for name in schema.names if name not in (*table.column_names, *later)]
         if missing:
             raise ValueError(f"{path}: columns missing: {', '.join(missing)}; written by another version of cpt")
