@@ -40,4 +40,4 @@ def _check_evaluated(where: StageDir, key: str) -> None:
     """What is not there, or of another key, is measured again."""
     for marker in where.markers():
         if counts(where, marker, key):
-            check_measured(where, marker, key)
+            check_measured(where, marker)

@@ -97,12 +97,9 @@ def counts(where: StageDir, marker: Path, key: str, measures: str | None = None)
     return there and measures in (None, found["measures"])
 
 
-def check_measured(where: StageDir, marker: Path, key: str) -> None:
-    """ValueError if an evaluator's marker is of another key, or a file is not the one that it lists."""
-    found = read_marker(marker, Measured)
-    problem = differing(where.root, found["files"])
-    if found["key"] != key:
-        problem = f"{marker}: not what the run wrote here: it is of another evaluation"
+def check_measured(where: StageDir, marker: Path) -> None:
+    """ValueError if a file that an evaluator left is not the one that its marker lists."""
+    problem = differing(where.root, read_marker(marker, Measured)["files"])
     if problem is not None:
         raise ValueError(f"{problem}. Put it back, or delete {marker}: the same command evaluates again")
 

@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from damage import Case, before_damage, make_case, one_case, refused, resumed, shown
 from synthetic import change_json
 
+from cpt.common.digests import listing
 from cpt.common.files import read_json
 from cpt.report.build import build_report
 from cpt.report.load import load_run
@@ -172,6 +174,28 @@ def test_a_run_of_format_1_is_reported_and_not_gone_on_with(run: Case):
     assert {arm: records for arm, (records, _) in found[4].items()} == {a: r for a, (r, _) in before[4].items()}
     assert found[5] == ("A run of format 1: its files have no digests, so that a changed one would not be noticed.",)
     assert "a run of format 1, this cpt writes 3; cpt report reads it" in told(run)[1]
+
+
+def test_a_run_of_format_2_is_reported_and_not_gone_on_with(run: Case):
+    """Training measured drift and listed it; records had their score under strict, and did not say how to read it."""
+    before = shown(run.root)
+    for path in run.root.rglob("records.parquet"):
+        table = pq.read_table(path).drop_columns(["metric", "right_from"])
+        pq.write_table(table.rename_columns({"score": "strict"}), path)
+    for path in run.root.rglob("DONE.json"):
+        files = listing(path.parent, [path.parent / "records.parquet"])
+        change_json(path, lambda found, files=files: (found.pop("measures"), found.update(files=files)))
+    for path in run.root.rglob("TRAINED.json"):
+        shutil.rmtree(path.parent / "evaluated")
+        files = listing(path.parent, [path.parent / "drift.parquet"])
+        change_json(path, lambda found, files=files: found["files"].update(files))
+    change_json(run.root / "manifest.json", lambda found: found.update(format_version=2))
+    found = shown(run.root)
+    assert (found[4], found[5]) == (before[4], ())
+    assert "a run of format 2, this cpt writes 3; cpt report reads it" in told(run)[1]
+    drift = stage(run, "sft", 1).drift
+    drift.write_bytes(stage(run, "sft", 2).drift.read_bytes())
+    assert f"{drift} is not what the run wrote" in told(run)[0]
 
 
 def test_a_later_format_is_refused(run: Case):
