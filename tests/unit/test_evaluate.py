@@ -137,7 +137,7 @@ def test_a_task_that_says_what_cannot_be_of_its_scores_is_refused(values: dict[s
     task = EchoTask("odd")
     vars(task).update(values)
     with pytest.raises(ValueError, match=re.escape(message)):
-        scale_of(task)  # type: ignore[arg-type]
+        scale_of(task)
 
 
 def test_each_request_has_its_own_repeatable_stream() -> None:

@@ -91,7 +91,7 @@ def measure_all(store: RunStore, plan: RunPlan, evaluator: Length) -> Pool:
     pool, evaluations = Pool(), Evaluations(store, (evaluator,))
     for subject in evaluations.subjects(plan):
         for one in evaluations.missing(subject):
-            evaluations.measure(one, subject, pool, lambda: pytest.fail("it loads no model"))  # type: ignore[arg-type]
+            evaluations.measure(one, subject, pool, lambda: pytest.fail("it loads no model"))
     return pool
 
 
@@ -135,7 +135,7 @@ def test_another_version_of_an_evaluator_measures_again(tmp_path: Path):
     _, plan = planned(tmp_path)
     subject, one = Subject.of_stage(plan.stages[0], StageDir(tmp_path)), Length(7)
     before = measured_key(one, subject)
-    one.version = 2  # type: ignore[misc]
+    one.version = 2
     assert measured_key(one, subject) != before
 
 
@@ -237,5 +237,5 @@ def test_greedy_answers_of_the_base_model_are_asked_once_for_all_seeds(tmp_path:
     monkeypatch.setattr(GenerationEvaluator, "_asked", lambda self, subject: None)
     one, pool = GenerationEvaluator(), SimpleNamespace()
     for base in plan.bases:
-        one.records(Subject.of_base(base, StageDir(tmp_path)), pool)  # type: ignore[arg-type]
+        one.records(Subject.of_base(base, StageDir(tmp_path)), pool)
     assert asked == [0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from cpt.plan.stages import BasePlan, DriftPlan, EvaluationPlan, ModelPlan, StagePlan
 from cpt.recipe import content_hash
@@ -120,11 +120,11 @@ class Evaluator(Protocol):
         needs_model: whether it loads models itself: then it runs in a training process, which has their device.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[int]
-    phase: ClassVar[str]
-    needs_engines: ClassVar[bool]
-    needs_model: ClassVar[bool]
+    name: str
+    version: int
+    phase: str
+    needs_engines: bool
+    needs_model: bool
 
     def measures(self, subject: Subject) -> dict[str, Any] | None:
         """All that its numbers depend on beside the policy, as plain data; None where nothing is asked of this one."""
