@@ -93,8 +93,8 @@ def counts(where: StageDir, marker: Path, key: str, measures: str | None = None)
     if not marker.exists():
         return False
     found = read_marker(marker, Measured)
-    there = found["key"] == key and all((where.root / name).exists() for name in found["files"])
-    return there and measures in (None, found["measures"])
+    asked = bool(found["key"] == key) and measures in (None, found["measures"])
+    return asked and all((where.root / name).exists() for name in found["files"])
 
 
 def check_measured(where: StageDir, marker: Path) -> None:
