@@ -2,7 +2,7 @@
 
 A stage's key is the hash of its resolved content, a fingerprint of its data included, and of its parent's key; the
 first parent is the base model. Two stages with one key are the same work. Arms' names are not part of it, nor is
-anything in `cpt.recipe.schema.NEUTRAL`.
+anything in `cpt.recipe.schema.NEUTRAL`: what evaluators measure on the policy has identities of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
 from cpt.models.image_text import check_image_text
 from cpt.plan.run_plan import RunPlan
-from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan, plain
+from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
 from cpt.recipe.arms import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
@@ -128,9 +128,7 @@ def _plan_base(
     content = {
         "model": model.content(),
         "prompt": prompt,
-        "evaluation": plain(evaluation),
         "rollout": recipe.rollout.model_dump(mode="json"),
-        "seed": seed if evaluation.temperature else None,
     }
     return BasePlan(seed, prompt, model, evaluation, recipe.rollout, content_hash(without_neutral(content)))
 
@@ -283,7 +281,7 @@ _ADDED: dict[str, Any] = {
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key", "drift", "run", "leaves_rollouts"):
+    for name in ("arm", "family", "sweep", "key", "run", "leaves_rollouts", "evaluation", "drift"):
         del content[name]
     content["model"] = stage.model.content()
     content["method"].get("data", {}).pop("arm", None)  # `rollouts_key` says which stage it is

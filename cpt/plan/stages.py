@@ -76,7 +76,7 @@ class DriftPlan:
 
 @dataclass(frozen=True)
 class BasePlan:
-    """Evaluation of the base model in one prompt style: row 0 of the matrix. Greedy ones share a key over the seeds."""
+    """Evaluation of the base model in one prompt style: row 0 of the matrix. The key is that of all seeds."""
 
     seed: int
     prompt: PromptStyle
@@ -120,7 +120,7 @@ class StagePlan:
         schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.
         finished: the tasks of the stages before, in order; without their rewards.
         sources: where replayed samples come from, and for a joint stage all samples.
-        drift: what is measured on the finished policy; no part of the key.
+        evaluation, drift: what is measured on the finished policy; no part of the key.
         filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
         filter_reward: what the filter's rollouts are rewarded for; None for the task's own reward.
         kl: nearness to a reference policy, its folder absolute; None for no such term.

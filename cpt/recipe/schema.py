@@ -29,14 +29,17 @@ Asked = Annotated[int, Field(gt=0, le=1_000_000)]
 """Test samples of one task: at a million, an interval is ± 0.1 points."""
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
-# What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
-# the requests, what hardware is asked for, how often a stage is saved, and what is measured on its finished policy.
+# What may change between two invocations of one run, because it leaves the policies as they are: how many engines share
+# the requests, what hardware is asked for, how often a stage is saved, and what is measured on finished policies. A
+# task's `evaluation_samples` belongs here, too (`without_neutral`).
 NEUTRAL = frozenset(
     {
         ("rollout", "engines"),
         ("rollout", "gpu_memory_utilization"),
         ("resources",),
         ("reward_sets",),
+        ("evaluation",),
+        ("general",),
         ("drift",),
         ("method", "save_steps"),
         ("method", "save_total_limit"),
@@ -130,7 +133,8 @@ class Data(Strict):
 
 
 class Evaluation(Strict):
-    """Free generation on `samples` test samples of every task, greedy by default.
+    """Free generation on `samples` test samples of every task, greedy by default. No part of what a policy is: if it
+    changes, the policies of a run are evaluated again and none is trained again.
 
     `max_tokens: null` is the built-in tasks' limit for the most talkative style that any arm uses, one limit for all
     arms.
@@ -145,7 +149,7 @@ class Drift(Strict):
     """How far each stage's policy has moved from the base model in what it says, measured after every stage.
 
     `samples`: prompts per task, the first of those that are evaluated; 0 measures nothing. It is no part of what a
-    policy is: a stage that is trained already stays as it is.
+    policy is: if it is set or changed, it is measured on the policies that are there.
     """
 
     samples: Annotated[int, Field(ge=0, le=1_000_000)] = 64
@@ -275,7 +279,7 @@ class Recipe(Strict):
         return self.model_dump(mode="json")
 
     def resolved_hash(self) -> str:
-        """Identity of everything in the recipe that can change a number (all but `NEUTRAL`); 32 hexadecimal digits."""
+        """Identity of everything in the recipe that can change a policy (all but `NEUTRAL`); 32 hexadecimal digits."""
         content = without_neutral(self.resolved())
         if self.model.attention == "auto":  # as before the key came to be, so that runs of then can be gone on with
             del content["model"]["attention"]
@@ -288,11 +292,13 @@ class Recipe(Strict):
 
 
 def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved recipe, or of one stage of a plan, that can change a number: all but `NEUTRAL`."""
+    """The part of a resolved recipe, or of one stage of a plan, that can change a policy: all but `NEUTRAL`."""
     kept = {key: value for key, value in content.items() if (key,) not in NEUTRAL}
     for section in {path[0] for path in NEUTRAL}:
         if isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if (section, k) not in NEUTRAL}
+    if "tasks" in kept:
+        kept["tasks"] = [{k: v for k, v in task.items() if k != "evaluation_samples"} for task in kept["tasks"]]
     if "arms" in kept:
         kept["arms"] = {name: without_neutral(arm) for name, arm in kept["arms"].items()}
     return kept

@@ -15,7 +15,10 @@ from filelock import FileLock, Timeout
 from cpt.common.files import fsync_dir, read_json
 from cpt.store.schemas import FORMAT
 
-FORMAT_VERSION = 2  # 1: markers without digests, keys without the data's and the whole model's fingerprints
+# 1: markers without digests, keys without the data's and the whole model's fingerprints. 2: drift measured by training
+# and listed in TRAINED.json, evaluation a part of a stage's key, records without the score's name and threshold.
+FORMAT_VERSION = 3
+GENERATION = "generation"  # the evaluator whose records every number of the report is made from
 # What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
 # last: a kill in between leaves a folder that still is recognised as a run.
 OWNED = (
@@ -128,8 +131,21 @@ class StageDir:
         return self.root / "drift.parquet"
 
     @property
+    def evaluated(self) -> Path:
+        """Markers of the evaluators, and what those write that have no place of their own."""
+        return self.root / "evaluated"
+
+    @property
     def done(self) -> Path:
-        return self.root / "DONE.json"
+        return self.marker(GENERATION)
+
+    def marker(self, evaluator: str) -> Path:
+        """Says that an evaluator has measured, and lists the digests of what it wrote."""
+        return self.root / "DONE.json" if evaluator == GENERATION else self.evaluated / f"{evaluator}.json"
+
+    def markers(self) -> list[Path]:
+        """Those of all evaluators that are there."""
+        return [*filter(Path.exists, [self.done]), *sorted(self.evaluated.glob("*.json"))]
 
     def of_arm(self, arm: str) -> StageDir:
         """The folder of another arm's stage, of the same seed and position in the same run."""

@@ -28,22 +28,13 @@ def base(shipped: Path) -> Path:
 @pytest.fixture(scope="module")
 def accuracy(base: Path, pool: Any) -> dict[str, float]:
     """Strict accuracy of greedy answers to `direct` prompts, per task."""
-    from cpt.evaluate.evaluate import evaluate_policy
+    from cpt.evaluate.evaluators.generation import ask, prepare_questions
     from cpt.models.load import load_processor
 
-    records = evaluate_policy(
-        pool,
-        pool.push_folder(base, "shipped"),
-        load_processor(base),
-        builtin.tasks(),
-        samples=SAMPLES,
-        prompt="direct",
-        max_tokens=8,
-        arm="base",
-        seed=0,
-        stage=0,
-    )
-    return {name: sum(r.strict for r in records if r.task == name) / SAMPLES for name in NAMES}
+    questions = prepare_questions(load_processor(base), builtin.tasks(), samples=SAMPLES, prompt="direct")
+    version = pool.push_folder(base, "shipped")
+    records = ask(pool, version, questions, max_tokens=8, arm="base", seed=0, stage=0)
+    return {name: sum(r.score for r in records if r.task == name) / SAMPLES for name in NAMES}
 
 
 def test_its_weights_are_safetensors_of_at_most_16_mb(base: Path):

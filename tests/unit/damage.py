@@ -61,6 +61,7 @@ def make_case(root: Path, *, finished: bool) -> Case:
         (where.policy / "model.safetensors").write_bytes(random.Random(number).randbytes(9000))
         rows = [DriftRow(stage.task, "new", f"{stage.task}/{i}", 0.1 * number + i, 0.2, 4, 4) for i in range(3)]
         write_drift(where.drift, rows)
+        store.mark_measured(where, "drift", stage.key, "", [where.drift])
     filtered = store.stage(stages[3])
     prompts = [PromptRollouts(f"a/{i}", "a", ("yes", "no"), (1.0, 0.0), (True, False)) for i in range(3)]
     write_filter(filtered.filter, FilterFile(stages[3].key, RIF(type="rif", rollouts=2), prompts, [True] * 3))
@@ -249,7 +250,8 @@ def resumed(case: Case, root: Path) -> tuple[list[bool], int, tuple[str, ...]]:
         check_results(store, case.plan.stages, bases)
         done = [store.is_base_done(*base) for base in bases]
         for stage in case.plan.stages:
-            done += [store.is_trained(stage), store.is_done(stage)]
+            measured = store.is_measured(store.stage(stage), "drift", stage.key)
+            done += [store.is_trained(stage), store.is_done(stage), measured]
         step, notes = 0, ()
         if case.unfinished is not None:
             where = store.begin_stage(case.unfinished)

@@ -13,21 +13,28 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import test_advantages
 import test_tasks
 import yaml
 from command import cpt as run_cpt
+from folders import load_arm, model_folder
 from PIL import Image
 
 import cpt.tasks.registry
+from cpt.evaluate.evaluators.base import Subject, measured_key
+from cpt.plan.make import make_plan
 from cpt.recipe import expand_arms, load_recipe
+from cpt.store.folder import StageDir
+from cpt.store.run_store import RunStore
 from cpt.tasks import get_task
 from cpt.tasks.world import shapes
 from cpt.train.data import checked_prompt
@@ -37,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 MARKED = re.compile(r"<!-- (file|into|output|test)(?:: (\S+))? -->\n```\w*\n(.*?)```", re.DOTALL)
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
-TASK, METHOD = "docs/adding_a_task.md", "docs/adding_a_method.md"
+TASK, METHOD, EVALUATOR = "docs/adding_a_task.md", "docs/adding_a_method.md", "docs/adding_an_evaluator.md"
 ELSEWHERE = "type: confidence"  # the regulariser of the guide, which no recipe knows
 BASE = "version: 1\nname: page\nmodel: builtin/tiny-qwen2_5-vl\ntasks: [count-colour, choice]\n"
 ARMS = "arms:\n  grpo: {method: {type: grpo, max_steps: 1}}\n"
@@ -258,3 +265,23 @@ def test_the_guides_method_and_regulariser_are_planned_as_shown(tmp_path: Path, 
     assert done.returncode == 2
     assert "scale_rewards: is always none with this type of method, not 'group'" in done.stderr
     assert "regularisers.0.coefficient: must be greater than 0, not -1" in done.stderr
+
+
+# ---- docs/adding_an_evaluator.md
+
+
+def test_the_guide_s_evaluator_measures_a_stage(tmp_path: Path):
+    module = source_file(tmp_path / "weights.py", marked(EVALUATOR, "file")["weights.py"])
+    plan = make_plan(load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}"))
+    stage, out = plan.stages[0], StageDir(tmp_path / "stage")
+    model_folder(out.policy, fill=0x3F)  # every weight is 0x3f3f3f3f, 0.747; the base model's are 0
+    one, store = module.WeightsEvaluator(), RunStore(tmp_path)
+    subject = Subject.of_stage(stage, out)
+    assert one.measures(Subject.of_base(plan.bases[0], out)) is None
+    assert one.run(subject, None) == {"tensors": 2}
+    weight = struct.unpack("<f", b"\x3f" * 4)[0]
+    assert {row["tensor"]: row["distance"] for row in pq.read_table(*one.files(out)).to_pylist()} == pytest.approx(
+        {"model.layers.0.q_proj.weight": 4 * weight, "model.layers.0.norm.weight": 2 * weight}
+    )
+    store.mark_measured(out, one.name, stage.key, measured_key(one, subject) or "", one.files(out))
+    assert out.markers() == [out.root / "evaluated" / "weights.json"]

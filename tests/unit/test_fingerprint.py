@@ -13,7 +13,11 @@ from folders import load_arm
 from PIL import Image
 
 import cpt.tasks.registry
+from cpt.evaluate.evaluators.base import Subject, measured_key
+from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.plan.make import make_plan
+from cpt.plan.stages import BasePlan, StagePlan
+from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
 from cpt.tasks.fingerprint import samples_fingerprint
 from cpt.tasks.registry import data_fingerprint
@@ -22,6 +26,7 @@ from cpt.tasks.world.data_digests import DATA, first_samples
 from cpt.tasks.world.format import FORMAT
 from cpt.train.data import check_data
 from cpt.types import Sample
+from rewards.score import Score
 
 ARM = "{method: {type: sft, max_steps: 2}}"
 
@@ -184,14 +189,47 @@ def test_changed_training_data_change_the_keys_of_their_stage_and_of_those_after
     assert [stage.key for stage in make_plan(recipe).stages] == [stage.key for stage in plain.stages]
 
 
-def test_changed_test_data_change_the_base_models_key_too(enter, tmp_path: Path):
+def test_changed_test_data_change_what_is_measured_and_no_policy(enter, tmp_path: Path):
     recipe = load_arm(tmp_path, ARM, "evaluation.samples=4")
     enter(Own())
     plain = make_plan(recipe)
     enter(Own({("test", 3): replace(SAMPLE, gold=("3",))}))
     changed = make_plan(recipe)
-    assert plain.bases[0].key != changed.bases[0].key
-    assert all(a.key != b.key for a, b in zip(plain.stages, changed.stages, strict=True))
+    assert [stage.key for stage in plain.stages] == [stage.key for stage in changed.stages]
+    where = StageDir(tmp_path)
+    for rows in zip(plain.bases, changed.bases, strict=True), zip(plain.stages, changed.stages, strict=True):
+        for one, other in rows:
+            assert _measured(one, where) != _measured(other, where)
+
+
+def _measured(row: BasePlan | StagePlan, where: StageDir) -> str | None:
+    return measured_key(GenerationEvaluator(), Subject(row, "", where))
+
+
+class Halves(Own):
+    """The same data, of which another part is paid."""
+
+    def reward(self, sample: Sample, completion: str, prompt: str) -> Score:
+        return Score(0.5 * (completion in sample.gold))
+
+
+class Thirds(Own):
+    def reward(self, sample: Sample, completion: str, prompt: str) -> Score:
+        return Score(completion in sample.gold and 1 / 3)
+
+
+def test_what_an_answer_is_worth_belongs_to_the_key(enter, tmp_path: Path):
+    recipe = load_arm(tmp_path, "{method: {type: grpo, max_steps: 2}}", "tasks=[count-colour]")
+    keys = []
+    for task in (Halves(), Halves(), Thirds(), Halves()):
+        if len(keys) == 3:
+            task.right_from = 0.4
+        enter(task)
+        keys.append(make_plan(recipe).stages[0].key)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    paid = load_arm(tmp_path, "{method: {type: grpo, max_steps: 2}, reward: [{type: exact, weight: 1}]}")
+    assert make_plan(paid).stages[0].key not in keys
 
 
 def test_replayed_data_belong_to_the_key(enter, tmp_path: Path):

@@ -50,7 +50,7 @@ FORBIDDEN = {
     "cpt.recipe": MACHINERY,
     "cpt.plan": MACHINERY - {"ray"},
     "cpt.evaluate": MACHINERY,
-    "cpt.evaluate.evaluate": frozenset(),
+    "cpt.evaluate.evaluators": frozenset(),
     "cpt.report": MACHINERY,
     "cpt.cli": MACHINERY,
     "cpt.cli.build_model": frozenset(),

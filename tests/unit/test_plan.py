@@ -98,9 +98,7 @@ def test_the_base_model_is_evaluated_once_per_prompt_style(recipe):
         ("direct", 0),
         ("direct", 1),
     ]
-    greedy = {(base.prompt, base.key) for base in plan.bases}
-    assert len(greedy) == 2  # the seed makes no difference
-    assert len({base.key for base in make_plan(recipe("evaluation.temperature=1.0")).bases}) == 2
+    assert len({(base.prompt, base.key) for base in plan.bases}) == 2  # the seed makes no difference to the policy
 
 
 def test_dtype_and_gap_are_resolved(recipe):

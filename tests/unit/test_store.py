@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
-from synthetic import RECORD
+from synthetic import RECORD, mark_done
 
 from cpt.common.files import append_jsonl, read_json
 from cpt.store.checks import check_results
@@ -105,7 +105,7 @@ def test_a_stage_is_done_after_its_evaluation(store: RunStore) -> None:
     stage = Stage()
     trained(store, stage)
     assert not store.is_done(stage)
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     assert store.is_done(stage)
     assert not store.is_done(replace(stage, key="other"))
     store.stage(stage).records.unlink()
@@ -124,13 +124,13 @@ def test_what_a_stage_of_another_key_left_is_deleted(store: RunStore) -> None:
 
 def test_base_rows_become_stage_0_of_every_arm_with_that_prompt(store: RunStore) -> None:
     base = replace(RECORD, arm="base", stage=0)
-    store.mark_base_done(0, "direct", "base-key", [base])
+    mark_done(store, store.base_dir(0, "direct"), "base-key", [base])
     assert store.is_base_done(0, "direct", "base-key")
     assert not store.is_base_done(0, "think", "base-key")
     assert not store.is_base_done(0, "direct", "changed")
     stage = Stage(arm="grpo")
     trained(store, stage)
-    store.mark_done(stage, [replace(RECORD, arm="grpo")])
+    mark_done(store, store.stage(stage), stage.key, [replace(RECORD, arm="grpo")])
     rows = store.arm_records("grpo", 0, "direct", [(1, "which-row"), (2, "unfinished")])
     assert [(row.arm, row.stage) for row in rows] == [("grpo", 0), ("grpo", 1)]
 
@@ -314,7 +314,7 @@ def test_every_result_of_a_stage_has_a_digest(store: RunStore) -> None:
         "policy/model.safetensors",
         "rollouts.jsonl",
     ]
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     assert list(read_json(where.done)["files"]) == ["records.parquet"]
     check_results(store, [stage], [])
     (where.root / "plugins" / "ewc" / "fisher").write_text("contend")
@@ -331,7 +331,7 @@ def test_what_is_planned_anew_with_another_key_is_refused(store: RunStore) -> No
 def test_a_training_that_is_made_again_has_no_markers_of_the_one_before(store: RunStore) -> None:
     stage = Stage()
     trained(store, stage)
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     where = store.stage(stage)
     (where.policy / "config.json").unlink()  # somebody made room
     store.begin_stage(stage)
@@ -344,7 +344,7 @@ def test_a_training_that_is_made_again_has_no_markers_of_the_one_before(store: R
 def test_an_evaluation_that_is_interrupted_again_is_not_taken_for_damage(store: RunStore, monkeypatch) -> None:
     stage = Stage()
     trained(store, stage)
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     store.stage(stage).records.unlink()
 
     def killed(*args: object, **kwargs: object) -> None:
@@ -353,6 +353,6 @@ def test_an_evaluation_that_is_interrupted_again_is_not_taken_for_damage(store: 
     with monkeypatch.context() as patch:
         patch.setattr("cpt.store.run_store.write_json_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
-            store.mark_done(stage, [replace(RECORD, completion="another machine's")])
+            mark_done(store, store.stage(stage), stage.key, [replace(RECORD, completion="another machine's")])
     assert not store.is_done(stage)
     check_results(store, [stage], [])
