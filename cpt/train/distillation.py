@@ -1,6 +1,6 @@
 """SDFT: what the teacher is asked about a batch of rollouts.
 
-The loss is `cpt.methods.distillation`, a plug-in of `cpt.train.step`. TRL's own SDFTTrainer (1.16, experimental) is for
+The loss is `cpt.methods.sdft`, a plug-in of `cpt.train.step`. TRL's own SDFTTrainer (1.16, experimental) is for
 text: neither its generation nor its forward passes are given pixels, and of a prompt its teacher keeps the text alone.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cpt.recipe.distillation import SDFT
+from cpt.methods.sdft import SDFT
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
 from cpt.tasks.chat import with_text

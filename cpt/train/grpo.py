@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from trl import GRPOConfig
 
-from cpt.methods.advantages import Baseline
+from cpt.methods.advantages import GROUP_MEAN, Baseline
+from cpt.methods.sdft import SDFT
 from cpt.models.inputs import ModelInputs
-from cpt.recipe.distillation import SDFT
 from cpt.rollout.agreement import judged_by_rounding
 from cpt.rollout.sampler import PolicySampler
 from cpt.train.advantages import Estimator
@@ -96,7 +96,7 @@ def grpo_trainer(
     data = stage_data(stage, own, arguments.world_size)
     specs = rewards_of(stage)
     check_stage_golds(data.samples, specs, stage.prompt)
-    baseline: Baseline = getattr(stage.method, "baseline", "group_mean")
+    baseline: Baseline = getattr(stage.method, "baseline", GROUP_MEAN)
     step = Step(
         inputs=ModelInputs(processor, policy),
         sampler=PolicySampler(
@@ -105,7 +105,7 @@ def grpo_trainer(
             max_tokens=stage.max_completion_length,
             temperature=arguments.temperature,
             group=arguments.num_generations,
-            greedy=baseline == "greedy",
+            greedy=baseline.needs_greedy,
         ),
         reward=reward_function(stage.prompt, specs, stage.max_completion_length),
         estimator=Estimator(baseline, arguments.scale_rewards),

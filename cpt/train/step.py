@@ -190,7 +190,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         """Of every completion [B]; where plug-ins add to the rewards, of all that it earns."""
         added = None
         if self.plugins.change_rewards:
-            assert self.step.estimator.baseline != "greedy", "the greedy reward lacks what is added"
+            assert not self.step.estimator.baseline.needs_greedy, "the greedy reward lacks what is added"
             size = len(batch.completion_ids) // self.args.steps_per_generation
             with self.phases.measure("plugins"):
                 added = torch.cat([self.plugins.added_reward(part) for part in batch.cut(size)])

@@ -17,8 +17,8 @@ import torch
 from accelerate.utils import send_to_device
 
 from cpt.methods.memory import without_dropout
-from cpt.methods.recap import Reweighting
-from cpt.methods.replay import RecapReplay, Static
+from cpt.methods.recap import RecapReplay, Reweighting
+from cpt.methods.replay import Static
 from cpt.tasks import get_task
 from cpt.train.batch import Parts
 from cpt.train.reward import rewards_of

@@ -25,6 +25,7 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
     from transformers import TrainerCallback, set_seed
     from trl import GRPOConfig
 
+    from cpt.methods.advantages import GROUP_MEAN
     from cpt.models.inputs import ModelInputs
     from cpt.models.load import load_policy, load_processor
     from cpt.rollout.sampler import PolicySampler
@@ -54,7 +55,7 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
         inputs=ModelInputs(load_processor(model), policy),
         sampler=PolicySampler(pool, key or "key", max_tokens=8, temperature=args.temperature, group=4),
         reward=odd,
-        estimator=Estimator("group_mean", "group"),
+        estimator=Estimator(GROUP_MEAN, "group"),
         gap=GapCheck(1e-4, by_rounding=False),
     )
     samples = get_task("count-colour").samples("train", 4)

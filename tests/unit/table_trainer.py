@@ -21,7 +21,10 @@ from cpt.train.worker import import_trainers
 
 import_trainers()
 
+from cpt.methods.advantages import GROUP_MEAN  # noqa: E402
 from cpt.methods.policy_loss import LossSettings  # noqa: E402
+from cpt.methods.remax import ReMax  # noqa: E402
+from cpt.methods.rloo import RLOO  # noqa: E402
 from cpt.models.inputs import ModelInputs  # noqa: E402
 from cpt.rollout.timing import Phases  # noqa: E402
 from cpt.train.advantages import Estimator  # noqa: E402
@@ -91,6 +94,9 @@ class Processor:
         return {"input_ids": [[0] for _ in text]}
 
 
+BASELINES = {"group_mean": GROUP_MEAN, "others_mean": RLOO.baseline, "greedy": ReMax.baseline}
+
+
 class Toy(StageGRPOTrainer):
     """A trainer that was never started. `said` are the completions, in their order."""
 
@@ -120,7 +126,7 @@ class Toy(StageGRPOTrainer):
             inputs=ModelInputs(self.processor, None),
             sampler=SimpleNamespace(push=lambda tensors, step: None, sample=self._sample),
             reward=self.reward,
-            estimator=Estimator(baseline, scale),
+            estimator=Estimator(BASELINES[baseline], scale),
             gap=GapCheck(1e-6, by_rounding=False),
         )
 
@@ -132,7 +138,7 @@ class Toy(StageGRPOTrainer):
         def completion(ids: list[int]) -> Completion:
             return Completion(ids, [float(logps[a, b]) for a, b in pairwise([0, *ids])], text_of(ids), "stop")
 
-        greedy = GREEDY if self.step.estimator.baseline == "greedy" else []
+        greedy = GREEDY if self.step.estimator.baseline.needs_greedy else []
         return list(map(completion, self.said)), list(map(completion, greedy))
 
     def reward(self, texts: Any, *, sample: Any, noted: Any = None, **_: Any) -> list[float]:

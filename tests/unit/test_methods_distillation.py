@@ -16,10 +16,9 @@ import toys  # noqa: E402
 from toy_stage import stage_of  # noqa: E402
 from toys import batch, gradients, move  # noqa: E402
 
-from cpt.methods.distillation import Distillation  # noqa: E402
 from cpt.methods.plugin import Batch  # noqa: E402
+from cpt.methods.sdft import SDFT, Distillation  # noqa: E402
 from cpt.models.inputs import ModelInputs, Pictures  # noqa: E402
-from cpt.recipe.distillation import SDFT  # noqa: E402
 from cpt.train.batch import PolicyBatch  # noqa: E402
 from cpt.train.scoring import as_model_inputs  # noqa: E402
 

@@ -12,11 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+from cpt.methods.advantages import GROUP_MEAN  # noqa: E402
+from cpt.methods.remax import ReMax  # noqa: E402
 from cpt.train.advantages import Estimator, estimated, rewarded, weighed_advantages  # noqa: E402
 from cpt.train.batch import Rewards, Rollouts  # noqa: E402
 from cpt.types import Completion  # noqa: E402
 
-GRPO = Estimator("group_mean", "group")
+GRPO = Estimator(GROUP_MEAN, "group")
 
 
 def completion(text: str, finish_reason: Any = "stop") -> Completion:
@@ -82,7 +84,7 @@ def test_greedy_completions_earn_the_same_reward():
     found = rewarded(by_length, rollouts(["a", "aa", "aaa", "aa"], ("aa", "?")), None, 0, "cpu")
     assert found.greedy_P.tolist() == pytest.approx([2 / 3, math.nan], nan_ok=True)
     assert found.metrics["baseline/greedy"] == pytest.approx(2 / 3)
-    advantages, metrics = estimated(Estimator("greedy", "none"), found, 2, None)
+    advantages, metrics = estimated(Estimator(ReMax.baseline, "none"), found, 2, None)
     assert advantages.tolist() == pytest.approx([-1 / 3, 0.0, 0.0, 0.0])
     assert metrics["frac_reward_zero_std"] == 0.75
 
@@ -115,10 +117,10 @@ def test_what_plugins_add_counts_in_advantages_but_not_in_the_reward_that_is_log
 def test_weights_on_advantages_act_component_by_component():
     parts = [("old", {"a": 1.0, "b": 0.0}), ("old", {"a": 0.0, "b": 1.0}), ("new", {"a": 1.0}), ("new", {})]
     weights = {"old/a": 3.0, "old/b": 1.0, "new/a": 1.0}
-    found, alike = weighed_advantages(parts, weights.__getitem__, 2, Estimator("group_mean", "none"))
+    found, alike = weighed_advantages(parts, weights.__getitem__, 2, Estimator(GROUP_MEAN, "none"))
     assert found.tolist() == [3 / 2 - 1 / 2, -3 / 2 + 1 / 2, 0.0, 0.0]
     assert alike.tolist() == [False, True]
     objectives: Any = SimpleNamespace(on_rewards=False, weight=weights.__getitem__)
     rewards = Rewards(torch.tensor([0.5, 0.5, 1.0, math.nan]), parts, None, {})
-    advantages, metrics = estimated(Estimator("group_mean", "none"), rewards, 2, objectives)
+    advantages, metrics = estimated(Estimator(GROUP_MEAN, "none"), rewards, 2, objectives)
     assert advantages.tolist() == found.tolist() and metrics["frac_reward_zero_std"] == 0.5
