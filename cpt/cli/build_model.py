@@ -6,8 +6,13 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+from jinja2 import Template
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+from cpt.cli.commands import Command, group
 from cpt.tasks import builtin_tasks, get_task
 from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.tasks.world import pretrain, tiny
@@ -16,6 +21,7 @@ from cpt.types import GenerationRequest, PromptStyle, SamplingParams
 if TYPE_CHECKING:
     from cpt.rollout.local import LocalPool
 
+GROUP = group("The built-in model.", {"build": Command("build_model:build", "Make the built-in model from scratch.")})
 CARD_SAMPLES = 512
 PASS_AT = 8
 PROMPTS: tuple[PromptStyle, ...] = ("direct", "think")
@@ -37,6 +43,14 @@ class Cell:
 
 
 Scores = dict[tuple[str, PromptStyle], Cell]
+
+
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for the new model.")] = Path("runs/tiny-qwen2_5-vl"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
+) -> None:
+    """Make the built-in model from scratch."""
+    build_model(out, seed=seed)
 
 
 def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> None:
@@ -79,8 +93,6 @@ class _bar:
     """A progress bar over steps that shows the running loss; a context manager that gives the function to call."""
 
     def __init__(self, title: str, steps: int) -> None:
-        from rich.progress import Progress, TextColumn, TimeRemainingColumn
-
         self.progress = Progress(
             *Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[loss]}")
         )
@@ -145,8 +157,6 @@ def _measure_task(
 
 def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int) -> None:
     """README.md of the model's folder."""
-    from jinja2 import Template
-
     template = Template(
         (Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True
     )

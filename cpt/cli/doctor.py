@@ -1,4 +1,4 @@
-"""What `cpt doctor` looks at: whether this machine can run a recipe, and what to do about what is missing.
+"""`cpt doctor`: whether this machine can run a recipe, and what to do about what is missing.
 
 Everything that imports a large package runs in an interpreter of its own: a package that breaks, or takes the process
 down with it, is then a finding like any other.
@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cpt.cli import torchvision_repair
 from cpt.common.console import counted
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 PACKAGE = Path(__file__).resolve().parents[1]
 GIB = 2**30
@@ -79,6 +82,18 @@ class Check:
     required: bool = True
 
 
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also start a local Ray.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First mend torchvision beside a CPU torch in this environment.")
+    ] = False,
+) -> None:
+    """Show versions and hardware, what works here, and what to do about what doesn't."""
+    if repair and (code := torchvision_repair.run()):
+        raise typer.Exit(code)
+    raise typer.Exit(print_report(diagnose(deep)))
+
+
 def diagnose(deep: bool = False) -> Iterator[Check]:
     """Look at this machine and installation, in about 20 s; `deep` starts a local Ray as well.
 
@@ -91,7 +106,7 @@ def diagnose(deep: bool = False) -> Iterator[Check]:
     yield check_vllm()
     if deep:
         yield check_ray()
-    yield check_weights(PACKAGE / "models" / "tiny" / "model.safetensors")
+    yield check_weights(PACKAGE / "tasks" / "world" / "tiny" / "model.safetensors")
     yield from check_machine()
     yield check_threads(os.environ, usable_cores())
 
@@ -101,8 +116,6 @@ def print_report(checks: Iterable[Check]) -> int:
 
     A terminal shows meanwhile that there is more to come.
     """
-    from rich.console import Console
-
     console = Console()
     found: list[Check] = []
     with console.status("looking: what imports a large package takes some seconds"):
@@ -122,9 +135,6 @@ def print_report(checks: Iterable[Check]) -> int:
 
 def _line(check: Check) -> Table:
     """One row of what reads as one table: a table as such would have to wait for its last row."""
-    from rich.markup import escape
-    from rich.table import Table
-
     row = Table.grid(padding=(0, 2, 0, 0))
     for width in (4, len("image processor"), None):
         row.add_column(width=width, overflow="fold")

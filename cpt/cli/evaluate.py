@@ -4,8 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cpt.plan.make import plan_model
+from cpt.plan.preflight import available_model, gpu_count
+from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.store.records import write_records
+from cpt.tasks import get_task, task_names
+from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle, Record
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
+    prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
+    samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
+) -> None:
+    """Evaluate a model on tasks, by free generation."""
+    names = list(dict.fromkeys(task or task_names()))
+    for name in names:
+        get_task(name)
+    available_model(model)
+    evaluate_folder(model, names, prompt, samples, out, max_tokens)
 
 
 def evaluate_folder(
@@ -29,16 +59,10 @@ def evaluate_folder(
     """
     from cpt.evaluate.evaluate import evaluate_policy
     from cpt.models.load import load_processor
-    from cpt.plan.make import plan_model
-    from cpt.plan.preflight import gpu_count
-    from cpt.recipe.schema import Model, Resources, Rollout
     from cpt.rollout.limits import engine_kind
     from cpt.run.cluster import cluster, share_of
     from cpt.run.loop import start_pool
     from cpt.run.rows import check_rows, evaluation_reads
-    from cpt.store.records import write_records
-    from cpt.tasks import get_task
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
@@ -68,9 +92,6 @@ def evaluate_folder(
 
 
 def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
     for task in tasks:
         rows = [record for record in records if record.task == task]

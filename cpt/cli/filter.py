@@ -5,23 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cpt.cli.arguments import Overrides, RecipePath, TrustRewards
 from cpt.methods.filter_file import FilterFile, write_filter
 from cpt.methods.filtering import RIF, PromptRollouts, select
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.plan.stages import StagePlan
-from cpt.recipe import Recipe, expand_arms
+from cpt.recipe import Recipe, expand_arms, load_recipe
 from cpt.recipe.errors import nearest
 from cpt.recipe.reward_checks import filter_reward_of
 from cpt.recipe.schema import StageTask
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from cpt.store.folder import default_folder
 
 BAR = 28  # characters of the longest bar
+
+
+def filter_(
+    recipe: RecipePath,
+    task: Annotated[str, typer.Option(help="A task of the recipe, trained on or general.")],
+    overrides: Overrides = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(help="The arm whose filter it is. Default: the first with one, else the first that samples."),
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="A Hugging Face folder to sample from. Default: the recipe's model.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for filter.parquet. Default: runs/<name of the recipe>-filter/<task>.")
+    ] = None,
+    trust_rewards: TrustRewards = False,
+) -> None:
+    """Filter the training prompts of one task by a policy's rollouts; train nothing."""
+    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
+    filter_task(loaded, task, arm, policy, out or default_folder(f"{loaded.name}-filter") / task)
 
 
 def filter_stage(recipe: Recipe, task: str, arm: str | None = None) -> tuple[StagePlan, str]:
@@ -66,8 +90,6 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
         ValueError: there is no such task, arm or model, the recipe does not fit the model or this machine, or `out`
             can't be written.
     """
-    from rich.console import Console
-
     console = Console()
     available_model(recipe.model.name_or_path)
     stage, note = filter_stage(recipe, task, arm)
@@ -119,10 +141,7 @@ def print_filter(found: FilterFile, title: str, console: Console) -> None:
 
 
 def _table(everything: Sequence[int], kept: Sequence[int]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table("right", "pass rate", "prompts", "kept", "", box=box.SIMPLE_HEAD)
+    table = Table("right", "pass rate", "prompts", "kept", "", box=SIMPLE_HEAD)
     for column in table.columns[:4]:
         column.justify = "right"
     most, size = max(everything), len(everything) - 1

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpt.recipe.load import refuse_carried_code
 from cpt.recipe.rewards import include_sources
 from cpt.recipe.source import Source, parse, read
+from cpt.report.rewards.audited import example_of
+from cpt.tasks import get_task, read_samples, task_names
 from rewards.lab.attacks import Example
 from rewards.lab.choose import Chosen, from_data
 
 _LOOKED_AT, _EXAMPLES = 64, 3  # samples of a task, and how many of its usual answers are tried
+
+
+def in_file(path: Path | None, trust: bool) -> Sequence[Chosen]:
+    """The rewards of a file, if one is named."""
+    return () if path is None else rewards_in(path, trust=trust)
 
 
 def rewards_in(path: Path, *, trust: bool = False) -> list[Chosen]:
@@ -53,9 +60,6 @@ def examples_in(path: Path) -> dict[str, list[Example]]:
 
     Empty for a file that is no recipe.
     """
-    from cpt.report.rewards.audited import example_of
-    from cpt.tasks import get_task, read_samples, task_names
-
     data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
         return {}
