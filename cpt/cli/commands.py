@@ -46,7 +46,7 @@ class Group(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = dict.fromkeys(self.table)  # type: ignore[arg-type] # only the names are read
+        self.commands: Any = dict.fromkeys(self.table)  # only the names are read
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See `click.Group.get_command`."""

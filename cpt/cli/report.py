@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cpt.report.build import build_report
+from cpt.report.page import build_report
 
 
 def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a copy of one.")]) -> None:

@@ -12,8 +12,8 @@ from cpt.evaluate.matrix import BY_NAME
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.report.arm_summary import ArmSummary
+from cpt.report.figure_style import MUTED, arm_colours, arms_below, label_ticks, new_figure, plotting, to_svg
 from cpt.report.load import ArmRun
-from cpt.report.style import MUTED, arm_colours, arms_below, label_ticks, new_figure, plotting, to_svg
 from cpt.report.summary import Summary
 
 if TYPE_CHECKING:

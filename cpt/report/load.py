@@ -10,7 +10,7 @@ from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
-from cpt.report.stages import (
+from cpt.report.load_stage import (
     GAP,
     LOSS,
     NO_VARIANCE,

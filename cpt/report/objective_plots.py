@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from cpt.report.figure_style import MUTED, legend_below, new_figure, plotting, to_svg
 from cpt.report.load import ArmRun, RunData
-from cpt.report.style import MUTED, legend_below, new_figure, plotting, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

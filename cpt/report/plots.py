@@ -10,9 +10,7 @@ import numpy as np
 
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
-from cpt.report.labels import label_points
-from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
-from cpt.report.style import (
+from cpt.report.figure_style import (
     INK,
     MUTED,
     arm_colours,
@@ -23,6 +21,8 @@ from cpt.report.style import (
     plotting,
     to_svg,
 )
+from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
+from cpt.report.point_labels import label_points
 from cpt.report.summary import Summary
 
 if TYPE_CHECKING:

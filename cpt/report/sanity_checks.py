@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.plan.epochs import unequal
-from cpt.report.answers import rule_caveats
+from cpt.report.answer_rules import rule_caveats
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.comparison import LEARNED
 from cpt.report.load import RunData, StageRun

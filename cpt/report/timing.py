@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from cpt.report.figure_style import EVALUATE, IDLE, OTHER_PHASES, REST, STEP_PHASES
 from cpt.report.load import PHASE_SECONDS, STEP_SECONDS, ArmRun, RunData
-from cpt.report.style import EVALUATE, IDLE, OTHER_PHASES, REST, STEP_PHASES
 
 SHARED = "shared by all arms"
 STEP = "training steps"  # where a step's phases are not timed

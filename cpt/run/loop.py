@@ -339,7 +339,7 @@ def _progress(plan: RunPlan) -> Iterator[Progress]:
 
 def _report(store: RunStore, recipe: Recipe) -> Path:
     from cpt.recipe.reward_checks import code_of
-    from cpt.report.build import build_report
+    from cpt.report.page import build_report
 
     store.finish()  # for the page: an attempt that gets this far has done its work
     with store.phase("report"):
@@ -348,6 +348,6 @@ def _report(store: RunStore, recipe: Recipe) -> Path:
 
 
 def _print_summary(out: Path) -> None:
-    from cpt.report.terminal import print_summary
+    from cpt.report.terminal_table import print_summary
 
     print_summary(out, console())

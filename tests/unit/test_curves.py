@@ -12,9 +12,9 @@ from synthetic import Arm, make_run
 from cpt.evaluate.curves import GRID, Sweep, gaps, interpolate, mean_gap, shared_range
 from cpt.evaluate.intervals import Floats, percentile
 from cpt.evaluate.stats import Bootstrap, Metric
-from cpt.report.build import render
 from cpt.report.comparison import Along
 from cpt.report.load import load_run
+from cpt.report.page import render
 from cpt.report.summary import Summary, summarise
 from cpt.report.verdict import verdicts
 

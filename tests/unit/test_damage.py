@@ -12,8 +12,8 @@ from damage import Case, before_damage, make_case, one_case, refused, resumed, s
 from synthetic import change_json
 
 from cpt.common.files import read_json
-from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.report.sanity_checks import caveats
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore

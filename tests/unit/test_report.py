@@ -16,8 +16,8 @@ import pytest
 from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, records, reseal
 
 from cpt.plan.stages import StagePlan
-from cpt.report.build import build_report, render
 from cpt.report.load import load_run, short_value
+from cpt.report.page import build_report, render
 from cpt.report.sanity_checks import caveats
 from cpt.report.summary import summarise
 from cpt.report.timing import SHARED, STEP, STEP_REST, TRAINING_REST, phase_seconds, running_seconds, time_bars
@@ -133,7 +133,7 @@ def test_a_copy_gives_the_same_page_without_torch_or_ray(page: tuple[Path, str],
     shutil.copytree(page[0], copy)
     (copy / "report.html").unlink()
     code = (
-        "import sys; from cpt.report.build import build_report; build_report(sys.argv[1]); "
+        "import sys; from cpt.report.page import build_report; build_report(sys.argv[1]); "
         "heavy = {'torch', 'ray', 'vllm', 'trl', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(copy)], check=True)

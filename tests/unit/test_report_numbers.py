@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, records, reseal
 
-from cpt.report.build import render
 from cpt.report.load import load_run
-from cpt.report.samples import sample_cards
+from cpt.report.page import render
+from cpt.report.sample_cards import sample_cards
 from cpt.report.sanity_checks import stage_gates, task_gates
 from cpt.report.summary import summarise
-from cpt.report.terminal import print_summary
+from cpt.report.terminal_table import print_summary
 from cpt.report.verdict import both_learned
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore

@@ -9,9 +9,9 @@ import pytest
 from synthetic import Arm, make_run, reseal
 
 from cpt.evaluate.drift import DriftRow, write_drift
-from cpt.report.build import render
 from cpt.report.load import load_run
 from cpt.report.objective_plots import objective_weights
+from cpt.report.page import render
 from cpt.report.sanity_checks import caveats, stage_gates
 from cpt.report.summary import Summary, summarise
 

@@ -17,11 +17,11 @@ import pytest
 from rich.console import Console
 from synthetic import Plan, Recipe, Stage, reseal
 
-from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.report.rewards.study import study
-from cpt.report.rewards.study_terminal import print_study
-from cpt.report.samples import held_out_samples
+from cpt.report.rewards.terminal_table import print_study
+from cpt.report.sample_cards import held_out_samples
 from cpt.report.summary import summarise
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore
@@ -249,7 +249,7 @@ def test_a_copied_folder_gives_the_same_page_and_its_python_is_not_executed(run:
     assert witness.read_text() == "executed"
     witness.unlink()
     code = (
-        "import sys; from cpt.report.build import build_report; build_report(sys.argv[1]); "
+        "import sys; from cpt.report.page import build_report; build_report(sys.argv[1]); "
         "heavy = {'torch', 'ray', 'vllm', 'trl', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(copy)], check=True)

@@ -11,7 +11,7 @@ from typing import Any
 from cpt.recipe.load import refuse_carried_code
 from cpt.recipe.rewards import include_sources
 from cpt.recipe.source import Source, parse, read
-from cpt.report.rewards.audited import example_of
+from cpt.report.rewards.audit import example_of
 from cpt.tasks import get_task, read_samples, task_names
 from rewards.lab.attacks import Example
 from rewards.lab.choose import Chosen, from_data

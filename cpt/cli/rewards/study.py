@@ -15,8 +15,8 @@ from cpt.plan.make import make_plan
 from cpt.plan.preflight import preflight
 from cpt.recipe import load_recipe
 from cpt.recipe.study import reward_study
-from cpt.report.rewards.study_page import PAGE
-from cpt.report.rewards.study_terminal import print_study
+from cpt.report.rewards.page import PAGE
+from cpt.report.rewards.terminal_table import print_study
 from cpt.store.folder import default_folder
 
 

@@ -16,7 +16,7 @@ from cpt.common.files import atomic_path
 from cpt.common.parquet import read_rows
 from cpt.recipe.rewards import RewardSpec
 from cpt.report.load import ArmRun, RunData
-from cpt.report.samples import held_out_samples, same_question
+from cpt.report.sample_cards import held_out_samples, same_question
 from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
 from cpt.types import PromptStyle, Record, Sample

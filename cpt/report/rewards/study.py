@@ -15,10 +15,10 @@ from cpt.evaluate.stats import format_number
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.load import REWARD, ArmRun, RunData, StageRun
 from cpt.report.rewards import rescoring as judge
-from cpt.report.rewards.audited import Prediction, example_of, predict
+from cpt.report.rewards.audit import Prediction, example_of, predict
 from cpt.report.rewards.exploits import Exploits, Rewarded, find_exploits
+from cpt.report.rewards.plots import STRICT
 from cpt.report.rewards.reward_vs_accuracy import Seen, mean_of_stages, seen_in_stage
-from cpt.report.rewards.study_plots import STRICT
 from cpt.report.summary import Summary
 from cpt.store.schemas import Audits
 from cpt.types import Sample

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 from synthetic import Plan, Recipe, Stage, record, reseal
 
-from cpt.report.answers import answer_rows, answers_of, rule_caveats
-from cpt.report.build import build_report
+from cpt.report.answer_rules import answer_rows, answers_of, rule_caveats
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.report.summary import summarise
-from cpt.report.terminal import print_summary
+from cpt.report.terminal_table import print_summary
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore
 from cpt.types import Record

@@ -8,7 +8,7 @@ from itertools import combinations
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cpt.report.labels import label_points, overlap, place
+from cpt.report.point_labels import label_points, overlap, place
 
 PANEL = (0.0, 0.0, 300.0, 200.0)
 SIZE = (24.0, 9.0)

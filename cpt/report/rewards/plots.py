@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpt.report.figure_style import (
+    HUES,
+    INK,
+    MUTED,
+    arm_colours,
+    arms_below,
+    legend_below,
+    new_figure,
+    plotting,
+    to_svg,
+)
 from cpt.report.load import NO_VARIANCE, REWARD, ArmRun, RunData
 from cpt.report.plots import at_least
 from cpt.report.rewards.reward_vs_accuracy import Seen
-from cpt.report.style import HUES, INK, MUTED, arm_colours, arms_below, legend_below, new_figure, plotting, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

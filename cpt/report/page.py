@@ -12,18 +12,18 @@ from cpt.evaluate.intervals import DEFINITION
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
 from cpt.report import plots
-from cpt.report.answers import BASE, answer_rows
+from cpt.report.answer_rules import BASE, answer_rows
 from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
 from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
-from cpt.report.filtering import FilteredStage, filtered_stages, pass_rates
+from cpt.report.figure_style import arm_colours, heat
+from cpt.report.filters import FilteredStage, filtered_stages, pass_rates
 from cpt.report.load import RunData, load_run
 from cpt.report.objective_plots import objective_weights
-from cpt.report.pages import environment
-from cpt.report.samples import sample_cards
+from cpt.report.sample_cards import sample_cards
 from cpt.report.sanity_checks import caveats, stage_gates, task_gates
-from cpt.report.style import arm_colours, heat
 from cpt.report.summary import Summary, summarise
+from cpt.report.templates import environment
 from cpt.report.timing import running_seconds, time_bars
 from cpt.report.verdict import WORDS, both_learned, unlearned, verdicts
 from cpt.types import RIGHT
@@ -53,8 +53,8 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
     found["answers"] = [row.as_dict() for row in answer_rows(run)]
     rewards_page = ""
     if run.has_rewards:
+        from cpt.report.rewards.page import PAGE, render_study
         from cpt.report.rewards.study import study
-        from cpt.report.rewards.study_page import PAGE, render_study
 
         rewards = study(summary, trusted=trusted)
         found["rewards"] = rewards.as_dict()
@@ -70,7 +70,7 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
 
 def render(summary: Summary, rewards_page: str = "") -> str:
     """The page: one self-contained HTML text. `rewards_page` is the file of the page on rewards, if there is one."""
-    return environment().get_template("template.html.j2").render(**_view(summary), rewards_page=rewards_page)
+    return environment().get_template("page.html.j2").render(**_view(summary), rewards_page=rewards_page)
 
 
 def _view(summary: Summary) -> dict[str, Any]:

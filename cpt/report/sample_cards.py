@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cpt.evaluate.transitions import flipped
+from cpt.report.figure_style import arm_colours
 from cpt.report.load import ArmRun, RunData
-from cpt.report.style import arm_colours
 from cpt.report.summary import Summary
 from cpt.types import RIGHT, Record, Sample
 

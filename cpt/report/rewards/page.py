@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpt.report import plots
+from cpt.report import plots as curves
 from cpt.report.arm_summary import TITLES
-from cpt.report.pages import environment
-from cpt.report.rewards import study_plots
+from cpt.report.figure_style import arm_colours
+from cpt.report.rewards import plots
 from cpt.report.rewards.exploits import PAYS
 from cpt.report.rewards.reward_vs_accuracy import RULE, points
 from cpt.report.rewards.study import Study
 from cpt.report.sanity_checks import caveats
-from cpt.report.style import arm_colours
+from cpt.report.templates import environment
 
 PAGE = "rewards.html"
 METRICS = ("MFT", "AvgAcc", "BWT", "FM", "retention")
@@ -23,7 +23,7 @@ def render_study(study: Study) -> str:
     """The page: one self-contained HTML text."""
     env = environment()
     env.filters["points"] = points
-    return env.get_template("rewards/study.html.j2").render(**_view(study))
+    return env.get_template("rewards/page.html.j2").render(**_view(study))
 
 
 def _view(study: Study) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _view(study: Study) -> dict[str, Any]:
         "rule": RULE,
         "pays": PAYS,
         "shown": SHOWN,
-        "window": study_plots.WINDOW,
+        "window": plots.WINDOW,
         "metrics": {name: TITLES[name] for name in METRICS},
         "any_exploit": any(stage.after and stage.after.texts for one in study.sets for stage in one.stages),
         "figures": _figures(study),
@@ -57,12 +57,12 @@ def _figures(study: Study) -> dict[str, Any]:
         for one in study.sets
     }
     drawn = {
-        "seen": study_plots.seen_and_true(run, arms, seen),
-        "gaps": study_plots.gaps(run, arms),
-        "components": study_plots.components(run, arms),
-        "lengths": study_plots.lengths(run, arms),
-        "exploration": study_plots.exploration(run, arms),
-        "stages": plots.accuracy_by_stage(summary, "strict"),
-        "retention": plots.retention_by_stage(summary, "strict"),
+        "seen": plots.seen_and_true(run, arms, seen),
+        "gaps": plots.gaps(run, arms),
+        "components": plots.components(run, arms),
+        "lengths": plots.lengths(run, arms),
+        "exploration": plots.exploration(run, arms),
+        "stages": curves.accuracy_by_stage(summary, "strict"),
+        "retention": curves.retention_by_stage(summary, "strict"),
     }
     return {name: Markup(svg) for name, svg in drawn.items()}

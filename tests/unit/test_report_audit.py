@@ -10,7 +10,7 @@ import pytest
 from cpt.recipe import load_recipe
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.study import default_sets, reward_study
-from cpt.report.rewards.audited import Prediction, example_of, predict
+from cpt.report.rewards.audit import Prediction, example_of, predict
 from cpt.report.rewards.exploits import NO_KIND, WRONG
 from cpt.tasks import get_task
 from cpt.types import Sample

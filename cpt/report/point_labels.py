@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cpt.report.style import PAPER
+from cpt.report.figure_style import PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 
 from cpt.methods.filter_file import FilterFile, write_filter
 from cpt.methods.filtering import RIF, PromptRollouts
-from cpt.report.build import build_report
-from cpt.report.filtering import filtered_stages
+from cpt.report.filters import filtered_stages
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.store.run_store import RunStore
 
 EVIL = "<script>alert(1)</script>"
