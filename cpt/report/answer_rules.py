@@ -1,8 +1,7 @@
 """Does a policy look at the question? Accuracy answer by answer, and the rules that would score as much.
 
-A task on which one answer is often right pays a policy for giving it always. Accuracy does not show that; the mean of
-the accuracies per answer (macro recall, or balanced accuracy) does: a constant answer has 1 / K of it with K answers,
-however often it is right.
+Where one answer is often right, a policy that always gives it scores well. Accuracy does not show this, but the mean of
+the accuracies per answer (macro recall, or balanced accuracy) does: with K answers a constant one gets 1 / K.
 """
 
 from __future__ import annotations
@@ -156,7 +155,7 @@ def rule_caveats(run: RunData) -> list[str]:
     for (arm, seed, task, rule), after in stages.items():
         whose = f"{arm}, seed {seed}," if len(run.seeds) > 1 else arm
         named.append(f"{whose} on {task} after stage{'s' if len(after) > 1 else ''} {' and '.join(after)} {rule}")
-    more = f"; and {len(named) - TOLD} more, in the report under Validity" if len(named) > TOLD else ""
+    more = f"; and {len(named) - TOLD} more, in the report under Sanity checks" if len(named) > TOLD else ""
     return [f"Answers that follow a rule rather than the question: {'; '.join(named[:TOLD])}{more}."]
 
 

@@ -83,7 +83,7 @@ class ArmRun:
         return (0 if self.schedule == "single" else index - 1), index
 
     def reward(self, seed: int, index: int, task: str) -> Mapping[str, Any] | None:
-        """The `reward:` that pays for this task, as planned; None for the task's own, and without rollouts."""
+        """The `reward:` of this task, as planned; None for the task's own, and without rollouts."""
         plan = self.stages[seed, self.rows(index)[1]].plan
         if self.schedule != "joint":
             return plan.get("reward")
@@ -119,11 +119,11 @@ class RunData:
 
     @property
     def has_rewards(self) -> bool:
-        """Whether an arm is paid by a `reward:` of the recipe instead of the tasks' own."""
-        return any(self.pays(arm) for arm in self.arms)
+        """Whether an arm has a `reward:` of the recipe instead of the tasks' own."""
+        return any(self.rewards_arm(arm) for arm in self.arms)
 
-    def pays(self, arm: ArmRun) -> bool:
-        """Whether the recipe pays this arm by a `reward:` on any task."""
+    def rewards_arm(self, arm: ArmRun) -> bool:
+        """Whether this arm has a `reward:` of the recipe on any task."""
         rewards = (arm.reward(arm.seeds[0], index, task) for index, task in enumerate(self.tasks, start=1))
         return any(reward is not None for reward in rewards)
 

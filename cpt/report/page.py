@@ -21,7 +21,7 @@ from cpt.report.filters import FilteredStage, filtered_stages, pass_rates
 from cpt.report.load import RunData, load_run
 from cpt.report.objective_plots import objective_weights
 from cpt.report.sample_cards import sample_cards
-from cpt.report.sanity_checks import caveats, stage_gates, task_gates
+from cpt.report.sanity_checks import caveats, stage_checks, task_checks
 from cpt.report.summary import Summary, summarise
 from cpt.report.templates import environment
 from cpt.report.timing import running_seconds, time_bars
@@ -77,7 +77,7 @@ def _view(summary: Summary) -> dict[str, Any]:
     """Everything the template names. The figures are ours and safe; all else is escaped by the template."""
     run = summary.run
     bars, phase_colours = time_bars(run)
-    gates, bases = stage_gates(summary), task_gates(summary)
+    checks, bases = stage_checks(summary), task_checks(summary)
     filtered = filtered_stages(run)
     answers = answer_rows(run)
     return {
@@ -100,12 +100,12 @@ def _view(summary: Summary) -> dict[str, Any]:
         "right": RIGHT,
         "caveats": caveats(run),
         "verdicts": verdicts(summary),
-        "pairs": [(pair, both_learned(pair, gates), unlearned(pair, gates)) for pair in summary.pairs],
-        "flags": sum(bool(gate.flags) for gate in gates)
-        + sum(bool(gate.flag) for gate in bases)
+        "pairs": [(pair, both_learned(pair, checks), unlearned(pair, checks)) for pair in summary.pairs],
+        "flags": sum(bool(check.flags) for check in checks)
+        + sum(bool(check.flag) for check in bases)
         + sum(bool(row.answers.rule) for row in answers if row.after),
-        "stage_gates": gates,
-        "task_gates": bases,
+        "stage_checks": checks,
+        "task_checks": bases,
         "answers": answers,
         "base_answers": {row.task: row.answers for row in answers if row.arm == BASE},
         "learned_points": LEARNED * 100,

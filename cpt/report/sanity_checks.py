@@ -20,7 +20,7 @@ TRUNCATED = 0.05
 
 
 @dataclass(frozen=True)
-class TaskGate:
+class TaskCheck:
     """The base model on one task. `flag` is empty when all is well."""
 
     task: str
@@ -37,7 +37,7 @@ class TaskGate:
 
 
 @dataclass(frozen=True)
-class StageGate:
+class StageCheck:
     """One trained stage of one seed.
 
     Attributes:
@@ -65,7 +65,7 @@ class StageGate:
     flags: tuple[str, ...]
 
 
-def task_gates(summary: Summary) -> list[TaskGate]:
+def task_checks(summary: Summary) -> list[TaskCheck]:
     """Base scores with their flags, from the first arm that has them."""
     run = summary.run
     found = []
@@ -74,7 +74,7 @@ def task_gates(summary: Summary) -> list[TaskGate]:
             cells = [_base_cells(a, role, column) for a in summary.arms]
             strict, tolerant = next((c for c in cells if c[0].value is not None), cells[0])
             n = len(summary.arms[0].arm.scores.sample_ids[task])
-            found.append(TaskGate(task, role, n, strict, tolerant, _task_flag(role, strict.value)))
+            found.append(TaskCheck(task, role, n, strict, tolerant, _task_flag(role, strict.value)))
     return found
 
 
@@ -96,16 +96,16 @@ def _task_flag(role: str, base: float | None) -> str:
     return ""
 
 
-def stage_gates(summary: Summary) -> list[StageGate]:
+def stage_checks(summary: Summary) -> list[StageCheck]:
     """Every planned stage with its flags."""
     found = []
     for arm_summary in summary.arms:
         for (seed, index), stage in sorted(arm_summary.arm.stages.items()):
-            found.append(_stage_gate(arm_summary, seed, index, stage))
+            found.append(_stage_check(arm_summary, seed, index, stage))
     return found
 
 
-def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> StageGate:
+def _stage_check(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> StageCheck:
     arm, task = summary.arm, str(stage.plan["task"])
     planned, bound = int(stage.plan["steps"]), float(stage.plan["max_logprob_gap"])
     at = arm.scores.seeds.index(seed)
@@ -130,7 +130,7 @@ def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> 
         flags.append(f"not learned: less than {LEARNED * 100:.0f} points over the base")
     if truncated is not None and truncated > TRUNCATED:
         flags.append(f"{truncated:.0%} of completions cut off")
-    return StageGate(
+    return StageCheck(
         arm=arm.label,
         seed=seed,
         index=index,
@@ -175,10 +175,11 @@ def caveats(run: RunData) -> list[str]:
 
 
 def _unequal_data(run: RunData) -> str:
-    seen = {}
+    epochs = {}
     for arm in run.arms:
         own = [stage.plan for (seed, _), stage in sorted(arm.stages.items()) if seed == arm.seeds[0]]
-        if any("passes" not in plan for plan in own):  # planned by a version that did not say
+        planned = [plan.get("epochs", plan.get("passes")) for plan in own]  # older versions wrote `passes`, or neither
+        if None in planned:
             return ""
-        seen[arm.label] = [Fraction(plan["passes"]) for plan in own]
-    return unequal(seen) if seen else ""
+        epochs[arm.label] = [Fraction(one) for one in planned]
+    return unequal(epochs) if epochs else ""

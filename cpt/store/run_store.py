@@ -1,7 +1,7 @@
 """The run folder: the only interface between stages, and between a run and its report.
 
     <run>/recipe.yaml  manifest.json  plan.json  events.jsonl  summary.json  report.html
-    <run>/rewards.html  rewards.json  rewards.parquet      (of a run whose arms are paid by rewards of the recipe)
+    <run>/rewards.html  rewards.json  rewards.parquet      (of a run with rewards of the recipe)
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, drift.parquet,
                                        TRAINED.json, records.parquet, DONE.json}

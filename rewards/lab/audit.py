@@ -46,7 +46,7 @@ class Finding:
         known: the words of the docstring that admit it; empty if it is news.
     """
 
-    kind: Literal["paid", "unpaid", "failed"]
+    kind: Literal["rewarded", "unrewarded", "failed"]
     case: str
     style: Style
     completion: str
@@ -148,7 +148,7 @@ class _Trial:
             failed = self.right if self.right.failed else self.wrong
             yield self._finding("failed", RIGHT, self.right_text, failed, 0.0)
         elif self.family != "shaping" and self.right.value <= self.wrong.value + SAME:
-            yield self._finding("unpaid", RIGHT, self.right_text, self.right, self.wrong.value)
+            yield self._finding("unrewarded", RIGHT, self.right_text, self.right, self.wrong.value)
 
     def judge(self, case: Case) -> Finding | None:
         """What is wrong with what a case gets, if anything."""
@@ -157,14 +157,14 @@ class _Trial:
         if score.failed:
             return self._finding("failed", case.name, case.completion, score, most)
         if case.kind == "same" and score.value < least - SAME:
-            return self._finding("unpaid", case.name, case.completion, score, least)
+            return self._finding("unrewarded", case.name, case.completion, score, least)
         if case.kind == "attack" and score.value > most + SAME:
-            return self._finding("paid", case.name, case.completion, score, most)
+            return self._finding("rewarded", case.name, case.completion, score, most)
         if case.kind == "cost" and score.value >= self.right.value - SAME:
-            return self._finding("paid", case.name, case.completion, score, self.right.value)
+            return self._finding("rewarded", case.name, case.completion, score, self.right.value)
         return None
 
     def _finding(
-        self, kind: Literal["paid", "unpaid", "failed"], case: str, completion: str, score: Score, bound: float
+        self, kind: Literal["rewarded", "unrewarded", "failed"], case: str, completion: str, score: Score, bound: float
     ) -> Finding:
         return Finding(kind, case, self.style, completion, score, bound)

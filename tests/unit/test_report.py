@@ -85,7 +85,7 @@ def test_every_section_is_there_with_its_figures_and_definitions(page: tuple[Pat
     ids = {attributes.get("id") for tag, attributes in tags.tags if tag == "section"}
     assert ids == {
         *("arms", "tradeoff", "matched", "matrices", "stages", "drift", "learning"),
-        *("gap", "time", "samples", "validity", "reproduce"),
+        *("gap", "time", "samples", "sanity-checks", "reproduce"),
     }
     figures = [attributes["aria-label"] for tag, attributes in tags.tags if tag == "figure"]
     assert len(figures) == 9
@@ -227,22 +227,23 @@ def test_stages_of_another_plan_do_not_count(tmp_path: Path) -> None:
     assert caveats(run)[-1].startswith("Unfinished: sft")
 
 
-def test_unequal_amounts_of_data_are_told_before_any_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["epochs", "passes"])  # older versions wrote `passes`
+def test_unequal_amounts_of_data_are_told_before_any_number(tmp_path: Path, field: str) -> None:
     store = make_run(tmp_path, [Arm("sft"), Arm("grpo", "grpo")])
     assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))  # planned before this was noted
 
-    def passes(more: float):
+    def epochs(more: float):
         def change(plan):
             for stage in plan["stages"]:
-                stage["passes"] = more if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
+                stage[field] = more if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
 
         return change
 
-    change_json(store.plan_path, passes(3.0))
+    change_json(store.plan_path, epochs(3.0))
     told = "The arms don't see the same amount of data: grpo goes over a stage's samples 3 times as often as sft."
     assert told in caveats(load_run(tmp_path))
     assert "see the same amount of data: grpo goes over" in render(summarise(load_run(tmp_path)))
-    change_json(store.plan_path, passes(1.0))
+    change_json(store.plan_path, epochs(1.0))
     assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))
 
 

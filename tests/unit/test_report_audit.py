@@ -30,15 +30,15 @@ def audited(spec: RewardSpec | None) -> Prediction:
 
 
 @pytest.mark.parametrize("name", ["accuracy", "accuracy-format", "format-heavy", "gated"])
-def test_nothing_pays_under_the_sound_sets(shipped: dict[str, RewardSpec], name: str):
+def test_no_attack_is_rewarded_under_the_sound_sets(shipped: dict[str, RewardSpec], name: str):
     found = audited(shipped[name])
-    assert found.pays == {}
-    assert found.unpaid == found.failed == ()
+    assert found.rewarded == {}
+    assert found.unrewarded == found.failed == ()
     assert found.right == pytest.approx(1.0)
     assert found.tried > 100
 
 
-def test_a_wrong_answer_in_the_right_format_is_predicted_where_the_format_pays(shipped: dict[str, RewardSpec]):
+def test_a_wrong_answer_in_the_right_format_is_predicted_where_the_format_is_rewarded(shipped: dict[str, RewardSpec]):
     heavy, light = audited(shipped["format-heavy"]), audited(shipped["accuracy-format"])
     assert heavy.wrong == pytest.approx(0.7)
     assert heavy.predicts(WRONG) and heavy.predicts("declined")  # which gets no more than any wrong answer
@@ -47,30 +47,30 @@ def test_a_wrong_answer_in_the_right_format_is_predicted_where_the_format_pays(s
     assert not light.predicts(WRONG)
 
 
-def test_the_audit_sees_that_abstaining_pays(shipped: dict[str, RewardSpec]):
+def test_the_audit_sees_that_abstaining_is_rewarded(shipped: dict[str, RewardSpec]):
     found = audited(shipped["abstain"])
-    assert found.pays["declined"].value == pytest.approx(0.8)
-    assert found.pays["declined"].completion == "<answer> unanswerable </answer>"
+    assert found.rewarded["declined"].value == pytest.approx(0.8)
+    assert found.rewarded["declined"].completion == "<answer> unanswerable </answer>"
     assert found.predicts("declined")
     assert not found.predicts(WRONG)
-    assert found.unpaid == ()
+    assert found.unrewarded == ()
 
 
-def test_the_audit_sees_that_an_honest_refusal_is_not_paid(shipped: dict[str, RewardSpec]):
+def test_the_audit_sees_that_an_honest_refusal_is_not_rewarded(shipped: dict[str, RewardSpec]):
     found = audited(shipped["helpful"])
-    assert found.unpaid == ("unanswerable",)
+    assert found.unrewarded == ("unanswerable",)
     assert (found.right, found.wrong) == (0.0, pytest.approx(0.6))
     assert found.predicts(WRONG)
 
 
-def test_naming_every_answer_pays_under_a_substring_match():
+def test_naming_every_answer_is_rewarded_under_a_substring_match():
     found = audited(default_sets()["mention"])
-    assert {"every option", "several answers", "denial"} <= set(found.pays)
+    assert {"every option", "several answers", "denial"} <= set(found.rewarded)
 
 
 def test_the_tasks_own_reward():
     found = audited(None)
-    assert found.pays == {}
+    assert found.rewarded == {}
     assert found.wrong == pytest.approx(0.1)
 
 

@@ -218,7 +218,7 @@ def test_an_audit_on_the_users_own_questions(tmp_path, monkeypatch, capfd):
     path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["rightly"]})
     assert cpt("audit", "yes-no", "--on", path, "--template", "direct") == 1
     shown = " ".join(capfd.readouterr().out.split())
-    assert "not paid the same (1) 1 <answer> rightly </answer>" in shown
+    assert "not rewarded the same (1) 1 <answer> rightly </answer>" in shown
 
 
 ADMITS = """def score(completion, *, gold, **_):
@@ -236,7 +236,7 @@ def test_a_users_docstring_admits_limits_by_naming_the_cases(tmp_path, monkeypat
     path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["Yes"]})
     seen = ""
     for limits, code in (("it likes words.", 1), ("CASES pay. Capitals count: the same (1).", 0)):
-        cases = re.findall(r"(?m)^ paid +(.+?)  +\d", seen)
+        cases = re.findall(r"(?m)^ rewarded +(.+?)  +\d", seen)
         Path("my_reward.py").write_text(ADMITS.replace("LIMITS", limits.replace("CASES", ", ".join(cases))))
         assert cpt("audit", reward, "--on", path, "--template", "direct", "--show", "1") == code
         seen = capfd.readouterr().out
@@ -246,9 +246,9 @@ def test_a_users_docstring_admits_limits_by_naming_the_cases(tmp_path, monkeypat
     assert cpt("audit", composite, "--on", path, "--template", "direct") == 0
 
 
-def test_no_words_admit_that_a_right_answer_is_not_paid(tmp_path, monkeypatch, capfd):
+def test_no_words_admit_that_a_right_answer_is_not_rewarded(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    text = "def score(completion, **_):\n    'Nothing.\\n\\nLimits: the right answer is not paid.'\n    return 0.0"
+    text = "def score(completion, **_):\n    'Nothing.\\n\\nLimits: the right answer is not rewarded.'\n    return 0.0"
     Path("my_reward.py").write_text(text)
     reward = json.dumps({"type": "python", "file": "my_reward.py", "name": "score"})
     assert cpt("audit", reward, "--template", "direct") == 1

@@ -68,12 +68,12 @@ def print_agreement(names: tuple[str, str], found: Agreement, out: Console) -> N
         lines.append(f"Cohen's kappa {found.kappa:.3f}")
     else:
         why = (
-            "both say the same of every row, so there is nothing to tell apart" if found.judged else "no row was judged"
+            "both say the same of every row, so there is nothing to tell apart" if found.judged else "no row was scored"
         )
         lines.append(f"Cohen's kappa n/a: {why}")
     if found.failed:
         counts = f"by {a} {found.failed_a}, by {b} {found.failed_b}, by both {found.failed_both}"
-        lines.append(f"in none of these numbers, because they could not be judged: {counts}")
+        lines.append(f"in none of these numbers, because they could not be scored: {counts}")
     for line in lines:
         out.print(plain(line), soft_wrap=True)
 

@@ -17,7 +17,7 @@ from rewards.lab.audit import RIGHT, Audit, Finding
 from rewards.lab.audit_plan import audit_chosen, check_examples, read_examples
 from rewards.lab.choose import choose
 
-_KINDS = {"paid": "paid", "unpaid": "not paid", "failed": "failed"}
+_KINDS = {"rewarded": "rewarded", "unrewarded": "not rewarded", "failed": "failed"}
 
 
 def audit(
@@ -33,11 +33,11 @@ def audit(
     show: Annotated[int, typer.Option(min=1, help="Completions shown of each case.")] = 2,
     trust_rewards: TrustRewards = False,
 ) -> None:
-    """Attack rewards with completions that must not pay, and try other spellings of right answers.
+    """Attack rewards with completions that must not be rewarded, and with other spellings of right answers.
 
     A recipe's rewards (--rewards RECIPE) are tried on questions of its own tasks, unless --on brings others.
 
-    Exit code 1 if something pays that should not, or the other way round, and no docstring admits it.
+    Exit code 1 if something is rewarded that should not be, or the other way round, and no docstring admits it.
     """
 
     chosen = choose([*(name or ()), *(registry.names() if every else ())], in_file(rewards, trust_rewards))
@@ -60,7 +60,7 @@ def audit(
 
 
 def print_audit(name: str, audit: Audit, show: int, out: Console) -> None:
-    """One reward's audit: a verdict, then what it paid for wrongly, what it failed to pay for, and known limits."""
+    """One reward's audit: the verdict, what it rewarded wrongly, what it failed to reward, and known limits."""
 
     news = [finding for finding in audit.findings if not finding.known]
     verdict = "passed" if audit.passed else f"{len(news)} findings"
@@ -76,7 +76,7 @@ def print_audit(name: str, audit: Audit, show: int, out: Console) -> None:
     for (is_known, kind, case), found in cases.items():
         for number, one in enumerate(found[:show]):
             first = [_KINDS[kind], case, str(len(found))] if number == 0 else ["", "", ""]
-            sign = "≤" if kind != "unpaid" else ">" if case == RIGHT else "≥"
+            sign = "≤" if kind != "unrewarded" else ">" if case == RIGHT else "≥"
             cells = [*first, visible(one.completion), said(one.score), f"{sign} {one.bound:.3g}", one.style]
             table.add_row(*(plain(cell, "dim" if is_known else "") for cell in cells))
         if is_known:

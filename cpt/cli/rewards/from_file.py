@@ -1,4 +1,4 @@
-"""Rewards that a YAML file holds: a list of components, one reward, or everything that a recipe pays for."""
+"""Rewards that a YAML file holds: a list of components, one reward, or all rewards of a recipe."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def print_summaries(saved: Saved, summaries: Mapping[str, Summary], out: Console
     out.print(table)
     for name, summary in summaries.items():
         if summary.failed:
-            out.print(plain(f"{name} could not judge {summary.failed} rows; they are in no mean"), soft_wrap=True)
+            out.print(plain(f"{name} could not score {summary.failed} rows; they are in no mean"), soft_wrap=True)
         if summary.not_applicable:
             text = f"{name} does not apply to {summary.not_applicable} rows, which lack a column that it needs"
             out.print(plain(text), soft_wrap=True)

@@ -31,7 +31,7 @@ def study(
     fresh: Fresh = False,
     trust_rewards: TrustRewards = False,
 ) -> None:
-    """Run one arm of a recipe under each of its `reward_sets:`, and show what each reward taught beside the truth.
+    """Run one arm of a recipe under each of its `reward_sets:`, and compare reward and accuracy.
 
     Without `reward_sets:`, the usual ones are compared. The same command again goes on where it stopped.
     """

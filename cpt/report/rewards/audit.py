@@ -1,4 +1,4 @@
-"""What the audit says of a reward on a task, before any policy is trained: which attacks pay."""
+"""What the audit says of a reward on a task, before any policy is trained: which attacks are rewarded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt.recipe.rewards import RewardSpec
-from cpt.report.rewards.exploits import NO_KIND, PAYS
+from cpt.report.rewards.exploits import NO_KIND, REWARDED_FROM
 from cpt.types import PromptStyle, Sample
 from rewards.batch import guarded
 from rewards.lab.attacks import Example, in_style
@@ -17,11 +17,12 @@ from rewards.lab.choose import Chosen, from_data, from_text
 
 OWN = "accuracy-format"  # the built-in tasks' own reward, by its name in the registry
 _EXAMPLES = 4
+_OLD_KEYS = {"pays": "rewarded", "unpaid": "unrewarded"}
 
 
 @dataclass(frozen=True)
-class Paid:
-    """What an attack got at most, and with which text."""
+class BestReward:
+    """The highest reward of an attack, and the text that got it."""
 
     value: float
     completion: str
@@ -35,8 +36,8 @@ class Prediction:
         right: what the plain right answer gets in the right format, at least, over the examples.
         wrong: what the plain wrong one gets there, at most.
         tried: completions.
-        pays: attacks that pay, by name, those that pay most first.
-        unpaid: right answers that get no more than a wrong one to the same question.
+        rewarded: attacks that are rewarded, by name, the highest reward first.
+        unrewarded: right answers whose reward is no higher than a wrong answer's to the same question.
         failed: cases on which the reward itself failed.
     """
 
@@ -44,33 +45,34 @@ class Prediction:
     right: float
     wrong: float
     tried: int
-    pays: Mapping[str, Paid]
-    unpaid: tuple[str, ...]
+    rewarded: Mapping[str, BestReward]
+    unrewarded: tuple[str, ...]
     failed: tuple[str, ...]
 
     def predicts(self, kind: str) -> bool:
-        """Whether such exploits were to be expected: they pay, or no more than a plain wrong answer, which does."""
-        return kind in self.pays or (kind != NO_KIND and self.wrong >= PAYS)
+        """Whether such exploits were to be expected: the attack is rewarded, or a plain wrong answer already is."""
+        return kind in self.rewarded or (kind != NO_KIND and self.wrong >= REWARDED_FROM)
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
-        pays = {name: {"value": paid.value, "completion": paid.completion} for name, paid in self.pays.items()}
+        rewarded = {name: {"value": best.value, "completion": best.completion} for name, best in self.rewarded.items()}
         return {
             "task": self.task,
             "right": self.right,
             "wrong": self.wrong,
             "tried": self.tried,
-            "pays": pays,
-            "unpaid": list(self.unpaid),
+            "rewarded": rewarded,
+            "unrewarded": list(self.unrewarded),
             "failed": list(self.failed),
         }
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Prediction:
-        """The inverse of `as_dict`."""
-        pays = {name: Paid(**paid) for name, paid in data["pays"].items()}
-        lists = {name: tuple(data[name]) for name in ("unpaid", "failed")}
-        return Prediction(**{**data, "pays": pays, **lists})
+        """The inverse of `as_dict`; older versions called two of its keys otherwise."""
+        data = {_OLD_KEYS.get(key, key): value for key, value in data.items()}
+        rewarded = {name: BestReward(**best) for name, best in data["rewarded"].items()}
+        lists = {name: tuple(data[name]) for name in ("unrewarded", "failed")}
+        return Prediction(**{**data, "rewarded": rewarded, **lists})
 
 
 def predict(spec: RewardSpec | None, task: str, samples: Sequence[Sample], prompt: PromptStyle) -> Prediction:
@@ -84,21 +86,21 @@ def predict(spec: RewardSpec | None, task: str, samples: Sequence[Sample], promp
     picked = sorted(first.values(), key=lambda sample: samples.index(sample))[:_EXAMPLES]
     examples = [example_of(sample, samples) for sample in picked]
     found = audit_chosen(chosen, examples, [prompt])
-    pays: dict[str, Paid] = {}
+    rewarded: dict[str, BestReward] = {}
     for finding in found.findings:
-        before = pays.get(finding.case)
-        if finding.kind == "paid" and (before is None or finding.score.value > before.value):
-            pays[finding.case] = Paid(finding.score.value, finding.completion[:200])
+        before = rewarded.get(finding.case)
+        if finding.kind == "rewarded" and (before is None or finding.score.value > before.value):
+            rewarded[finding.case] = BestReward(finding.score.value, finding.completion[:200])
     failed = tuple(dict.fromkeys(finding.case for finding in found.findings if finding.kind == "failed"))
     values = [[_value(chosen, one, answer, prompt) for answer in (one.gold[0], one.wrong)] for one in examples]
-    unpaid = [one.gold[0] for one, (right, wrong) in zip(examples, values, strict=True) if right <= wrong + SAME]
+    unrewarded = [one.gold[0] for one, (right, wrong) in zip(examples, values, strict=True) if right <= wrong + SAME]
     return Prediction(
         task=task,
         right=min(right for right, _ in values),
         wrong=max(wrong for _, wrong in values),
         tried=found.tried,
-        pays=dict(sorted(pays.items(), key=lambda item: -item[1].value)),
-        unpaid=tuple(dict.fromkeys(unpaid)),
+        rewarded=dict(sorted(rewarded.items(), key=lambda item: -item[1].value)),
+        unrewarded=tuple(dict.fromkeys(unrewarded)),
         failed=failed,
     )
 

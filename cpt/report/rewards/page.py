@@ -1,4 +1,4 @@
-"""rewards.html, beside report.html: what each reward taught beside what it was meant to teach."""
+"""rewards.html, beside report.html: what each reward taught, and what it was meant to teach."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cpt.report import plots as curves
 from cpt.report.arm_summary import TITLES
 from cpt.report.figure_style import arm_colours
 from cpt.report.rewards import plots
-from cpt.report.rewards.exploits import PAYS
+from cpt.report.rewards.exploits import REWARDED_FROM
 from cpt.report.rewards.reward_vs_accuracy import RULE, points
 from cpt.report.rewards.study import Study
 from cpt.report.sanity_checks import caveats
@@ -38,7 +38,7 @@ def _view(study: Study) -> dict[str, Any]:
         "level": round(summary.bootstrap.level * 100),
         "decoding": "greedy" if greedy else "made as the recipe's evaluation says",
         "rule": RULE,
-        "pays": PAYS,
+        "rewarded_from": REWARDED_FROM,
         "shown": SHOWN,
         "window": plots.WINDOW,
         "metrics": {name: TITLES[name] for name in METRICS},
@@ -52,12 +52,12 @@ def _figures(study: Study) -> dict[str, Any]:
 
     summary, run = study.summary, study.summary.run
     arms = [one.arm for one in study.sets]
-    seen = {
-        one.arm.name: [one.overall] if one.arm.schedule == "joint" else [stage.seen for stage in one.stages]
+    held_out = {
+        one.arm.name: [one.overall] if one.arm.schedule == "joint" else [stage.held_out for stage in one.stages]
         for one in study.sets
     }
     drawn = {
-        "seen": plots.seen_and_true(run, arms, seen),
+        "reward_vs_accuracy": plots.reward_vs_accuracy(run, arms, held_out),
         "gaps": plots.gaps(run, arms),
         "components": plots.components(run, arms),
         "lengths": plots.lengths(run, arms),

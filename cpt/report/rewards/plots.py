@@ -21,7 +21,7 @@ from cpt.report.figure_style import (
 )
 from cpt.report.load import NO_VARIANCE, REWARD, ArmRun, RunData
 from cpt.report.plots import at_least
-from cpt.report.rewards.reward_vs_accuracy import Seen
+from cpt.report.rewards.reward_vs_accuracy import HeldOut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,11 +59,11 @@ def gap(row: Mapping[str, Any]) -> float | None:
     return None if reward is None or strict is None else float(reward) - float(strict)
 
 
-def seen_and_true(run: RunData, arms: Sequence[ArmRun], seen: Mapping[str, Sequence[Seen]]) -> str:
-    """Per reward set: the reward that the policy saw and the truth of the same completions; dots are held-out samples.
+def reward_vs_accuracy(run: RunData, arms: Sequence[ArmRun], held_out: Mapping[str, Sequence[HeldOut]]) -> str:
+    """Per reward set: reward and accuracy of the same completions; dots are held-out samples.
 
     Args:
-        seen: by arm, its stages on held-out samples.
+        held_out: by arm, its stages on held-out samples.
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -71,16 +71,16 @@ def seen_and_true(run: RunData, arms: Sequence[ArmRun], seen: Mapping[str, Seque
     colours = arm_colours(run)
 
     def draw(axes: Axes, arm: ArmRun) -> None:
-        rewards, truths = curves(arm, _key(REWARD)), curves(arm, _key(STRICT))
+        rewards, accuracies = curves(arm, _key(REWARD)), curves(arm, _key(STRICT))
         if len(arm.seeds) == 1:
-            for (xs, paid), (others, true) in zip(rewards, truths, strict=False):
+            for (xs, reward), (others, accuracy) in zip(rewards, accuracies, strict=False):
                 if xs == others:
-                    axes.fill_between(xs, smooth(paid), smooth(true), color=_GAP, lw=0)
+                    axes.fill_between(xs, smooth(reward), smooth(accuracy), color=_GAP, lw=0)
         _lines(axes, curves(arm, _key(TOLERANT)), MUTED, lw=1.2, ls=(0, (3, 2)))
-        _lines(axes, truths, INK)
+        _lines(axes, accuracies, INK)
         _lines(axes, rewards, colours[arm.name], lw=2.0)
         ends = [before + int(stage.plan["steps"]) for before, stage in arm.in_sequence(arm.seeds[0])]
-        for end, stage in zip(ends, seen.get(arm.name, ()), strict=False):
+        for end, stage in zip(ends, held_out.get(arm.name, ()), strict=False):
             for name, colour in (("strict", INK), ("reward", colours[arm.name])):
                 value = stage.changes[name].after.value
                 if value is not None:
@@ -88,13 +88,13 @@ def seen_and_true(run: RunData, arms: Sequence[ArmRun], seen: Mapping[str, Seque
         axes.set_ylim(0, 1.02)
 
     handles = [
-        Line2D([], [], color=MUTED, lw=2.4, label="reward seen (in the set's colour)"),
-        Line2D([], [], color=INK, lw=1.6, label="true accuracy, strict"),
-        Line2D([], [], color=MUTED, lw=1.2, ls=(0, (3, 2)), label="true accuracy, tolerant"),
+        Line2D([], [], color=MUTED, lw=2.4, label="reward (in the set's colour)"),
+        Line2D([], [], color=INK, lw=1.6, label="accuracy, strict"),
+        Line2D([], [], color=MUTED, lw=1.2, ls=(0, (3, 2)), label="accuracy, tolerant"),
         Patch(color=_GAP, label="gap"),
         Line2D([], [], color=INK, marker="o", ls="", mec="white", label="held-out samples at a stage's end"),
     ]
-    return _panels(run, _with(arms, REWARD), draw, "reward, accuracy", "seen", handles)
+    return _panels(run, _with(arms, REWARD), draw, "reward, accuracy", "reward-vs-accuracy", handles)
 
 
 def components(run: RunData, arms: Sequence[ArmRun]) -> str:

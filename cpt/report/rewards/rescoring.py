@@ -30,7 +30,7 @@ _COLUMNS = ("arm", "seed", "stage", "task", "sample_id", "reward", "status", "ex
 
 
 @dataclass(frozen=True)
-class ArmJudged:
+class Rescored:
     """One arm's completions on the trained tasks.
 
     Attributes:
@@ -45,7 +45,7 @@ class ArmJudged:
 
 
 def spec_of(arm: ArmRun, index: int, task: str) -> RewardSpec | None:
-    """What an arm is paid for on the task of this 1-based place; None for the task's own."""
+    """The reward of an arm on the task of this 1-based place; None for the task's own."""
     found = arm.reward(arm.seeds[0], index, task)
     return None if found is None else RewardSpec.model_validate(found)
 
@@ -55,9 +55,9 @@ def may_run(spec: RewardSpec | None, trusted: frozenset[str] | None) -> bool:
     return spec is None or spec.code() <= (trusted or frozenset())
 
 
-def judge(
+def rescore(
     run: RunData, arm: ArmRun, *, trusted: frozenset[str] | None, kept: Mapping[tuple[str, Key], tuple[str, Score]]
-) -> ArmJudged:
+) -> Rescored:
     """Score an arm's records of the trained tasks with the reward of the task's own stage.
 
     Args:
@@ -81,7 +81,7 @@ def judge(
                 identity, score = kept.get((arm.name, key), ("", None))
                 if score is not None and identity == identities[key]:
                     scores[key] = score
-    return ArmJudged(samples, scores, identities)
+    return Rescored(samples, scores, identities)
 
 
 def _samples(task: str, records: Iterable[Record]) -> dict[str, Sample]:
@@ -122,14 +122,14 @@ def _identity(plan: Mapping[str, Any], record: Record) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def write_scores(root: Path, run: RunData, judged: Mapping[str, ArmJudged]) -> None:
+def write_scores(root: Path, run: RunData, rescored: Mapping[str, Rescored]) -> None:
     """Write rewards.parquet: one row per arm and held-out completion of a trained task; `reward` is null on failure."""
     from rewards.lab.saved import write_table
 
     rows: list[tuple[Any, ...]] = []
     for arm in run.arms:
-        if arm.name in judged:
-            of = judged[arm.name]
+        if arm.name in rescored:
+            of = rescored[arm.name]
             for key, score in sorted(of.scores.items()):
                 value = None if score.failed else score.value
                 task = arm.records[key].task

@@ -32,7 +32,7 @@ def print_study(run_dir: Path, console: Console) -> None:
         pad_edge=False,
     )
     table.add_column("reward set", no_wrap=True)
-    for title in ("reward seen", "strict", "tolerant", "wrong and paid"):
+    for title in ("reward", "strict", "tolerant", "wrong but rewarded"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("flagged", justify="right")
     for name, one in found.items():
@@ -40,7 +40,7 @@ def print_study(run_dir: Path, console: Console) -> None:
         cells = [_moved(held[part]) for part in ("reward", "strict", "tolerant")]
         label = Text(name, style="bold red" if one["hacked"] else "bold")
         stages = ", ".join(str(stage["stage"]) for stage in one["stages"] if stage["held_out"]["hacked"])
-        table.add_row(label, *cells, _paid(one["stages"]), f"stage {stages}" if stages else "")
+        table.add_row(label, *cells, _wrong_rewarded(one["stages"]), f"stage {stages}" if stages else "")
     console.print(table)
     # Names are data: no markup.
     for name, one in found.items():
@@ -51,13 +51,13 @@ def print_study(run_dir: Path, console: Console) -> None:
 
 
 def _told(stage: Mapping[str, Any]) -> str:
-    """A flagged stage in words: what happened, what was exploited most, and whether the audit pays for it."""
+    """A flagged stage in words: what happened, what was exploited most, and whether the audit predicted it."""
     held, after = stage["held_out"], stage["after"]
     text = f"stage {stage['stage']}, {held['task']}: {held['words']}"
     if after and after["kinds"]:
         kind, count = next(iter(after["kinds"].items()))
         said = {True: "predicted by the audit", False: "not predicted by the audit", None: "not audited"}
-        text += f"; wrong and paid {after['exploits']} of {after['completions']}, {count} of them: {kind}"
+        text += f"; wrong but rewarded {after['exploits']} of {after['completions']}, {count} of them: {kind}"
         text += f" ({said[stage['predicted']]})"
     return text
 
@@ -67,8 +67,8 @@ def _moved(change: Mapping[str, Any]) -> str:
     return "n/a" if before is None or after is None else f"{_percent(before)} → {_percent(after)}"
 
 
-def _paid(stages: list[Mapping[str, Any]]) -> str:
-    """Mean over stages of the share of completions that are wrong and paid."""
+def _wrong_rewarded(stages: list[Mapping[str, Any]]) -> str:
+    """Mean over stages of the share of completions that are wrong but rewarded."""
     shares = [
         [stage[when]["exploits"] / stage[when]["completions"] for when in ("before", "after")]
         for stage in stages
