@@ -60,7 +60,7 @@ def evaluate_folder(
     from cpt.evaluate.evaluate import evaluate_policy
     from cpt.models.load import load_processor
     from cpt.rollout.limits import engine_kind
-    from cpt.run.cluster import cluster, share_of
+    from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
     from cpt.run.rows import check_rows, evaluation_reads
 
@@ -71,7 +71,7 @@ def evaluate_folder(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     with cluster(None):
-        pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()), pictures)
+        pool = start_pool(model, Rollout(), placement_of(Rollout(), Resources()), pictures)
         version = pool.push_folder(model.path, "eval")
         records = evaluate_policy(
             pool,

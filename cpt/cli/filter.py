@@ -112,7 +112,7 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
 def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollouts]:
     from cpt.models.load import load_processor
     from cpt.rollout.limits import engine_kind
-    from cpt.run.cluster import cluster, share_of
+    from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
     from cpt.run.rows import check_rows, merged, stage_reads
     from cpt.train.data import own_samples
@@ -122,7 +122,7 @@ def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollout
     pictures = check_rows(merged(stage_reads(stage)), stage.model, recipe.rollout.max_model_len, kind)
     samples = own_samples(stage)
     with cluster(None):
-        pool = start_pool(stage.model, recipe.rollout, share_of(recipe.rollout, recipe.resources), pictures)
+        pool = start_pool(stage.model, recipe.rollout, placement_of(recipe.rollout, recipe.resources), pictures)
         processor = load_processor(stage.model.path, trust_remote_code=stage.model.trust_remote_code)
         version = pool.push_folder(policy, "filter")
         prompts = roll_out(stage, samples, pool=pool, version=version, processor=processor)

@@ -27,7 +27,7 @@ _REWARDS = {"reward", "reward_sets"}  # below which components stand in a recipe
 _OF_A_RUN = ("manifest.json", "plan.json")  # either makes a folder a run's, also where the other was taken out
 
 
-class Component(BaseModel):
+class ComponentSpec(BaseModel):
     """One weighted reward; keys beside these are its parameters. `label`: its part's name; `requires`: its gate."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
@@ -41,7 +41,7 @@ class Component(BaseModel):
 class RewardSpec(Strict):
     """A composite: the weighted sum of its components, within `clip` (null: [0, 1])."""
 
-    components: Annotated[list[Component], Field(min_length=1, max_length=100)]
+    components: Annotated[list[ComponentSpec], Field(min_length=1, max_length=100)]
     clip: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     def data(self) -> list[dict[str, Any]]:

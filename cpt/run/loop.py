@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cpt.evaluate.evaluate import Questions
     from cpt.recipe import Recipe, Rollout
     from cpt.rollout.pool import RolloutPool
-    from cpt.run.cluster import Share
+    from cpt.run.cluster import Placement
     from cpt.store.folder import StageDir
 
 MAX_RESTARTS = 2  # of a training process that died, per stage; after that the user should know
@@ -96,7 +96,7 @@ class Run:
     plan: RunPlan
     store: RunStore
     progress: Progress
-    share: Share
+    placement: Placement
     pictures: int = 1
     pool: RolloutPool = field(init=False)
     questions: dict[PromptStyle, Questions] = field(default_factory=dict)
@@ -104,9 +104,9 @@ class Run:
 
     def start_engines(self) -> None:
         """The rollout pool. Engines and the first training process import their libraries side by side."""
-        if not self.share.trainer_gpus:
+        if not self.placement.trainer_gpus:
             self._prepare_worker()
-        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.share, self.pictures)
+        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.placement, self.pictures)
 
     def everything(self) -> None:
         """Row 0 of every matrix, then arm by arm."""
@@ -168,7 +168,7 @@ class Run:
         with self.store.phase("train", **labels):
             for attempt in range(MAX_RESTARTS + 1):
                 worker = self._worker()
-                if not self.share.trainer_gpus:  # elsewhere the next process would wait for this one's device
+                if not self.placement.trainer_gpus:  # elsewhere the next process would wait for this one's device
                     self._prepare_worker(stage)
                 try:
                     result = run_stage(worker, stage, start_folder=start, out=where, pool=self.pool, on_step=on_step)
@@ -259,19 +259,19 @@ class Run:
         from cpt.rollout.threads import trainer_env
         from cpt.train.worker import start_worker
 
-        return start_worker(gpus=self.share.trainer_gpus, environment=trainer_env())
+        return start_worker(gpus=self.placement.trainer_gpus, environment=trainer_env())
 
 
 @contextmanager
 def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None, pictures: int) -> Iterator[Run]:
     """Ray and the rollout pool for the length of a run."""
-    from cpt.run.cluster import cluster, share_of
+    from cpt.run.cluster import cluster, placement_of
 
     progress.message("Ray and the rollout engines start")
     with ExitStack() as stack:
         with store.phase("ray"):
             stack.enter_context(cluster(address))
-        run = Run(plan, store, progress, share_of(plan.recipe.rollout, plan.recipe.resources), pictures)
+        run = Run(plan, store, progress, placement_of(plan.recipe.rollout, plan.recipe.resources), pictures)
         with store.phase("engines"):
             run.start_engines()
         stack.callback(run.pool.close)
@@ -279,7 +279,7 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
         yield run
 
 
-def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int = 1) -> RolloutPool:
+def start_pool(model: ModelPlan, rollout: Rollout, placement: Placement, pictures: int = 1) -> RolloutPool:
     """The engines that a recipe asks for, on the base model. Call inside `cpt.run.cluster.cluster`.
 
     Args:
@@ -297,7 +297,7 @@ def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int =
         model.path,
         engine=rollout.engine,
         engines=rollout.engines,
-        gpus_per_engine=share.engine_gpus,
+        gpus_per_engine=placement.engine_gpus,
         dtype=model.dtype,
         max_model_len=rollout.max_model_len,
         limit_images=max(pictures, EngineSettings.limit_images),
