@@ -149,9 +149,9 @@ def lost(out: Output) -> str | None:
 class CtrlC:
     """Signal handler for SIGINT, and for SIGTERM where a caller installs it.
 
-    The first signal raises KeyboardInterrupt, so that the command can clean up. A second one within a second is ignored.
-    A later one ends the process at once, with one line and exit code 130. Finished work is on disk by then, and the
-    run's Ray ends with the process.
+    The first signal raises KeyboardInterrupt, so that the command can clean up. A second one within a second is
+    ignored. A later one ends the process at once, with one line and exit code 130. Finished work is on disk by then,
+    and the run's Ray ends with the process.
     """
 
     def __init__(self) -> None:

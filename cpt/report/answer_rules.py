@@ -1,4 +1,4 @@
-"""Does a policy look at the question? Accuracy answer by answer, and the rules that would score as much.
+"""Answers that follow a rule instead of the question, such as one constant answer; and accuracy per answer.
 
 Where one answer is often right, a policy that always gives it scores well. Accuracy does not show this, but the mean of
 the accuracies per answer (macro recall, or balanced accuracy) does: with K answers a constant one gets 1 / K.
@@ -17,13 +17,13 @@ from cpt.report.load import RunData
 from cpt.types import Record
 from rewards.extract import normalise
 
-ENOUGH = 20  # questions; of fewer no rule is read
-CONSTANT = 0.90  # of the questions get one and the same answer
-MARGIN = 0.02  # a score this little above a constant answer's is no better
-COMMON = 0.05  # an answer that is right this often is one that a policy should know
-MISSED = 0.10  # of the questions have an answer that is common and never given
-TOLD = 3  # rules that a caveat names
-_SHOWN = 40  # characters of an answer: it is what a model or a data set says, and may be of any length
+ENOUGH = 20  # questions that a rule needs
+CONSTANT = 0.90  # share of questions with the same answer
+MARGIN = 0.02  # a score must exceed that of a constant answer by this
+COMMON = 0.05  # an answer that is right this often should be given sometimes
+MISSED = 0.10  # share of questions with a common answer that is never given
+TOLD = 3  # rules named in a caveat
+_SHOWN = 40  # characters of an answer
 
 BASE = "base"
 
@@ -37,10 +37,10 @@ class Answers:
         kinds: K different sets of accepted answers.
         accuracy: mean score.
         recall: macro recall: the mean over the K kinds of the mean score of their questions.
-        constant, constant_score: the one answer that is right most often, and its share of the questions.
-        given, given_share: what the policy answers most often, and its share.
-        never, never_share: answers, each right for at least `COMMON` of the questions, that it never gives, and for
-            what share of the questions they are right.
+        constant, constant_score: the answer that is right most often, and its share of the questions.
+        given, given_share: the policy's most frequent answer, and its share.
+        never, never_share: answers that are right for at least `COMMON` of the questions but never given, and the
+            share of questions that they are right for.
     """
 
     n: int
@@ -56,7 +56,7 @@ class Answers:
 
     @property
     def rule(self) -> str:
-        """The rule without the question that explains the answers, in words; empty where none does."""
+        """A rule that explains the answers without the question, in words; empty if there is none."""
         if self.n < ENOUGH or self.kinds == 1:
             return ""
         if self.given and self.given_share >= CONSTANT and self.constant_score < CONSTANT:
@@ -90,7 +90,7 @@ class AnswersRow:
 
 
 def answers_of(records: Sequence[Record]) -> Answers:
-    """Of the evaluation of one policy on one task; at least one record."""
+    """How a policy answers a task, from at least one record."""
     accepted = [frozenset(map(_normal, record.gold)) for record in records]
     said = [_normal(record.extracted) for record in records]
     scores: dict[frozenset[str], list[float]] = {}
@@ -144,7 +144,7 @@ def answer_rows(run: RunData) -> list[AnswersRow]:
 
 
 def rule_caveats(run: RunData) -> list[str]:
-    """One line on policies whose answers to a task follow a rule; none where no policy's do."""
+    """One line on the policies whose answers follow a rule, if there are any."""
     stages: dict[tuple[str, int, str, str], list[str]] = {}
     for row in answer_rows(run):
         if row.after and row.answers.rule:

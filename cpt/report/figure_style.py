@@ -98,7 +98,7 @@ def heat(value: float | None) -> tuple[str, str]:
 
 @contextmanager
 def plotting() -> Iterator[None]:
-    """matplotlib with the report's defaults, whatever the user's are."""
+    """matplotlib with the report's defaults instead of the user's."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -118,7 +118,7 @@ def to_svg(figure: Figure, name: str) -> str:
     """The figure as an inline <svg>; ids carry `name`, so that several figures can share a page."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    # The layout by itself, as savefig would have it: that goes through a whole drawing for it and throws it away.
+    # Only the layout: savefig would draw the whole figure once just for it.
     FigureCanvasSVG(figure)
     figure.set_dpi(72)
     if engine := figure.get_layout_engine():
@@ -136,13 +136,13 @@ def to_svg(figure: Figure, name: str) -> str:
     # A hundredth of a point is finer than any screen: shorter numbers halve the page.
     text = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), text)
     text = re.sub(r">\s+<", "><", text)
-    # The page scales it; the view box keeps the proportions.
+    # The page sets the size; the view box keeps the proportions.
     opening, _, rest = text.partition(">")
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
 
 
 def label_ticks(axis: Axis, text: Callable[[float], str]) -> None:
-    """Text of a logarithmic axis's major ticks, and none of its minor ones.
+    """Label the major ticks of a logarithmic axis, and not the minor ones.
 
     matplotlib's own is mathtext for both, which would stand there as it is written: labels are not parsed here.
     """

@@ -22,8 +22,8 @@ class FilteredStage:
 
     Attributes:
         everything, kept: prompts by right completions, none to all of them; equally long.
-        scarce: a seed has fewer kept prompts than a batch holds.
-        wasted: share of completions in training whose group has one reward, mean over steps; None without rollouts.
+        scarce: whether some seed kept fewer prompts than a batch holds.
+        wasted: share of training completions whose group has a single reward, mean over steps; None without rollouts.
     """
 
     arm: ArmRun
@@ -37,7 +37,7 @@ class FilteredStage:
 
     @property
     def prompts(self) -> int:
-        """Prompts that were asked."""
+        """Number of prompts sampled."""
         return sum(self.everything)
 
     @property
@@ -71,7 +71,7 @@ class FilteredStage:
 
 
 def filtered_stages(run: RunData) -> list[FilteredStage]:
-    """Every stage of an arm with a filter that has sampled already, arm by arm. ValueError for a damaged file."""
+    """Every stage whose filter has sampled, arm by arm. ValueError for a damaged file."""
     found = []
     for arm in run.arms:
         for index, task in enumerate(run.tasks, start=1):

@@ -1,4 +1,4 @@
-"""One stage's folder as plain data for the report, every file of it checked against what the run wrote."""
+"""One stage's folder as plain data for the report; every file is checked against what the run wrote."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PHASE_SECONDS = re.compile(r"phase/(.+)_s")
 
 @dataclass(frozen=True)
 class StageRun:
-    """One planned stage and what there is of it.
+    """One planned stage and its results so far.
 
     Attributes:
         plan: its entry in plan.json.
-        trained: its steps are complete.
-        evaluated: its records are complete.
+        trained: whether its steps are complete.
+        evaluated: whether its records are complete.
         metrics: one row per step so far.
-        drift: one row per prompt, or in words why there are none.
+        drift: one row per prompt, or the reason why there are none.
     """
 
     plan: Mapping[str, Any]
@@ -42,7 +42,7 @@ class StageRun:
 
     @property
     def last_step(self) -> int:
-        """Steps made so far."""
+        """Optimizer steps made so far."""
         return int(self.metrics[-1]["step"]) if self.metrics else 0
 
     @property
@@ -68,7 +68,7 @@ class Reader:
     notes: list[str] = field(default_factory=list)
 
     def stage(self, plan: Mapping[str, Any]) -> StageRun:
-        """A planned stage and what there is of it. ValueError for a file that is not what the run wrote."""
+        """A planned stage and its results so far. ValueError for a file that is not what the run wrote."""
         where = self.store.stage_dir(plan["arm"], plan["seed"], plan["index"], plan["task"])
         begun = where.stage_json.exists()
         if self.sealed and begun:
@@ -84,7 +84,7 @@ class Reader:
         return StageRun(plan, trained, evaluated, metrics, self._drift(where, trained))
 
     def check_base(self, prompt: str, seed: int) -> None:
-        """ValueError if the base model's evaluation that is there is another than the planned one."""
+        """ValueError if the base model's evaluation is not the planned one."""
         self._evaluated(self.store.base_dir(seed, prompt), self.bases.get((prompt, seed)), own=True)
 
     def _marked(self, where: StageDir, plan: Mapping[str, Any], own: bool) -> bool:
@@ -126,7 +126,7 @@ class Reader:
         return files
 
     def missing(self, path: Path) -> None:
-        """Note that a file is not there."""
+        """Note that a file is missing."""
         name = path.absolute().relative_to(self.store.root.absolute())
         self.notes.append(f"{name} is missing: what is made from it is n/a.")
 

@@ -1,4 +1,4 @@
-"""Builds report.html and summary.json from a run folder alone: on a copy, without torch, ray or a GPU."""
+"""Builds report.html and summary.json from a run folder alone; a copy is enough, and no torch, ray or GPU is needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cpt.report.timing import running_seconds, time_bars
 from cpt.report.verdict import WORDS, both_learned, unlearned, verdicts
 from cpt.types import RIGHT
 
-# Of the headline table and of the one below it. Units: percent, or points (differences of percentages).
+# Metrics of the headline table and of the one below it, in percent or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "BWT", "retention", "lost", "superficial", "essential")
 FURTHER = ("FM", "MAA", "FWT", "intransigence", "gained", "lost_since_base")
 SIGNED = {"BWT", "FWT", "intransigence", "retention"}
@@ -36,13 +36,13 @@ LOWER_IS_BETTER = {"FM", "intransigence", "lost", "lost_since_base", "superficia
 
 
 def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) -> Path:
-    """Build the page of a run, finished or not; also writes summary.json. Returns the page's path.
+    """Build the page of a run, finished or not, and summary.json. Returns the page's path.
 
     A run with rewards of its own gets a second page, rewards.html, which the first one links to.
 
     Args:
-        trusted: texts of Python functions that may be executed as rewards; what they say is kept in the folder. For the
-            process that runs the recipe, which has just executed them; a folder from elsewhere is only read.
+        trusted: texts of Python functions that may be executed as rewards; their scores are kept in the folder. Given
+            by the process that runs the recipe; with None, nothing from the folder is executed.
 
     Raises:
         ValueError: not a run folder, or a damaged file in it.
@@ -74,7 +74,7 @@ def render(summary: Summary, rewards_page: str = "") -> str:
 
 
 def _view(summary: Summary) -> dict[str, Any]:
-    """Everything the template names. The figures are ours and safe; all else is escaped by the template."""
+    """The template's variables. Figures are safe HTML; the template escapes all other texts."""
     run = summary.run
     bars, phase_colours = time_bars(run)
     checks, bases = stage_checks(summary), task_checks(summary)
@@ -127,7 +127,7 @@ def _figures(
 ) -> dict[str, Any]:
     from markupsafe import Markup
 
-    twice = ("tradeoff", "stages", "retention", "drift")  # under both scorings, where they differ
+    twice = ("tradeoff", "stages", "retention", "drift")  # drawn under both scorings if these differ
     drawn = dict.fromkeys((f"{name}_tolerant" for name in twice), "")
     for scoring in SCORINGS if summary.run.style_counts else SCORINGS[:1]:
         drawn[f"tradeoff_{scoring}"] = plots.tradeoff(summary, scoring)

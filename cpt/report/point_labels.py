@@ -1,7 +1,7 @@
-"""Labels of points where they can be read: none lies on another, on a point or outside of the panel.
+"""Places labels beside points so that none covers another, a point or the panel's edge.
 
-Greedy and deterministic: label by label, those of lonely points first, the cheapest of a fixed set of places around the
-point. A label that had to move away is tied to its point by a thin line.
+Greedy and deterministic: the labels of isolated points first, each in the cheapest of a fixed set of places around its
+point. A label that is far from its point is tied to it by a thin line.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Line = tuple[Point, Point]
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 
-SIZE = 7.5  # of the type, in points, as all lengths here
+SIZE = 7.5  # font size; all lengths here are in points
 _GAPS = (7.2, 11, 16, 22, 30, 40, 52, 66, 82, 100, 120, 145, 175)  # between a point and its label
-_NEAR = 9.0  # from here on a line ties the label to its point
+_NEAR = 9.0  # a label further away is tied to its point
 _ANGLES = tuple(math.radians(a) for a in (45, 0, -45, 90, -90, 135, 180, -135, 22, -22, 67, -67, 112, -112, 158, -158))
 _MARKER = 3.0  # half of a marker's side
 _AIR = 1.0  # around a label
 _CROWD = 60.0  # points nearer than this make a crowd
-# What a place costs beside its distance: per square point on something else, and per tie or line in the way.
+# The cost of a place besides its distance: per square point of overlap, and per tie or line in the way.
 _OVERLAP, _TIE, _LINE = 50.0, 60.0, 8.0
 
 
 @dataclass
 class _Taken:
-    """What later labels have to go round."""
+    """What later labels have to avoid."""
 
     lines: list[Line]
     labels: list[Box] = field(default_factory=list)
@@ -45,7 +45,7 @@ class _Taken:
 def label_points(axes: Axes, points: Sequence[Point], texts: Sequence[str], colours: Sequence[str]) -> None:
     """Write a text beside each point of a panel, if possible on none of its lines.
 
-    The last thing done with a figure, after its `draw_without_rendering`, which settles where everything lies.
+    Call it last, after the figure's `draw_without_rendering`, which settles the layout.
 
     Args:
         points: in data coordinates.
@@ -101,7 +101,7 @@ def place(
         least = math.inf
         for gap in _GAPS:
             if least <= gap:
-                break  # nothing further away can cost less
+                break  # a place further away cannot cost less
             for order, angle in enumerate(_ANGLES):
                 centre = _beside(point, size, gap, angle)
                 cost = gap + 0.2 * order + _cost(point, centre, size, panel, others, taken)

@@ -1,4 +1,4 @@
-"""Sample pictures with every arm's completions before and after; those that flipped from right to wrong first."""
+"""Test samples with every arm's completions before and after; those that flipped from right to wrong first."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cpt.types import RIGHT, Record, Sample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHOW_ALL_ARMS = 6  # with more, the page opens with one setting per family and folds the others away
-PIXELS = 176  # side that pictures are enlarged or reduced to
+SHOW_ALL_ARMS = 6  # with more, the page shows one setting per family and folds the others
+PIXELS = 176  # side of a picture on the page
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One completion; None instead of a Cell where there is none."""
+    """One completion."""
 
     text: str
     strict: bool
@@ -48,9 +48,9 @@ class Card:
     """One test sample.
 
     Attributes:
-        question: of the task, or the whole prompt where this installation has not the run's task.
+        question: that of the task, or the whole prompt if this installation lacks the run's task.
         images: PNG data URIs.
-        columns: what the cells of a row stand for.
+        columns: titles of the cells of a row.
         flips: in how many of the chosen arms the answer flipped from right to wrong.
     """
 
@@ -65,7 +65,7 @@ class Card:
 
 
 def sample_cards(summary: Summary, *, per_task: int = 3) -> list[Card]:
-    """Cards of the first seed, most flips first; `per_task` of every task, also where nothing flipped."""
+    """Cards of the first seed, most flips first; `per_task` of every task, even if nothing flipped."""
     run = summary.run
     chosen = _chosen_arms(summary)
     ranked: list[tuple[int, Card]] = []
@@ -78,12 +78,12 @@ def sample_cards(summary: Summary, *, per_task: int = 3) -> list[Card]:
         picked = sorted(ids, key=lambda name: (-flips[name], _natural(name)))[:per_task]
         samples = held_out_samples(task, len(ids))
         ranked += [(rank, _card(run, chosen, lost, task, name, samples.get(name))) for rank, name in enumerate(picked)]
-    # Among equals every task's first card comes before any task's second.
+    # With equal flips, the first card of every task comes before the second of any.
     return [card for _, card in sorted(ranked, key=lambda item: (-item[1].flips, item[0]))]
 
 
 def _chosen_arms(summary: Summary) -> list[ArmRun]:
-    """All arms if they are few; else those of the matched comparison, or the best-learned of each family."""
+    """All arms if they are few; else those of the matched comparison, or the most accurate of each family."""
     arms = list(summary.run.arms)
     if len(arms) <= SHOW_ALL_ARMS:
         return arms
@@ -96,7 +96,7 @@ def _chosen_arms(summary: Summary) -> list[ArmRun]:
 
 
 def _stages(run: RunData, arm: ArmRun, task: str) -> tuple[int, int]:
-    """Before and after: a trained task from its own stage, a general one from the base, to the arm's latest stage."""
+    """Stages before and after: the task's own (0 for general tasks) and the arm's latest."""
     last = max(
         (index for (seed, index), stage in arm.stages.items() if stage.evaluated and seed == arm.seeds[0]), default=0
     )
@@ -104,7 +104,7 @@ def _stages(run: RunData, arm: ArmRun, task: str) -> tuple[int, int]:
 
 
 def _lost(run: RunData, arm: ArmRun, task: str) -> set[str]:
-    """Samples of the first seed that were right before and are wrong now."""
+    """Samples of the first seed that were right before and are wrong after."""
     before, after = _stages(run, arm, task)
     return set(flipped(arm.scores, task, before, after, arm.seeds[0]))
 
@@ -120,7 +120,7 @@ def _card(
     for arm in run.arms:
         seed = arm.seeds[0]
         last = _stages(run, arm, task)[1]
-        # An arm that has not got that far shows nothing rather than an earlier stage twice.
+        # An arm that is not that far shows nothing, instead of an earlier stage twice.
         end = last if last > own_stage or last == own_stage == len(run.tasks) else None
         stages = (0, own_stage, end) if middle else (0, end)
         found = [None if stage is None else arm.records.get((seed, stage, name)) for stage in stages]
@@ -129,7 +129,7 @@ def _card(
         rows.append(ArmRow(arm.label, colours[arm.name], arm in chosen, cells, name in lost[arm.name]))
     rows.sort(key=lambda row: not row.chosen)
     if sample and shown and not same_question(sample, shown):
-        sample = None  # this installation's task makes another sample of this id than the run's did
+        sample = None  # this installation's task has another sample under this id
     return Card(
         task=task,
         sample_id=name,
@@ -150,22 +150,22 @@ def _cell(record: Record | None) -> Cell | None:
 
 @lru_cache(maxsize=32)
 def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
-    """The task's test samples by id, made again; {} where the task, its files or some samples are missing."""
+    """The task's test samples by id, made again; {} if the task, its files or some samples are missing."""
     from cpt.tasks import get_task, read_samples
 
     try:
         return {sample.id: sample for sample in read_samples(get_task(task), "test", n)}
     except ValueError:
-        return {}  # a page without pictures is better than none
+        return {}  # the page is made without pictures
 
 
 def same_question(sample: Sample, record: Record) -> bool:
-    """Whether a record was asked this sample: another version of a task may give an id to another question."""
+    """Whether a record is of this sample: another version of a task may use its id for another question."""
     return sample.question in record.prompt and sample.gold == tuple(record.gold)
 
 
 def data_uri(image: Image) -> str:
-    """The picture as a PNG data URI: small ones enlarged by a whole factor without smoothing, large ones reduced."""
+    """The picture as a PNG data URI; small ones enlarged by a whole factor without smoothing, large ones reduced."""
     side = max(image.size)
     if side <= PIXELS:
         factor = max(1, PIXELS // side)

@@ -1,4 +1,4 @@
-"""Is the comparison valid? Headroom of the tasks, and per stage: steps, learning, log-probability gap, truncation."""
+"""Sanity checks: headroom of each task; steps, learning, log-probability gap and truncation of each stage."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cpt.report.comparison import LEARNED
 from cpt.report.load import RunData, StageRun
 from cpt.report.summary import Summary
 
-HEADROOM = 0.10  # less than this left to learn is flagged
-NO_SKILL = 0.02  # a base this rarely right gives on-policy methods nothing to reinforce
-GENERAL_SKILL = 0.50  # a general task the base can't do can't be forgotten
+HEADROOM = 0.10  # a task with less left to learn is flagged
+NO_SKILL = 0.02  # below this, on-policy methods have nothing to reinforce
+GENERAL_SKILL = 0.50  # below this, a general task has little that could be forgotten
 TRUNCATED = 0.05
 
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """The base model on one task. `flag` is empty when all is well."""
+    """The base model on one task. `flag` is empty if nothing is wrong."""
 
     task: str
     role: str
@@ -32,7 +32,7 @@ class TaskCheck:
 
     @property
     def headroom(self) -> float | None:
-        """What is left to learn, under strict scoring."""
+        """1 − strict score: what is left to learn."""
         return None if self.strict.value is None else 1 - self.strict.value
 
 
@@ -43,9 +43,9 @@ class StageCheck:
     Attributes:
         state: `complete`, `trained` (not evaluated yet), `training` or `waiting`.
         gain_strict, gain_tolerant: score on the stage's task after it, minus the base model's.
-        gap: largest log-probability gap; `bound` is what it may be.
-        truncated: share of the stage's evaluation that ran into the token limit.
-        tokens: mean length of its completions.
+        gap: largest log-probability gap; it may not exceed `bound`.
+        truncated: share of the evaluation's completions cut off at the token limit.
+        tokens: mean length of these completions.
         flags: what is wrong, in words.
     """
 

@@ -1,4 +1,4 @@
-"""What the report's pages share: templates that escape every text of a model, task or recipe, and number formats."""
+"""The template environment of the report's pages, which escapes every text, and number formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def environment() -> Environment:
 
     found = Environment(
         loader=PackageLoader("cpt.report", "."),
-        autoescape=True,  # every text of a model, a task or a recipe is data
+        autoescape=True,  # texts of models, tasks and recipes are data
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -37,7 +37,7 @@ def _number(metric: Metric, signed: bool = False) -> str:
 
 
 def _interval(metric: Metric, signed: bool = False) -> str:
-    """With the digits of `number`: rounded more, an interval may seem to leave its value out."""
+    """With as many digits as `number`: with fewer, an interval may seem to exclude its value."""
     if metric.low is None or metric.high is None:
         return metric.reason.removeprefix("n/a: ")
     low, high = (format_number(100 * end, signed=signed) for end in (metric.low, metric.high))
@@ -45,7 +45,7 @@ def _interval(metric: Metric, signed: bool = False) -> str:
 
 
 def _formula(text: str) -> Any:
-    """Formulas with their subscripts set as such."""
+    """HTML of a formula, with subscripts."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", str(escape(text))))

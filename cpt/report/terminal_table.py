@@ -1,4 +1,4 @@
-"""The compact table at the end of a run."""
+"""The table that is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = {"MFT": "new task ↑", "AvgAcc": "final ↑", "BWT": "BWT ↑", "retention": "general ↑"}
 SIGNED = {"BWT", "retention"}
-DRIFT = "drift"  # in nats, beside percentages: only where there is room
+DRIFT = "drift"  # in nats; shown only where there is room
 
 
 def print_summary(run: str | Path | Summary, console: Console | None = None) -> None:
@@ -35,7 +35,7 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
     summary = run if isinstance(run, Summary) else summarise(load_run(run))
     out = console or RichConsole()
     measured = any(item.drift.headline.value is not None for item in summary.arms)
-    # What goes first where the terminal is narrow: drift, then the intervals.
+    # A narrow terminal loses drift first, then the intervals.
     layouts = [(intervals, drift) for intervals in (True, False) for drift in (True, False) if measured or not drift]
     roomy = out.options.update(width=10 * out.width)
     for intervals, shown in layouts:
@@ -49,7 +49,7 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
     if not intervals:
         definitions.insert(0, f"The {_level(summary)} intervals are in report.html; here they need a wider terminal.")
     definitions += [f"{DRIFT} = {_plain(HEADLINE)}"] if shown else []
-    # Arms and tasks are data: no markup, no colouring of numbers, nothing that acts on a terminal.
+    # Names of arms and tasks are data: no markup, and no control characters.
     for line in (*definitions, *caveats(summary.run)):
         out.print(printable(line), style="dim", markup=False, highlight=False)
 
@@ -91,7 +91,7 @@ def _level(summary: Summary) -> str:
 
 
 def _cell(name: str, metric: Metric, width: int) -> str:
-    """A value, and where there is a width for it its interval."""
+    """A value, with its interval if it has a width."""
     if metric.value is None:
         return "n/a"
     value = format_number(100 * metric.value, signed=name in SIGNED)
@@ -99,7 +99,7 @@ def _cell(name: str, metric: Metric, width: int) -> str:
 
 
 def _interval(name: str, metric: Metric) -> str:
-    """With the digits of the value: rounded more, an interval may seem to leave its value out."""
+    """With as many digits as the value: with fewer, an interval may seem to exclude its value."""
     if metric.low is None or metric.high is None:
         return ""
     low, high = (format_number(100 * end, signed=name in SIGNED) for end in (metric.low, metric.high))

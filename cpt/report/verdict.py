@@ -1,8 +1,8 @@
-"""What a run shows in a sentence for each two arms: is the comparison fair, and what do its intervals say?
+"""One sentence for every two arms: whether the comparison is fair, and what its intervals say.
 
-Two rules make it fair: new-task accuracies are alike (`MATCHED`), and both arms have learned most of their tasks:
-gained `LEARNED` over the base. What they have not learned is said. A difference is told only if its interval, as it
-is shown, excludes 0.
+It is fair if the new-task accuracies are within `MATCHED` and both arms have learned most of their tasks, that is,
+gained `LEARNED` over the base. Tasks that were not learned are named. A difference is stated only if its interval
+excludes 0.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cpt.report.comparison import LEARNED, LOSSES, MATCHED, Along, Pair
 from cpt.report.sanity_checks import StageCheck, stage_checks
 from cpt.report.summary import Summary
 
-SHORT = 3  # so many pairs get a sentence each
+SHORT = 3  # up to so many pairs get a sentence each
 CROSSED = 0.01  # curves cross where each is below the other by more than this somewhere
 _ROUNDING = 1e-9
-# Of the trained tasks, but for the last. The second leaves out what an arm overwrote while it learned the task, the
-# third what it lost of what it had learned: an arm that loses early and one that loses late differ in one of them.
+# Over the trained tasks without the last. `lost` ignores what was overwritten while the task was learned,
+# `lost_since_base` ignores what was learned and lost again.
 WORDS = {
     "forgetting": "net forgetting since the own stage",
     "lost": "right answers lost since then",
@@ -33,10 +33,9 @@ NOT_SHOWN = "no difference shown"
 
 
 def verdicts(summary: Summary) -> list[str]:
-    """One sentence for every family beside the recipe's first, strict scoring; more than `SHORT` pairs are counted.
+    """One sentence for every family other than the recipe's first, strict scoring; more than `SHORT` pairs are counted.
 
-    Families with a sweep are compared along it, and no single pair of their settings speaks for them. Plain text, to be
-    escaped like any.
+    Families with a sweep are compared along it, not by a single pair. Plain text, which the page has to escape.
     """
     strict = [pair for pair in summary.pairs if pair.scoring == "strict"]
     pairs = [pair for pair in strict if pair.first.arm.family == strict[0].first.arm.family]
@@ -58,7 +57,7 @@ def both_learned(pair: Pair, checks: Sequence[StageCheck]) -> bool:
 
 
 def unlearned(pair: Pair, checks: Sequence[StageCheck]) -> str:
-    """What the arms of a pair have hardly learned, in words; empty if nothing."""
+    """The tasks that the arms of a pair have hardly learned, in words; empty if there are none."""
     return "; ".join(filter(None, (_unlearned(item, pair.scoring, checks) for item in (pair.first, pair.second))))
 
 
@@ -102,7 +101,7 @@ def _verdict(summary: Summary, pair: Pair, checks: Sequence[StageCheck]) -> str:
 
 
 def _more(sign: int, names: Sequence[str], *, one_run: bool, several: bool) -> str:
-    """Who loses more; "" for nobody. Of one seed's policies in the past: another run may do otherwise."""
+    """Which arm loses more; "" for none. In the past tense for one seed: another run may differ."""
     if not sign:
         return ""
     name = names[0] if sign > 0 else names[1]
@@ -110,7 +109,7 @@ def _more(sign: int, names: Sequence[str], *, one_run: bool, several: bool) -> s
 
 
 def _along(along: Along) -> str:
-    """What holds along all new-task accuracies that two families share, loss by loss."""
+    """The result along all new-task accuracies that two families share, loss by loss."""
     names = along.families
     if along.between is None:
         if not along.seeds:

@@ -36,7 +36,7 @@ _VITAL = (
     "raylet",
     "ray::DashboardA",
     "ray::RuntimeEnv",
-)  # the raylet ends when one of its two agents does
+)  # the raylet ends with either agent
 _TOO_SLOW = "timed out during startup"
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 

@@ -71,9 +71,7 @@ def environment_of(environment: Mapping[str, str], folder: str, working_folder: 
     package = Path(cpt.__file__).resolve().parents[1]
     entries = environment.get("PYTHONPATH", "")
     path = without_working_folder(entries.split(os.pathsep) if entries else (), working_folder, package)
-    if not {"site-packages", "dist-packages"} & set(
-        package.parts
-    ):  # a clone: import cpt from it, and from nowhere else
+    if not {"site-packages", "dist-packages"} & set(package.parts):  # a clone: import cpt from it alone
         path.insert(0, str(package))
     return {
         # Ray's switch between all interfaces and the loopback, on any system.

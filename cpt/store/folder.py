@@ -1,4 +1,4 @@
-"""Where things lie in a run folder, and whose folder it is: lock, deletion, refusal of a changed recipe."""
+"""The layout of a run folder, its lock and its deletion."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cpt.common.files import fsync_dir, read_json
 from cpt.store.schemas import FORMAT
 
 FORMAT_VERSION = 2  # 1: markers without digests, keys without the data's and the whole model's fingerprints
-# What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
-# last: a kill in between leaves a folder that still is recognised as a run.
+# What `--fresh` deletes: only what cpt itself puts into a run folder. The manifest is last, so that a folder whose
+# deletion was interrupted is still recognised as a run.
 OWNED = (
     *("arms", "base", "recipe.yaml", "plan.json", "events.jsonl", "summary.json", "report.html"),
     *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
@@ -27,7 +27,7 @@ MANIFEST_ADVICE = "delete the file and run the recipe's command again, which wri
 
 
 def default_folder(name: str) -> Path:
-    """Where a command writes what is called `name`, unless `--out` says otherwise."""
+    """The folder of a run called `name`, unless `--out` says otherwise."""
     return Path("runs") / name
 
 
@@ -83,7 +83,7 @@ class PlanLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StageDir:
-    """Where the files of one stage are. Only paths, absolute ones: can be sent to a worker process."""
+    """The files of one stage. Only absolute paths, so it can be sent to a worker process."""
 
     root: Path
 
@@ -148,7 +148,7 @@ def check_ours(root: Path) -> None:
     if not root.is_dir() or is_run(root):
         return
     names = sorted(path.name for path in root.iterdir())
-    # Without a manifest only what an interrupted creation leaves may be taken over.
+    # Without a manifest, only what an interrupted creation leaves may be in it.
     strangers = [name for name in names if name not in {LOCK, "recipe.yaml"} and not name.endswith(".tmp")]
     if strangers:
         listed = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
@@ -157,10 +157,10 @@ def check_ours(root: Path) -> None:
 
 
 def is_run(root: Path) -> bool:
-    """Whether the folder is a cpt run, by its manifest, or where that is gone by its plan.
+    """Whether the folder is a cpt run, by its manifest or, if that is missing, its plan.
 
     Raises:
-        ValueError: the manifest is damaged; the message says how it comes back.
+        ValueError: the manifest is damaged; the message says how to restore it.
     """
     manifest = root / "manifest.json"
     if manifest.exists():
@@ -206,7 +206,7 @@ def lock(root: Path) -> int:
 
 
 def delete_run(root: Path) -> None:
-    """Delete an earlier run's files, and only those. The caller knows that it is a run, and holds its lock."""
+    """Delete the files of a run, and only those. The caller has checked that it is one, and holds its lock."""
     for name in OWNED:
         path = root / name
         if path.is_dir() and not path.is_symlink():

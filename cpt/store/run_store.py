@@ -5,12 +5,12 @@
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, drift.parquet,
                                        TRAINED.json, records.parquet, DONE.json}
-    beside them filter.parquet of an arm with a filter, generated/ of one that imitates itself, rollouts.jsonl of one
-    that another arm imitates
+    and, for some arms, filter.parquet (with a filter), generated/ (trained on its own samples), rollouts.jsonl (another
+    arm imitates it)
 
-Every file is written whole or not at all. A stage is trained only if TRAINED.json names the plan's key and the plan's
-number of steps, and done only if DONE.json names that key too; whatever else lies in the folder counts for nothing.
-TRAINED.json and DONE.json list the digest of every result; JSON files carry a seal, and lines of JSON a sum.
+Every file is written whole or not at all. A stage is trained if TRAINED.json has the plan's key and number of steps,
+and done if DONE.json has that key too; nothing else in the folder decides this. TRAINED.json and DONE.json list the
+digest of every result; JSON files have a seal, and lines of JSON a checksum.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ PLANNED = {"stages": ("arm", "seed", "index"), "bases": ("seed", "prompt")}
 
 
 class RunStore:
-    """One run folder. Reading needs no lock; a driver that writes holds it from `open_or_create` until `close`."""
+    """One run folder. Only a process that writes needs the lock, from `open_or_create` to `close`."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -90,7 +90,7 @@ class RunStore:
         return self.root / "report.html"
 
     def stage_dir(self, arm: str, seed: int, index: int, task: str) -> StageDir:
-        """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers work in a folder of Ray's choice."""
+        """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers run in another working folder."""
         arms = self.root.absolute() / "arms"
         return StageDir(arms / safe_name(arm) / f"seed-{seed}" / f"{index:02d}-{safe_name(task)}")
 
@@ -118,8 +118,8 @@ class RunStore:
                 delete_run(self.root)
             if self.manifest_path.exists() or self.plan_path.exists():
                 check_same_recipe(self.root, recipe)
-            self.events()  # damaged, they would be in the way only at the end
-            # Also on resume: settings that leave the numbers as they are (engines, hardware) may have changed.
+            self.events()  # a damaged file is refused now, not when the run ends
+            # Also on resume: settings that change no number (engines, hardware) may have changed.
             write_text_atomic(self.recipe_path, recipe.dump_yaml())
             self._begin_attempt(recipe)
         except BaseException:
@@ -128,7 +128,7 @@ class RunStore:
         return self
 
     def close(self) -> None:
-        """Give the lock back. Safe to call twice."""
+        """Release the lock. May be called twice."""
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -172,10 +172,10 @@ class RunStore:
     def write_plan(self, plan: PlanLike) -> None:
         """Write plan.json, which the report reads, and the global batch per arm into the manifest.
 
-        An invocation may run some arms only: the stages and base evaluations that earlier ones planned are kept.
+        A command may run some arms only: what earlier commands planned is kept.
 
         Raises:
-            ValueError: plan.json is damaged, or what was planned before reads something else now (`check_same_work`).
+            ValueError: plan.json is damaged, or the data or model have changed since (`check_same_work`).
         """
         known = read_manifest(self.root)
         about = {"format": FORMAT, "format_version": FORMAT_VERSION, "recipe_hash": known["recipe_hash"]}
@@ -190,7 +190,7 @@ class RunStore:
         self.update_manifest(global_batch={**known["global_batch"], **plan.global_batch()})
 
     def finish(self, status: str = "complete") -> None:
-        """Close this attempt in the manifest: when it ended, how, and the wall time of every phase so far (seconds)."""
+        """Note in the manifest when and how this attempt ended, and the wall time of every phase so far (seconds)."""
         found = read_manifest(self.root)
         found["attempts"][-1].update(ended=manifest.now(), status=status)
         phases: dict[str, float] = {}
@@ -238,16 +238,16 @@ class RunStore:
 
     @property
     def sealed(self) -> bool:
-        """Whether the run's files have seals and digests, which those of format 1 have not."""
+        """Whether the run's files have seals and digests; those of format 1 do not."""
         return not self.manifest_path.exists() or read_manifest(self.root)["format_version"] >= 2
 
     # ---- stages
 
     def begin_stage(self, stage: StageLike) -> StageDir:
-        """Create a stage's folder and its stage.json; what an earlier stage of another key left there is deleted.
+        """Create a stage's folder and its stage.json. What a stage of another key left there is deleted.
 
-        So are markers of a training that has to be made again, such as one whose policy is gone: they would not agree
-        with what an interruption leaves of the new one.
+        So are the markers of a training that has to be repeated, for example because its policy is missing: they must
+        not stand beside the files of an interrupted new training.
         """
         where = self.stage(stage)
         if where.root.exists() and not self._is_of(where, stage.key):
@@ -262,7 +262,7 @@ class RunStore:
         return where.stage_json.exists() and read_json(where.stage_json, PlannedStage, sealed=True)["key"] == key
 
     def mark_trained(self, stage: StageLike, *, steps: int, **notes: Any) -> None:
-        """Say that training took `steps` steps and policy/ is whole. ValueError if the plan has other steps."""
+        """Mark the stage as trained, with a complete policy/. ValueError if the plan has another number of steps."""
         if steps != stage.steps:
             raise ValueError(
                 f"{stage.arm}, stage {stage.index} ({stage.task}): trained {steps} of {stage.steps} steps; not complete"
@@ -270,7 +270,7 @@ class RunStore:
         write_trained(self.stage(stage), stage.key, steps, at=manifest.now(), **notes)
 
     def is_trained(self, stage: StageLike) -> bool:
-        """Whether the plan's steps were made from the plan's key and the policy folder is there."""
+        """Whether the stage was trained as planned, by key and steps, and its policy exists."""
         where = self.stage(stage)
         if not where.trained.exists() or not (where.policy / "config.json").exists():
             return False
@@ -278,7 +278,7 @@ class RunStore:
         return bool(marker["key"] == stage.key and marker["steps"] == stage.steps)
 
     def mark_done(self, stage: StageLike, records: Sequence[Record]) -> None:
-        """Write the evaluation of a trained stage, then the marker that makes it count."""
+        """Write the evaluation of a trained stage, then its marker."""
         assert self.is_trained(stage), f"{self.stage(stage).root}: evaluated before it was trained"
         self._write_done(self.stage(stage), stage.key, records)
 
@@ -314,7 +314,7 @@ class RunStore:
         """All finished evaluations of one arm and seed, the base model's as its stage 0.
 
         Args:
-            prompt: the arm's prompt style, which says which evaluation of the base model is its row 0.
+            prompt: the arm's prompt style, which selects the base model's evaluation.
             stages: (index, task) of the planned stages.
 
         Raises:

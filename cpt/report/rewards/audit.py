@@ -1,4 +1,4 @@
-"""What the audit says of a reward on a task, before any policy is trained: which attacks are rewarded."""
+"""The audit of a reward on a task, which needs no policy: the attacks that are rewarded."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Prediction:
     """The audit of one reward on one task.
 
     Attributes:
-        right: what the plain right answer gets in the right format, at least, over the examples.
-        wrong: what the plain wrong one gets there, at most.
-        tried: completions.
+        right: lowest reward of the plain right answer in the right format, over the examples.
+        wrong: highest reward of the plain wrong one.
+        tried: number of completions.
         rewarded: attacks that are rewarded, by name, the highest reward first.
         unrewarded: right answers whose reward is no higher than a wrong answer's to the same question.
-        failed: cases on which the reward itself failed.
+        failed: cases on which the reward failed.
     """
 
     task: str
@@ -76,7 +76,7 @@ class Prediction:
 
 
 def predict(spec: RewardSpec | None, task: str, samples: Sequence[Sample], prompt: PromptStyle) -> Prediction:
-    """Audit a reward on examples made from a task's samples: one per different answer, `_EXAMPLES` at most.
+    """Audit a reward on examples made from a task's samples: one per answer, at most `_EXAMPLES`.
 
     Args:
         spec: None for the task's own reward.
@@ -106,7 +106,7 @@ def predict(spec: RewardSpec | None, task: str, samples: Sequence[Sample], promp
 
 
 def example_of(sample: Sample, others: Sequence[Sample]) -> Example:
-    """A task's sample as the audit takes it. The wrong answer is a candidate, or another sample's answer."""
+    """A task's sample as an example for the audit. The wrong answer is a candidate or another sample's answer."""
     candidates = tuple(sample.meta.get("candidates", ()))
     pool = [*candidates, *(other.gold[0] for other in others)]
     wrong = next((answer for answer in pool if answer not in sample.gold), f"not {sample.gold[0]}")

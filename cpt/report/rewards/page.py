@@ -27,7 +27,7 @@ def render_study(study: Study) -> str:
 
 
 def _view(study: Study) -> dict[str, Any]:
-    """Everything the template names. The figures are ours and safe; all else is escaped by the template."""
+    """The template's variables. Figures are safe HTML; the template escapes all other texts."""
     summary, run = study.summary, study.summary.run
     greedy = {base["evaluation"]["temperature"] == 0 for base in run.plan["bases"] if "evaluation" in base} == {True}
     return {

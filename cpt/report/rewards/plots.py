@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 STRICT, TOLERANT = "true/strict", "true/tolerant"
 RIGHT, WRONG = "length/right", "length/wrong"
 PART = "reward/"
-WINDOW = 5  # steps of the running mean
+WINDOW = 5  # steps in the running mean
 _RIGHT, _WRONG, _GAP = "#2f7d4f", "#b3261e", "#f3d9d5"
 
 Curve = tuple[list[float], list[float]]
 
 
 def curves(arm: ArmRun, value: Callable[[Mapping[str, Any]], float | None]) -> list[Curve]:
-    """Steps and values of every stage and seed, stages one after another; steps without a value left out."""
+    """Steps and values of every stage and seed, stages one after another, without steps that have no value."""
     found = []
     for seed in arm.seeds:
         for before, stage in arm.in_sequence(seed):
@@ -48,7 +48,7 @@ def curves(arm: ArmRun, value: Callable[[Mapping[str, Any]], float | None]) -> l
 
 
 def smooth(values: Sequence[float], window: int = WINDOW) -> list[float]:
-    """Centred running mean; at the ends, of what there is."""
+    """Centred running mean, over fewer values at the ends."""
     half = window // 2
     return [float(np.mean(values[max(0, i - half) : i + half + 1])) for i in range(len(values))]
 
@@ -117,7 +117,7 @@ def components(run: RunData, arms: Sequence[ArmRun]) -> str:
 
 
 def part_names(arm: ArmRun) -> list[str]:
-    """The components that an arm's rows hold; failures only where there were any."""
+    """The components in an arm's metrics; failures only if there were any."""
     rows = [row for stage in arm.stages.values() for row in stage.metrics]
     found = dict.fromkeys(key for row in rows for key in row if key.startswith(PART))
     return [key.removeprefix(PART) for key in found if key != "reward/errors" or any(row.get(key) for row in rows)]
@@ -225,7 +225,7 @@ def _together(
 
 
 def _mark_stages(axes: Axes, arm: ArmRun, *, named: bool, top: bool = False) -> None:
-    """A line where a stage ends, and its task's name at the foot or the top of the panel; nothing with one stage."""
+    """If there are several stages, mark where each ends and write its task at the foot or top of the panel."""
     axes.locator_params(axis="x", integer=True, nbins=6)
     stages = arm.in_sequence(arm.seeds[0])
     last, stage = stages[-1]

@@ -1,7 +1,7 @@
-"""What each arm's own reward says of the recorded held-out completions: from the records alone, without a model.
+"""Rescores the recorded held-out completions with each arm's own reward, without a model.
 
-A reward may be a function that the run's recipe carries as Python text. The run itself executes it, and keeps what it
-says in rewards.parquet; `cpt report` on a folder from elsewhere executes no text from that folder and reads that file.
+A reward may be Python text in the recipe. The run itself executes it and keeps the scores in rewards.parquet; `cpt
+report` executes no text from the folder and reads that file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Rescored:
     """One arm's completions on the trained tasks.
 
     Attributes:
-        samples: by id, made again; those that this installation's tasks make otherwise than the run's did are missing.
+        samples: by id, made again; without those that this installation's tasks make differently.
         scores: by key, of every record that could be scored.
-        identities: by key: changes with the reward and with the completion.
+        identities: by key; an identity changes with the reward and with the completion.
     """
 
     samples: Mapping[str, Sample]
@@ -51,7 +51,7 @@ def spec_of(arm: ArmRun, index: int, task: str) -> RewardSpec | None:
 
 
 def may_run(spec: RewardSpec | None, trusted: frozenset[str] | None) -> bool:
-    """Whether all functions that a reward carries as text are among those that may be executed."""
+    """Whether all functions in a reward may be executed."""
     return spec is None or spec.code() <= (trusted or frozenset())
 
 
@@ -61,8 +61,8 @@ def rescore(
     """Score an arm's records of the trained tasks with the reward of the task's own stage.
 
     Args:
-        trusted: texts of functions that may be executed; the scores of any other are taken from `kept`.
-        kept: of `read_scores`.
+        trusted: texts of functions that may be executed; scores of others are taken from `kept`.
+        kept: the result of `read_scores`.
     """
     samples: dict[str, Sample] = {}
     scores: dict[Key, Score] = {}
@@ -142,7 +142,7 @@ def write_scores(root: Path, run: RunData, rescored: Mapping[str, Rescored]) -> 
 
 
 def read_scores(root: Path) -> dict[tuple[str, Key], tuple[str, Score]]:
-    """What `write_scores` kept: (arm, key) → (identity, score). Empty without the file."""
+    """The scores that `write_scores` kept: (arm, key) → (identity, score). Empty without the file."""
     if not (root / FILE).is_file():
         return {}
     import pyarrow as pa

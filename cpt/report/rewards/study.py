@@ -30,13 +30,13 @@ OTHER_SAMPLES = "this installation's tasks make other samples than the run's"
 
 @dataclass(frozen=True)
 class RewardStage:
-    """One stage under one reward set; of a joint stage one of its tasks, from the base model to its end.
+    """One stage under one reward set. A joint stage has one for each task, from the base model to its end.
 
     Attributes:
         held_out: its own task on held-out samples, before and after.
         training: reward and accuracy of the rollouts, first and last tenth of the steps, in words.
-        before, after: exploits among the held-out completions of the stage's task; None if not known.
-        audit: what the audit says; None with `unaudited`, the reason.
+        before, after: exploits among the held-out completions of the task; None if not known.
+        audit: the audit's result; if None, `unaudited` is the reason.
     """
 
     held_out: HeldOut
@@ -156,7 +156,7 @@ def study(summary: Summary, *, trusted: frozenset[str] | None) -> Study:
 
 
 def _kept_audits(run: RunData) -> Mapping[str, Any]:
-    """What the run kept of its audits. ValueError if that, or what it kept of its rewards, is not what it wrote."""
+    """The audits that the run kept. ValueError if rewards.json or rewards.parquet is not what the run wrote."""
     path, sealed = run.root / FILE, run.manifest["format_version"] >= 2
     if not path.exists():
         return {}
@@ -170,7 +170,7 @@ def _kept_audits(run: RunData) -> Mapping[str, Any]:
 
 
 def _keys(arm: ArmRun, tasks: Sequence[str]) -> list[str]:
-    """Of every task, for what is kept of its audit: its stage's key, which changes with the reward."""
+    """For every task the key of its audit: that of its stage, which changes with the reward."""
     if arm.schedule == "joint":  # one stage on all of them
         return [f"{arm.stages[arm.seeds[0], len(tasks)].plan['key']}/{task}" for task in tasks]
     return [str(arm.stages[arm.seeds[0], index].plan["key"]) for index in range(1, len(tasks) + 1)]

@@ -1,4 +1,4 @@
-"""The compact table at the end of a study of rewards."""
+"""The table that is printed at the end of a study of rewards."""
 
 from __future__ import annotations
 
