@@ -37,7 +37,7 @@ class Cell:
     pass_at: float
 
     def columns(self) -> str:
-        """As the card's table has it."""
+        """The columns of the card's table."""
         values = (self.greedy, self.easy, self.hard, self.pass_at)
         return " | ".join("–" if value is None else f"{value:.3f}" for value in values)
 
@@ -90,7 +90,7 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
 
 
 class _bar:
-    """A progress bar over steps that shows the running loss; a context manager that gives the function to call."""
+    """A progress bar over steps with the running loss; a context manager that returns the function to call."""
 
     def __init__(self, title: str, steps: int) -> None:
         self.progress = Progress(
@@ -104,7 +104,7 @@ class _bar:
         return self.advance
 
     def advance(self, step: int, loss: float) -> None:
-        """One step is done."""
+        """Finish a step."""
         self.loss = loss if step == 1 else 0.98 * self.loss + 0.02 * loss
         self.progress.update(self.task, completed=step, loss=f"loss {self.loss:.3f}")
 

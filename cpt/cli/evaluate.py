@@ -1,4 +1,4 @@
-"""`cpt eval`: any model folder on any tasks, the way a run evaluates its stages."""
+"""`cpt eval`: a model folder on any tasks, evaluated as a run evaluates its stages."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def evaluate_folder(
     out: Path | None,
     max_tokens: int | None = None,
 ) -> None:
-    """Print strict and tolerant accuracy of a model on tasks; with `out`, keep the records there.
+    """Print strict and tolerant accuracy of a model on tasks; with `out`, write the records there.
 
     Args:
         name: a Hugging Face folder, a built-in model's name or an id on the Hub.
         samples: test samples per task.
-        max_tokens: per completion; None for what a recipe of this prompt style has by default.
+        max_tokens: per completion; None for the default of recipes with this prompt style.
 
     Raises:
-        ValueError: the model can't be loaded, a task has fewer samples or one that can't be used, or `out` can't be
+        ValueError: the model can't be loaded, a task has too few samples or one that can't be used, or `out` can't be
             written.
     """
     from cpt.evaluate.evaluate import evaluate_policy

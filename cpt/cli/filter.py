@@ -1,4 +1,4 @@
-"""`cpt filter`: an arm's filter on one task alone, the way a run filters before it trains."""
+"""`cpt filter`: an arm's filter on one task, as a run filters before it trains."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def filter_(
 
 
 def filter_stage(recipe: Recipe, task: str, arm: str | None = None) -> tuple[StagePlan, str]:
-    """What to sample: a stage of `arm` on `task`, with the arm's filter; and what the user should know of the choice.
+    """The stage to sample, of `arm` on `task` with the arm's filter; and a note for the user, or "".
 
     Args:
-        task: any of the recipe's. One that no stage trains on is asked like one that the first stage trains on; of a
-            joint arm's tasks this one alone.
+        task: any of the recipe's. One that no stage trains on is sampled like one of the first stage; of a joint arm
+            only this task.
         arm: None for the first one with a filter, else the first that samples, else the first. An arm without a filter
-            gets the default one.
+            gets the default filter.
 
     Raises:
         ValueError: the recipe has no such task or arm.
@@ -131,7 +131,7 @@ def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollout
 
 
 def print_filter(found: FilterFile, title: str, console: Console) -> None:
-    """Keep rate, and a bar per number of right completions, its kept part filled."""
+    """Print the keep rate, and a bar for each number of right completions with its kept part filled."""
     kept, total = sum(found.kept), len(found.kept)
     console.print(f"{title}: {found.rule.describe()}", markup=False, highlight=False, soft_wrap=True)
     console.print(_table(*found.counts()))

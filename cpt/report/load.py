@@ -170,7 +170,7 @@ def _manifest(store: RunStore) -> dict[str, Any]:
     if not store.root.is_dir():
         raise ValueError(f"{store.root}: no such folder; give the folder of a cpt run (its --out)")
     if not store.manifest_path.exists() and store.plan_path.exists():
-        raise ValueError(f"{store.root}: its manifest.json is gone; the recipe's command again writes it anew")
+        raise ValueError(f"{store.root}: its manifest.json is gone; the recipe's command writes a new one")
     if not store.manifest_path.exists():
         raise ValueError(f"{store.root}: no manifest.json; give the folder of a cpt run (its --out)")
     if not is_run(store.root):
@@ -186,7 +186,7 @@ def _manifest(store: RunStore) -> dict[str, Any]:
 def _plan(store: RunStore, manifest: Mapping[str, Any], sealed: bool) -> dict[str, Any]:
     path = store.plan_path
     if not path.exists():
-        raise ValueError(f"{store.root}: no plan.json; the recipe's command again writes it anew")
+        raise ValueError(f"{store.root}: no plan.json; the recipe's command writes a new one")
     plan = read_json(path, ReportedPlan, sealed=sealed, advice="the recipe's command again, without the file, mends it")
     if sealed and plan.get("recipe_hash") != manifest["recipe_hash"]:
         raise ValueError(f"{path}: not what the run wrote: the plan of another recipe than {store.manifest_path} is of")

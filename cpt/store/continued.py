@@ -32,7 +32,7 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{root}: a run of format {version}, this cpt writes {FORMAT_VERSION}; cpt report reads it. To go on, use "
-            "the cpt that made it, choose another --out, or --fresh to delete it and start anew"
+            "the cpt that made it, choose another --out, or --fresh to delete it and start again"
         )
     if known.get("recipe_hash") == recipe.resolved_hash():
         return
@@ -41,7 +41,7 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     new = recipe.dump_yaml().splitlines()
     diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
     raise ValueError(
-        f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start anew\n"
+        f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start again\n"
         f"{diff or '(the same text, which this version of cpt resolves differently)'}"
     )
 
@@ -67,7 +67,7 @@ def check_recipe_text(root: Path, manifest: dict[str, Any]) -> None:
     """ValueError if recipe.yaml is not the file that the run wrote. It may be missing: no number depends on it."""
     path, written = root / "recipe.yaml", manifest.get("recipe")
     if written is not None and path.exists() and file_digest(path) != written:
-        raise ValueError(f"{path}: not what the run wrote; the recipe's own command again writes it anew")
+        raise ValueError(f"{path}: not what the run wrote; the recipe's command writes a new one")
 
 
 # What may have changed since the run began, the most specific first: the path in a planned stage or base evaluation,
@@ -97,7 +97,7 @@ def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planne
             if known["key"] != item["key"]:
                 raise ValueError(
                     f"{root}: {_changed(known, item)} changed since this run was made; put back what there was, choose "
-                    "another --out, or --fresh to delete the run and start anew"
+                    "another --out, or --fresh to delete the run and start again"
                 )
 
 

@@ -23,7 +23,7 @@ OWNED = (
     *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
 )
 LOCK = ".lock"
-MANIFEST_ADVICE = "delete the file and run the recipe's command again, which writes it anew from plan.json"
+MANIFEST_ADVICE = "delete the file and run the recipe's command again, which makes a new one from plan.json"
 
 
 def default_folder(name: str) -> Path:

@@ -124,7 +124,7 @@ def test_the_advice_about_a_damaged_manifest_leads_out(run: Case, content: bytes
         assert all(str(path) in line and "delete the file" in line for line in told(run))
     assert "no manifest.json" not in " ".join(told(run))
     path.unlink()
-    assert "its manifest.json is gone; the recipe's command again writes it anew" in told(run)[0]
+    assert "its manifest.json is gone; the recipe's command writes a new one" in told(run)[0]
     assert resumed(run, run.root) == before
     assert shown(run.root)[0]["format_version"] == 2
 

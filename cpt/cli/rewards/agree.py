@@ -53,7 +53,7 @@ def agree(
 
 
 def print_agreement(names: tuple[str, str], found: Agreement, out: Console) -> None:
-    """The 2×2 table and the numbers drawn from it."""
+    """Print the 2×2 table and the numbers computed from it."""
     a, b = names
     yes, no = f"≥ {found.threshold:g}", f"< {found.threshold:g}"
     table = new_table("", f"{b} {yes}", f"{b} {no}", right=(1, 2))
@@ -86,7 +86,7 @@ def print_disagreements(
     show: int,
     out: Console,
 ) -> None:
-    """Rows of a file that two rewards see differently; equal ones once, with how often they occur."""
+    """Print rows that two rewards score differently; equal ones once, with their number."""
     a, b = scores
     golds = saved.columns.get("gold", [""] * len(saved))
     same: dict[tuple[str, ...], list[int]] = {}

@@ -1,4 +1,4 @@
-"""Tables of `cpt rewards`. Completions are data: shown without markup, and nothing in them is invisible."""
+"""Tables of `cpt rewards`. Completions are data: shown without markup, invisible characters as escapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def new_table(*titles: str, right: Iterable[int] = (), header: bool = True) -> T
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text that rich leaves as it is."""
+    """Text that rich does not interpret."""
 
     return Text(printable(text), style)
 

@@ -13,7 +13,7 @@ from rewards.lab.saved import Saved, read_saved, write_table
 
 
 def read(file: Path, column: Sequence[str] | None, template: str | None, max_tokens: int | None) -> Saved:
-    """The rows of a file, with columns renamed and filled in as the options say."""
+    """The rows of a file, with columns renamed and filled in by the options."""
 
     renamed: dict[str, str] = {}
     for text in column or ():
@@ -25,7 +25,7 @@ def read(file: Path, column: Sequence[str] | None, template: str | None, max_tok
 
 
 def check_out(out: Path | None, source: Path, force: bool) -> None:
-    """ValueError where the result would replace the input, or something else without --force; before any work."""
+    """ValueError if the result would replace the input, or anything else without --force."""
     if out is None:
         return
     if out.suffix not in (".parquet", ".jsonl"):
@@ -41,7 +41,7 @@ def check_out(out: Path | None, source: Path, force: bool) -> None:
 
 
 def write(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write the columns, whole or not at all, and say so."""
+    """Write the columns, whole or not at all, and print the file's name."""
 
     with atomic_path(out) as temporary:
         write_table(temporary, columns, out.suffix)

@@ -27,17 +27,17 @@ def in_file(path: Path | None, trust: bool) -> Sequence[Chosen]:
 def rewards_in(path: Path, *, trust: bool = False) -> list[Chosen]:
     """The rewards of a file.
 
-    A recipe's are called by where they stand: `reward`, `tasks.<name>`, `arms.<name>`, `reward_sets.<name>`. Any other
-    file holds one, a list of components, a mapping with `components` and `clip`, or a mapping with `type`; it is called
-    as the file is.
+    Those of a recipe are named by their place: `reward`, `tasks.<name>`, `arms.<name>`, `reward_sets.<name>`. Any other
+    file has one reward, named like the file: a list of components, a mapping with `components` and `clip`, or a mapping
+    with `type`.
 
     Args:
-        trust: execute rewards whose code came with the file: see `carried_code`.
+        trust: execute rewards whose code came with the file; see `cpt.recipe.load.refuse_carried_code`.
 
     Raises:
-        ValueError: no such file, not YAML, not a reward, or code that is not to be trusted.
+        ValueError: no such file, not YAML, not a reward, or code that is not trusted.
     """
-    if not os.path.isfile(path):  # also for a name that is too long for the file system
+    if not os.path.isfile(path):  # also if the name is too long for the file system
         raise ValueError(f"--rewards: {path}: there is no such file")
     data, places = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
@@ -56,9 +56,9 @@ def rewards_in(path: Path, *, trust: bool = False) -> list[Chosen]:
 
 
 def examples_in(path: Path) -> dict[str, list[Example]]:
-    """What a recipe's rewards are to be tried on, by their labels: questions of the tasks that each of them is for.
+    """The questions on which a recipe's rewards are audited, by label: those of each reward's own tasks.
 
-    Empty for a file that is no recipe.
+    Empty if the file is no recipe.
     """
     data, _ = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:

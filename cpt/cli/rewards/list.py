@@ -28,7 +28,7 @@ def list_rewards(
 
 
 def print_list(entries: Iterable[Entry], out: Console) -> None:
-    """Every reward in a few lines: name, family, parameters, what it measures, formula, source."""
+    """Print every reward in a few lines: name, family, parameters, summary, formula, source."""
 
     for entry in entries:
         title = plain(entry.name, "bold")
@@ -40,7 +40,7 @@ def print_list(entries: Iterable[Entry], out: Console) -> None:
 
 
 def print_entry(entry: Entry, out: Console) -> None:
-    """One reward in full."""
+    """Print one reward in full."""
     fields = {
         "family": entry.family,
         "formula": entry.formula,

@@ -72,7 +72,7 @@ def grouping(saved: Saved, by: Sequence[str] | None) -> list[str]:
 
 
 def print_summaries(saved: Saved, summaries: Mapping[str, Summary], out: Console) -> None:
-    """Means, parts and statuses of several rewards."""
+    """Print means, parts and statuses of several rewards."""
     out.print(plain(f"{saved.path}: {len(saved)} rows"), soft_wrap=True)
     table = new_table("reward", "mean", *(status.replace("_", " ") for status in STATUSES), right=range(1, 8))
     for name, summary in summaries.items():
@@ -90,7 +90,7 @@ def print_summaries(saved: Saved, summaries: Mapping[str, Summary], out: Console
 
 
 def print_groups(by: Sequence[str], groups: Mapping[str, Mapping[tuple[str, ...], Summary]], out: Console) -> None:
-    """Means per group of rows; `groups` is by reward, then by the values of the columns `by`."""
+    """Print means per group of rows; `groups` is by reward, then by the values of the columns `by`."""
     keys = list(dict.fromkeys(key for found in groups.values() for key in found))
     table = new_table(*by, "rows", *groups, right=range(len(by), len(by) + 1 + len(groups)))
     for key in keys[:MAX_GROUPS]:

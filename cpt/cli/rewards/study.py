@@ -1,4 +1,4 @@
-"""`cpt rewards study`: a recipe's arm under several rewards, as an ordinary run; then what each reward taught."""
+"""`cpt rewards study`: runs a recipe's arm under several rewards and prints their comparison."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_study(
     fresh: bool = False,
     trust_rewards: bool = False,
 ) -> int:
-    """Run the study of a recipe, or go on where an earlier call stopped; then print its table.
+    """Run the study of a recipe, or continue it; then print its table.
 
     Args:
         arm: see `cpt.recipe.study.reward_study`.
@@ -63,7 +63,7 @@ def run_study(
         The process's exit code.
 
     Raises:
-        ValueError: something in the recipe, or the folder, does not allow it.
+        ValueError: the recipe or the folder does not allow it.
     """
 
     study = reward_study(load_recipe(path, overrides, trust_rewards=trust_rewards), arm)
