@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage, reseal
+from synthetic import Plan, Recipe, Stage, change_json, reseal
 
 from cpt.report.load import load_run
 from cpt.report.page import build_report
@@ -323,6 +323,18 @@ def test_what_was_kept_of_other_completions_does_not_count(tmp_path: Path):
     assert studied(root, trusted=False) == before
     change_records(RunStore(root).stage_dir("abstain", 0, 1, "answerable").records, completion="something else")
     assert studied(root, trusted=False)["abstain"]["held_out"]["words"] == "n/a: the reward is not known"
+
+
+def test_audits_that_an_older_version_kept_are_read(tmp_path: Path):
+    root = study_run(tmp_path)
+    before = studied(root, trusted=True)
+
+    def with_old_names(kept: dict[str, Any]) -> None:
+        for audit in kept["audits"].values():
+            audit["pays"], audit["unpaid"] = audit.pop("rewarded"), audit.pop("unrewarded")
+
+    change_json(root / "rewards.json", with_old_names)
+    assert studied(root, trusted=False) == before
 
 
 @pytest.fixture
