@@ -1,4 +1,4 @@
-"""The composites of published works, under their names."""
+"""Composite rewards of published work, under their names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def accuracy_format(
     limit: float = 5.0,
     **_: object,
 ) -> Score:
-    """The central paper's reward: a right answer, and a little for the asked-for format.
+    """The reward of arXiv 2507.05386: a right answer, and a little for the format that was asked for.
 
     The built-in tasks' own reward. As released, for prompts that ask for a boxed answer: `read: boxed` and `equality:
     maths`, so that a right answer counts in a broken format too.

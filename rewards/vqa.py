@@ -75,7 +75,7 @@ def _normalise(text: str) -> str:
     return " ".join([_APOSTROPHES.get(word, word) for word in said])
 
 
-# Annotators agree, and a model says the same again and again.
+# Answers of annotators and models repeat.
 _normalise_short = lru_cache(maxsize=8192)(_normalise)
 
 

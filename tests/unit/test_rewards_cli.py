@@ -140,7 +140,7 @@ def test_other_columns_and_formats(tmp_path, monkeypatch, capfd):
         (["score", "records.parquet", "--reward", "exact", "--column", "gold"], "--column gold: has to be OURS=THEIRS"),
         (["score", "records.parquet", "--reward", "exact", "--template", "thnk"], "did you mean 'think'?"),
         (["score", "records.parquet", "--reward", "exact", "--by", "tsk"], "to group by; did you mean 'task'?"),
-        (["score", "records.parquet", "--reward", "length"], "reward length could judge no row; the first: error"),
+        (["score", "records.parquet", "--reward", "length"], "reward length could score no row; the first: error"),
         (["score", "records.parquet", "--rewards", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
         (["score", "records.parquet", "--rewards", "plain.yaml"], "plain.yaml: has no `reward:`"),
         (["score", "records.parquet", "--rewards", "odd.yaml"], "odd.yaml: odd has to be a list of components"),
