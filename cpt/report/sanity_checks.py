@@ -90,7 +90,7 @@ def _task_flag(role: str, base: float | None) -> str:
     if role == "trained" and base > 1 - HEADROOM:
         return "hardly any headroom: the base already knows it"
     if role == "trained" and base < NO_SKILL:
-        return "the base is never right: nothing for an on-policy method to reinforce"
+        return "the base is never right: an on-policy method has nothing to reinforce"
     if role == "general" and base < GENERAL_SKILL:
         return "the base can't do it: little that could be forgotten"
     return ""
@@ -153,11 +153,13 @@ def caveats(run: RunData) -> list[str]:
     found = list(run.notes)
     if len(run.seeds) == 1:
         found.append(
-            "One seed: the intervals cover the choice of test samples only, not what another training run would give. "
-            "Differences are of these policies, not of the methods: leads, not results."
+            "One seed: the intervals cover the choice of test samples only, not the variance between training runs. "
+            "Differences are between these policies, not between the methods: leads, not results."
         )
     elif len(run.seeds) < 5:
-        found.append(f"{len(run.seeds)} seeds: the intervals cover what other seeds would give; so few make them wide.")
+        found.append(
+            f"{len(run.seeds)} seeds: the intervals cover the variance between seeds, and are wide with so few."
+        )
     found += rule_caveats(run)
     if told := _unequal_data(run):
         found.append(f"{told[0].upper()}{told[1:]}.")
@@ -165,9 +167,7 @@ def caveats(run: RunData) -> list[str]:
         replay = next(iter(arm.stages.values())).plan.get("replay") or {}
         trained = [name for name in replay.get("tasks", ()) if name in run.general]
         if trained:
-            found.append(
-                f"{arm.label} replays {', '.join(trained)}: it goes on training what its retention there is about."
-            )
+            found.append(f"{arm.label} replays {', '.join(trained)}: its retention there is not of untrained tasks.")
     unfinished = [arm.label for arm in run.arms if not arm.finished]
     if unfinished:
         found.append(f"Unfinished: {', '.join(unfinished)}. What needs their missing evaluations is n/a.")

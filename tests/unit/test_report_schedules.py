@@ -97,4 +97,4 @@ def test_weights_of_objectives_are_drawn_where_there_are_any(tmp_path: Path):
     reseal(tmp_path)
     drawn = objective_weights(load_run(tmp_path))
     assert drawn.startswith("<svg")
-    assert "What the objectives weighed" in render(summarise(load_run(tmp_path)))
+    assert "Weights of the objectives" in render(summarise(load_run(tmp_path)))
