@@ -1,8 +1,10 @@
 """A process that can be killed, for code that may run for ever, crash, take all memory or end its process.
 
-Mathematics (`rewards.maths_process`) and users' rewards (`rewards.python_file`) run in such processes. Not in threads,
-because a thread that computes in C can't be stopped. Started by `subprocess` and not forked, because this process may
-hold torch, CUDA and Ray.
+Mathematics (`rewards.maths_process`) and users' rewards (`rewards.python_file`) run in such processes. Not in threads:
+nothing stops a thread that computes in C. Started by `subprocess` rather than forked: this process may hold torch, CUDA
+and Ray. Not by multiprocessing or a pool upon it, such as pebble's: its processes run the caller's main module again,
+their answers are pickles, they can't be started in a daemonic process nor asked in a forked one, and what they have
+started themselves outlives their end.
 """
 
 from __future__ import annotations

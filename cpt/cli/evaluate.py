@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,10 +13,12 @@ from rich.table import Table
 
 from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
+from cpt.plan.stages import BasePlan, EvaluationPlan
 from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.store.folder import StageDir
 from cpt.store.records import write_records
 from cpt.tasks import get_task, task_names
-from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle, Record
 
 
@@ -57,8 +60,8 @@ def evaluate_folder(
         ValueError: the model can't be loaded, a task has too few samples or one that can't be used, or `out` can't be
             written.
     """
-    from cpt.evaluate.evaluate import evaluate_policy
-    from cpt.models.load import load_processor
+    from cpt.evaluate.evaluators.base import Subject
+    from cpt.evaluate.evaluators.generation import GenerationEvaluator
     from cpt.rollout.limits import engine_kind
     from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
@@ -70,21 +73,12 @@ def evaluate_folder(
     pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None, kind)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+    evaluation = EvaluationPlan(dict.fromkeys(tasks, samples), limit, temperature=0.0)
+    subject = Subject.of_base(BasePlan(0, prompt, model, evaluation, Rollout()), StageDir(out or Path()))
     with cluster(None):
         pool = start_pool(model, Rollout(), placement_of(Rollout(), Resources()), pictures)
-        version = pool.push_folder(model.path, "eval")
-        records = evaluate_policy(
-            pool,
-            version,
-            load_processor(model.path),
-            [get_task(task) for task in tasks],
-            samples=samples,
-            prompt=prompt,
-            max_tokens=limit,
-            arm=name,
-            seed=0,
-            stage=0,
-        )
+        pool.push_folder(subject.folder, subject.version)
+        records = [replace(record, arm=name) for record in GenerationEvaluator().records(subject, pool)]
         pool.close()
     if out is not None:
         write_records(out / "records.parquet", records)
@@ -96,7 +90,7 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
     for task in tasks:
         rows = [record for record in records if record.task == task]
         means = [
-            sum(values) / len(rows) for values in zip(*((r.strict, r.tolerant, r.n_tokens) for r in rows), strict=True)
+            sum(values) / len(rows) for values in zip(*((r.score, r.tolerant, r.n_tokens) for r in rows), strict=True)
         ]
         cut = sum(r.finish_reason == "length" for r in rows)
         table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))

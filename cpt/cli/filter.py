@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cpt.cli.arguments import Overrides, RecipePath, TrustRewards
-from cpt.methods.filter_file import FilterFile, write_filter
-from cpt.methods.filtering import RIF, PromptRollouts, select
+from cpt.common.keys import nearest
+from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, select, write_filter
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, expand_arms, load_recipe
-from cpt.recipe.errors import nearest
-from cpt.recipe.reward_checks import filter_reward_of
+from cpt.recipe.arms import filter_reward_of
 from cpt.recipe.schema import StageTask
 from cpt.store.folder import default_folder
 

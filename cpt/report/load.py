@@ -135,7 +135,7 @@ class RunData:
     @property
     def style_counts(self) -> bool:
         """Whether strict and tolerant scores differ for some completion: right, but not in the style asked for."""
-        return any(record.strict != record.tolerant for arm in self.arms for record in arm.records.values())
+        return any(record.score != record.tolerant for arm in self.arms for record in arm.records.values())
 
 
 def load_run(root: str | Path) -> RunData:

@@ -7,7 +7,6 @@ greedy answers to a few test prompts are scored by the transformers model in the
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.models.inputs import ModelInputs, Pictures, Prompt
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
 from cpt.plan.make import logprob_bound
+from cpt.rollout.sync import read_folder
 from cpt.types import Completion, GenerationRequest, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -96,10 +96,16 @@ def check_agreement(
 
 
 def check_stage(stage: StagePlan, policy: Any, processor: Any, folder: Path, pool: RolloutPool) -> float:
-    """`check_agreement` of a stage's finished policy, in memory and as its folder gives it to the engines."""
+    """`check_agreement` of a stage's finished policy, in memory and as its folder gives it to the engines.
+
+    Evaluation finds the weights there by their version. They are pushed in any case: what the engines may hold under
+    that version is the policy of a process that died before it could say that it was done.
+    """
+    version = f"{stage.key}:final"
+    pool.push(read_folder(folder), version)
     return check_agreement(
         pool,
-        pool.push_folder(folder, f"{stage.key}:check:{uuid.uuid4().hex[:8]}"),
+        version,
         policy,
         processor,
         samples=stage.evaluation.samples,
@@ -117,8 +123,8 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
 
     from cpt.models.load import load_policy, load_processor
 
-    path, trust = base.model.path, base.model.trust_remote_code
-    model: Any = load_policy(path, dtype=base.model.dtype, trust_remote_code=trust)
+    path, trust, attention = base.model.path, base.model.trust_remote_code, base.model.attention
+    model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
     return check_agreement(
         pool,
         pool.push_folder(path, f"{base.key}:final"),

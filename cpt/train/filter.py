@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods.filter_file import FilterFile, read_filter, write_filter
-from cpt.methods.filtering import PromptRollouts, emptied, select
+from cpt.methods.filtering import FilterFile, PromptRollouts, emptied, read_filter, select, write_filter
 from cpt.rollout.engine import request_seed
-from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.train.requests import training_requests
 from cpt.train.reward import check_stage_golds, reward_function
 from cpt.train.truth import strictly_right

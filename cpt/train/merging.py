@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods import merge
+from cpt.methods.merge import StageWeights, distance
 from cpt.models.adapters import plain_parameters
 from cpt.models.load import load_policy
 
@@ -28,7 +28,7 @@ class Merging:
     def __init__(self, plan: StagePlan, start: Path, trained: Any, others: Sequence[Path] = ()) -> None:
         self.plan, self.others = plan, others
         self.start = self._weights(start)
-        self.trained = merge.distance(plain_parameters(trained), self.start)
+        self.trained = distance(plain_parameters(trained), self.start)
 
     def apply(self, policy: Any) -> None:
         """Merge the weights of a plain model in place. A moving average (`ema`) has been put there by its plug-in."""
@@ -38,25 +38,18 @@ class Merging:
     def record(self, policy: Any) -> dict[str, Any]:
         """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
         assert self.plan.merge is not None
-        left = merge.distance(plain_parameters(policy), self.start)
+        left = distance(plain_parameters(policy), self.start)
         return {"type": self.plan.merge.type, "distance_trained": self.trained, "distance_merged": left}
 
     def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        setting = self.plan.merge
-        assert setting is not None
-        if setting.type == "linear":
-            return merge.linear(self._reference(setting.reference), end, setting.weight)
-        if setting.type == "slerp":
-            return merge.slerp(self._reference("base"), self.start, end, setting.weight)
-        if setting.type == "lines":
-            return merge.lines(self._reference(setting.reference), end, setting.alpha, setting.beta)
-        if setting.type == "warp":
-            return merge.warp(self.start, [*map(self._weights, self.others), end], setting.interpolation)
-        return iter(())
-
-    def _reference(self, name: str) -> dict[str, torch.Tensor]:
-        at_start = name == "stage_start" or self.plan.index == 1  # the first stage starts from the base model
-        return self.start if at_start else self._weights(Path(self.plan.model.path))
+        assert self.plan.merge is not None
+        weights = StageWeights(
+            start=self.start,
+            end=end,
+            base=None if self.plan.index == 1 else lambda: self._weights(Path(self.plan.model.path)),
+            others=lambda: list(map(self._weights, self.others)),
+        )
+        return self.plan.merge.merged(weights)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
         """The parameters in a folder, in the precision and under the names that the policy's have in memory."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
+from cpt.methods.advantages import GROUP_MEAN
 from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
@@ -214,7 +215,7 @@ def grpo_trainer(
         rollout_pool=pool,
         rollout_key=stage.stream,
         max_logprob_gap=stage.max_logprob_gap,
-        baseline=getattr(stage.method, "baseline", "group_mean"),
+        baseline=getattr(stage.method, "baseline", GROUP_MEAN),
     )
     trainer.objectives = objectives
     trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.rollout)

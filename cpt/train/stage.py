@@ -30,7 +30,7 @@ class TrainResult:
     Attributes:
         steps: optimizer steps in total; equal to the plan's.
         resumed_from: step that this process went on from; 0 for a start from the beginning.
-        seconds: wall time by phase of this process: load, train, save, check, drift.
+        seconds: wall time by phase of this process: load, train, save, check.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
         merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
@@ -59,11 +59,11 @@ def train_stage(
 
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
-        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued,
-            drift.parquet; filter.parquet for a filter that has not chosen the samples yet, generated/ for SFT on the
-            policy's own answers, rollouts.jsonl if the plan says so.
-        pool: rollout engines; needed by methods and filters that sample, and to measure drift, which is left out
-            without them. Whoever uses them next must push: what weights they are left with is not defined.
+        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued;
+            filter.parquet for a filter that has not chosen the samples yet, generated/ for SFT on the policy's own
+            answers, rollouts.jsonl if the plan says so.
+        pool: rollout engines; needed by methods and filters that sample. They are left with the finished policy, which
+            `check_stage` has pushed for everybody who measures something on it.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
@@ -88,7 +88,6 @@ def train_stage(
             gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
     done.append(_train(last, own, start, out, out.metrics, pool, on_step))
     seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
-    seconds |= _measure_drift(stage, out, pool)
     notes = tuple(note for result in done for note in result.notes)
     return replace(done[-1], steps=stage.steps, resumed_from=done[0].resumed_from, seconds=seconds, notes=notes)
 
@@ -103,17 +102,6 @@ def _own_samples(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool
         return own_samples(stage)
     processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
     return filtered(stage, own_samples(stage), start_folder=start, out=out, pool=pool, processor=processor)
-
-
-def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) -> dict[str, float]:
-    """How far the finished policy is from the base model, into `out.drift`. Seconds that it took, if it is measured."""
-    from cpt.train.drift import measure_drift
-
-    if pool is None or not stage.drift.samples:
-        return {}
-    begin = time.perf_counter()
-    measure_drift(stage, out.policy, out.drift, pool)
-    return {"drift_s": time.perf_counter() - begin}
 
 
 def other_training(out: StageDir, run: int) -> StageDir:
@@ -201,7 +189,8 @@ def _trainer(stage: StagePlan, own: Sequence[Sample], start: Path, out: StageDir
     weights = start if adapter is None else Path(stage.model.path)
     processor = load_processor(start, trust_remote_code=trust)
     _seed(stage_seed(stage))
-    policy: Any = load_policy(weights, dtype=stage.weights_dtype, trust_remote_code=trust)
+    attention = stage.model.attention
+    policy: Any = load_policy(weights, dtype=stage.weights_dtype, attention=attention, trust_remote_code=trust)
     peft_config = None
     if stage.tuning.type == "full":
         freeze_parts(policy, stage.freeze)
@@ -243,7 +232,7 @@ def _instrument(
     from transformers import PrinterCallback
 
     from cpt.common.files import read_jsonl
-    from cpt.tasks.world.attention import batch_images
+    from cpt.tasks.world import builtin
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics
 
@@ -255,7 +244,7 @@ def _instrument(
     trainer.add_callback(StepMetrics(metrics, trainer.phases.take, on_step, _zero_at_start(stage), before))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
-        batch_images(reference)
+        builtin.accelerate(reference, stage.model.attention)
 
 
 def _zero_at_start(stage: StagePlan) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stages import Killed, die_at, digest, planned, rows, trained
 
-from cpt.methods.filter_file import read_filter
+from cpt.methods.filtering import read_filter
 from cpt.models.load import load_processor
 from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, records, reseal
+from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, mark_done, records, reseal
 
 from cpt.plan.stages import StagePlan
 from cpt.report.load import load_run, short_value
@@ -188,7 +188,7 @@ def test_an_arm_with_another_prompt_has_its_own_base(tmp_path: Path) -> None:
     store = RunStore(tmp_path).open_or_create(Recipe("arms:\n"))
     store.write_plan(Plan(["a"], [], stages))
     for prompt, bits in (("direct", "1000"), ("think", "1110")):
-        store.mark_base_done(0, prompt, "base", records({(0, "a"): bits}, arm="base"))
+        mark_done(store, store.base_dir(0, prompt), "base", records({(0, "a"): bits}, arm="base"))
     store.close()
     summary = summarise(load_run(tmp_path))
     assert [a.numbers["strict"].trained.values[0, 0] for a in summary.arms] == [0.25, 0.75]
