@@ -121,13 +121,10 @@ def _same_value(one: Any, other: Any, _rounding: int = 0, _precision: int = 0) -
     if not (a.is_finite and b.is_finite):
         return False
     x, y = a.evalf(DIGITS), b.evalf(DIGITS)
+    agree = not (a.is_rational and b.is_rational) and bool(abs(x - y) * 10**SAME < max(abs(x), abs(y)))
     if not (x.is_real and y.is_real):
-        return not (a.is_rational and b.is_rational) and abs(x - y) * 10**SAME < max(abs(x), abs(y))
-    if x * y <= 0:
-        return False
-    if not (a.is_rational and b.is_rational) and abs(x - y) * 10**SAME < max(abs(x), abs(y)):
-        return True
-    return _is_rounded(one, b) or _is_rounded(other, a)
+        return agree
+    return bool(x * y > 0) and (agree or _is_rounded(one, b) or _is_rounded(other, a))
 
 
 def _exact(expression: Any) -> Any:
