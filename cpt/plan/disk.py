@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from cpt.methods.targets import SelfSampled
 from cpt.models import locate
-from cpt.recipe import Full, LoRA
 
 if TYPE_CHECKING:
     from cpt.plan.run_plan import RunPlan
@@ -72,7 +71,7 @@ def checkpoint_bytes(stage: StagePlan) -> int:
     every = stage.method.save_steps
     if every is None or stage.model.nbytes is None:
         return 0
-    numbers = trained_numbers(Path(stage.model.path), stage.tuning)
+    numbers = stage.tuning.trained_numbers(locate.checkpoint_tensors(Path(stage.model.path)))
     kept = min(stage.method.save_total_limit + 1, stage.steps // every)
     average = 1 if stage.merge is not None and stage.merge.type == "ema" else 0
     return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim] + average))
@@ -81,19 +80,6 @@ def checkpoint_bytes(stage: StagePlan) -> int:
 def unmerged_bytes(stage: StagePlan) -> int:
     """Policies of a stage's trainings that wait for the last one; 0 if the model's size is unknown."""
     return (len(stage.trainings) - 1) * policy_bytes(stage)
-
-
-def trained_numbers(folder: Path, tuning: Full | LoRA) -> int:
-    """Parameters in a checkpoint: all, or for LoRA r × (in + out) for each matrix that `target_modules` names."""
-    tensors = locate.checkpoint_tensors(folder)
-    if isinstance(tuning, Full):
-        return sum(math.prod(tensor.shape) for tensor in tensors.values())
-    numbers = 0
-    for name, tensor in tensors.items():
-        module = name.removesuffix(".weight").rsplit(".", 1)[-1]
-        if module in tuning.target_modules and len(tensor.shape) == 2:
-            numbers += tuning.r * sum(tensor.shape)
-    return numbers
 
 
 def check_room(plan: RunPlan, out: Path) -> None:

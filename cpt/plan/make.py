@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cpt.common.nearest import nearest
 from cpt.methods.kl import KL
 from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
@@ -21,7 +22,6 @@ from cpt.models.image_text import check_image_text
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan, plain
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
-from cpt.recipe.errors import nearest
 from cpt.recipe.merge import WarpMerge
 from cpt.recipe.reward_checks import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec

@@ -10,10 +10,12 @@ from cpt.methods.filtering import RIF
 from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
-from cpt.recipe import AnyMethod, Full, LoRA, Rollout
+from cpt.models.tuning.kind import Tuning
+from cpt.recipe import AnyMethod, Rollout
 from cpt.recipe.merge import AnyMerge, WarpMerge
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Schedule
+from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 
 JOINT = "joint"
@@ -136,7 +138,7 @@ class StagePlan:
     model: ModelPlan
     method: AnyMethod
     prompt: PromptStyle
-    tuning: Full | LoRA
+    tuning: Tuning
     freeze: tuple[str, ...]
     trainer_args: Mapping[str, Any]
     data_samples: int
@@ -180,13 +182,14 @@ class StagePlan:
 
     @property
     def weights_dtype(self) -> str:
-        """Precision of the trained weights, in memory and in the policy's folder.
+        """Precision of the policy's weights, in memory and in its folder."""
+        return self.tuning.weights_dtype(self.model.dtype)
 
-        Full fine-tuning in bfloat16 keeps float32 weights and computes in bfloat16: a step of 1e-6 is smaller than the
-        distance between neighbouring bfloat16 numbers at the size of a weight, so it would be rounded away. Frozen
-        weights under LoRA stay in the model's own precision; the adapter is float32.
-        """
-        return "float32" if self.tuning.type == "full" else self.model.dtype
+    @property
+    def filter_limit(self) -> int:
+        """Tokens per rollout of a filter: training's, or what the styles of a method without rollouts take."""
+        styles = self.method.styles(self.prompt)
+        return self.max_completion_length or max(MAX_COMPLETION_TOKENS[style] for style in styles)
 
     @property
     def stream(self) -> str:

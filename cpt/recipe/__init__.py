@@ -9,7 +9,7 @@ from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, PolicyGradient
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.reward_checks import reward_of
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Evaluation, Full, LoRA, Recipe, Rollout, content_hash, without_neutral
+from cpt.recipe.schema import Evaluation, Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
 
 __all__ = [
@@ -20,8 +20,6 @@ __all__ = [
     "BaseMethod",
     "Batch",
     "Evaluation",
-    "Full",
-    "LoRA",
     "PolicyGradient",
     "Recipe",
     "RecipeError",

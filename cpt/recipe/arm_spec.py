@@ -11,10 +11,11 @@ from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
 from cpt.methods.targets import SavedRollouts
+from cpt.models.tuning.kind import Tuning
 from cpt.recipe.merge import AnyMerge
 from cpt.recipe.registry import AnyMethod
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Frozen, Full, LoRA, Scalar, Schedule
+from cpt.recipe.schema import Frozen, Scalar, Schedule
 from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
 
@@ -40,7 +41,7 @@ class ArmSpec:
     sweep: Mapping[str, Scalar]
     method: AnyMethod
     prompt: PromptStyle
-    tuning: Full | LoRA
+    tuning: Tuning
     freeze: tuple[Frozen, ...]
     trainer_args: Mapping[str, Any]
     regularisers: tuple[AnyRegulariser, ...] = ()

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cpt.common.nearest import nearest
 from cpt.recipe.arm_spec import ArmSpec, Problem
 from cpt.recipe.contradictions import contradictions
-from cpt.recipe.errors import explain, nearest
+from cpt.recipe.errors import explain
 from cpt.recipe.schema import Arm, Recipe, Scalar
 from cpt.recipe.source import KeyPath
 

@@ -20,7 +20,7 @@ def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
         if setting.type in seen:
             yield at, f"{setting.type} is there twice; leave one"
         seen.add(setting.type)
-        if setting.type == "l2" and setting.reference == "base" and spec.tuning.type != "full":
+        if setting.type == "l2" and setting.reference == "base" and not spec.tuning.trains_weights:
             yield (*at, "reference"), "the base model has no adapter to compare with; use stage_start, or tuning: full"
         yield from _with_tuning(at, setting, spec)
         if setting.needs_no_weight_decay and spec.method.weight_decay:
@@ -46,21 +46,20 @@ def contradictions(spec: ArmSpec, tasks: int) -> Iterator[Problem]:
     data = getattr(spec.method, "data", None)
     if spec.merge is not None and spec.merge.type == "warp" and data is not None and data.type != "gold":
         yield ("merge",), "warp trains a stage several times, on one set of targets; set method.data: {type: gold}"
-    if spec.merge is not None and spec.merge.type != "ema" and _continued(spec):
+    if spec.merge is not None and spec.merge.type != "ema" and not spec.tuning.merged_between_stages:
         yield (
             ("merge",),
-            "the next stage goes on with the adapter, which is not merged; set tuning.between_stages: merge, or use "
-            "type: ema",
+            f"the next stage goes on with the adapter, which is not merged; {spec.tuning.to_merge}, or use type: ema",
         )
 
 
 def _with_tuning(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Problem]:
-    if setting.needs_full_tuning and spec.tuning.type != "full":
+    if setting.needs_full_tuning and not spec.tuning.trains_weights:
         yield at, f"{setting.type} needs tuning: full, because an adapter's factors mean something else every stage"
-    if setting.needs_lora and spec.tuning.type != "lora":
+    if setting.needs_lora and not spec.tuning.low_rank:
         yield at, f"{setting.type} acts on adapters; set tuning: {{type: lora}} or leave it out"
-    if setting.needs_new_adapters and _continued(spec):
-        yield at, f"{setting.type} compares the adapters of different stages; set tuning.between_stages: merge"
+    elif setting.needs_new_adapters and not spec.tuning.merged_between_stages:
+        yield at, f"{setting.type} compares the adapters of different stages; {spec.tuning.to_merge}"
 
 
 def _with_method(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Problem]:
@@ -103,7 +102,3 @@ def _with_method(at: KeyPath, setting: Setting, spec: ArmSpec) -> Iterator[Probl
 def _rewarding(spec: ArmSpec) -> Iterator[Setting]:
     """What changes the arm's reward."""
     yield from (one for one in (*spec.regularisers, spec.kl) if one is not None and one.needs_rollouts)
-
-
-def _continued(spec: ArmSpec) -> bool:
-    return spec.tuning.type == "lora" and spec.tuning.between_stages == "continue"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
+from cpt.common.nearest import nearest
 from cpt.recipe.schema import Recipe
 from cpt.recipe.source import Key, KeyPath, dotted, shortened
 
@@ -36,13 +37,6 @@ _TYPES = {
     "model_attributes_type": "must be a mapping of key: value",
     "int_from_float": "must be a whole number",
 }
-
-
-def nearest(word: object, known: Collection[str], listed: Collection[str] = ()) -> str:
-    """`; did you mean 'x'?`, or the list of what there is (of `known`, only those `listed`) when nothing is near."""
-    close = difflib.get_close_matches(str(word)[:200], known, n=1, cutoff=0.6)
-    close += [name for name in known if "".join(part[:1] for part in name.split("_")) == word]  # lr: learning_rate
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(listed or known)}" if known else ""
 
 
 def shown(value: Any) -> str:

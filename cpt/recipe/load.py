@@ -8,14 +8,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cpt.common.nearest import nearest
 from cpt.recipe.arm_spec import ArmSpec, Problem
 from cpt.recipe.arms import expand_arm
-from cpt.recipe.errors import explain, nearest, shown
+from cpt.recipe.errors import explain, shown
 from cpt.recipe.overrides import override
 from cpt.recipe.replay import check_replay
 from cpt.recipe.reward_checks import check_rewards
 from cpt.recipe.rewards import as_written, carried_code, include_sources
-from cpt.recipe.schema import VERSION, LoRA, Recipe
+from cpt.recipe.schema import VERSION, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read
 from cpt.recipe.targets import check_targets
@@ -160,7 +161,7 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
         yield (*at, "method", key), message
     if problems:
         return  # its batch may be no batch
-    if spec.method.needs_rollouts and isinstance(spec.tuning, LoRA) and spec.tuning.dropout:
+    if spec.method.needs_rollouts and spec.tuning.has_dropout:
         where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
     for path, message in check_replay(recipe, spec):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cpt.common.nearest import nearest
 from cpt.methods.replay import Mixed, RecapReplay, Static
 from cpt.recipe.arm_spec import ArmSpec, Problem
-from cpt.recipe.errors import nearest
 from cpt.recipe.reward_checks import reward_of
 from cpt.recipe.schema import Recipe
 from rewards.compose import label_of

@@ -16,6 +16,8 @@ from cpt.methods.kl import KL
 from cpt.methods.plugin import Count, Factor, Rows, Seed, Strict
 from cpt.methods.registry import Regulariser
 from cpt.methods.replay import Replay
+from cpt.models.tuning.full import Full
+from cpt.models.tuning.registry import AnyTuning
 from cpt.recipe.merge import Merge
 from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
@@ -51,30 +53,7 @@ def _named(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-class Full(Strict):
-    """Every parameter is trained, but those that `freeze` names."""
-
-    type: Literal["full"]
-
-
-class LoRA(Strict):
-    """Low-rank adapters (arXiv 2106.09685). `between_stages` says what the next stage starts from.
-
-    `merge`: the adapter is merged into the weights and a new one starts. `continue`: one adapter is trained through
-    all stages.
-    """
-
-    type: Literal["lora"]
-    r: Annotated[int, Field(gt=0, le=8192)] = 16
-    alpha: Count = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
-        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    )
-    between_stages: Literal["merge", "continue"] = "merge"
-
-
-Tuning = Annotated[Full | LoRA, Field(discriminator="type"), _named("type")]
+Tuning = Annotated[AnyTuning, Field(discriminator="type"), _named("type")]
 
 
 class Model(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpt.recipe.errors import nearest
+from cpt.common.nearest import nearest
 from cpt.recipe.source import SHIPPED
 
 

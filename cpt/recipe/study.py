@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpt.recipe.errors import nearest
+from cpt.common.nearest import nearest
 from cpt.recipe.load import check
 from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.rewards import COMPONENTS, RewardSpec

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from cpt.common.nearest import nearest
 from cpt.methods.targets import SavedRollouts
 from cpt.recipe.arm_spec import ArmSpec, Problem
-from cpt.recipe.errors import nearest
 
 
 def check_targets(arms: Sequence[ArmSpec]) -> Iterator[Problem]:

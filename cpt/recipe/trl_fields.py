@@ -20,8 +20,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from cpt.common.nearest import nearest
 from cpt.methods.plugin import Count, Factor, Strict
-from cpt.recipe.errors import REFUSED, nearest, shown
+from cpt.recipe.errors import REFUSED, shown
 from cpt.recipe.methods import SFT, BaseMethod, PolicyGradient
 
 # Arguments that cpt sets itself, and where a recipe has a say in them.

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods import merge
-from cpt.models.adapters import plain_parameters
-from cpt.models.load import load_policy
+from cpt.recipe.merge import AnyMerge
 
 if TYPE_CHECKING:
     import torch
-
-    from cpt.plan.stages import StagePlan
 
 
 class Merging:
     """Merging of one stage's policy.
 
     Args:
+        load: the model in a policy's folder, in the precision that the policy has in memory.
         start: the folder that the stage started from.
-        trained: the policy as it was trained, with its adapters if it has any.
+        base: the base model's folder or Hub id; None where that is the start.
+        trained: name and value of the policy's weights as they were trained, adapters added.
         others: policy folders of the stage's earlier trainings from the same start.
     """
 
-    def __init__(self, plan: StagePlan, start: Path, trained: Any, others: Sequence[Path] = ()) -> None:
-        self.plan, self.others = plan, others
+    def __init__(
+        self,
+        setting: AnyMerge,
+        load: Callable[[Path], Any],
+        start: Path,
+        base: Path | None,
+        trained: Iterable[tuple[str, torch.Tensor]],
+        others: Sequence[Path] = (),
+    ) -> None:
+        self.setting, self.load, self.base, self.others = setting, load, base, others
         self.start = self._weights(start)
-        self.trained = merge.distance(plain_parameters(trained), self.start)
+        self.trained = merge.distance(trained, self.start)
 
     def apply(self, policy: Any) -> None:
         """Merge the weights of a plain model in place. A moving average (`ema`) has been put there by its plug-in."""
@@ -37,13 +44,11 @@ class Merging:
 
     def record(self, policy: Any) -> dict[str, Any]:
         """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
-        assert self.plan.merge is not None
-        left = merge.distance(plain_parameters(policy), self.start)
-        return {"type": self.plan.merge.type, "distance_trained": self.trained, "distance_merged": left}
+        left = merge.distance(((name, value.detach()) for name, value in policy.named_parameters()), self.start)
+        return {"type": self.setting.type, "distance_trained": self.trained, "distance_merged": left}
 
     def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        setting = self.plan.merge
-        assert setting is not None
+        setting = self.setting
         if setting.type == "linear":
             return merge.linear(self._reference(setting.reference), end, setting.weight)
         if setting.type == "slerp":
@@ -55,12 +60,7 @@ class Merging:
         return iter(())
 
     def _reference(self, name: str) -> dict[str, torch.Tensor]:
-        at_start = name == "stage_start" or self.plan.index == 1  # the first stage starts from the base model
-        return self.start if at_start else self._weights(Path(self.plan.model.path))
+        return self.start if name == "stage_start" or self.base is None else self._weights(self.base)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
-        """The parameters in a folder, in the precision and under the names that the policy's have in memory."""
-        model: Any = load_policy(
-            folder, dtype=self.plan.weights_dtype, trust_remote_code=self.plan.model.trust_remote_code
-        )
-        return dict(model.named_parameters())
+        return dict(self.load(folder).named_parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,14 @@ class TrainWorker:
         import_trainers()
         return os.getpid()
 
-    def train(self, stage: StagePlan, start_folder: str, out: StageDir, pool: RolloutPool | None) -> TrainResult:
+    def train(
+        self, stage: StagePlan, start_folder: str, out: StageDir, kept: Sequence[int] | None, pool: RolloutPool | None
+    ) -> TrainResult:
         """See `cpt.train.stage.train_stage`."""
         import_trainers()
         from cpt.train.stage import train_stage
 
-        return train_stage(stage, start_folder=start_folder, out=out, pool=pool)
+        return train_stage(stage, start_folder=start_folder, out=out, kept=kept, pool=pool)
 
     def check(self, base: BasePlan, pool: RolloutPool) -> float:
         """See `cpt.train.agreement.check_base`."""
@@ -80,6 +82,7 @@ def run_stage(
     *,
     start_folder: str | Path,
     out: StageDir,
+    kept: Sequence[int] | None = None,
     pool: RolloutPool | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
@@ -97,7 +100,7 @@ def run_stage(
     rows.read()  # of an earlier attempt
     try:
         check_same_code([worker], f"{stage.label}: the training process")
-        answer = worker.train.remote(stage, str(start_folder), out, pool)
+        answer = worker.train.remote(stage, str(start_folder), out, kept, pool)
         while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
             _report(rows, on_step)
         result: TrainResult = ray.get(answer)

@@ -154,18 +154,16 @@ def test_merged_weights_are_read_without_touching_the_base(base: Path):
     import torch
     from peft import get_peft_model
 
-    from cpt.models.adapters import lora_config, merged, merged_parameters
-
     (stage,) = planned(base, SFT, tuning={"type": "lora", "r": 2, "alpha": 4})
     policy = load_policy(base)
     names = [name for name, _ in policy.named_parameters()]
-    model = get_peft_model(policy, lora_config(policy, stage.tuning, ["vision_tower"]))
+    model = get_peft_model(policy, stage.tuning.attach(policy, ["vision_tower"], None).peft_config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = dict(merged_parameters(model))
+    found = dict(stage.tuning.tensors(model))
     assert list(found) == names
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
-    for name, parameter in merged(model).named_parameters():
+    for name, parameter in stage.tuning.plain(model).named_parameters():
         torch.testing.assert_close(found[name], parameter.detach())
