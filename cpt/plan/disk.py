@@ -15,7 +15,7 @@ from cpt.models import locate
 
 if TYPE_CHECKING:
     from cpt.plan.run_plan import RunPlan
-    from cpt.plan.stages import StagePlan
+    from cpt.plan.stages import ModelPlan, StagePlan
 
 # One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. A filter's rollout has
 # less.
@@ -36,20 +36,21 @@ def estimate_bytes(plan: RunPlan) -> int | None:
         return None
     seeds = Counter(arm for arm, _ in plan.arms)  # which change no size
     stages = [(stage, seeds[arm]) for arm, own in plan.by_arm.items() for stage in own]
-    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage, _ in stages), default=0)
+    checkpoints = max((checkpoint_bytes(stage) + _waiting_bytes(stage) for stage, _ in stages), default=0)
     sampled = sum(stage.data_samples * stage.filter.rollouts * times for stage, times in stages if stage.filter)
     records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
-    left = sum((policy_bytes(stage) + completion_bytes(stage)) * times for stage, times in stages)
-    return left + checkpoints + records
+    policies = sum(policy_bytes(stage.model, stage.weights_dtype) * times for stage, times in stages)
+    completions = sum(completion_bytes(stage) * times for stage, times in stages)
+    return policies + completions + checkpoints + records
 
 
-def policy_bytes(stage: StagePlan) -> int:
-    """A stage's policy: the model's folder, its weights in the precision they are trained in; 0 if that is unknown."""
-    if stage.model.nbytes is None:
+def policy_bytes(model: ModelPlan, dtype: str) -> int:
+    """A policy: the model's folder, its weights in the precision that policies have; 0 if its size is unknown."""
+    if model.nbytes is None:
         return 0
-    size = _NUMBER_BYTES[stage.weights_dtype]
-    tensors = locate.checkpoint_tensors(Path(stage.model.path)).values()
-    return stage.model.nbytes + sum(size * math.prod(tensor.shape) - tensor.nbytes for tensor in tensors)
+    size = _NUMBER_BYTES[dtype]
+    tensors = locate.checkpoint_tensors(Path(model.path)).values()
+    return model.nbytes + sum(size * math.prod(tensor.shape) - tensor.nbytes for tensor in tensors)
 
 
 def completion_bytes(stage: StagePlan) -> int:
@@ -77,9 +78,9 @@ def checkpoint_bytes(stage: StagePlan) -> int:
     return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim] + average))
 
 
-def unmerged_bytes(stage: StagePlan) -> int:
-    """Policies of a stage's trainings that wait for the last one; 0 if the model's size is unknown."""
-    return (len(stage.trainings) - 1) * policy_bytes(stage)
+def _waiting_bytes(stage: StagePlan) -> int:
+    """Policies of a stage's trainings that wait for the last one."""
+    return (len(stage.trainings) - 1) * policy_bytes(stage.model, stage.weights_dtype)
 
 
 def check_room(plan: RunPlan, out: Path) -> None:

@@ -142,7 +142,7 @@ def _train(
     from cpt.models.export import save_policy
     from cpt.models.load import load_processor
     from cpt.models.policy import Policy
-    from cpt.train.agreement import check_stage
+    from cpt.train.agreement import check_folder, terms_of
     from cpt.train.log import keep_until
     from cpt.train.merging import Merging
     from cpt.train.plugins import StagePlugins, make_plugins
@@ -185,7 +185,7 @@ def _train(
     save_policy(model, start, out.policy)
     lap("save_s")
     if pool is not None:
-        check_stage(stage, model, trainer.processing_class, out.policy, pool)
+        check_folder(terms_of(stage.label, stage), out.policy, model, trainer.processing_class, pool)
         lap("check_s")
     return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
 
