@@ -43,8 +43,7 @@ class Scales(Tuning):
         for name, parameter in model.named_parameters():
             module, _, kind = name.rpartition(".")
             if kind != "scale":
-                scale = getattr(model.get_submodule(module), "scale", None)
-                yield name, parameter.detach() if scale is None else parameter.detach() * scale.detach()[:, None]
+                yield name, self._scaled(parameter.detach(), model.get_submodule(module))
 
     def keep(self, model: Any, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -54,10 +53,19 @@ class Scales(Tuning):
 
     def plain(self, model: Any) -> Any:
         for _, linear in self._layers(model):
-            linear.weight.mul_(linear.scale.detach()[:, None])
+            for parameter in (linear.weight, linear.bias):
+                if parameter is not None:
+                    parameter.copy_(self._scaled(parameter, linear))
             del linear.scale
             linear._forward_hooks.clear()
         return model
 
     def _layers(self, model: Any) -> list[tuple[str, Any]]:
         return [(name, module) for name, module in model.named_modules() if name.endswith(f".{self.layer}")]
+
+    def _scaled(self, value: Any, module: Any) -> Any:
+        """A layer's weight [outputs, inputs] or bias [outputs]; what belongs to any other module as it is."""
+        if not hasattr(module, "scale"):
+            return value
+        scale = module.scale.detach()
+        return value * (scale[:, None] if value.dim() == 2 else scale)

@@ -71,10 +71,11 @@ class Plain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.block = nn.ModuleDict({"q_proj": nn.Linear(2, 2, bias=False), "down_proj": nn.Linear(2, 2, bias=False)})
+        self.block = nn.ModuleDict({"q_proj": nn.Linear(2, 2, bias=False), "down_proj": nn.Linear(2, 2)})
         with torch.no_grad():
             self.block["q_proj"].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
             self.block["down_proj"].weight.copy_(torch.tensor([[1.0, 1.0], [0.0, 2.0]]))
+            self.block["down_proj"].bias.copy_(torch.tensor([1.0, -1.0]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.block["down_proj"](self.block["q_proj"](x))
@@ -86,21 +87,22 @@ def test_a_third_kind_goes_from_stage_to_stage(tmp_path: Path):
     assert list(trainable(policy.model)) == ["block.down_proj.scale"]
     trainable(policy.model)["block.down_proj.scale"].data = torch.tensor([2.0, 10.0])
     x = torch.tensor([[1.0, 1.0]])
-    assert policy.model(x).tolist() == [[20.0, 140.0]]  # (3 + 7) · 2 and 2 · 7 · 10
+    assert policy.model(x).tolist() == [[22.0, 130.0]]  # (3 + 7 + 1) · 2 and (2 · 7 - 1) · 10
     pushed = dict(policy.tensors())
     assert {name: value.tolist() for name, value in pushed.items()} == {
         "block.q_proj.weight": [[1.0, 2.0], [3.0, 4.0]],
         "block.down_proj.weight": [[2.0, 2.0], [0.0, 20.0]],
+        "block.down_proj.bias": [2.0, -10.0],
     }
     plain = policy.finish(first)
     assert {name: value.tolist() for name, value in plain.named_parameters()} == {
         name: value.tolist() for name, value in pushed.items()
     }
-    assert plain(x).tolist() == [[20.0, 140.0]]
+    assert plain(x).tolist() == [[22.0, 130.0]]
     read: list[Path] = []
     again = Policy.load(Scales(), lambda folder: read.append(folder) or Plain(), first, base=start)
     assert read == [start]  # the kept factors belong to the base model's weights
-    assert again.model(x).tolist() == [[20.0, 140.0]]
+    assert again.model(x).tolist() == [[22.0, 130.0]]
     with pytest.raises(ValueError, match=r"adapter is missing, which the stage goes on with; train the stage before"):
         Policy.load(Scales(), lambda folder: Plain(), tmp_path / "2" / "policy", base=start)
 
@@ -110,6 +112,6 @@ def test_a_merged_kind_starts_from_where_the_stage_before_ended(tmp_path: Path):
     start, base = tmp_path / "1", tmp_path / "base"
     policy = Policy.load(KINDS["full"], lambda folder: read.append(folder) or Plain(), start, base)
     assert read == [start]
-    assert set(trainable(policy.model)) == {"block.q_proj.weight", "block.down_proj.weight"}
+    assert set(trainable(policy.model)) == {"block.q_proj.weight", "block.down_proj.weight", "block.down_proj.bias"}
     assert policy.finish(tmp_path / "2" / "policy") is policy.model
     assert not (tmp_path / "2").exists()
