@@ -153,7 +153,7 @@ class Run:
 
     def train(self, stage: StagePlan, start: Path | str) -> None:
         """One stage in a process of its own, which goes on from its last checkpoint if it dies."""
-        from cpt.train.stage import drop_checkpoints
+        from cpt.train.result import drop_checkpoints
         from cpt.train.worker import TrainerDied, run_stage
 
         where = self.store.begin_stage(stage)

@@ -6,7 +6,7 @@ import gc
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from cpt.common.digests import differing
 from cpt.common.files import read_json
 from cpt.store.results import write_trained
 from cpt.store.schemas import Trained
+from cpt.train.result import TrainResult, drop_checkpoints, other_training
 
 if TYPE_CHECKING:
     from cpt.models.policy import Policy
@@ -24,27 +25,6 @@ if TYPE_CHECKING:
     from cpt.train.merging import Merging
     from cpt.train.plugins import StagePlugins
     from cpt.types import Sample
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What became of a stage.
-
-    Attributes:
-        steps: optimizer steps in total; equal to the plan's.
-        resumed_from: step that this process went on from; 0 for a start from the beginning.
-        seconds: wall time by phase of this process: load, train, save, check, drift.
-        policy: the plain Hugging Face folder.
-        notes: what the user should know, such as a checkpoint that could not be used.
-        merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
-    """
-
-    steps: int
-    resumed_from: int
-    seconds: dict[str, float]
-    policy: Path
-    notes: tuple[str, ...] = ()
-    merge: dict[str, Any] | None = None
 
 
 def train_stage(
@@ -109,13 +89,6 @@ def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) ->
     begin = time.perf_counter()
     measure_drift(stage, out.policy, out.drift, pool)
     return {"drift_s": time.perf_counter() - begin}
-
-
-def other_training(out: StageDir, run: int) -> StageDir:
-    """Folder in a stage's of a training that is not its last one."""
-    from cpt.store.folder import StageDir
-
-    return StageDir(out.root / "trainings" / str(run))
 
 
 def _is_finished(where: StageDir, training: StagePlan) -> bool:
@@ -188,12 +161,6 @@ def _train(
         check_folder(terms_of(stage.label, stage), out.policy, model, trainer.processing_class, pool)
         lap("check_s")
     return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
-
-
-def drop_checkpoints(out: StageDir) -> None:
-    """Delete a finished stage's checkpoints and other trainings: its policy folder replaces them."""
-    for folder in (out.checkpoints, other_training(out, 0).root.parent):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _loader(stage: StagePlan) -> Callable[[Path], Any]:

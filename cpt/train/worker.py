@@ -11,7 +11,7 @@ from cpt.common.errors import RunFailed
 from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.models.lean import lean_imports
 from cpt.train.log import MetricsTail
-from cpt.train.stage import TrainResult
+from cpt.train.result import TrainResult
 
 if TYPE_CHECKING:
     from cpt.plan.stages import BasePlan, StagePlan

@@ -16,7 +16,8 @@ from cpt.plan.stages import StagePlan
 from cpt.recipe.merge import Merge
 from cpt.rollout.local import LocalPool
 from cpt.store.folder import StageDir
-from cpt.train.stage import drop_checkpoints, train_stage
+from cpt.train.result import drop_checkpoints
+from cpt.train.stage import train_stage
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
 STEPS = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-2}

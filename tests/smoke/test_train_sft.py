@@ -13,7 +13,8 @@ from cpt.models.load import load_policy, load_processor
 from cpt.models.locate import model_bytes
 from cpt.plan.disk import policy_bytes
 from cpt.store.folder import StageDir
-from cpt.train.stage import drop_checkpoints, train_stage
+from cpt.train.result import drop_checkpoints
+from cpt.train.stage import train_stage
 
 pytestmark = pytest.mark.smoke
 SFT = {"type": "sft", "learning_rate": 1e-2, "max_steps": 4, "per_device_train_batch_size": 8}

@@ -14,7 +14,8 @@ from stages import digest, planned, rows
 
 from cpt.common.files import append_jsonl
 from cpt.store.folder import StageDir
-from cpt.train.stage import TrainResult, train_stage
+from cpt.train.result import TrainResult
+from cpt.train.stage import train_stage
 from cpt.train.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("ray_cluster")]
