@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cpt.plan.run_plan import RunPlan
     from cpt.plan.stages import ModelPlan, StagePlan
 
-# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. A filter's rollout has
-# less.
+# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. One that was
+# sampled to choose among prompts has less.
 RECORD_BYTES = 200
 _LINE_BYTES, _TOKEN_BYTES = 120, 4  # of a completion in JSON lines
 _NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
@@ -37,7 +37,7 @@ def estimate_bytes(plan: RunPlan) -> int | None:
     seeds = Counter(arm for arm, _ in plan.arms)  # which change no size
     stages = [(stage, seeds[arm]) for arm, own in plan.by_arm.items() for stage in own]
     checkpoints = max((checkpoint_bytes(stage) + _waiting_bytes(stage) for stage, _ in stages), default=0)
-    sampled = sum(stage.data_samples * stage.filter.rollouts * times for stage, times in stages if stage.filter)
+    sampled = sum(stage.sampled_before * times for stage, times in stages)
     records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
     policies = sum(policy_bytes(stage.model, stage.weights_dtype) * times for stage, times in stages)
     completions = sum(completion_bytes(stage) * times for stage, times in stages)

@@ -10,6 +10,7 @@ from cpt.methods.filtering import RIF
 from cpt.methods.kl import KL
 from cpt.methods.registry import AnyRegulariser
 from cpt.methods.replay import AnyReplay
+from cpt.methods.targets import Sampled
 from cpt.models.tuning.kind import Tuning
 from cpt.recipe import AnyMethod, Rollout
 from cpt.recipe.merge import AnyMerge, WarpMerge
@@ -190,6 +191,23 @@ class StagePlan:
         """Tokens per rollout of a filter: training's, or what the styles of a method without rollouts take."""
         styles = self.method.styles(self.prompt)
         return self.max_completion_length or max(MAX_COMPLETION_TOKENS[style] for style in styles)
+
+    @property
+    def rollout_limits(self) -> tuple[int, ...]:
+        """Tokens that are sampled at most after a prompt of the stage: in its training, and to choose its samples."""
+        own = () if self.max_completion_length is None else (self.max_completion_length,)
+        return own if self.filter is None else (*own, self.filter_limit)
+
+    @property
+    def sampled_before(self) -> int:
+        """Completions that are sampled before the training, to choose its samples."""
+        return 0 if self.filter is None else self.data_samples * self.filter.rollouts
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether only the stage itself finds out which of its samples it trains on."""
+        data = getattr(self.method, "data", None)
+        return self.filter is not None or (isinstance(data, Sampled) and data.fallback == "drop")
 
     @property
     def stream(self) -> str:
