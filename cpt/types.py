@@ -20,7 +20,8 @@ TargetStyle = Literal["dataset", "policy", "think"]
 FinishReason = Literal["stop", "length"]
 
 
-# Scores are graded, from 0 to 1; where answers are counted as right or wrong, one is right from here on.
+# Scores are graded, from 0 to 1. Where samples are counted as right or wrong, one is right from this score on, unless
+# its task says otherwise (`Task`).
 RIGHT = 0.5
 
 
@@ -80,8 +81,13 @@ class Record:
     """One evaluated sample: a row of records.parquet, the only input of every matrix and metric.
 
     `stage` is 0 for the base model and k after the k-th stage; `prompt` is the whole text the model was shown.
-    `strict` and `tolerant` are scores from 0 to 1, as the task gave them. `question_id` is a digest of prompt and
-    pictures: samples that share it are one question, asked twice. Empty where the file does not say.
+    `question_id` is a digest of prompt and pictures: samples that share it are one question, asked twice. Empty where
+    the file does not say.
+
+    Attributes:
+        score, tolerant: from 0 to 1, as the task gave them: the answer in the format asked for, and in any style.
+        metric: what the task calls its score; empty where the file does not say.
+        right_from: the score from which the sample counts as right.
 
     Raises:
         ValueError: a score that is not a number from 0 to 1.
@@ -97,19 +103,30 @@ class Record:
     finish_reason: str
     extracted: str
     gold: list[str]
-    strict: float
+    score: float
     tolerant: float
     n_tokens: int
     question_id: str = ""
+    metric: str = ""
+    right_from: float = RIGHT
 
     def __post_init__(self) -> None:
-        for name in ("strict", "tolerant"):
-            score = getattr(self, name)
+        for name, score in (("strict", self.score), ("tolerant", self.tolerant)):
             if not 0 <= score <= 1:  # of NaN neither holds
                 raise ValueError(
                     f"task {self.task}, sample {self.sample_id}: its {name} score is {score}; scores are numbers from "
                     "0 to 1"
                 )
+
+    @property
+    def right(self) -> bool:
+        """Whether it counts as right in the format asked for."""
+        return self.score >= self.right_from
+
+    @property
+    def right_in_any_style(self) -> bool:
+        """Whether it counts as right under tolerant scoring."""
+        return self.tolerant >= self.right_from
 
     def row(self) -> dict[str, Any]:
         """The record as one parquet row."""
@@ -120,8 +137,9 @@ class Record:
 class Task(Protocol):
     """Data, scoring and reward of one task, in one object.
 
-    A task may also have a method `fingerprint`, which tells whether its data are still the same without reading them:
-    see `cpt.tasks.fingerprint`.
+    A task may also have a method `fingerprint`, which tells whether its data are still the same without reading them
+    (see `cpt.tasks.fingerprint`), and two attributes: `metric`, what its score is called, and `right_from`, the score
+    from which a sample counts as right (see `cpt.tasks.metric`).
     """
 
     name: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
 
 from rewards import prose
 from rewards.arithmetic import solved
@@ -13,6 +12,7 @@ from rewards.decoration import composed
 from rewards.extract import Extraction, Read, ReadStatus, Template, bare, normalise, read_answer
 from rewards.match import accepted, bad_gold, spelled, unpaid
 from rewards.registry import reward
+from rewards.remember import remembered
 from rewards.score import Score
 from rewards.scripts import UNSPACED
 
@@ -75,7 +75,7 @@ def choice(
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
         return unpaid(said, "match")
-    named, status = (_read_short if len(said.raw) <= _CACHED_CHARS else _read_choice)(said.raw, options)
+    named, status = _read_choice(said.raw, options)
     if status != "ok":
         return unpaid(Extraction("", status), "match")
     value = float(not right.isdisjoint(named))
@@ -91,7 +91,7 @@ def _without_labels(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _of_gold(answer: str, choices: tuple[str, ...]) -> set[int]:
     """The options that a gold answer stands for; empty if for none, or for several texts."""
-    named, status = _read_short(answer, choices)
+    named, status = _read_choice(answer, choices)
     if status == "ok":
         return named
     digits = answer.strip()
@@ -99,6 +99,7 @@ def _of_gold(answer: str, choices: tuple[str, ...]) -> set[int]:
     return {index} if 0 <= index < len(choices) else set()
 
 
+@remembered()
 def _read_choice(text: str, choices: tuple[str, ...]) -> tuple[set[int], ReadStatus]:
     """The one option that a text names, as the indices of the choices with its text; empty unless the status is ok."""
     named = _named(text, choices)
@@ -112,11 +113,6 @@ def _read_choice(text: str, choices: tuple[str, ...]) -> tuple[set[int], ReadSta
             return set(), "ambiguous"
     texts = {normalise(choices[index]) if choices else str(index) for index in named}
     return (named, "ok") if len(texts) == 1 else (set(), "ambiguous")
-
-
-_CACHED_CHARS = 100
-# A model gives the same short answers again and again.
-_read_short = lru_cache(maxsize=8192)(_read_choice)
 
 
 def _named(text: str, choices: Sequence[str]) -> set[int]:

@@ -154,7 +154,7 @@ def filled(component: Mapping[str, Any]) -> dict[str, Any]:
     if component.get("type") == PYTHON or any(_in_component(0, component, None)):
         return dict(component)
     entry = get(component["type"])
-    given, columns = _split(entry, component)
+    given, columns = _split(component)
     checked = entry.schema.model_validate(given).model_dump(mode="json")
     return {key: component[key] for key in OWN_KEYS if key in component} | checked | columns
 
@@ -163,11 +163,11 @@ def _component(data: Mapping[str, Any], folder: Path | None) -> Component:
     gate, label, weight = data.get("requires"), label_of(data), float(data["weight"])
     if data["type"] == PYTHON:
         return Component(label, python_file.load(parameters_of(data), folder), weight, {}, gate)
-    parameters, columns = _split(get(data["type"]), data)
+    parameters, columns = _split(data)
     return Component(label, make(data["type"], **parameters), weight, columns, gate)
 
 
-def _split(entry: Entry, component: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(component: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The reward's parameters, and the columns that a component fixes: any that the reward can do without."""
     given = parameters_of(component)
     columns = {key: value for key, value in given.items() if key in COLUMNS}

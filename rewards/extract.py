@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, get_args
 
 from rewards import prose
 from rewards.arithmetic import solved
 from rewards.decoration import composed, undecorated, unwrapped
 from rewards.prose import EDGES
+from rewards.remember import remembered
 from rewards.statements import stated
 from rewards.templates import Template, body, boxed_answers, holds_box, outside_reasoning, tagged_answers
 
@@ -64,6 +64,7 @@ def normalise(text: str) -> str:
     return f"0.{kept}" if decimal else kept
 
 
+@remembered()
 def bare(text: str) -> str:
     """What a text answers, normalised: without decoration and lead-ins (`rewards.decoration.undecorated`). Idempotent.
 
@@ -72,19 +73,10 @@ def bare(text: str) -> str:
     >>> bare("**The answer is:** `Red`.")
     'red'
     """
-    return _bare_short(text) if len(text) <= _CACHED_CHARS else _bare(text)
-
-
-def _bare(text: str) -> str:
     before, said = None, text
     while said != before:
         before, said = said, normalise(undecorated(said, equations=False))
     return said
-
-
-_CACHED_CHARS = 100
-# A model gives the same short answers again and again.
-_bare_short = lru_cache(maxsize=8192)(_bare)
 
 
 def read_answer(

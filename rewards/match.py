@@ -11,12 +11,9 @@ from typing import Any
 from rewards import prose
 from rewards.arithmetic import solved
 from rewards.decoration import composed, straight, unwrapped
-from rewards.extract import Extraction, Read, Template, bare, normalise, read_answer
+from rewards.extract import Extraction, Read, bare, normalise
 from rewards.numerals_english import SMALL, TENS
 from rewards.score import Score
-
-ACCURACY_WEIGHT = 0.9
-FORMAT_WEIGHT = 0.1
 
 MAX_UNICODE_CHARS = 4_096
 """Longer texts are compared without NFKC, which takes quadratic time on runs of combining characters."""
@@ -57,23 +54,6 @@ def spelled(text: str) -> str:
     ('3pm', "don't")
     """
     return _UNIT.sub("", _STOP_IN_WORD.sub("", straight(text)))
-
-
-def accuracy_and_format(completion: str, gold: Iterable[str], template: Template) -> dict[str, float]:
-    """The components of the central paper's reward, 0.9 accuracy + 0.1 format (arXiv 2507.05386, released code).
-
-    Returns:
-        `accuracy` and `format`, each 0 or 1, and `reward` in [0, 1]. Accuracy is read through the strict format, so
-        an answer in another format earns nothing.
-    """
-    read = read_answer(completion, "strict", template)
-    accuracy = exact_match(read.answer, gold)
-    well_formed = float(read.status == "ok")
-    return {
-        "accuracy": accuracy,
-        "format": well_formed,
-        "reward": ACCURACY_WEIGHT * accuracy + FORMAT_WEIGHT * well_formed,
-    }
 
 
 def canonical(text: str, articles: bool = True) -> str:

@@ -144,7 +144,7 @@ def _is_rounded(decimal: Any, exact: Any) -> bool:
     """
     from math_verify.grader import Float
 
-    if not isinstance(decimal, Float) or (exact.is_rational and _terminates(exact.q)):
+    if not isinstance(decimal, Float) or (exact.is_rational and _divides_a_power_of_ten(int(exact.q))):
         return False
     _, digits, exponent = Decimal(str(decimal)).normalize().as_tuple()
     assert isinstance(exponent, int)
@@ -153,11 +153,8 @@ def _is_rounded(decimal: Any, exact: Any) -> bool:
     return bool(abs(exact.evalf(DIGITS) - _exact(decimal)) * 2 <= _exact(Float(f"1e{exponent}")))
 
 
-def _terminates(denominator: int) -> bool:
-    for factor in (2, 5):
-        while denominator % factor == 0:
-            denominator //= factor
-    return denominator == 1
+def _divides_a_power_of_ten(denominator: int) -> bool:
+    return pow(10, denominator.bit_length(), denominator) == 0
 
 
 if __name__ == "__main__":

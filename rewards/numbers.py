@@ -13,6 +13,7 @@ from rewards.extract import Extraction, Read, ReadStatus, Template, read_answer
 from rewards.match import accepted, bad_gold, unpaid
 from rewards.quantity import MAX_CHARS, Quantity, read_quantity
 from rewards.registry import reward
+from rewards.remember import remembered
 from rewards.score import Score
 
 NOISE = Fraction(1, 10**9)
@@ -157,12 +158,8 @@ def close(said: Fraction, gold: Fraction, absolute: Fraction = Fraction(0), rela
 
 
 def terminates(value: Fraction) -> bool:
-    """Whether a decimal can say it exactly: its denominator has no factors but 2 and 5."""
-    rest = value.denominator
-    for factor in (2, 5):
-        while rest % factor == 0:
-            rest //= factor
-    return rest == 1
+    """Whether a decimal can say it exactly: its denominator has no factors but 2 and 5, so divides a power of ten."""
+    return pow(10, value.denominator.bit_length(), value.denominator) == 0
 
 
 @lru_cache
@@ -180,16 +177,9 @@ class _Reading(NamedTuple):
     status: ReadStatus
 
 
-def _read_anew(answer: str) -> _Reading:
+@remembered(MAX_CHARS)
+def _reading(answer: str) -> _Reading:
     text = undecorated(answer)
     # The space before a unit does not count.
     written = re.sub(r"(?<=[0-9]) (?=[^\W\d])", "", " ".join(text.split()))
     return _Reading(text, written, *read_quantity(text))
-
-
-# Models give the same short answers again and again, and so does gold.
-_read_short = lru_cache(maxsize=8192)(_read_anew)
-
-
-def _reading(answer: str) -> _Reading:
-    return _read_short(answer) if len(answer) <= MAX_CHARS else _read_anew(answer)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from rewards.answers import exact
 from rewards.boxes import iou
 from rewards.extract import Read, Template
 from rewards.format import format_
-from rewards.match import ACCURACY_WEIGHT, FORMAT_WEIGHT
 from rewards.maths import maths
 from rewards.registry import reward
 from rewards.score import Score, Status
 
 Equality = Literal["exact", "maths"]
+_F = TypeVar("_F", bound=Callable[..., Score])
 
 
 @reward("accuracy", source="arXiv 2507.05386 (accuracy term)", formula="exact, or maths with equality: maths")
@@ -43,24 +44,25 @@ def accuracy(
     return exact(completion, read=read, **columns)
 
 
+def _with_the_keywords_of(model: Callable[..., Score]) -> Callable[[_F], _F]:
+    """What the registry sees of a reward that hands its row on: the keywords of the one that it hands it to."""
+
+    def declare(function: _F) -> _F:
+        function.__annotations__ = model.__annotations__
+        setattr(function, "__signature__", inspect.signature(model))  # noqa: B010  mypy knows no such attribute
+        return function
+
+    return declare
+
+
 @reward(
     "accuracy-format",
     source="arXiv 2507.05386 and its released code",
     formula="0.9 · accuracy + 0.1 · format",
     family="composite",
 )
-def accuracy_format(
-    completion: str,
-    *,
-    gold: Sequence[str],
-    template: Template = "direct",
-    candidates: Sequence[str] = (),
-    question: str = "",
-    read: Read = "strict",
-    equality: Equality = "exact",
-    limit: float = 5.0,
-    **_: object,
-) -> Score:
+@_with_the_keywords_of(accuracy)
+def accuracy_format(completion: str, **row: Any) -> Score:
     """The central paper's reward: a right answer, and a little for the asked-for format.
 
     The built-in tasks' own reward. As released, for prompts that ask for a boxed answer: `read: boxed` and `equality:
@@ -68,13 +70,7 @@ def accuracy_format(
 
     Limits: those of `accuracy`; and a wrong answer in the right format earns 0.1.
     """
-    right = accuracy(
-        completion, gold=gold, template=template, candidates=candidates, question=question, read=read,
-        equality=equality, limit=limit,
-    )  # fmt: skip
-    shape = format_(completion, template=template)
-    weights = {"accuracy": ACCURACY_WEIGHT, "format": FORMAT_WEIGHT}
-    return _weighted({"accuracy": right, "format": shape}, weights)
+    return _weighted(accuracy=(0.9, accuracy(completion, **row)), format=(0.1, format_(completion, **row)))
 
 
 @reward(
@@ -83,18 +79,8 @@ def accuracy_format(
     formula="(accuracy + format)/2",
     family="composite",
 )
-def recap_reasoning(
-    completion: str,
-    *,
-    gold: Sequence[str],
-    template: Template = "direct",
-    candidates: Sequence[str] = (),
-    question: str = "",
-    read: Read = "strict",
-    equality: Equality = "exact",
-    limit: float = 5.0,
-    **_: object,
-) -> Score:
+@_with_the_keywords_of(accuracy)
+def recap_reasoning(completion: str, **row: Any) -> Score:
     """RECAP's objectives of a reasoning domain, accuracy and thinking format, with the equal weights it starts from.
 
     The paper's prompt asks these domains for `<think> </think> <answer> </answer>`: `prompt: think`. RECAP's own
@@ -103,12 +89,7 @@ def recap_reasoning(
 
     Limits: those of `accuracy`; and a wrong answer in the right format earns 0.5.
     """
-    right = accuracy(
-        completion, gold=gold, template=template, candidates=candidates, question=question, read=read,
-        equality=equality, limit=limit,
-    )  # fmt: skip
-    shape = format_(completion, template=template)
-    return _weighted({"accuracy": right, "format": shape}, {"accuracy": 0.5, "format": 0.5})
+    return _weighted(accuracy=(0.5, accuracy(completion, **row)), format=(0.5, format_(completion, **row)))
 
 
 @reward(
@@ -135,17 +116,17 @@ def recap_grounding(
     Limits: those of `iou`; and a wrong box in the right format earns 0.5.
     """
     overlap = iou(completion, gold=gold, meta=meta, template=template, question=question, read=read)
-    shape = format_(completion, template=template)
-    return _weighted({"iou": overlap, "format": shape}, {"iou": 0.5, "format": 0.5})
+    return _weighted(iou=(0.5, overlap), format=(0.5, format_(completion, template=template)))
 
 
-def _weighted(scores: Mapping[str, Score], weights: Mapping[str, float]) -> Score:
-    """The weighted sum of parts of which the first is the answer's; it fails if one fails."""
+def _weighted(**terms: tuple[float, Score]) -> Score:
+    """The sum of weight · score, of which the first is the answer's; it fails if one fails."""
+    scores = {name: score for name, (_, score) in terms.items()}
     for score in scores.values():
         if score.failed:
             return score
     answer, *_ = scores.values()
-    value = sum(weights[name] * score.value for name, score in scores.items())
+    value = sum(weight * score.value for weight, score in terms.values())
     statuses: list[Status] = [score.status for score in scores.values() if score.status != "ok"]
     parts = {name: score.value for name, score in scores.items()}
     return Score(min(value, 1.0), parts, answer.extracted, statuses[0] if statuses else "ok")

@@ -50,12 +50,10 @@ def anls(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"anls: threshold has to be above 0 and at most 1, got {threshold}")
-    answers = _lower(gold)
-    if not answers:
-        return bad_gold("the row has no gold answer")
-    said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
-    if said.status != "ok":
-        return unpaid(said, "anls", "similarity")
+    found = _read(completion, gold, template, candidates, question, read, refuse_hedges, "anls", "similarity")
+    if isinstance(found, Score):
+        return found
+    said, answers = found
     similarity = _similarity(said.raw, answers)
     value = similarity if 1.0 - similarity < threshold else 0.0
     return Score(value, {"anls": value, "similarity": similarity}, said.answer)
@@ -87,12 +85,10 @@ def edit(
     no more. Only the first 10,000 characters are compared.
     Good for transcription; as the only reward of short answers it is too generous.
     """
-    answers = _lower(gold)
-    if not answers:
-        return bad_gold("the row has no gold answer")
-    said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
-    if said.status != "ok":
-        return unpaid(said, "similarity")
+    found = _read(completion, gold, template, candidates, question, read, refuse_hedges, "similarity")
+    if isinstance(found, Score):
+        return found
+    said, answers = found
     value = _similarity(said.raw, answers)
     return Score(value, {"similarity": value}, said.answer)
 
@@ -127,21 +123,16 @@ def rouge_l(
     """
     if not 0 < beta <= MAX_BETA:
         raise ValueError(f"rouge-l: beta has to be above 0 and at most {MAX_BETA:g}, got {beta}")
-    answers = _lower(gold)
-    if not answers:
-        return bad_gold("the row has no gold answer")
-    said = _read(completion, answers, template, candidates, question, read, refuse_hedges)
+    parts = ("f", "precision", "recall")
+    found = _read(completion, gold, template, candidates, question, read, refuse_hedges, *parts)
+    if isinstance(found, Score):
+        return found
+    said, answers = found
     tokens = tokens_of(said.raw)
-    if said.status == "ok" and not tokens:
-        said = Extraction("", "no_answer")
-    if said.status != "ok":
-        return unpaid(said, "f", "precision", "recall")
+    if not tokens:
+        return unpaid(Extraction("", "no_answer"), *parts)
     f, precision, recall = max(_rouge(tokens, tokens_of(answer), beta) for answer in answers)
     return Score(f, {"f": f, "precision": precision, "recall": recall}, said.answer)
-
-
-def _lower(gold: Sequence[str]) -> list[str]:
-    return [lowered for answer in accepted(gold) if (lowered := " ".join(answer.lower().split()))]
 
 
 def _read(
@@ -152,14 +143,20 @@ def _read(
     question: str,
     read: Read,
     refuse_hedges: bool,
-) -> Extraction:
-    """The answer with `raw` in lower case and single spaces; ambiguous if it hedges."""
+    *parts: str,
+) -> tuple[Extraction, list[str]] | Score:
+    """The answer, its `raw` in lower case and single spaces, and gold alike; or the score, with these parts, of a row
+    without gold, or of a completion that gives no answer or hedges.
+    """
+    answers = [lowered for answer in accepted(gold) if (lowered := " ".join(answer.lower().split()))]
+    if not answers:
+        return bad_gold("the row has no gold answer")
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return said
-    if refuse_hedges and hedges(said.answer, [bare(answer) for answer in gold], candidates):
-        return Extraction("", "ambiguous")
-    return Extraction(said.answer, "ok", " ".join(words_of(said, read).lower().split()))
+        return unpaid(said, *parts)
+    if refuse_hedges and hedges(said.answer, [bare(answer) for answer in answers], candidates):
+        return unpaid(Extraction("", "ambiguous"), *parts)
+    return Extraction(said.answer, "ok", " ".join(words_of(said, read).lower().split())), answers
 
 
 def _similarity(said: str, gold: Sequence[str]) -> float:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 from rewards.extract import Read, Template, read_answer
 from rewards.match import accepted, bad_gold, unpaid, words_of
 from rewards.prose import words
 from rewards.registry import reward
+from rewards.remember import remembered
 from rewards.score import Score
 from rewards.unanswerable import UNANSWERABLE, as_unanswerable
 
 ENOUGH = 3
 """As many other annotators have to agree with an answer for full credit."""
 
-_CACHED_CHARS = 100
+_LONGEST_WORDING = 100
 _ARTICLES = frozenset(("a", "an", "the"))
 _NUMBERS = {
     "none": "0",
@@ -44,6 +44,7 @@ def _without_apostrophes(word: str) -> set[str]:
 _APOSTROPHES = {bare: word for word in _CONTRACTIONS for bare in _without_apostrophes(word)}
 
 
+@remembered()
 def vqa_normalise(text: str) -> str:
     """The official VQA normalisation, on any text.
 
@@ -56,13 +57,9 @@ def vqa_normalise(text: str) -> str:
 
     A curly apostrophe counts as a straight one, which the official code's own list can't decide on. Articles stay where
     there is nothing else: the official code makes the answer "a" (a letter on a sign) an empty text, equal to "the".
+    Other differences: there "somebody'd" loses its apostrophe, "couldntve" and "shes" stay as they are, and only the
+    first 32 full stops go. Its spellings of 'ow's'at are unknown here.
     """
-    if len(text) <= _CACHED_CHARS:
-        return _normalise_short(text)
-    return _normalise(text)
-
-
-def _normalise(text: str) -> str:
     text = text.replace("\n", " ").replace("\t", " ").replace("’", "'").strip()
     if marks := set(_MARK.findall(text)):
         comma = _COMMA_IN_NUMBER.search(text) is not None
@@ -73,10 +70,6 @@ def _normalise(text: str) -> str:
     said = [_NUMBERS.get(word, word) for word in text.lower().split()]
     said = [word for word in said if word not in _ARTICLES] or said
     return " ".join([_APOSTROPHES.get(word, word) for word in said])
-
-
-# Annotators agree, and a model says the same again and again.
-_normalise_short = lru_cache(maxsize=8192)(_normalise)
 
 
 def consensus(answer: str, gold: Sequence[str]) -> float:
@@ -175,12 +168,7 @@ def vizwiz(
     return Score(value, {"consensus": value, "answerability": agrees}, answer)
 
 
+@remembered()
 def _vizwiz_normalise(text: str, wordings: bool) -> str:
-    if not wordings or len(text) > _CACHED_CHARS:
-        return vqa_normalise(text)
-    return _vizwiz_short(text)
-
-
-@lru_cache(maxsize=8192)
-def _vizwiz_short(text: str) -> str:
-    return UNANSWERABLE if as_unanswerable(text) == UNANSWERABLE else vqa_normalise(text)
+    worded = wordings and len(text) <= _LONGEST_WORDING and as_unanswerable(text) == UNANSWERABLE
+    return UNANSWERABLE if worded else vqa_normalise(text)

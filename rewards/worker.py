@@ -2,7 +2,9 @@
 
 Mathematics (`rewards.maths_process`) and users' rewards (`rewards.python_file`) run in such processes. Not in threads:
 nothing stops a thread that computes in C. Started by `subprocess` rather than forked: this process may hold torch, CUDA
-and Ray.
+and Ray. Not by multiprocessing or a pool upon it, such as pebble's: its processes run the caller's main module again,
+their answers are pickles, they can't be started in a daemonic process nor asked in a forked one, and what they have
+started themselves outlives their end.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def run(
     from cpt.run.loop import run_recipe
 
     terminal.ctrl_c.line = terminal.GOES_ON
-    raise typer.Exit(run_recipe(loaded, recipe_path=recipe, out=folder, arms=arm, address=address, fresh=fresh))
+    raise typer.Exit(run_recipe(loaded, out=folder, arms=arm, address=address, fresh=fresh))
 
 
 @app.command()

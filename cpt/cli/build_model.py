@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.tasks import builtin_tasks, get_task
-from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
-from cpt.tasks.world import pretrain, tiny
+from cpt.tasks import get_task
+from cpt.tasks.world import builtin, pretrain, tiny
 from cpt.types import GenerationRequest, PromptStyle, SamplingParams
 
 if TYPE_CHECKING:
@@ -52,14 +51,12 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
     """
     import torch
 
-    from cpt.tasks.world.attention import batch_images
-
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; choose another --out")
     torch.set_num_threads(os.cpu_count() or 1)
     begin = time.monotonic()
     processor = tiny.make_processor()
-    model = batch_images(tiny.make_model(processor.tokenizer, seed))
+    model = builtin.accelerate(tiny.make_model(processor.tokenizer, seed))
     courses = (
         ("the world", pretrain.WORLD, pretrain.WORLD_RATE),
         ("practice", pretrain.PRACTICE, pretrain.PRACTICE_RATE),
@@ -111,7 +108,7 @@ def measure(folder: Path, samples: int) -> Scores:
     version = pool.push_folder(folder, "card")
     return {
         (task.name, prompt): _measure_task(pool, version, processor, task.name, prompt, samples)
-        for task in builtin_tasks()
+        for task in builtin.tasks()
         for prompt in PROMPTS
     }
 
@@ -137,7 +134,7 @@ def _measure_task(
         chosen = [r for q, r in zip(questions, found, strict=True) if easy is None or q.meta["easy"] is easy]
         return sum(chosen) / len(chosen) if chosen else None
 
-    limit = MAX_COMPLETION_TOKENS[prompt]
+    limit = builtin.MAX_COMPLETION_TOKENS[prompt]
     greedy = right(SamplingParams(max_tokens=limit))
     sampled = right(SamplingParams(max_tokens=limit, temperature=1.0, n=PASS_AT))
     return Cell(share(greedy) or 0.0, share(greedy, True), share(greedy, False), share(sampled) or 0.0)
@@ -151,7 +148,7 @@ def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, se
         (Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True
     )
     rows = []
-    for task in builtin_tasks():
+    for task in builtin.tasks():
         cells = " | ".join(scores[task.name, prompt].columns() for prompt in PROMPTS)
         rows.append(f"| {task.name} | {task.role} | {cells} |")
     text = template.render(

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.common.console import counted
+from cpt.models.locate import file_tensors
+from cpt.tasks.world.builtin import MODELS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,7 +92,8 @@ def diagnose(deep: bool = False) -> Iterator[Check]:
     yield check_vllm()
     if deep:
         yield check_ray()
-    yield check_weights(PACKAGE / "models" / "tiny" / "model.safetensors")
+    for folder in MODELS.values():
+        yield check_weights(folder / "model.safetensors")
     yield from check_machine()
     yield check_threads(os.environ, usable_cores())
 
@@ -241,31 +243,18 @@ def check_ray() -> Check:
 
 
 def check_weights(path: Path) -> Check:
-    """Whether the built-in model's weights are there and whole: the header parses and the file has the size it states.
-
-    The layout of safetensors: 8 bytes of little-endian header length, a JSON header with byte offsets, the data.
-    """
+    """Whether the built-in model's weights are there and whole."""
     name, advice = (
         "built-in model",
         "restore cpt/tasks/world/tiny from the repository, or make it again with `cpt model build`",
     )
     if not path.is_file():
         return Check(name, False, f"no {path}", advice)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
-        text = file.read(length) if length <= size else b""
     try:
-        header = json.loads(text)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict):
-        return Check(name, False, f"{path} is not a safetensors file", advice)
-    tensors = [entry for key, entry in header.items() if key != "__metadata__"]
-    stated = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
-    if stated != size:
-        return Check(name, False, f"{path} has {size} bytes, its header states {stated}", advice)
-    return Check(name, True, f"{len(tensors)} tensors, {size / 1e6:.1f} MB")
+        tensors = file_tensors(path)
+    except (ValueError, ImportError) as error:
+        return Check(name, False, str(error), advice)
+    return Check(name, True, f"{len(tensors)} tensors, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def usable_cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cpt.types import PromptStyle, Record
@@ -27,18 +28,19 @@ def evaluate_folder(
         ValueError: the model can't be loaded, a task has fewer samples or one that can't be used, or `out` can't be
             written.
     """
-    from cpt.evaluate.evaluate import evaluate_policy
-    from cpt.models.load import load_processor
+    from cpt.evaluate.evaluators.base import Subject
+    from cpt.evaluate.evaluators.generation import GenerationEvaluator
     from cpt.plan.make import plan_model
     from cpt.plan.preflight import gpu_count
+    from cpt.plan.stages import BasePlan, EvaluationPlan
     from cpt.recipe.schema import Model, Resources, Rollout
     from cpt.rollout.limits import engine_kind
     from cpt.run.cluster import cluster, share_of
     from cpt.run.loop import start_pool
     from cpt.run.rows import check_rows, evaluation_reads
+    from cpt.store.folder import StageDir
     from cpt.store.records import write_records
-    from cpt.tasks import get_task
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
@@ -46,21 +48,12 @@ def evaluate_folder(
     pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None, kind)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+    evaluation = EvaluationPlan(dict.fromkeys(tasks, samples), limit, temperature=0.0)
+    subject = Subject.of_base(BasePlan(0, prompt, model, evaluation, Rollout()), StageDir(out or Path()))
     with cluster(None):
         pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()), pictures)
-        version = pool.push_folder(model.path, "eval")
-        records = evaluate_policy(
-            pool,
-            version,
-            load_processor(model.path),
-            [get_task(task) for task in tasks],
-            samples=samples,
-            prompt=prompt,
-            max_tokens=limit,
-            arm=name,
-            seed=0,
-            stage=0,
-        )
+        pool.push_folder(subject.folder, subject.version)
+        records = [replace(record, arm=name) for record in GenerationEvaluator().records(subject, pool)]
         pool.close()
     if out is not None:
         write_records(out / "records.parquet", records)
@@ -75,7 +68,7 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
     for task in tasks:
         rows = [record for record in records if record.task == task]
         means = [
-            sum(values) / len(rows) for values in zip(*((r.strict, r.tolerant, r.n_tokens) for r in rows), strict=True)
+            sum(values) / len(rows) for values in zip(*((r.score, r.tolerant, r.n_tokens) for r in rows), strict=True)
         ]
         cut = sum(r.finish_reason == "length" for r in rows)
         table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))

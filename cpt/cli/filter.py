@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.common.nearest import nearest
-from cpt.methods.filter_file import FilterFile, write_filter
-from cpt.methods.filtering import RIF
+from cpt.common.keys import nearest
+from cpt.methods.filtering import RIF, FilterFile, write_filter
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, expand_arms
-from cpt.recipe.reward_checks import filter_reward_of
+from cpt.recipe.arms import filter_reward_of
 from cpt.recipe.schema import StageTask
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.common.console import counted, printable
+from cpt.common.keys import dotted
 from cpt.plan.disk import estimate_bytes, size
-from cpt.plan.epochs import pass_lines
+from cpt.plan.epochs import epoch_lines
 from cpt.plan.preflight import machine_problems
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import Source, StagePlan
-from cpt.recipe.source import dotted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,7 @@ def row(stages: list[StagePlan]) -> tuple[str, ...]:
 
 
 def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
-    """Arms, stages, samples, steps, passes over the data, evaluations and disk; `out` is where the run would go."""
+    """Arms, stages, samples, steps, epochs, evaluations and disk; `out` is where the run would go."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -78,7 +78,7 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
     console.print(table)
     for line in (
         *machine_lines(plan),
-        *pass_lines(arms),
+        *epoch_lines(arms),
         *beside_lines(arms),
         *reward_lines(arms),
         *filter_lines(arms),
@@ -129,8 +129,8 @@ def _said(setting: Any) -> str:
 
 
 def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
-    """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it pays."""
-    paid: dict[str, list[str]] = {}
+    """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it rewards."""
+    rewarded: dict[str, list[str]] = {}
     for arm, stages in arms.items():
         if not stages[0].method.needs_rollouts:
             continue
@@ -139,8 +139,8 @@ def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
         everywhere = len(set(texts)) == 1
         for one, text in zip(parts[:1] if everywhere else parts, texts, strict=False):
             if text is not None:
-                paid.setdefault(text, []).append(arm if everywhere else f"{arm} on {one.task}")
-    return [f"reward      {text}: {', '.join(where)}" for text, where in paid.items()]
+                rewarded.setdefault(text, []).append(arm if everywhere else f"{arm} on {one.task}")
+    return [f"reward      {text}: {', '.join(where)}" for text, where in rewarded.items()]
 
 
 def filter_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:

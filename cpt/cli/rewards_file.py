@@ -10,7 +10,7 @@ from typing import Any
 
 from cpt.recipe.load import refuse_carried_code
 from cpt.recipe.rewards import include_sources
-from cpt.recipe.source import Source, parse, read
+from cpt.recipe.source import RawRecipe, parse, read
 from rewards.lab.attacks import Example
 from rewards.lab.choose import Chosen, from_data
 
@@ -34,7 +34,7 @@ def rewards_in(path: Path, *, trust: bool = False) -> list[Chosen]:
         raise ValueError(f"--rewards: {path}: there is no such file")
     data, places = parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(data, Mapping) or "arms" not in data:
-        plain = Source({"reward": data}, {(): f"{path}:1"} | {("reward", *key): at for key, at in places.items()})
+        plain = RawRecipe({"reward": data}, {(): f"{path}:1"} | {("reward", *key): at for key, at in places.items()})
         if not trust:
             refuse_carried_code(plain)
         return [_chosen(data, path.stem, path)]
@@ -78,7 +78,7 @@ def examples_in(path: Path) -> dict[str, list[Example]]:
     return found | {f"tasks.{name}": asked[name] for name in rewarded} | {"reward": rest}
 
 
-def _of_recipe(source: Source) -> Iterator[tuple[str, Any]]:
+def _of_recipe(source: RawRecipe) -> Iterator[tuple[str, Any]]:
     if "reward" in source.data:
         yield "reward", source.data["reward"]
     tasks, arms = source.data.get("tasks"), source.data.get("arms")

@@ -46,7 +46,7 @@ def run_study(
     from cpt.run.loop import run_recipe
 
     screen = console()
-    code = run_recipe(study, recipe_path=path, out=folder, address=address, fresh=fresh)
+    code = run_recipe(study, out=folder, address=address, fresh=fresh)
     print_study(folder, screen)
     screen.print(f"rewards: {folder / PAGE}", markup=False, highlight=False)
     return code

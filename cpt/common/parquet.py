@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,20 @@ from cpt.common.digests import Digest, bytes_digest, open_regular
 
 
 def read_rows(
-    path: Path, schema: Any, advice: str, *, later: Sequence[str] = (), digest: Digest | None = None
+    path: Path,
+    schema: Any,
+    advice: str,
+    *,
+    later: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    digest: Digest | None = None,
 ) -> tuple[list[dict[str, Any]], dict[bytes, bytes]]:
     """The rows of a parquet file of ours, and what its schema says of them.
 
     Args:
         schema: what its columns must be; one whose numbers have another width is the same.
         later: columns that earlier versions did not write.
+        renamed: columns that earlier versions called otherwise → by which name.
         digest: of the file that the run wrote.
         advice: what to do about a damaged file.
 
@@ -36,6 +43,9 @@ def read_rows(
         raise ValueError(f"{path} is not what the run wrote: its bytes have another digest; {advice}")
     try:
         table = pq.read_table(pa.BufferReader(content))
+        old = {before: now for now, before in (renamed or {}).items() if now not in table.column_names}
+        if old:
+            table = table.rename_columns([old.get(name, name) for name in table.column_names])
         missing = [name for name in schema.names if name not in (*table.column_names, *later)]
         if missing:
             raise ValueError(f"{path}: columns missing: {', '.join(missing)}; written by another version of cpt")

@@ -1,8 +1,8 @@
 """How far policies have moved from the base model in what they say: the measured rows, and their means.
 
-`cpt.train.drift` measures; this reads and summarises. Sources: forward divergence on the new task's prompts as what
-predicts forgetting, RL's Razor (arXiv 2509.04259); that it has to be looked at on earlier tasks' prompts too, CPO
-(arXiv 2607.04364).
+`cpt.evaluate.evaluators.drift` measures; this reads and summarises. Sources: forward divergence on the new task's
+prompts as what predicts forgetting, RL's Razor (arXiv 2509.04259); that it has to be looked at on earlier tasks'
+prompts too, CPO (arXiv 2607.04364).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cpt.common.digests import Digest
 from cpt.common.files import atomic_path
 from cpt.common.parquet import read_rows
 from cpt.evaluate.intervals import Floats
@@ -25,6 +26,7 @@ Direction = Literal["forward", "reverse"]
 GROUPS: tuple[Group, ...] = ("new", "prior", "general")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "reverse")
 
+REMEASURE = "delete evaluated/drift.json beside it, and the recipe's command measures it again"
 NATS = (0.0, math.inf)
 _ROUNDING = 0.01  # nats by which a divergence of long completions may come out below 0
 
@@ -70,9 +72,9 @@ def write_drift(path: Path, rows: Sequence[DriftRow]) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_drift(path: Path) -> list[DriftRow]:
-    """Rows of one stage. ValueError if the file is damaged or has other columns."""
-    found, _ = read_rows(path, _schema(), "delete it, and the report does without drift")
+def read_drift(path: Path, digest: Digest | None = None) -> list[DriftRow]:
+    """Rows of one stage. ValueError if the file is damaged, has other columns, or another digest than it is given."""
+    found, _ = read_rows(path, _schema(), REMEASURE, digest=digest)
     rows = [DriftRow(**row) for row in found]
     for number, row in enumerate(rows):
         divergences, lengths = (row.forward, row.reverse), (row.forward_tokens, row.reverse_tokens)
@@ -223,13 +225,8 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
     Args:
         xs, ys: n numbers each, n ≥ 2.
     """
-    a, b = (_ranks(np.asarray(values, dtype=np.float64)) for values in (xs, ys))
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size else float("nan")
+    from scipy.stats import spearmanr  # takes a second to import
 
-
-def _ranks(values: Floats) -> Floats:
-    smaller = (values[None] < values[:, None]).sum(axis=1)
-    equal = (values[None] == values[:, None]).sum(axis=1)
-    return np.asarray(smaller + (equal - 1) / 2, dtype=np.float64)
+    if len(set(xs)) == 1 or len(set(ys)) == 1:
+        return math.nan
+    return float(spearmanr(xs, ys).statistic)

@@ -21,7 +21,9 @@ DEFINITION = {
     "being asked the same questions; never narrower than the questions alone make it",
     "ends": "where every question came out alike (0 %, 100 %, no change), and never narrower than there: from "
     "v − u·(v − least) to v + u·(most − v) with u = z²/(N + z²), the end of Wilson's interval for 0 of N different "
-    "questions (for a difference the lost and the gained each have that end)",
+    "questions: the share of questions that may come out otherwise though none of N did. Of graded scores, too, that "
+    "is a share of questions, each of which may give least or most (for a difference the lost and the gained each have "
+    "that end)",
 }
 
 

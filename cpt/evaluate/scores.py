@@ -26,6 +26,8 @@ class Scores:
         sample_ids: n ids per task, sorted.
         questions: per task (n,) which of its m questions each sample asks, 0 to m - 1; m < n where some are copies.
         strict, tolerant: per task (G, T + 1, n) from 0 to 1; row 0 is the base model; NaN where nothing was evaluated.
+        right_from: per task the score from which a sample counts as right.
+        metric: per task what its score is called; empty where the records do not say.
     """
 
     tasks: tuple[str, ...]
@@ -35,6 +37,8 @@ class Scores:
     questions: dict[str, NDArray[np.int64]]
     strict: dict[str, Floats]
     tolerant: dict[str, Floats]
+    right_from: dict[str, float]
+    metric: dict[str, str]
 
     @property
     def stages(self) -> int:
@@ -46,9 +50,9 @@ class Scores:
         return self.strict if scoring == "strict" else self.tolerant
 
     def right(self, scoring: Scoring, task: str) -> Floats:
-        """(G, T + 1, n) 1 where a score is at least `RIGHT`, 0 where it is less, NaN where nothing was evaluated."""
+        """(G, T + 1, n) 1 from the task's `right_from` on, 0 below, NaN where nothing was evaluated."""
         found = self.of(scoring)[task]
-        return np.where(np.isnan(found), np.nan, found >= RIGHT)
+        return np.where(np.isnan(found), np.nan, found >= self.right_from[task])
 
     def number_of_questions(self, task: str) -> int:
         """How many different questions its samples ask."""
@@ -67,7 +71,7 @@ def collect(
 
     Raises:
         ValueError: records of several arms, a sample evaluated twice, a stage beyond the tasks, or evaluations of one
-            task on different samples (their difference would not be paired).
+            task on different samples (their difference would not be paired) or by different scores.
     """
     found = list(records)
     arms = sorted({record.arm for record in found})
@@ -86,12 +90,14 @@ def collect(
             raise ValueError(f"{record.sample_id}: evaluated twice after stage {record.stage}, seed {record.seed}")
         cell[record.sample_id] = record
     sample_ids, questions, strict, tolerant = {}, {}, {}, {}
+    right_from, metric = {}, {}
     for task in columns:
         own = {key[1:]: cell for key, cell in cells.items() if key[0] == task}
         sample_ids[task] = _common_ids(task, own)
         questions[task] = question_numbers(sample_ids[task], own.values())
         strict[task], tolerant[task] = _arrays(own, sample_ids[task], seed_list, len(tasks) + 1)
-    return Scores(tuple(tasks), tuple(general), seed_list, sample_ids, questions, strict, tolerant)
+        right_from[task], metric[task] = _scale(task, own)
+    return Scores(tuple(tasks), tuple(general), seed_list, sample_ids, questions, strict, tolerant, right_from, metric)
 
 
 def question_numbers(ids: Sequence[str], found: Iterable[Mapping[str, Record]]) -> NDArray[np.int64]:
@@ -118,6 +124,16 @@ def _common_ids(task: str, cells: dict[tuple[int, int], dict[str, Record]]) -> t
     return ids or ()
 
 
+def _scale(task: str, cells: Mapping[tuple[int, int], Mapping[str, Record]]) -> tuple[float, str]:
+    """From where on samples count as right, and the score's name; records that do not say go with those that do."""
+    found = {(record.right_from, record.metric) for cell in cells.values() for record in cell.values() if record.metric}
+    found = found or {(record.right_from, "") for cell in cells.values() for record in cell.values()}
+    if len(found) > 1:
+        told = " and ".join(f"{metric} (right from {right_from:g} on)" for right_from, metric in sorted(found))
+        raise ValueError(f"task {task}: evaluated by different scores, {told}; evaluate all by the same")
+    return next(iter(found), (RIGHT, ""))
+
+
 def _arrays(
     cells: dict[tuple[int, int], dict[str, Record]], ids: Sequence[str], seeds: Sequence[int], rows: int
 ) -> tuple[Floats, Floats]:
@@ -125,6 +141,6 @@ def _arrays(
     tolerant = strict.copy()
     for (seed, stage), cell in cells.items():
         at = (seeds.index(seed), stage)
-        strict[at] = [cell[name].strict for name in ids]
+        strict[at] = [cell[name].score for name in ids]
         tolerant[at] = [cell[name].tolerant for name in ids]
     return strict, tolerant

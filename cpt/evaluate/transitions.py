@@ -1,8 +1,9 @@
 """What happened to each sample: kept, lost or gained, and whether a loss is one of style or of substance.
 
-Pairs are kept by sample id, so losses and gains that cancel in a mean stay visible (arXiv 2510.17776). A sample is
-right where its score is at least `RIGHT`, one half. Where scores are 0 or 1, gained − lost = BWT exactly on trained
-tasks. Superficial and essential forgetting follow SEFE (arXiv 2505.02486).
+Pairs are kept by sample id, so losses and gains that cancel in a mean stay visible (arXiv 2510.17776). A sample counts
+as right from its task's threshold on (`Record.right_from`), one half unless the task says otherwise. Where scores are 0
+or 1, gained − lost = BWT exactly on trained tasks; where they are graded, a score that falls and stays on its side of
+the threshold is part of BWT and not lost. Superficial and essential forgetting follow SEFE (arXiv 2505.02486).
 """
 
 from __future__ import annotations

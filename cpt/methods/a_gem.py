@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from cpt.common.keys import Problem
 from cpt.methods.likelihood import nll
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
-from cpt.methods.plugin import Count, Plugin, Rows, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import ArmView, Count, Rows, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +29,17 @@ class AGEM(Setting):
     parameter by itself, so that the constraint then holds for the gradient that it is given and not for its step.
     """
 
-    extra_passes: ClassVar[str] = "forward and backward of the policy on `rows` rows"
     needs_finished_tasks: ClassVar[bool] = True
 
     type: Literal["a-gem"]
     samples: Count = 256
     rows: Rows = 32
+
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        still = [one.type for one in arm.regularisers if one.needs_no_weight_decay]
+        if still:
+            yield (), f"a-gem projects the gradient of everything trained, and {still[0]} then zeroes a part; keep one"
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""

@@ -1,4 +1,4 @@
-"""Advantages of rollouts from their rewards: one pure function per baseline.
+"""Advantages of rollouts from their rewards: one pure function per baseline, beside the method that has it.
 
 Shapes: P prompts, G completions of each. A reward of NaN is one that could not be given: it counts in no mean or
 deviation and its advantage is 0, which is TRL's rule.
@@ -7,12 +7,13 @@ deviation and its advantage is 0, which is TRL's rule.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
 
-Baseline = Literal["group_mean", "others_mean", "greedy"]
 Scale = Literal["group", "batch", "none"]
 
 EPSILON = 1e-4
@@ -22,29 +23,18 @@ A group of 8 with one right answer has a deviation of 0.354, so the two differ b
 """
 
 
-def advantages(
-    baseline: Baseline,
-    rewards_PG: torch.Tensor,
-    *,
-    scale: Scale = "none",
-    greedy_P: torch.Tensor | None = None,
-    deviation: float | None = None,
-) -> torch.Tensor:
-    """Advantages [P, G] with that baseline. `greedy_P` is of `greedy` alone, the others of `group_mean` alone.
+@dataclass(frozen=True)
+class Baseline:
+    """What a reward is compared with.
 
-    Args:
-        deviation: what is divided by in place of `scale`, ε added.
+    Attributes:
+        against: rewards [P, G] → advantages [P, G], by this baseline alone. `group_mean` also takes a scale, and one
+            that needs greedy completions their rewards [P].
+        needs_greedy: whether each prompt's greedy completion is sampled and rewarded, too.
     """
-    if deviation is not None:
-        assert baseline == "group_mean", f"the baseline {baseline} has no scale"
-        return against_group_mean(rewards_PG, "none") / (deviation + EPSILON)
-    if baseline == "group_mean":
-        return against_group_mean(rewards_PG, scale)
-    assert scale == "none", f"the baseline {baseline} has no scale"
-    if baseline == "others_mean":
-        return against_others(rewards_PG)
-    assert greedy_P is not None
-    return against_greedy(rewards_PG, greedy_P)
+
+    against: Callable[..., torch.Tensor]
+    needs_greedy: bool = False
 
 
 def against_group_mean(rewards_PG: torch.Tensor, scale: Scale = "group", epsilon: float = EPSILON) -> torch.Tensor:
@@ -61,19 +51,30 @@ def against_group_mean(rewards_PG: torch.Tensor, scale: Scale = "group", epsilon
     return centred_PG.nan_to_num(nan=0.0)
 
 
-def against_others(rewards_PG: torch.Tensor) -> torch.Tensor:
-    """A_i = r_i − mean of the group's other rewards (RLOO: arXiv 2402.14740); G/(G − 1) times r_i − mean of all.
+GROUP_MEAN = Baseline(against_group_mean)
 
-    As a mean of differences, so that equal rewards give exactly 0. The only reward of a group has no others: 0.
+
+def advantages(
+    baseline: Baseline,
+    rewards_PG: torch.Tensor,
+    *,
+    scale: Scale = "none",
+    greedy_P: torch.Tensor | None = None,
+    deviation: float | None = None,
+) -> torch.Tensor:
+    """Advantages [P, G] with that baseline.
+
+    Args:
+        scale: what they are divided by; of `GROUP_MEAN` alone.
+        greedy_P: rewards of the greedy completions, for a baseline that needs them.
+        deviation: what is divided by in place of `scale`, ε added; of `GROUP_MEAN` alone.
     """
-    differences_PGG = rewards_PG.unsqueeze(2) - rewards_PG.unsqueeze(1)
-    others_P1 = (~rewards_PG.isnan()).sum(dim=1, keepdim=True) - 1
-    return (differences_PGG.nansum(dim=2) / others_P1).nan_to_num(nan=0.0)
-
-
-def against_greedy(rewards_PG: torch.Tensor, greedy_P: torch.Tensor) -> torch.Tensor:
-    """A = r − r(greedy completion of the same prompt) (ReMax: arXiv 2310.10505)."""
-    return (rewards_PG - greedy_P.unsqueeze(1)).nan_to_num(nan=0.0)
+    if baseline is GROUP_MEAN:
+        if deviation is None:
+            return against_group_mean(rewards_PG, scale)
+        return against_group_mean(rewards_PG, "none") / (deviation + EPSILON)
+    assert scale == "none" and deviation is None, f"{baseline.against.__name__} has no scale"
+    return baseline.against(rewards_PG, greedy_P) if baseline.needs_greedy else baseline.against(rewards_PG)
 
 
 def one_reward(rewards_PG: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cpt.methods.likelihood import nll
-from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.plugin import Batch, Penalty, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FILE = "anchors.safetensors"
 
 
-class Anchored(Plugin):
+class Anchored(Penalty):
     """coefficient/2 · Σ_k Σ_i Ω_ki (θ_i − θ*_ki)² over finished tasks k and parameters i; zero in the first stage.
 
     Args:
@@ -28,7 +28,6 @@ class Anchored(Plugin):
         self.coefficient, self.decay = coefficient, decay
         self.anchors: dict[str, torch.Tensor] = {}  # "<task>/omega/<parameter>", "<task>/theta/<parameter>"
         self.parameters: dict[str, nn.Parameter] = {}
-        self.last = 0.0
 
     @abstractmethod
     def importance(self, stage: Stage) -> dict[str, torch.Tensor]:
@@ -36,14 +35,10 @@ class Anchored(Plugin):
 
     def before_stage(self, stage: Stage) -> None:
         """Read the anchors of the stages before."""
-        from safetensors.torch import load_file
-
         self.parameters = dict(stage.parameters)
-        if stage.earlier is not None:
-            device = next(iter(self.parameters.values())).device
-            self.anchors = load_file(stage.earlier / FILE, device=str(device))
+        self.anchors = stage.left(FILE)
 
-    def penalty(self) -> torch.Tensor | None:
+    def value(self) -> torch.Tensor | None:
         """See the class."""
         if not self.anchors:
             return None
@@ -55,14 +50,10 @@ class Anchored(Plugin):
             for task, kind, name in [key.split("/", 2)]
             if kind == "omega" and name in self.parameters
         ]
-        loss = self.coefficient / 2 * torch.stack(squares).sum()
-        self.last = float(loss.detach())
-        return loss
+        return self.coefficient / 2 * torch.stack(squares).sum()
 
     def after_stage(self, stage: Stage) -> None:
         """Add this task's anchors and leave all of them to the next stage."""
-        from safetensors.torch import save_file
-
         new = self.importance(stage)
         task = "all" if self.decay is not None else str(stage.index)
         kept = {} if self.decay is not None else dict(self.anchors)
@@ -70,14 +61,9 @@ class Anchored(Plugin):
             before = self.anchors.get(f"all/omega/{name}")
             if self.decay is not None and before is not None:
                 omega = self.decay * before + omega
-            kept[f"{task}/omega/{name}"] = omega.contiguous()
-            kept[f"{task}/theta/{name}"] = stage.parameters[name].detach().clone().contiguous()
-        stage.memory.mkdir(parents=True, exist_ok=True)
-        save_file(kept, stage.memory / FILE)
-
-    def metrics(self) -> dict[str, float]:
-        """The penalty at the last step."""
-        return {"penalty": self.last}
+            kept[f"{task}/omega/{name}"] = omega
+            kept[f"{task}/theta/{name}"] = stage.parameters[name].detach().clone()
+        stage.leave(FILE, kept)
 
 
 def mean_over_samples(

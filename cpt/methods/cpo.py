@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Penalty, Plugin, Stage
+from cpt.methods.setting import Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ class CPO(Setting):
     rate times that. Memory: one copy of what is trained, and one byte per number for the masks.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["cpo"]
@@ -40,25 +40,20 @@ class CPO(Setting):
         return CPOPlugin(self.coefficient, self.share)
 
 
-class CPOPlugin(Plugin):
+class CPOPlugin(Penalty):
     """Keeps a copy of the stage's start, and the masks of all stages before."""
 
     def __init__(self, coefficient: float, share: float) -> None:
         self.coefficient, self.share = coefficient, share
         self.masks: dict[str, torch.Tensor] = {}  # bool, of the parameter's shape; only those with an entry
-        self.last = 0.0
 
     def before_stage(self, stage: Stage) -> None:
         """Read the masks of the stages before, and remember where this one starts."""
-        from safetensors.torch import load_file
-
         self.parameters = dict(stage.parameters)
         self.start = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
-        if stage.earlier is not None:
-            device = next(iter(self.parameters.values())).device
-            self.masks = load_file(stage.earlier / FILE, device=str(device))
+        self.masks = stage.left(FILE)
 
-    def penalty(self) -> torch.Tensor | None:
+    def value(self) -> torch.Tensor | None:
         """See `CPO`."""
         import torch
 
@@ -69,20 +64,11 @@ class CPOPlugin(Plugin):
         ]
         if not shifts:
             return None
-        loss = self.coefficient * torch.stack(shifts).sum()
-        self.last = float(loss.detach())
-        return loss
+        return self.coefficient * torch.stack(shifts).sum()
 
     def after_stage(self, stage: Stage) -> None:
         """Add what this stage moved most to the masks, and leave them to the next one."""
-        from safetensors.torch import save_file
-
         for name, start in self.start.items():
             moved = largest((self.parameters[name].detach() - start).abs(), self.share)
             self.masks[name] = self.masks[name] | moved if name in self.masks else moved
-        stage.memory.mkdir(parents=True, exist_ok=True)
-        save_file({name: mask for name, mask in self.masks.items() if mask.any()}, stage.memory / FILE)
-
-    def metrics(self) -> dict[str, float]:
-        """The penalty at the last step."""
-        return {"penalty": self.last}
+        stage.leave(FILE, {name: mask for name, mask in self.masks.items() if mask.any()})

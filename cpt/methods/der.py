@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cpt.methods.likelihood import completion_logits, row_means, row_nlls
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
-from cpt.methods.plugin import Count, Factor, Plugin, Rows, Setting, Stage, Weight
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Count, Factor, Rows, Setting, Weight
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,6 @@ class DER(Setting):
     of ten tokens and 30 MB for one of a hundred. They stay on disk until a step needs them.
     """
 
-    extra_passes: ClassVar[str] = "forward and backward of the policy on `rows` rows"
     needs_finished_tasks: ClassVar[bool] = True
 
     type: Literal["der"]
@@ -91,8 +91,6 @@ class DERPlugin(Plugin):
 
     def after_stage(self, stage: Stage) -> None:
         """Leave the logits of what is remembered from now on, this stage's task included."""
-        from safetensors.torch import save_file
-
         memory = remembered([*stage.finished, (stage.task, stage.samples)], self.setting.samples)
         own = [row for row in memory if row[0] == stage.task]
         logits = {}
@@ -101,8 +99,7 @@ class DERPlugin(Plugin):
                 logits = {_key(row): file.get_tensor(_key(row)) for row in memory if row[0] != stage.task}
         for start in range(0, len(own), self.setting.rows):
             logits |= self._said(stage, own[start : start + self.setting.rows])
-        stage.memory.mkdir(parents=True, exist_ok=True)
-        save_file(logits, stage.memory / FILE)
+        stage.leave(FILE, logits)
 
     def _said(self, stage: Stage, rows: list[Row]) -> dict[str, torch.Tensor]:
         import torch

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from cpt.methods.anchored import Anchored, mean_over_samples
-from cpt.methods.plugin import Count, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Count, Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,6 @@ class EWC(Setting):
     its own F and θ*; `online` keeps one F, the decayed sum γ·F + F_new, and the last θ* (arXiv 1805.06370, section 4).
     """
 
-    extra_passes: ClassVar[str] = "none in a step; one backward pass per sample after a stage"
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["ewc"]

@@ -1,9 +1,11 @@
-"""Rollout-based instance filtering (RIF): which training prompts are worth a policy's time. Rule and selection alone.
+"""Rollout-based instance filtering (RIF): which training prompts are worth a policy's time.
+
+The setting with its rule, the selection, and filter.parquet, which holds what a filter saw. `cpt.train.filter` samples.
 
 Source: RIF-RFT of arXiv 2507.05386. Before training, the policy that is about to be trained samples n = 8 completions
 of every prompt at temperature 1. A prompt whose completions all earn the same gives a group-relative method no
 gradient. The paper drops every prompt whose rewards have zero variance, all wrong or all right; the released code drops
-only those that are never right. `cpt.train.filter` samples, `cpt.methods.filter_file` keeps what was seen.
+only those that are never right.
 
 Two measures of a prompt, both kept, because they are not the same thing:
 
@@ -14,23 +16,30 @@ Two measures of a prompt, both kept, because they are not the same thing:
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ValidationError
 
-from cpt.methods.plugin import Rows, Strict, Temperature
+from cpt.common.digests import bytes_digest
+from cpt.common.files import AGAIN, atomic_path
+from cpt.common.parquet import read_rows
+from cpt.methods.setting import Part, Proportion, Rows, Temperature
 
 _SAME = 1e-6  # rewards nearer than this are one: trainers hold them in float32
 _ROUNDING = 1e-9  # of bounds such as 0.3 against passes/rollouts
-Share = Annotated[float, Field(ge=0, le=1)]
+_ABOUT = b"cpt.filter/2"  # with a digest of all that the file says
+_ABOUT_BEFORE = b"cpt.filter"
+_UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError, ValidationError)
 
 
-class RIF(Strict):
+class RIF(Part):
     """Which prompts of a stage are trained on, by rollouts of the policy that the stage starts from.
 
     `keep: learnable` (the paper) keeps a prompt if its rewards are not all the same; where the reward is 1 for a right
@@ -48,12 +57,12 @@ class RIF(Strict):
     rollouts: Rows = 8
     keep: Literal["learnable", "solvable"] | None = None
     control: Literal["none", "random_same_size"] = "none"
-    min_pass: Share | None = None
-    max_pass: Share | None = None
+    min_pass: Proportion | None = None
+    max_pass: Proportion | None = None
     temperature: Temperature = 1.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Settings that contradict each other: (key, what to change)."""
+        """See `Part.problems`."""
         bounds = [name for name in ("min_pass", "max_pass") if getattr(self, name) is not None]
         if self.keep and bounds:
             yield "keep", f"excludes {' and '.join(bounds)}; leave out one or the other"
@@ -104,7 +113,7 @@ class PromptRollouts:
     """One training prompt's completions: G of each of these.
 
     Attributes:
-        rewards: what the arm's reward pays for each; None where it gives none.
+        rewards: what the arm's reward gives for each; None where it gives none.
         right: whether strict scoring counts it as right.
     """
 
@@ -121,7 +130,7 @@ class PromptRollouts:
 
     @property
     def pass_rate(self) -> float:
-        """Share of right completions."""
+        """Proportion of right completions."""
         return self.passes / len(self.right)
 
     @property
@@ -178,4 +187,109 @@ def emptied(rule: RIF, prompts: Sequence[PromptRollouts], task: str) -> str:
     return (
         f"the filter ({rule.rule}) keeps none of {len(prompts)} training samples of {task}; prompts by right "
         f"completions: {counts}. Raise filter.rollouts, choose another filter.keep or bounds, or leave the task out"
+    )
+
+
+@dataclass(frozen=True)
+class FilterFile:
+    """One filter's evidence.
+
+    Attributes:
+        key: of the stage that it belongs to; empty for one that `cpt filter` wrote.
+        prompts: P training prompts, in the order of the task's samples.
+        kept: for each, whether it is trained on.
+    """
+
+    key: str
+    rule: RIF
+    prompts: Sequence[PromptRollouts]
+    kept: Sequence[bool]
+
+    def counts(self) -> tuple[list[int], list[int]]:
+        """All prompts, and the kept ones, by right completions (see `histogram`); equally long."""
+        everything = histogram(self.prompts)
+        chosen = histogram([prompt for prompt, kept in zip(self.prompts, self.kept, strict=True) if kept])
+        return everything, chosen or [0] * len(everything)
+
+
+def write_filter(path: Path, found: FilterFile) -> None:
+    """Write the file. Columns beside `FilterFile`'s own: rollouts, passes, pass_rate, reward_mean, reward_std."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [_row(prompt, kept) for prompt, kept in zip(found.prompts, found.kept, strict=True)]
+    known: dict[str, Any] = {"key": found.key, "rule": found.rule.model_dump(mode="json")}
+    about = json.dumps({**known, "digest": _digest(known, rows)}, sort_keys=True)
+    table = pa.Table.from_pylist(rows, schema=_schema().with_metadata({_ABOUT: about.encode()}))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_filter(path: Path) -> FilterFile:
+    """Read the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, or written by another version of cpt.
+    """
+    rows, metadata = read_rows(path, _schema(), AGAIN)
+    about = metadata.get(_ABOUT, metadata.get(_ABOUT_BEFORE, b""))
+    try:
+        known = json.loads(about)
+        digest = known.pop("digest", None)
+        if _ABOUT in metadata and digest != _digest(known, rows):
+            raise ValueError(f"{path}: not what the filter wrote; {AGAIN}")
+        rule = RIF.model_validate(known["rule"])
+    except (KeyError, AttributeError, TypeError, RecursionError, *_UNREADABLE) as error:
+        raise ValueError(f"{path}: not the evidence of a filter, or another version's; {AGAIN}") from error
+    prompts = [
+        PromptRollouts(
+            sample_id=row["sample_id"],
+            task=row["task"],
+            completions=tuple(row["completions"]),
+            rewards=tuple(row["rewards"]),
+            right=tuple(row["right"]),
+        )
+        for row in rows
+    ]
+    return FilterFile(str(known["key"]), rule, prompts, [row["kept"] for row in rows])
+
+
+def _digest(known: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    return bytes_digest(json.dumps([known, rows], sort_keys=True).encode())
+
+
+def _row(prompt: PromptRollouts, kept: bool) -> dict[str, Any]:
+    return {
+        "sample_id": prompt.sample_id,
+        "task": prompt.task,
+        "rollouts": len(prompt.right),
+        "passes": prompt.passes,
+        "pass_rate": prompt.pass_rate,
+        "reward_mean": prompt.reward_mean,
+        "reward_std": prompt.reward_std,
+        "kept": kept,
+        "completions": list(prompt.completions),
+        "rewards": list(prompt.rewards),
+        "right": list(prompt.right),
+    }
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("task", pa.string(), nullable=False),
+            pa.field("rollouts", pa.int32(), nullable=False),
+            pa.field("passes", pa.int32(), nullable=False),
+            pa.field("pass_rate", pa.float64(), nullable=False),
+            pa.field("reward_mean", pa.float64()),  # null where the reward gave none
+            pa.field("reward_std", pa.float64()),
+            pa.field("kept", pa.bool_(), nullable=False),
+            pa.field("completions", pa.list_(pa.string()), nullable=False),
+            pa.field("rewards", pa.list_(pa.float64()), nullable=False),
+            pa.field("right", pa.list_(pa.bool_()), nullable=False),
+        ]
     )

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from cpt.methods.blocks import is_text_embedding, text_layer
 from cpt.methods.freezing import Freezing
-from cpt.methods.plugin import Plugin, Rows, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Rows, Setting
 
 
 class FreezeBottom(Setting):
@@ -17,7 +18,6 @@ class FreezeBottom(Setting):
     trained: freeze it with `model.freeze`. Under LoRA it is the adapters in those layers that are held.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_no_weight_decay: ClassVar[bool] = True
 
     type: Literal["freeze-bottom"]

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from cpt.methods.blocks import block_of
 from cpt.methods.freezing import Freezing
-from cpt.methods.plugin import Plugin, Seed, Setting, Stage
+from cpt.methods.plugin import Plugin, Stage
+from cpt.methods.setting import Seed, Setting
 
 
 class HFT(Setting):
@@ -19,7 +20,6 @@ class HFT(Setting):
     no block (embeddings, output head, the last norm, the projector) is trained.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_full_tuning: ClassVar[bool] = True
     needs_no_weight_decay: ClassVar[bool] = True
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from cpt.common.keys import Problem
 from cpt.methods.divergence import token_kl
 from cpt.methods.ema import WithAverage
 from cpt.methods.likelihood import completion_logits, row_means, row_sums, token_logps
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage, Weight
+from cpt.methods.plugin import Batch, Plugin, Stage
 from cpt.methods.running import Means
+from cpt.methods.setting import ArmView, Decay, Setting, Weight
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +61,7 @@ class KL(Setting):
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
-    extra_passes: ClassVar[str] = "a forward pass of the reference"
+    beside_group_scale: ClassVar[str] = "in: loss"
 
     type: Literal["kl"] = "kl"
     coefficient: Weight = 0.01
@@ -67,7 +69,7 @@ class KL(Setting):
     into: Literal["loss", "reward"] = Field(default="loss", alias="in")
     reference: Literal["stage_start", "base", "ema", "path"] = "stage_start"
     path: str | None = None
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of `ema` alone; null: 0.99
+    decay: Decay | None = None  # of `ema` alone; null: 0.99
 
     @property
     def needs_rollouts(self) -> bool:
@@ -79,7 +81,7 @@ class KL(Setting):
         return self.reference in ("stage_start", "ema") or (self.reference == "base" and stage == 1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """See `Setting.problems`."""
+        """See `Part.problems`."""
         if self.estimator == "k1" and self.into == "loss":
             yield (
                 "estimator",
@@ -97,6 +99,11 @@ class KL(Setting):
             yield "path", f"belongs to reference: path, not to {self.reference}; set that, or remove it"
         if self.reference != "ema" and self.decay is not None:
             yield "decay", f"belongs to reference: ema, not to {self.reference}; set that, or remove it"
+
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        if getattr(arm.method, "beta", 0.0):
+            yield (), "is a second KL term beside method.beta; set method.beta: 0, or leave kl out"
 
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""
@@ -151,7 +158,7 @@ class KLPlugin(WithAverage):
         return added
 
     def metrics(self) -> dict[str, float]:
-        """KL by its estimator in nats per token; in the reward also what it paid, in points per completion."""
+        """KL by its estimator in nats per token; in the reward also what it added, in points per completion."""
         return self.means.read()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.common.keys import Problem
+from cpt.methods.plugin import Penalty, Plugin, Stage
+from cpt.methods.setting import ArmView, Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -20,17 +23,24 @@ class L2(Setting):
     coefficient: Factor = 1.0
     reference: Literal["stage_start", "base"] = "stage_start"
 
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        if self.reference == "base" and not arm.tuning.trains_weights:
+            yield (
+                ("reference",),
+                "the base model has no adapter to compare with; use stage_start, or tuning: full",
+            )
+
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""
         return L2Plugin(self.coefficient, self.reference)
 
 
-class L2Plugin(Plugin):
+class L2Plugin(Penalty):
     """Adds the squared distance; under LoRA that of the adapter's own factors to where the stage started."""
 
     def __init__(self, coefficient: float, reference: str) -> None:
         self.coefficient, self.reference = coefficient, reference
-        self.last = 0.0
 
     def before_stage(self, stage: Stage) -> None:
         """Keep a copy of what will be trained."""
@@ -41,15 +51,9 @@ class L2Plugin(Plugin):
         else:
             self.anchor = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
-    def penalty(self) -> torch.Tensor | None:
+    def value(self) -> torch.Tensor | None:
         """See `L2`."""
         import torch
 
         squares = [(p - self.anchor[name]).square().sum() for name, p in self.parameters.items()]
-        loss = self.coefficient / 2 * torch.stack(squares).sum()
-        self.last = float(loss.detach())
-        return loss
-
-    def metrics(self) -> dict[str, float]:
-        """The penalty at the last step."""
-        return {"penalty": self.last}
+        return self.coefficient / 2 * torch.stack(squares).sum()

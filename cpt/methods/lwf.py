@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cpt.methods.divergence import token_kl
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage, Temperature
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.setting import Factor, Setting, Temperature
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +20,6 @@ class LwF(Setting):
     Both distributions are taken at `temperature`, and the term is multiplied by its square, so that its gradient does
     not shrink with it (arXiv 1503.02531, section 2). The previous policy is the one that the stage started from.
     """
-
-    extra_passes: ClassVar[str] = "a forward pass of the previous policy"
 
     type: Literal["lwf"]
     coefficient: Factor = 1.0

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from cpt.methods.anchored import Anchored, mean_over_samples
 from cpt.methods.likelihood import completion_logits, row_means
-from cpt.methods.plugin import Batch, Count, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.setting import Count, Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,6 @@ class MAS(Setting):
     One Ω is kept, decay·Ω + Ω_new, with the last θ*. The default is the paper's plain sum over tasks.
     """
 
-    extra_passes: ClassVar[str] = "none in a step; one backward pass per sample after a stage"
     needs_full_tuning: ClassVar[bool] = True
 
     type: Literal["mas"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cpt.methods.lora_factors import lora_factors
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Penalty, Plugin, Stage
+from cpt.methods.setting import Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,6 @@ class OLoRA(Setting):
     Memory: every finished task's A. Needs LoRA with `between_stages: merge`: an adapter of its own in every stage.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_lora: ClassVar[bool] = True
     needs_new_adapters: ClassVar[bool] = True
 
@@ -35,48 +35,35 @@ class OLoRA(Setting):
         return OLoRAPlugin(self.coefficient)
 
 
-class OLoRAPlugin(Plugin):
+class OLoRAPlugin(Penalty):
     """Keeps the factor A of every stage's adapters."""
 
     def __init__(self, coefficient: float) -> None:
         self.coefficient = coefficient
         self.kept: dict[str, torch.Tensor] = {}  # "<task>/<module>"
         self.taken: dict[str, torch.Tensor] = {}  # by module, all tasks' A as the rows of one matrix
-        self.last = 0.0
 
     def before_stage(self, stage: Stage) -> None:
         """Read the adapters of the stages before."""
         import torch
-        from safetensors.torch import load_file
 
         self.factors = lora_factors(stage.parameters)
-        if stage.earlier is None:
-            return
-        self.kept = load_file(stage.earlier / FILE, device=str(next(iter(self.factors.values()))[0].device))
+        self.kept = stage.left(FILE)
         for module, (a, _) in self.factors.items():
             earlier = [kept.to(a.dtype) for key, kept in self.kept.items() if key.partition("/")[2] == module]
             if earlier:
                 self.taken[module] = torch.cat(earlier)
 
-    def penalty(self) -> torch.Tensor | None:
+    def value(self) -> torch.Tensor | None:
         """See `OLoRA`."""
         import torch
 
         if not self.taken:
             return None
         overlaps = [(self.factors[module][0] @ earlier.T).abs().sum() for module, earlier in self.taken.items()]
-        loss = self.coefficient * torch.stack(overlaps).sum()
-        self.last = float(loss.detach())
-        return loss
+        return self.coefficient * torch.stack(overlaps).sum()
 
     def after_stage(self, stage: Stage) -> None:
         """Leave every A so far to the next stage."""
-        from safetensors.torch import save_file
-
-        new = {f"{stage.index}/{module}": a.detach().contiguous() for module, (a, _) in self.factors.items()}
-        stage.memory.mkdir(parents=True, exist_ok=True)
-        save_file(self.kept | new, stage.memory / FILE)
-
-    def metrics(self) -> dict[str, float]:
-        """The penalty at the last step."""
-        return {"penalty": self.last}
+        new = {f"{stage.index}/{module}": a.detach() for module, (a, _) in self.factors.items()}
+        stage.leave(FILE, self.kept | new)

@@ -1,77 +1,24 @@
 """Where an algorithm meets a method's training, whatever the method is.
 
-A plug-in is two classes in one file: a `Setting`, which is what a recipe says and which imports no torch, and a
-`Plugin`, which does it in one stage. It may act at five points: before the stage, in the loss (`term`: of this batch's
-data; `penalty`: of the parameters alone), after the backward pass, after the optimizer's step, and after the stage.
+A plug-in is two classes in one file: a `cpt.methods.setting.Setting`, which is what a recipe says and which imports no
+torch, and a `Plugin`, which does it in one stage. It may act at five points: before the stage, in the loss (`term`: of
+this batch's data; `penalty`: of the parameters alone), after the backward pass, after the optimizer's step, and after
+the stage.
 `cpt.train.objective` calls them in SFT and in reinforcement learning alike; nothing in a plug-in knows which one it is.
 A sixth point, `reward`, is for methods with rollouts alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-# What a recipe may ask for at most: far beyond any run there has been, and still something that a machine can try.
-Count = Annotated[int, Field(gt=0, le=10_000_000)]
-"""Of samples, steps or tokens."""
-Rows = Annotated[int, Field(gt=0, le=65_536)]
-"""That go through the model together, or completions of one prompt."""
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""Of a generator of random numbers."""
-Factor = Annotated[float, Field(gt=0, le=1e9)]
-"""What something is multiplied by or bounded to."""
-Weight = Annotated[float, Field(ge=0, le=1e9)]
-"""A factor that may be 0."""
-Temperature = Annotated[float, Field(ge=0.01, le=100)]
-"""Below it logits overflow, above it nothing but noise is sampled."""
-
-
-class Strict(BaseModel):
-    """Base of everything a recipe may say: immutable, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Setting(Strict):
-    """What a recipe says of one plug-in. `type` names it."""
-
-    extra_passes: ClassVar[str] = ""  # what a step costs beyond the plain method's; empty: nothing worth mentioning
-    needs_full_tuning: ClassVar[bool] = False
-    needs_lora: ClassVar[bool] = False
-    needs_new_adapters: ClassVar[bool] = False  # an adapter of its own in every stage
-    needs_no_weight_decay: ClassVar[bool] = False  # which moves parameters that have no gradient
-    needs_finished_tasks: ClassVar[bool] = False  # samples of the stages before
-    needs_second_task: ClassVar[bool] = False  # a stage that starts from another stage's policy
-
-    type: str
-
-    @property
-    def needs_rollouts(self) -> bool:
-        """Whether it changes the reward, which only methods with rollouts have."""
-        return False
-
-    @property
-    def own_deviation(self) -> bool:
-        """Whether it says what advantages are divided by (`Plugin.deviation`)."""
-        return False
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Keys of this setting that contradict each other: (key, what to change)."""
-        yield from ()
-
-    def plugin(self) -> Plugin:
-        """A fresh one for one stage."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -135,6 +82,20 @@ class Stage:
     batches: Callable[[int, int], Iterable[Batch]]
     batch_of: Callable[[Sequence[tuple[str, int]]], Batch]
     reference: Callable[[str], nn.Module]
+
+    def leave(self, file: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write tensors that the next stage finds by `left`."""
+        from safetensors.torch import save_file
+
+        self.memory.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, self.memory / file)
+
+    def left(self, file: str) -> dict[str, torch.Tensor]:
+        """What the stage before left, on the parameters' device; nothing in the first stage."""
+        from safetensors.torch import load_file
+
+        device = str(next(iter(self.parameters.values())).device)
+        return {} if self.earlier is None else load_file(self.earlier / file, device=device)
 
 
 class Plugin:
@@ -200,3 +161,24 @@ class Plugin:
     def metrics(self) -> dict[str, float]:
         """Numbers of the last step, logged as `plugin/<name>`."""
         return {}
+
+
+class Penalty(Plugin):
+    """A plug-in that is a penalty alone, and logs it."""
+
+    last = 0.0
+
+    @abstractmethod
+    def value(self) -> torch.Tensor | None:
+        """The penalty, its coefficient included; None where there is nothing to penalise."""
+
+    def penalty(self) -> torch.Tensor | None:
+        """See `Plugin.penalty`."""
+        loss = self.value()
+        if loss is not None:
+            self.last = float(loss.detach())
+        return loss
+
+    def metrics(self) -> dict[str, float]:
+        """The penalty at the last step."""
+        return {"penalty": self.last}

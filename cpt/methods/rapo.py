@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from cpt.common.keys import Problem
 from cpt.methods.advantages import batch_deviation
 from cpt.methods.likelihood import completion_logits, row_means, token_logps
-from cpt.methods.plugin import Batch, Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.policy_gradient import PolicyGradient
 from cpt.methods.running import Means
+from cpt.methods.setting import ArmView, Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +40,8 @@ class RaPO(Setting):
     which is refused.
     """
 
-    extra_passes: ClassVar[str] = "a forward pass of the stage's start over the rollouts"
     needs_second_task: ClassVar[bool] = True
+    beside_group_scale: ClassVar[str] = "normalise: moving"
 
     type: Literal["rapo"]
     coefficient: Factor = 0.5
@@ -55,23 +59,32 @@ class RaPO(Setting):
         """See `Setting.own_deviation`."""
         return self.normalise == "moving"
 
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        method = arm.method
+        if not self.own_deviation or not isinstance(method, PolicyGradient) or method.baseline.needs_greedy:
+            return
+        if method.scale_rewards == "none":
+            told = f"moving divides advantages and {method.type} does not"
+            yield ("normalise",), f"{told}; set normalise: method, or use type: grpo"
+
     def plugin(self) -> Plugin:
         """See `Setting.plugin`."""
         return RaPOPlugin(self)
 
 
 class RaPOPlugin(Plugin):
-    """Pays the bonus, and keeps the moving average."""
+    """Gives the bonus, and keeps the moving average."""
 
     def __init__(self, setting: RaPO) -> None:
-        self.setting, self.pays = setting, False
+        self.setting, self.acts = setting, False
         self.average: float | None = None
         self.means = Means("distance", "reward")
 
     def before_stage(self, stage: Stage) -> None:
         """Keep the stage's start, and go on with the average of the stage before."""
-        self.pays = stage.index > 1
-        if self.pays:
+        self.acts = stage.index > 1
+        if self.acts:
             self.previous = stage.reference("stage_start")
         if stage.earlier is not None:
             self.load(stage.earlier)
@@ -80,7 +93,7 @@ class RaPOPlugin(Plugin):
         """See `RaPO`."""
         import torch
 
-        if not self.pays:
+        if not self.acts:
             return None
         with torch.no_grad():
             theirs, ids, rows = completion_logits(self.previous, batch)

@@ -25,14 +25,16 @@ weighs the advantages, so that λ acts between sources, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev, stdev
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from cpt.methods.plugin import Count, Strict, Temperature
+from cpt.common.keys import Problem
+from cpt.methods.replay import Weighed
+from cpt.methods.setting import ArmView, Count, Strict, Temperature
 
 Mode = Literal["paper", "paper-v1", "released"]
 ALPHA = 0.5  # where a recipe says nothing
@@ -59,6 +61,66 @@ class Recap(Strict):
     temperature: Temperature = 5.0
     alpha: Annotated[float | None, AfterValidator(_share_or_annealed)] = None
     weigh: Literal["rewards", "advantages"] = "rewards"
+
+
+class RecapReplay(Weighed, Recap):
+    """RECAP (arXiv 2510.21978): the objectives of all sources are reweighted while they are trained."""
+
+    type: Literal["recap"]
+
+    def without_samples(self, arm: ArmView) -> Iterator[Problem]:
+        """It weighs the components of the stages' own rewards, where there are two or more."""
+        if not arm.method.needs_rollouts or all(len(arm.components(name)) == 1 for name, _ in arm.tasks):
+            yield (
+                (),
+                "RECAP weighs objectives against each other and there is one only; name `tasks:` to replay, or set "
+                "finished: true with two stages or more",
+            )
+
+    def weight_clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See the class."""
+        yield from super().weight_clashes(arm)
+        if arm.method.save_steps and arm.method.logging_steps > 1:
+            yield (), "a stage that goes on finds its weights in metrics.jsonl; set method.logging_steps: 1"
+        if self.mode == "paper":
+            yield from self._window_problems(arm)
+        if self.weigh != "advantages":
+            return
+        if changing := arm.changes_reward:
+            yield (
+                ("weigh",),
+                f"advantages are those of the reward's own components, without what {changing[0].type} adds; set "
+                "weigh: rewards",
+            )
+        if not arm.method.needs_rollouts:
+            yield ("weigh",), "SFT has no advantages; leave it out"
+        elif arm.method.type == "remax":
+            yield ("weigh",), "ReMax's greedy baseline has no components; set weigh: rewards"
+
+    def _window_problems(self, arm: ArmView) -> Iterator[Problem]:
+        """What `mode: paper` has no use for, and a window that never fills, so that every weight stays 1."""
+        if self.alpha is not None:
+            yield ("alpha",), "is not in mode: paper, whose score is c + i; leave it out, or set mode: paper-v1"
+        most = max(self._values(arm, stage) for stage in range(1, len(arm.tasks) + 1))
+        if 0 < most < 2 * self.window:
+            yield (
+                ("window",),
+                f"weights move once every objective has 2 × {self.window} values, and no stage gives its rarest one "
+                f"more than {most}; set {most // 2} or less, or train longer"
+                if most > 1
+                else f"no stage gives its rarest objective the 2 × {self.window} values that move weights; train "
+                "longer",
+            )
+
+    def _values(self, arm: ArmView, stage: int) -> int:
+        """Steps in which a stage's rarest objective takes part; 0 if the stage replays nothing."""
+        others = len(self.tasks) + (stage - 1 if self.finished else 0)
+        _, samples = arm.tasks[stage - 1]
+        steps = arm.method.steps(samples)
+        batches = steps if self.loss == "supervised" else steps // arm.method.batch().steps
+        if not others or self.sampler != "uniform":
+            return batches if others else 0
+        return batches // (others if self.loss == "supervised" else others + 1)
 
 
 @dataclass(frozen=True)

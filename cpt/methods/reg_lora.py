@@ -8,7 +8,8 @@ from pydantic import Field
 
 from cpt.methods.lora_factors import lora_factors
 from cpt.methods.masks import largest
-from cpt.methods.plugin import Factor, Plugin, Setting, Stage
+from cpt.methods.plugin import Penalty, Plugin, Stage
+from cpt.methods.setting import Factor, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ class RegLoRA(Setting):
     at a time is held. Needs LoRA with `between_stages: merge`, where BA is the change of one stage alone.
     """
 
-    extra_passes: ClassVar[str] = "none"
     needs_lora: ClassVar[bool] = True
     needs_new_adapters: ClassVar[bool] = True
 
@@ -41,25 +41,19 @@ class RegLoRA(Setting):
         return RegLoRAPlugin(self.coefficient, self.share)
 
 
-class RegLoRAPlugin(Plugin):
+class RegLoRAPlugin(Penalty):
     """Keeps a mask per adapted module."""
 
     def __init__(self, coefficient: float, share: float) -> None:
         self.coefficient, self.share = coefficient, share
         self.masks: dict[str, torch.Tensor] = {}  # bool, [outputs, inputs]; only those with an entry
-        self.last = 0.0
 
     def before_stage(self, stage: Stage) -> None:
         """Read the masks of the stages before."""
-        from safetensors.torch import load_file
-
         self.factors = lora_factors(stage.parameters)
-        if stage.earlier is not None:
-            device = str(next(iter(self.factors.values()))[0].device)
-            masks = load_file(stage.earlier / FILE, device=device)
-            self.masks = {module: mask for module, mask in masks.items() if module in self.factors}
+        self.masks = {module: mask for module, mask in stage.left(FILE).items() if module in self.factors}
 
-    def penalty(self) -> torch.Tensor | None:
+    def value(self) -> torch.Tensor | None:
         """See `RegLoRA`."""
         import torch
         from torch.utils.checkpoint import checkpoint
@@ -70,23 +64,14 @@ class RegLoRAPlugin(Plugin):
             checkpoint(mean_size, *self.factors[module], mask, use_reentrant=False, preserve_rng_state=False)
             for module, mask in self.masks.items()
         ]
-        loss = self.coefficient * torch.stack(means).mean()
-        self.last = float(loss.detach())
-        return loss
+        return self.coefficient * torch.stack(means).mean()
 
     def after_stage(self, stage: Stage) -> None:
         """Add what this stage's adapters changed most to the masks, and leave them to the next one."""
-        from safetensors.torch import save_file
-
         for module, (a, b) in self.factors.items():
             changed = largest((b.detach() @ a.detach()).abs(), self.share)
             self.masks[module] = self.masks[module] | changed if module in self.masks else changed
-        stage.memory.mkdir(parents=True, exist_ok=True)
-        save_file({module: mask for module, mask in self.masks.items() if mask.any()}, stage.memory / FILE)
-
-    def metrics(self) -> dict[str, float]:
-        """The penalty at the last step."""
-        return {"penalty": self.last}
+        stage.leave(FILE, {module: mask for module, mask in self.masks.items() if mask.any()})
 
 
 def mean_size(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -7,20 +7,21 @@ given, so every arm of a recipe replays the same samples, and a resumed stage ne
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from cpt.methods.plugin import Count, Factor, Strict, Weight
-from cpt.methods.recap import Recap
+from cpt.common.keys import Problem, nearest
+from cpt.methods.setting import ArmView, Count, Factor, Part, Weight
+from cpt.methods.sft import SFT
 
 Sampler = Literal["ratio", "uniform", "proportional"]
 Selection = Literal["balanced", "reservoir"]
 
 
-class Mixed(Strict):
+class Mixed(Part):
     """Where replayed samples come from, and how they meet the stage's own.
 
     `finished`: from the tasks of the stages before, `budget` samples of all of them together (null: all), chosen by
@@ -35,8 +36,8 @@ class Mixed(Strict):
     stage's own samples, so that replay makes it longer.
 
     `loss: own` trains on a replayed sample as on any other: SFT on its target, reinforcement learning on rollouts from
-    its prompt, paid by its own task's reward. `loss: supervised` is for reinforcement learning alone: the rollouts are
-    the stage's own, and the loss has a supervised side term, `coefficient` times the mean negative log-likelihood of
+    its prompt, by its own task's reward. `loss: supervised` is for reinforcement learning alone: the rollouts are the
+    stage's own, and the loss has a supervised side term, `coefficient` times the mean negative log-likelihood of
     replayed targets, as many in an optimizer step as `ratio` says of its prompts.
     """
 
@@ -55,6 +56,42 @@ class Mixed(Strict):
         """Share of replayed samples in a batch under `sampler: ratio`."""
         return 0.25 if self.ratio is None else self.ratio
 
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        if arm.schedule != "sequential":
+            yield (), f"a {arm.schedule} arm has no finished tasks; remove it, or set schedule: sequential"
+            return
+        stages = [name for name, _ in arm.tasks]
+        for i, name in enumerate(self.tasks):
+            if name not in arm.known_tasks():
+                yield ("tasks", i), f"unknown task {name!r}{nearest(name, arm.known_tasks())}"
+            elif name in self.tasks[:i]:
+                yield ("tasks", i), f"{name!r} stands here twice"
+            elif name in stages:
+                yield ("tasks", i), f"{name!r} is a stage; `finished: true` replays it once its stage is over"
+        if not self.tasks and not (self.finished and len(stages) > 1):
+            yield from self.without_samples(arm)
+        yield from self._loss_problems(arm)
+
+    def without_samples(self, arm: ArmView) -> Iterator[Problem]:
+        """What is wrong with an arm in which no stage replays anything."""
+        yield (), "replays nothing; name `tasks:`, or set finished: true with two stages or more"
+
+    def _loss_problems(self, arm: ArmView) -> Iterator[Problem]:
+        supervised = self.loss == "supervised"
+        if supervised and not arm.method.needs_rollouts:
+            yield ("loss",), "SFT supervises replayed samples anyway; leave it out"
+        if not supervised and self.coefficient != 1.0:
+            yield ("coefficient",), "is the factor of the supervised side loss; set loss: supervised"
+        if self.ratio is not None and self.sampler != "ratio" and not supervised:
+            yield ("ratio",), f"sampler: {self.sampler} mixes by its own rule; remove it, or set sampler: ratio"
+        samples = arm.method.batch().samples
+        if samples and (self.sampler == "ratio" or supervised) and samples * self.share < 1:
+            yield (
+                ("ratio",),
+                f"{self.share:g} of a batch of {samples} samples is less than one; set {1 / samples:.3g} or more",
+            )
+
 
 class Buffer(Mixed):
     """Experience replay (arXiv 1902.10486, 1811.11682): every objective weighs what its samples make of it."""
@@ -62,33 +99,74 @@ class Buffer(Mixed):
     type: Literal["buffer"]
 
 
-class RecapReplay(Mixed, Recap):
-    """RECAP (arXiv 2510.21978): the objectives of all sources are reweighted while they are trained.
+class Weighed(Mixed):
+    """Replay under which the objectives of all sources have weights, which stand in place of the reward's own.
 
-    An objective is a source and a component of its reward, for SFT a source alone. See `cpt.methods.recap`.
+    An objective is a source and a component of its reward, for SFT a source alone.
     """
 
-    type: Literal["recap"]
+    type: str
     sampler: Sampler = "uniform"
 
+    def clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """See `Part.clashes`."""
+        if arm.schedule == "sequential" and arm.method.type == "sdft":
+            yield ("type",), f"{self.type} weighs rewards, and SDFT's loss has none; set type: buffer"
+            return
+        yield from super().clashes(arm)
+        if arm.schedule == "sequential":
+            yield from self.weight_clashes(arm)
 
-class Static(Mixed):
+    def weight_clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """Of the weights, in an arm that replays: what would be rewarded although the reward has it cost something."""
+        if isinstance(arm.method, SFT) and arm.method.loss_type != "nll":
+            yield (), "weights act on the negative log-likelihood; set method.loss_type: nll"
+        if not arm.method.needs_rollouts:
+            return
+        found = [one for name, _ in arm.tasks for one in arm.components(name).items()]
+        against = {label: weight for label, weight in found if weight is not None and weight <= 0}
+        for label, weight in against.items():
+            yield (
+                (),
+                f"its weights stand in place of the reward's own, so {label} would be rewarded instead of having "
+                f"weight {weight:g}; leave that component out, or use type: buffer",
+            )
+
+
+class Static(Weighed):
     """Weights that stay: a factor for every source, or `source/component` of a reward; 1 where none is given.
 
     The mixture is chosen in advance, as in MoDoMoDo (arXiv 2505.24871).
     """
 
     type: Literal["static"]
-    sampler: Sampler = "uniform"
     weights: Annotated[dict[str, Weight], Field(min_length=1)]
 
     def weight(self, objective: str) -> float:
         """Of a `source`, or of a `source/component`, which may have that of its whole source."""
         return self.weights.get(objective, self.weights.get(objective.partition("/")[0], 1.0))
 
+    def without_samples(self, arm: ArmView) -> Iterator[Problem]:
+        """It weighs the components of the stages' own rewards."""
+        yield from ()
 
-AnyReplay = Buffer | RecapReplay | Static
-Replay = Annotated[AnyReplay, Field(discriminator="type")]
+    def weight_clashes(self, arm: ArmView) -> Iterator[Problem]:
+        """Also: weights that belong to nothing, and would be left unused in silence."""
+        yield from super().weight_clashes(arm)
+        sources = [*(name for name, _ in arm.tasks), *self.tasks]
+        for name in self.weights:
+            source, _, part = name.partition("/")
+            if source not in sources:
+                yield ("weights", name), f"is no source of this arm{nearest(name, sources)}"
+            elif part and not arm.method.needs_rollouts:
+                yield ("weights", name), f"SFT has no components of a reward; write {source}"
+            elif part and part not in (parts := list(arm.components(source))):
+                yield ("weights", name), f"is no component of {source}'s reward{nearest(part, parts)}"
+        objectives = sources
+        if arm.method.needs_rollouts:
+            objectives = [f"{source}/{part}" for source in sources for part in arm.components(source)]
+        if objectives and not any(self.weight(name) for name in objectives):
+            yield ("weights",), "are 0 for everything, so that nothing would be learned; raise one"
 
 
 def buffer(sizes: Sequence[int], budget: int | None, selection: Selection, seed: str) -> list[list[int]]:
@@ -112,8 +190,8 @@ def buffer(sizes: Sequence[int], budget: int | None, selection: Selection, seed:
     ]
 
 
-class Source(Protocol):
-    """What replay needs to know of a task."""
+class Replayable(Protocol):
+    """A source of samples, as far as replay has to know it."""
 
     @property
     def samples(self) -> int:
@@ -126,7 +204,7 @@ class Source(Protocol):
         ...
 
 
-def replayed(replay: Mixed, sources: Sequence[Source], seed: int) -> list[Sequence[int]]:
+def replayed(replay: Mixed, sources: Sequence[Replayable], seed: int) -> list[Sequence[int]]:
     """Numbers of the samples that are replayed of each source: of finished tasks those that the buffer keeps.
 
     Args:

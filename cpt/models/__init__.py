@@ -1,1 +1,1 @@
-"""Policies: where they are, how they load, how the built-in one is made."""
+"""Policies: where they are, how they load, how they are adapted and saved."""

@@ -1,7 +1,7 @@
 """Whether a model is of a kind that cpt trains, from its config.json alone: importing transformers takes five seconds.
 
 The kinds are those of transformers' own table for `AutoModelForImageTextToText`, which loads every policy
-(`cpt.models.load`). The table is read from the installed source, as `cpt.recipe.trl_fields` reads TRL's arguments.
+(`cpt.models.load`). The table is read from the installed source, as `cpt.methods.trl_fields` reads TRL's arguments.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from cpt.tasks.world.builtin import MODELS
 
 _AUTO_CLASS = "AutoModelForImageTextToText"
 _TABLE = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
@@ -34,7 +36,7 @@ def check_image_text(config: Mapping[str, Any], name: str | Path) -> None:
         return
     raise ValueError(
         f"model {name}: {kind} is no image-text model, and cpt trains no other kind; name a model that reads pictures, "
-        "such as builtin/tiny-qwen2_5-vl or Qwen/Qwen2.5-VL-3B-Instruct"
+        f"such as {next(iter(MODELS))} or Qwen/Qwen2.5-VL-3B-Instruct"
     )
 
 

@@ -1,4 +1,4 @@
-"""The training stack without the packages that it imports where it finds them and that cpt makes no use of."""
+"""The training stack without the packages that it imports where it finds them and that training makes no use of."""
 
 from __future__ import annotations
 

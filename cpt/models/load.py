@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.models.lean import lean_imports
 from cpt.models.locate import check_model_folder, locate_model
+from cpt.tasks.world import builtin
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +36,16 @@ def torch_dtype(name: str) -> torch.dtype | str:
     return known[name]
 
 
-def load_policy(path: str | Path, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
-    """The image-text model in a folder, its vision attention batched over pictures (see `cpt.tasks.world.attention`).
+def load_policy(
+    path: str | Path, *, dtype: str = "float32", attention: str = "auto", trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The image-text model in a folder.
 
     Args:
         path: a Hugging Face folder, a built-in model's name or an id on the Hub.
         dtype: of the weights in memory: float32, bfloat16, or auto for the one they are stored in.
+        attention: one of transformers' implementations by its name; auto for the one that transformers chooses, and for
+            the built-in model its own (`cpt.tasks.world.builtin`).
 
     Raises:
         ValueError: the folder is missing, incomplete or damaged, or holds weights of another architecture.
@@ -48,20 +53,18 @@ def load_policy(path: str | Path, *, dtype: str = "float32", trust_remote_code: 
     with lean_imports("transformers"):
         from transformers import AutoModelForImageTextToText
 
-    from cpt.tasks.world.attention import batch_images
-
     source = resolve_model(path)
     model, found = AutoModelForImageTextToText.from_pretrained(
         source,
         dtype=torch_dtype(dtype),
-        attn_implementation="sdpa",
+        attn_implementation=None if attention == "auto" else attention,
         trust_remote_code=trust_remote_code,
         output_loading_info=True,
     )
     missing = sorted(found["missing_keys"])
     if missing:  # transformers fills them with random numbers and only warns
         raise ValueError(f"{source} lacks {len(missing)} weights of {type(model).__name__}, the first is {missing[0]}")
-    return batch_images(model)
+    return builtin.accelerate(model, attention)
 
 
 def load_processor(path: str | Path, *, trust_remote_code: bool = False) -> Any:

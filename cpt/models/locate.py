@@ -1,8 +1,4 @@
-"""Where a model is and whether its folder is whole, found out from files alone: no torch, no transformers.
-
-The safetensors layout is that of its specification: 8 bytes of header length (little endian), a JSON header of tensor
-names with dtype, shape and byte offsets, then the data.
-"""
+"""Where a model is and whether its folder is whole, found out from files alone: no torch, no transformers."""
 
 from __future__ import annotations
 
@@ -11,39 +7,18 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cpt.common.digests import known_digest, open_regular
 from cpt.models.image_text import check_image_text
+from cpt.tasks.world.builtin import MODELS
 
-BUILTIN = {"builtin/tiny-qwen2_5-vl": Path(__file__).parents[1] / "tasks" / "world" / "tiny"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
 _DESCRIBING = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
-_MAX_HEADER = 100_000_000  # the format's own limit
-_BITS = {
-    "BOOL": 8,
-    "U8": 8,
-    "I8": 8,
-    "F8_E4M3": 8,
-    "F8_E5M2": 8,
-    "F8_E8M0": 8,
-    "U16": 16,
-    "I16": 16,
-    "F16": 16,
-    "BF16": 16,
-    "U32": 32,
-    "I32": 32,
-    "F32": 32,
-    "U64": 64,
-    "I64": 64,
-    "F64": 64,
-    "C64": 64,
-    "F4": 4,
-}
+_BITS = re.compile(r"[A-Z]+([0-9]+)")  # of a number, in the name of its dtype: BF16, F8_E4M3
 
 
 @dataclass(frozen=True)
@@ -51,7 +26,6 @@ class Tensor:
     """One tensor of a checkpoint: shape, and its size in bytes on disk."""
 
     shape: tuple[int, ...]
-    dtype: str
     nbytes: int
 
 
@@ -62,10 +36,10 @@ def locate_model(name_or_path: str) -> Path | str:
         ValueError: if it is neither an existing folder, nor a built-in model, nor could be a Hub id.
     """
     if name_or_path.startswith("builtin/"):
-        if name_or_path not in BUILTIN:
-            near = difflib.get_close_matches(name_or_path, BUILTIN, n=1, cutoff=0.3)
-            raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or BUILTIN)}")
-        return BUILTIN[name_or_path]
+        if name_or_path not in MODELS:
+            near = difflib.get_close_matches(name_or_path, MODELS, n=1, cutoff=0.3)
+            raise ValueError(f"there is no built-in model {name_or_path!r}; known: {', '.join(near or MODELS)}")
+        return MODELS[name_or_path]
     try:
         path = Path(name_or_path).expanduser()
         if path.is_dir():
@@ -77,7 +51,7 @@ def locate_model(name_or_path: str) -> Path | str:
     if _HUB_ID.fullmatch(name_or_path) and not path.parent.is_dir():
         return name_or_path
     raise ValueError(
-        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(BUILTIN)}, "
+        f"model folder {name_or_path} does not exist; name an existing folder, {' or '.join(MODELS)}, "
         "or org/name on the Hub"
     )
 
@@ -146,7 +120,7 @@ def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the folder's safetensors files, by name. ValueError if a file is missing or cut off."""
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        tensors |= _file_tensors(file)
+        tensors |= file_tensors(file)
     return tensors
 
 
@@ -207,56 +181,27 @@ def _is_name(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
-def _file_tensors(file: Path) -> dict[str, Tensor]:
-    size = file.stat().st_size
-    with open_regular(file) as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise ValueError(f"{file} is cut off or no safetensors file: its header is incomplete ({size} bytes)")
-        header = _parse_json(handle.read(length), file)
-    tensors: dict[str, Tensor] = {}
-    spans = []
-    for name, entry in _entries(header, file):
-        start, stop = entry["data_offsets"]
-        tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"], stop - start)
-        spans.append((start, stop))
-    end = 0
-    for start, stop in sorted(spans):
-        if start != end:
-            raise ValueError(f"{file} is damaged: its header has tensors that overlap or leave gaps")
-        end = stop
-    if size != 8 + length + end:
-        what = "cut off" if size < 8 + length + end else "damaged"
-        raise ValueError(
-            f"{file} is {what}: it has {size} bytes, its header says {8 + length + end}; copy or train it again"
-        )
-    return tensors
+def file_tensors(file: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, by name; only its header is read.
+
+    Raises:
+        ValueError: it can't be read, is cut off, or its header does not describe exactly what it holds.
+    """
+    from safetensors import SafetensorError, safe_open  # late: `cpt doctor` also looks where it is not installed
+
+    open_regular(file).close()
+    try:
+        with safe_open(file, "numpy") as weights:
+            slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118  has no __iter__
+            return {name: _tensor(tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
+    except SafetensorError as error:
+        told = str(error).removeprefix("Error while deserializing header: ")
+        raise ValueError(f"{file} is cut off or damaged: {told}; copy or train it again") from None
 
 
-def _entries(header: Any, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not isinstance(header, dict):
-        raise ValueError(f"{file} is damaged: its header is no JSON object")
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if not _describes_tensor(entry):
-            raise ValueError(f"{file} is damaged: its header does not describe tensor {name}")
-        yield name, entry
-
-
-def _describes_tensor(entry: Any) -> bool:
-    """Whether dtype, shape and offsets are there, numbers where numbers belong, and agree about the size."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
-        return False
-    shape: Any = entry.get("shape")
-    offsets: Any = entry.get("data_offsets")
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
-            return False
-    if len(offsets) != 2 or offsets[0] > offsets[1]:
-        return False
-    bits = _BITS.get(entry["dtype"])
-    return bits is None or (math.prod(shape) * bits + 7) // 8 == offsets[1] - offsets[0]
+def _tensor(shape: tuple[int, ...], dtype: str) -> Tensor:
+    bits = _BITS.match(dtype)
+    return Tensor(shape, (math.prod(shape) * int(bits[1] if bits else 8) + 7) // 8)  # BOOL is a byte
 
 
 def _read_json(file: Path) -> Any:

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.attention import PACKAGES
+
 if TYPE_CHECKING:
     import torch
 
@@ -62,7 +64,8 @@ def excess(difference: torch.Tensor, logps: torch.Tensor, noise: float) -> float
 def in_float32(model: Any) -> Iterator[None]:
     """Let `model` compute in float32 inside, whatever precision its weights have and trains in.
 
-    Weights are cast module by module while these run, so that no second copy of the model is needed.
+    Weights are cast module by module while these run, so that no second copy of the model is needed. Flash attention,
+    which knows no float32, gives way to `sdpa`.
     """
     import torch
 
@@ -85,6 +88,10 @@ def in_float32(model: Any) -> Iterator[None]:
             module._buffers.update(kept[1])
 
     with ExitStack() as stack:
+        named = getattr(getattr(model, "config", None), "_attn_implementation", None)
+        if named in PACKAGES:
+            stack.callback(model.set_attn_implementation, named)
+            model.set_attn_implementation("sdpa")
         for module in model.modules():
             if any(parameter is not None for parameter in module._parameters.values()):
                 stack.callback(restore, module)

@@ -1,4 +1,4 @@
-"""How far the training of each arm gets through its data: passes over the samples, and how many different ones it sees.
+"""How far the training of each arm gets through its data: epochs over the samples, and how many different ones it sees.
 
 Every arm reads a stage's samples in one order (`cpt.train.data`), but some read further than others: a batch of SFT
 holds as many samples as rows, one of GRPO as many prompts as groups.
@@ -18,22 +18,22 @@ _ALIKE = Fraction(105, 100)  # what one arm may read more than another before it
 
 
 @dataclass(frozen=True)
-class Passes:
+class Epochs:
     """What one stage reads of its own samples; replayed ones are not counted.
 
     Attributes:
         drawn: samples (for GRPO: prompts) that training reads, repeats counted.
         unique: samples that it has.
-        before_passes, before_prompts: `at least `, `at most ` or `about ` where only the run can tell the number.
+        before_epochs, before_prompts: `at least `, `at most ` or `about ` where only the run can tell the number.
     """
 
     drawn: int
     unique: int
-    before_passes: str = ""
+    before_epochs: str = ""
     before_prompts: str = ""
 
     @property
-    def passes(self) -> Fraction:
+    def epochs(self) -> Fraction:
         """How often it goes over its samples."""
         return Fraction(self.drawn, self.unique)
 
@@ -43,7 +43,7 @@ class Passes:
         return min(self.drawn, self.unique)
 
 
-def passes(stage: StagePlan) -> Passes:
+def epochs_of(stage: StagePlan) -> Epochs:
     """Of one planned stage, as if no sample were left out."""
     trainings = stage.trainings
     rows = sum(math.ceil(one.steps / stage.method.batch().steps) for one in trainings) * stage.batch_samples
@@ -55,21 +55,21 @@ def passes(stage: StagePlan) -> Passes:
         rows = math.ceil(rows // unit * share) * unit
         shuffled_in = stage.replay.sampler == "proportional" and any(numbers)
     if stage.may_leave_out:
-        return Passes(rows, stage.data_samples, "at least ", "at most ")
+        return Epochs(rows, stage.data_samples, "at least ", "at most ")
     if shuffled_in:
-        return Passes(rows, stage.data_samples, "about ", "about ")
+        return Epochs(rows, stage.data_samples, "about ", "about ")
     # Where there are several trainings, each reads the samples in an order of its own.
     overlap = len(trainings) > 1 and rows // len(trainings) < stage.data_samples
-    return Passes(rows, stage.data_samples, "", "at most " if overlap else "")
+    return Epochs(rows, stage.data_samples, "", "at most " if overlap else "")
 
 
-def pass_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
+def epoch_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     """One line for all arms that see the same, and a note where they do not all."""
     planned, seen = _named(arms)
     found: dict[str, list[str]] = {}
     for name, own in seen.items():
         found.setdefault(_said(own), []).append(name)
-    lines = [f"passes      {text}: {', '.join(names)}" for text, names in found.items()]
+    lines = [f"epochs      {text}: {', '.join(names)}" for text, names in found.items()]
     return lines + [f"note        {note}" for note in _notes(planned, seen)]
 
 
@@ -78,26 +78,25 @@ def data_notes(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
     return _notes(*_named(arms))
 
 
-def _notes(planned: Mapping[str, Sequence[StagePlan]], seen: Mapping[str, Sequence[Passes]]) -> list[str]:
-    told = unequal({arm: [one.passes for one in stages] for arm, stages in seen.items()})
+def _notes(planned: Mapping[str, Sequence[StagePlan]], seen: Mapping[str, Sequence[Epochs]]) -> list[str]:
+    told = unequal({arm: [one.epochs for one in stages] for arm, stages in seen.items()})
     if not told:
         return []
-    alone = {arm: [one.passes for one in seen[arm]] for arm, stages in planned.items() if stages[0].replay is None}
+    alone = {arm: [one.epochs for one in seen[arm]] for arm, stages in planned.items() if stages[0].replay is None}
     why = "replayed samples take their share of a batch"
     if not alone or unequal(alone):
         why = "arms with equal steps × samples a batch see the same"
     return [f"{told}; {why}"]
 
 
-def unequal(passes_of: Mapping[str, Sequence[Fraction]]) -> str:
+def unequal(epochs_by_arm: Mapping[str, Sequence[Fraction]]) -> str:
     """That arms don't see the same amount of data, by the stage where they differ most; empty if they do.
 
     Args:
-        passes_of: per arm and stage how often it goes over the stage's samples. The one stage of a joint arm is on the
-            data of all.
+        epochs_by_arm: epochs of each stage on its own samples. The one stage of a joint arm is on the data of all.
     """
-    length = max(map(len, passes_of.values()))
-    rows = {arm: list(stages) * (length // len(stages)) for arm, stages in passes_of.items()}
+    length = max(map(len, epochs_by_arm.values()))
+    rows = {arm: list(stages) * (length // len(stages)) for arm, stages in epochs_by_arm.items()}
     found = []
     for stage in range(length):
         least, most = (choose(rows, key=lambda arm: rows[arm][stage]) for choose in (min, max))
@@ -111,11 +110,11 @@ def unequal(passes_of: Mapping[str, Sequence[Fraction]]) -> str:
 
 def _named(
     arms: Mapping[str, Sequence[StagePlan]],
-) -> tuple[dict[str, Sequence[StagePlan]], dict[str, list[Passes]]]:
-    """Stages and their passes by name: the points of a sweep go by that of their family, unless they differ in this."""
-    every = {arm: [passes(stage) for stage in stages] for arm, stages in arms.items()}
+) -> tuple[dict[str, Sequence[StagePlan]], dict[str, list[Epochs]]]:
+    """Stages and their epochs by name: the points of a sweep go by that of their family, unless they differ in this."""
+    every = {arm: [epochs_of(stage) for stage in stages] for arm, stages in arms.items()}
     planned: dict[str, Sequence[StagePlan]] = {}
-    seen: dict[str, list[Passes]] = {}
+    seen: dict[str, list[Epochs]] = {}
     for arm, stages in arms.items():
         points = [every[other] for other in arms if arms[other][0].family == stages[0].family]
         name = stages[0].family if all(point == every[arm] for point in points) else arm
@@ -123,8 +122,8 @@ def _named(
     return planned, seen
 
 
-def _said(stages: Sequence[Passes]) -> str:
-    often = [f"{one.before_passes}{float(one.passes):.3g}" for one in stages]
+def _said(stages: Sequence[Epochs]) -> str:
+    often = [f"{one.before_epochs}{float(one.epochs):.3g}" for one in stages]
     many = [f"{one.before_prompts}{one.prompts}" for one in stages]
     where = "in the one stage" if len(stages) == 1 else "in each stage"
     if len({*zip(often, many, strict=True)}) == 1:

@@ -2,7 +2,7 @@
 
 A stage's key is the hash of its resolved content, a fingerprint of its data included, and of its parent's key; the
 first parent is the base model. Two stages with one key are the same work. Arms' names are not part of it, nor is
-anything in `cpt.recipe.schema.NEUTRAL`.
+anything in `cpt.recipe.schema.NEUTRAL`: what evaluators measure on the policy has identities of its own.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cpt.common.nearest import nearest
+from cpt.common.keys import nearest
 from cpt.methods.kl import KL
+from cpt.methods.merge import WarpMerge
 from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
 from cpt.models.image_text import check_image_text
 from cpt.plan.run_plan import RunPlan
-from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan, plain
+from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
-from cpt.recipe.merge import WarpMerge
-from cpt.recipe.reward_checks import filter_reward_of, reward_of
+from cpt.recipe.arms import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
 from cpt.types import PromptStyle
@@ -72,7 +72,8 @@ def plan_model(settings: Model) -> ModelPlan:
         if cached is not None:
             check_image_text(locate.read_config(cached), found)
         dtype = _dtype(settings, cached)
-        return ModelPlan(settings.name_or_path, found, found, dtype, settings.trust_remote_code)
+        trust = settings.trust_remote_code
+        return ModelPlan(settings.name_or_path, found, found, dtype, trust, attention=settings.attention)
     locate.check_model_folder(found)
     return ModelPlan(
         name=settings.name_or_path,
@@ -81,6 +82,7 @@ def plan_model(settings: Model) -> ModelPlan:
         dtype=_dtype(settings, found),
         trust_remote_code=settings.trust_remote_code,
         nbytes=locate.model_bytes(found),
+        attention=settings.attention,
     )
 
 
@@ -105,8 +107,8 @@ def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[Ar
 
 
 def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan:
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.registry import data_fingerprint
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     settings = recipe.evaluation
     styles = {style for spec in specs for style in spec.method.styles(spec.prompt)}
@@ -126,9 +128,7 @@ def _plan_base(
     content = {
         "model": model.content(),
         "prompt": prompt,
-        "evaluation": plain(evaluation),
         "rollout": recipe.rollout.model_dump(mode="json"),
-        "seed": seed if evaluation.temperature else None,
     }
     return BasePlan(seed, prompt, model, evaluation, recipe.rollout, content_hash(without_neutral(content)))
 
@@ -141,8 +141,8 @@ def _plan_arm(
     evaluation: EvaluationPlan,
     everything: Mapping[str, ArmSpec],
 ) -> list[StagePlan]:
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.registry import data_fingerprint
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     with recipe.told_at("arms", spec.family, "kl", "path"):
         kl = _plan_kl(spec.kl)
@@ -215,9 +215,9 @@ class _Work:
 def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
     """The stages of an arm's schedule."""
     # A joint stage has no reward of its own: its filter looks at those of its tasks.
-    paid = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
+    rewarded = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
     tasks = [
-        Source(task.name, task.samples or recipe.data.samples, paid(recipe, spec, task), finished=True)
+        Source(task.name, task.samples or recipe.data.samples, rewarded(recipe, spec, task), finished=True)
         for task in recipe.tasks
     ]
     if spec.schedule == "joint":
@@ -281,7 +281,7 @@ _ADDED: dict[str, Any] = {
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key", "drift", "run", "leaves_rollouts"):
+    for name in ("arm", "family", "sweep", "key", "run", "leaves_rollouts", "evaluation", "drift"):
         del content[name]
     content["model"] = stage.model.content()
     content["method"].get("data", {}).pop("arm", None)  # `rollouts_key` says which stage it is

@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from cpt.common.keys import KeyPath, Problem
+from cpt.models.attention import PACKAGES, check_attention
 from cpt.models.image_text import check_image_text
 from cpt.models.locate import (
     check_model_folder,
@@ -25,8 +27,6 @@ from cpt.plan.disk import check_room, size
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
 from cpt.recipe import Recipe, RecipeError, expand_arms
-from cpt.recipe.arm_spec import Problem
-from cpt.recipe.source import KeyPath
 
 _SAMPLE_BYTES = 20_000  # of a sample of the built-in world, with its prompt; those of others are larger
 
@@ -98,7 +98,9 @@ def _in_lengths(plan: RunPlan, folder: Path) -> Iterator[Problem]:
 
 
 def check_machine(plan: RunPlan, address: str | None = None) -> None:
-    """ValueError if a package is missing, or this machine too small for the plan. Its disk is another matter.
+    """ValueError if a package or an implementation is missing, or this machine too small for the plan.
+
+    Its disk is another matter.
 
     Args:
         address: see `preflight`.
@@ -106,6 +108,10 @@ def check_machine(plan: RunPlan, address: str | None = None) -> None:
     problems = list(machine_problems(plan, address))
     if problems:
         raise RecipeError([plan.recipe.problem(*problem) for problem in problems])
+    model = plan.model
+    if model.attention != "auto":  # takes transformers' seconds: not asked by `cpt plan`
+        with plan.recipe.told_at("model", "attention"):
+            check_attention(model.path, model.attention, trust_remote_code=model.trust_remote_code)
 
 
 def machine_problems(plan: RunPlan, address: str | None = None) -> Iterator[Problem]:
@@ -122,9 +128,28 @@ def machine_problems(plan: RunPlan, address: str | None = None) -> Iterator[Prob
     for at, tuning, package in dict.fromkeys(needed):
         if importlib.util.find_spec(package) is None:
             yield at, f"the package {package} is not installed, and {tuning} needs it; install it"
+    yield from _in_attention(plan, address)
     if address is None:
         yield from _in_processors(recipe)
         yield from _in_memory(plan)
+
+
+def _in_attention(plan: RunPlan, address: str | None) -> Iterator[Problem]:
+    """Flash attention has needs of its own; the GPUs of a cluster elsewhere are not looked at."""
+    name, recipe = plan.model.attention, plan.recipe
+    if name not in PACKAGES:
+        return
+    resources = recipe.resources
+    trainer, engine = gpu_shares(gpu_count(), recipe.rollout.engines, resources.trainer_gpus, resources.engine_gpus)
+    told = None
+    if address is None and not (trainer and (engine or recipe.rollout.engine == "vllm")):
+        told = f"{name} computes on GPUs alone, and here training or the engines have none; set auto, or sdpa"
+    elif importlib.util.find_spec(PACKAGES[name]) is None:
+        told = f"the package {PACKAGES[name]} is not installed, and {name} needs it; install it, or set auto"
+    elif plan.model.dtype == "float32":
+        told = f"{name} does not compute in float32; set model.dtype: bfloat16, or auto here"
+    if told is not None:
+        yield ("model", "attention"), told
 
 
 def _in_processors(recipe: Recipe) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpt.plan.epochs import passes
+from cpt.plan.epochs import epochs_of
 from cpt.plan.stages import BasePlan, ModelPlan, StagePlan, plain
 from cpt.recipe import Recipe
 
@@ -50,7 +50,7 @@ class RunPlan:
             "tasks": self.recipe.task_names,
             "general": self.recipe.general_names,
             "bases": [plain(base) for base in self.bases],
-            "stages": [{**stage.as_dict(), "passes": float(passes(stage).passes)} for stage in self.stages],
+            "stages": [{**stage.as_dict(), "epochs": float(epochs_of(stage).epochs)} for stage in self.stages],
         }
 
     def evaluated_samples(self) -> int:

@@ -8,15 +8,15 @@ from typing import Any
 
 from cpt.methods.filtering import RIF
 from cpt.methods.kl import KL
-from cpt.methods.registry import AnyRegulariser
-from cpt.methods.replay import AnyReplay
+from cpt.methods.merge import WarpMerge
+from cpt.methods.registry import AnyMerge, AnyRegulariser, AnyReplay
+from cpt.methods.setting import Schedule
 from cpt.methods.targets import Sampled
 from cpt.models.tuning.kind import Tuning
 from cpt.recipe import AnyMethod, Rollout
-from cpt.recipe.merge import AnyMerge, WarpMerge
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Schedule
-from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.recipe.schema import Attention
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 
 JOINT = "joint"
@@ -33,6 +33,7 @@ class ModelPlan:
         fingerprint: of the folder's weights; the id itself for a model on the Hub.
         dtype: resolved; `auto` only where a Hub model's config.json is not in the Hub's cache yet.
         nbytes: size of one copy on disk; None for a Hub model.
+        attention: see `cpt.recipe.schema.Model`.
     """
 
     name: str
@@ -41,10 +42,13 @@ class ModelPlan:
     dtype: str
     trust_remote_code: bool
     nbytes: int | None = None
+    attention: Attention = "auto"
 
     def content(self) -> dict[str, Any]:
-        """What identifies the model wherever it lies."""
-        return {"fingerprint": self.fingerprint, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        """What identifies the model wherever it lies, and how it computes."""
+        named = {} if self.attention == "auto" else {"attention": self.attention}
+        content = {"fingerprint": self.fingerprint, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        return content | named
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class DriftPlan:
 
 @dataclass(frozen=True)
 class BasePlan:
-    """Evaluation of the base model in one prompt style: row 0 of the matrix. Greedy ones share a key over the seeds."""
+    """Evaluation of the base model in one prompt style: row 0 of the matrix. The key is that of all seeds."""
 
     seed: int
     prompt: PromptStyle
@@ -91,7 +95,7 @@ class Source:
 
     Attributes:
         samples: unique training samples that its own stage has, or that the recipe grants it.
-        reward: what rollouts from its prompts are paid for; None for the task's own.
+        reward: what rollouts from its prompts are rewarded for; None for the task's own.
         finished: its stage came before.
     """
 
@@ -115,13 +119,13 @@ class StagePlan:
         max_completion_length: tokens per training rollout; None where the method has none.
         max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
         parent_key: key of the stage before, or the base model's.
-        reward: what rollouts are paid for; None for the task's own reward, and for methods without rollouts.
+        reward: what rollouts are rewarded for; None for the task's own reward, and for methods without rollouts.
         schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.
         finished: the tasks of the stages before, in order; without their rewards.
         sources: where replayed samples come from, and for a joint stage all samples.
-        drift: what is measured on the finished policy; no part of the key.
+        evaluation, drift: what is measured on the finished policy; no part of the key.
         filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
-        filter_reward: what the filter's rollouts are paid for; None for the task's own reward.
+        filter_reward: what the filter's rollouts are rewarded for; None for the task's own reward.
         kl: nearness to a reference policy, its folder absolute; None for no such term.
         merge: what becomes of the policy at the stage's end; None leaves it as it was trained.
         run: 0-based number of the training among those that `merge: warp` makes of a stage; see `trainings`.

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from cpt.recipe.arm_spec import ArmSpec
-from cpt.recipe.arms import expand_arms
+from cpt.methods.registry import AnyMethod
+from cpt.recipe.arms import ArmSpec, expand_arms
 from cpt.recipe.load import load_recipe
-from cpt.recipe.methods import GRPO, SFT, BaseMethod, Batch, PolicyGradient
-from cpt.recipe.registry import AnyMethod
-from cpt.recipe.reward_checks import reward_of
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Evaluation, Recipe, Rollout, content_hash, without_neutral
+from cpt.recipe.schema import Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
 
 __all__ = [
-    "GRPO",
-    "SFT",
     "AnyMethod",
     "ArmSpec",
-    "BaseMethod",
-    "Batch",
-    "Evaluation",
-    "PolicyGradient",
     "Recipe",
     "RecipeError",
     "RewardSpec",
@@ -28,6 +19,5 @@ __all__ = [
     "content_hash",
     "expand_arms",
     "load_recipe",
-    "reward_of",
     "without_neutral",
 ]

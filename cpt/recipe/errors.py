@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
-from cpt.common.nearest import nearest
+from cpt.common.keys import Key, KeyPath, Problem, dotted, nearest, shown
+from cpt.methods.trl_fields import REFUSED
 from cpt.recipe.schema import Recipe
-from cpt.recipe.source import Key, KeyPath, dotted, shortened
 
-TRUNCATED = (
-    "training rollouts sample from the whole distribution: truncated sampling makes the trainer's log-probabilities "
-    "wrong (vllm#42259); remove it"
-)
-# Keys that people expect and that are left out on purpose.
-REFUSED = {
-    "top_p": TRUNCATED,
-    "top_k": TRUNCATED,
-    "min_p": TRUNCATED,
-    "repetition_penalty": TRUNCATED,
-    "max_length": "nothing is truncated, because that drops images without a word; remove it",
-}
 _TYPES = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -39,12 +26,7 @@ _TYPES = {
 }
 
 
-def shown(value: Any) -> str:
-    """A value as YAML writes it; the beginning of a long one."""
-    return shortened(json.dumps(value) if value is None or isinstance(value, bool) else repr(value), 80)
-
-
-def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[Problem]:
     """Every problem as (path as written, message). `data` is what was validated, `prefix` its place in the recipe."""
     schema = _schema()
     for detail in error.errors(include_url=False):

@@ -8,20 +8,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cpt.common.nearest import nearest
-from cpt.recipe.arm_spec import ArmSpec, Problem
-from cpt.recipe.arms import expand_arm
-from cpt.recipe.errors import explain, shown
+from cpt.common.keys import KeyPath, Problem, nearest, shown
+from cpt.methods.targets import check_targets
+from cpt.methods.trl_fields import refusal
+from cpt.recipe.arms import ArmSpec, expand_arm
+from cpt.recipe.errors import explain
 from cpt.recipe.overrides import override
-from cpt.recipe.replay import check_replay
 from cpt.recipe.reward_checks import check_rewards
 from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, Recipe
 from cpt.recipe.shipped_recipes import find
-from cpt.recipe.source import KeyPath, RecipeError, Source, Written, read
-from cpt.recipe.targets import check_targets
-from cpt.recipe.tasks import check_sizes
-from cpt.recipe.trl_fields import refusal
+from cpt.recipe.source import RawRecipe, RecipeError, Written, read
+from cpt.types import Split
 
 MAX_STEPS = 10_000_000
 _TOLD = 50  # problems at once
@@ -60,7 +58,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, trust_reward
     return recipe
 
 
-def refuse_carried_code(source: Source) -> None:
+def refuse_carried_code(source: RawRecipe) -> None:
     """RecipeError if rewards are code that came with the recipe, as in a folder from elsewhere."""
     told = "is Python code that came with the recipe (of {}) and would be executed; read it, then add --trust-rewards"
     found = [source.problem(as_written(at, source.data), told.format(file)) for at, file in carried_code(source)]
@@ -68,7 +66,7 @@ def refuse_carried_code(source: Source) -> None:
         raise RecipeError(found)
 
 
-def _check_version(source: Source) -> None:
+def _check_version(source: RawRecipe) -> None:
     version = source.data.get("version")
     if "version" not in source.data:
         raise RecipeError([source.problem((), f"has no version; add `version: {VERSION}` as the first line")])
@@ -140,7 +138,7 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
     from cpt.tasks import task_names
 
     known, trainable = task_names(), task_names("stage")
-    yield from check_sizes(recipe)
+    yield from _check_sizes(recipe)
     for section, names in (("tasks", recipe.task_names), ("general", recipe.general_names)):
         for i, name in enumerate(names):
             path: KeyPath = (section, i)
@@ -154,18 +152,40 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
                 yield path, f"{name!r} is also a stage; a general task is never trained on"
 
 
+def _check_sizes(recipe: Recipe) -> Iterator[Problem]:
+    """More samples than a task has. A task without `size` tells only when it is asked for them."""
+    for i, task in enumerate(recipe.tasks):
+        trained = ("tasks", i, "samples") if task.samples else ("data", "samples")
+        yield from _too_many(task.name, "train", task.samples or recipe.data.samples, trained)
+        asked = ("tasks", i, "evaluation_samples") if task.evaluation_samples else ("evaluation", "samples")
+        yield from _too_many(task.name, "test", task.evaluation_samples or recipe.evaluation.samples, asked)
+    for i, other in enumerate(recipe.general):
+        asked = ("general", i, "evaluation_samples") if other.evaluation_samples else ("evaluation", "samples")
+        yield from _too_many(other.name, "test", other.evaluation_samples or recipe.evaluation.samples, asked)
+    for name, arm in recipe.arms.items():
+        for source in arm.replay.tasks if arm.replay else ():
+            assert arm.replay is not None
+            yield from _too_many(source, "train", arm.replay.samples, ("arms", name, "replay", "samples"))
+
+
+def _too_many(name: str, split: Split, asked: int, path: KeyPath) -> Iterator[Problem]:
+    from cpt.tasks import get_task, task_names
+
+    if name not in task_names():
+        return  # told elsewhere
+    size = getattr(get_task(name), "size", None)
+    there = size(split) if size is not None else None
+    if there is not None and asked > there:
+        yield path, f"{asked} samples of split {split} are asked for, and task {name} has {there}; set {there} or fewer"
+
+
 def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     at: KeyPath = ("arms", spec.family)
-    problems = list(spec.method.problems())
-    for key, message in problems:
-        yield (*at, "method", key), message
-    if problems:
-        return  # its batch may be no batch
+    if any(spec.method.problems()):
+        return  # told already, and its batch may be no batch
     if spec.method.needs_rollouts and spec.tuning.has_dropout:
         where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
-    for path, message in check_replay(recipe, spec):
-        yield (*at, *path), message
     for key in spec.trainer_args:
         where = (*at, "trainer_args", key)
         if key not in recipe.arms[spec.family].trainer_args and key in recipe.trainer_args:

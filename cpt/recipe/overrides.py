@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from cpt.recipe.source import Source, written_out
-from cpt.recipe.yaml_text import COMMAND_LINE, MAX_DEPTH, KeyPath, RecipeError, dotted, parse, shortened
+from cpt.common.keys import KeyPath, dotted, shortened
+from cpt.recipe.source import RawRecipe, written_out
+from cpt.recipe.yaml_text import COMMAND_LINE, MAX_DEPTH, RecipeError, parse
 
 
-def override(source: Source, assignment: str) -> None:
+def override(source: RawRecipe, assignment: str) -> None:
     """Applies `dotted.key=value` from the command line; the value is YAML (`1e-4`, `[a, b]`, `{type: lora, r: 8}`).
 
     Raises:
@@ -38,7 +39,7 @@ def override(source: Source, assignment: str) -> None:
     source.places |= {(*path, *p): COMMAND_LINE for p in places} | {path: COMMAND_LINE}
 
 
-def _descend(source: Source, keys: list[str], told: str) -> tuple[KeyPath, Any]:
+def _descend(source: RawRecipe, keys: list[str], told: str) -> tuple[KeyPath, Any]:
     """The path of an override and the container of its last key; mappings on the way are made if missing.
 
     Args:
@@ -69,7 +70,7 @@ def _descend(source: Source, keys: list[str], told: str) -> tuple[KeyPath, Any]:
     raise AssertionError("an override has at least one key")
 
 
-def _forbid_swept(source: Source, keys: list[str]) -> None:
+def _forbid_swept(source: RawRecipe, keys: list[str]) -> None:
     """A sweep sets its key after the override and would undo it without a word."""
     arms = source.data.get("arms")
     if keys[0] != "arms" or len(keys) < 3 or keys[2] == "sweep" or not isinstance(arms, dict):

@@ -1,13 +1,13 @@
-"""Which reward an arm has on a task, and what is wrong with a recipe's rewards that their types allow."""
+"""What is wrong with a recipe's rewards that their types allow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cpt.recipe.arm_spec import ArmSpec, Problem
+from cpt.common.keys import KeyPath, Problem
+from cpt.recipe.arms import ArmSpec
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe, StageTask
-from cpt.recipe.source import KeyPath
 from cpt.types import PromptStyle
 from rewards import score
 from rewards.compose import PYTHON, parameters_of, problems
@@ -17,18 +17,8 @@ from rewards.python_file import load, try_out
 MOST_GOLDS = 10_000  # gold answers of a task that are tried when a recipe is read
 
 
-def reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
-    """What an arm is paid for on a task; None for the task's own reward, and for methods without rollouts."""
-    return filter_reward_of(recipe, arm, task) if arm.method.needs_rollouts else None
-
-
-def filter_reward_of(recipe: Recipe, arm: ArmSpec, task: StageTask) -> RewardSpec | None:
-    """What a filter's rollouts are paid for, also in an arm whose method has no reward; None for the task's own."""
-    return arm.reward or task.reward or recipe.reward
-
-
 def code_of(recipe: Recipe) -> frozenset[str]:
-    """The texts of all functions of type python that the recipe pays by."""
+    """The texts of all functions of type python that the recipe rewards by."""
     of_tasks, of_arms = [task.reward for task in recipe.tasks], [arm.reward for arm in recipe.arms.values()]
     specs = [recipe.reward, *of_tasks, *of_arms, *recipe.reward_sets.values()]
     return frozenset[str]().union(*(spec.code() for spec in specs if spec is not None))
@@ -58,8 +48,8 @@ def _places(
     recipe: Recipe, arms: list[ArmSpec]
 ) -> Iterator[tuple[KeyPath, RewardSpec, list[StageTask], list[PromptStyle]]]:
     """Every `reward:` with the tasks and prompt styles that it is used on; none of these if nothing uses it."""
-    paid = [arm for arm in arms if arm.method.needs_rollouts or arm.filter]
-    plain = list(dict.fromkeys(arm.prompt for arm in paid if arm.reward is None))
+    rewarded = [arm for arm in arms if arm.method.needs_rollouts or arm.filter]
+    plain = list(dict.fromkeys(arm.prompt for arm in rewarded if arm.reward is None))
     if recipe.reward is not None:
         yield ("reward",), recipe.reward, [task for task in recipe.tasks if task.reward is None], plain
     for i, task in enumerate(recipe.tasks):
@@ -67,10 +57,10 @@ def _places(
             yield ("tasks", i, "reward"), task.reward, [task], plain
     for family, arm in recipe.arms.items():
         if arm.reward is not None:
-            prompts = list(dict.fromkeys(one.prompt for one in paid if one.family == family))
+            prompts = list(dict.fromkeys(one.prompt for one in rewarded if one.family == family))
             yield ("arms", family, "reward"), arm.reward, list(recipe.tasks), prompts
     for name, spec in recipe.reward_sets.items():
-        yield ("reward_sets", name), spec, list(recipe.tasks), list(dict.fromkeys(arm.prompt for arm in paid))
+        yield ("reward_sets", name), spec, list(recipe.tasks), list(dict.fromkeys(arm.prompt for arm in rewarded))
 
 
 def _inside(where: tuple[str | int, ...]) -> KeyPath:
@@ -79,8 +69,8 @@ def _inside(where: tuple[str | int, ...]) -> KeyPath:
 
 def _on_a_sample(path: KeyPath, spec: RewardSpec, task: StageTask, prompt: PromptStyle) -> Iterator[Problem]:
     from cpt.tasks import get_task, read_samples, task_names
-    from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
     from cpt.tasks.row import reward_row
+    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     if task.name not in task_names():
         return  # told elsewhere

@@ -1,4 +1,4 @@
-"""`reward:` in recipes: what GRPO is paid for, where it is not the task's own reward.
+"""`reward:` in recipes: what GRPO is rewarded for, where it is not the task's own reward.
 
     reward: [{type: accuracy, weight: 0.9, requires: format}, {type: format, weight: 0.1}]
     reward: {components: [...], clip: [0, 1]}                  # the same, with bounds
@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from cpt.methods.plugin import Strict
-from cpt.recipe.source import KeyPath, RecipeError, Source
+from cpt.common.keys import KeyPath
+from cpt.methods.setting import Strict
+from cpt.recipe.source import RawRecipe, RecipeError
 from cpt.recipe.yaml_text import COMMAND_LINE
 from rewards.compose import MAX_WEIGHT, PYTHON, Composite, filled, label_of
 from rewards.python_file import read_source
@@ -27,7 +28,7 @@ _REWARDS = {"reward", "reward_sets"}  # below which components stand in a recipe
 _OF_A_RUN = ("manifest.json", "plan.json")  # either makes a folder a run's, also where the other was taken out
 
 
-class Component(BaseModel):
+class ComponentSpec(BaseModel):
     """One weighted reward; keys beside these are its parameters. `label`: its part's name; `requires`: its gate."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
@@ -41,7 +42,7 @@ class Component(BaseModel):
 class RewardSpec(Strict):
     """A composite: the weighted sum of its components, within `clip` (null: [0, 1])."""
 
-    components: Annotated[list[Component], Field(min_length=1, max_length=100)]
+    components: Annotated[list[ComponentSpec], Field(min_length=1, max_length=100)]
     clip: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
 
     def data(self) -> list[dict[str, Any]]:
@@ -78,7 +79,7 @@ def _written_out(value: Any) -> Any:
 Reward = Annotated[RewardSpec, BeforeValidator(_written_out)]
 
 
-def include_sources(source: Source) -> None:
+def include_sources(source: RawRecipe) -> None:
     """Put the text of every user's function beside its `file`, which is relative to the recipe file that names it.
 
     The resolved recipe then says all there is to a reward: its hash changes with the text, and a stage's process needs
@@ -96,7 +97,7 @@ def include_sources(source: Source) -> None:
                 raise RecipeError([source.problem(path, str(error))]) from None
 
 
-def carried_code(source: Source) -> Iterator[tuple[KeyPath, str]]:
+def carried_code(source: RawRecipe) -> Iterator[tuple[KeyPath, str]]:
     """Functions that came with the recipe, and the file each is said to be of.
 
     Their text stands in the recipe, as in a run folder's, or in a file that a run folder's recipe names. Whoever has
@@ -123,7 +124,7 @@ def as_written(path: KeyPath, data: Any) -> KeyPath:
     return written
 
 
-def _folder(source: Source, path: KeyPath) -> Path:
+def _folder(source: RawRecipe, path: KeyPath) -> Path:
     """Where the recipe file lies that a component stands in; for one of the command line, where the recipe lies."""
     return Path(source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]).parent
 

@@ -11,36 +11,37 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeInt, PrivateAttr
 
+from cpt.common.keys import Key, KeyPath, dotted
 from cpt.methods.filtering import Filter
 from cpt.methods.kl import KL
-from cpt.methods.plugin import Count, Factor, Rows, Seed, Strict
-from cpt.methods.registry import Regulariser
-from cpt.methods.replay import Replay
+from cpt.methods.registry import Merge, Method, Regulariser, Replay
+from cpt.methods.setting import Count, Factor, Rows, Schedule, Seed, Strict
 from cpt.models.tuning.full import Full
 from cpt.models.tuning.registry import AnyTuning
-from cpt.recipe.merge import Merge
-from cpt.recipe.registry import Method
 from cpt.recipe.rewards import Reward
-from cpt.recipe.source import Key, KeyPath, RecipeError, Written, dotted
+from cpt.recipe.source import RecipeError, Written
 from cpt.types import PromptStyle
 
 VERSION = 1
 Scalar = bool | int | float | str
 Frozen = Literal["vision_tower", "projector"]
-Schedule = Literal["sequential", "joint", "single"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
 MAX_SEEDS = 1000
 Asked = Annotated[int, Field(gt=0, le=1_000_000)]
 """Test samples of one task: at a million, an interval is ± 0.1 points."""
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
-# What may change between two invocations of one run, because it leaves the numbers as they are: how many engines share
-# the requests, what hardware is asked for, how often a stage is saved, and what is measured on its finished policy.
+# What may change between two invocations of one run, because it leaves the policies as they are: how many engines share
+# the requests, what hardware is asked for, how often a stage is saved, and what is measured on finished policies. A
+# task's `evaluation_samples` belongs here, too (`without_neutral`).
 NEUTRAL = frozenset(
     {
         ("rollout", "engines"),
         ("rollout", "gpu_memory_utilization"),
         ("resources",),
         ("reward_sets",),
+        ("evaluation",),
+        ("general",),
         ("drift",),
         ("method", "save_steps"),
         ("method", "save_total_limit"),
@@ -59,13 +60,15 @@ Tuning = Annotated[AnyTuning, Field(discriminator="type"), _named("type")]
 class Model(Strict):
     """The policy every arm starts from: `builtin/…`, a local Hugging Face folder, or `org/name` on the Hub.
 
-    `dtype: auto` is the one in the model's own config.json.
+    `dtype: auto` is the one in the model's own config.json. `attention` names one of transformers' implementations, for
+    training and the engine `hf`; `auto` is the one that transformers chooses, and the built-in model's own for that.
     """
 
     name_or_path: Annotated[str, Field(min_length=1)]
     tuning: Tuning = Full(type="full")
     freeze: list[Frozen] = Field(default_factory=list)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: Attention = "auto"
     trust_remote_code: bool = False
 
 
@@ -95,7 +98,8 @@ class Data(Strict):
 
 
 class Evaluation(Strict):
-    """Free generation on `samples` test samples of every task, greedy by default.
+    """Free generation on `samples` test samples of every task, greedy by default. No part of what a policy is: if it
+    changes, the policies of a run are evaluated again and none is trained again.
 
     `max_tokens: null` is the built-in tasks' limit for the most talkative style that any arm uses, one limit for all
     arms.
@@ -110,7 +114,7 @@ class Drift(Strict):
     """How far each stage's policy has moved from the base model in what it says, measured after every stage.
 
     `samples`: prompts per task, the first of those that are evaluated; 0 measures nothing. It is no part of what a
-    policy is: a stage that is trained already stays as it is.
+    policy is: if it is set or changed, it is measured on the policies that are there.
     """
 
     samples: Annotated[int, Field(ge=0, le=1_000_000)] = 64
@@ -240,8 +244,11 @@ class Recipe(Strict):
         return self.model_dump(mode="json")
 
     def resolved_hash(self) -> str:
-        """Identity of everything in the recipe that can change a number (all but `NEUTRAL`); 32 hexadecimal digits."""
-        return content_hash(without_neutral(self.resolved()))
+        """Identity of everything in the recipe that can change a policy (all but `NEUTRAL`); 32 hexadecimal digits."""
+        content = without_neutral(self.resolved())
+        if self.model.attention == "auto":  # as before the key came to be, so that runs of then can be gone on with
+            del content["model"]["attention"]
+        return content_hash(content)
 
     def dump_yaml(self) -> str:
         """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
@@ -250,11 +257,13 @@ class Recipe(Strict):
 
 
 def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved recipe, or of one stage of a plan, that can change a number: all but `NEUTRAL`."""
+    """The part of a resolved recipe, or of one stage of a plan, that can change a policy: all but `NEUTRAL`."""
     kept = {key: value for key, value in content.items() if (key,) not in NEUTRAL}
     for section in {path[0] for path in NEUTRAL}:
         if isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if (section, k) not in NEUTRAL}
+    if "tasks" in kept:
+        kept["tasks"] = [{k: v for k, v in task.items() if k != "evaluation_samples"} for task in kept["tasks"]]
     if "arms" in kept:
         kept["arms"] = {name: without_neutral(arm) for name, arm in kept["arms"].items()}
     return kept

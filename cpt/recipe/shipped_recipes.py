@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpt.common.nearest import nearest
+from cpt.common.keys import nearest
 from cpt.recipe.source import SHIPPED
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpt.recipe.yaml_text import MAX_BYTES, Key, KeyPath, RecipeError, dotted, parse, shortened
+from cpt.common.keys import Key, KeyPath, dotted, shortened
+from cpt.recipe.yaml_text import MAX_BYTES, RecipeError, parse
 
 __all__ = [
     "Key",
     "KeyPath",
     "RecipeError",
-    "Source",
+    "RawRecipe",
     "Written",
     "dotted",
     "parse",
@@ -40,7 +41,7 @@ _SHORTHANDS: Mapping[tuple[str, ...], str] = {
 
 
 @dataclass
-class Source:
+class RawRecipe:
     """A recipe's data before validation, and where each key of it was written (`file:line` or `command line`)."""
 
     data: dict[str, Any]
@@ -64,7 +65,7 @@ class Written:
     It is no part of what the recipe says: recipes that differ in nothing else are equal.
     """
 
-    def __init__(self, source: Source | None = None) -> None:
+    def __init__(self, source: RawRecipe | None = None) -> None:
         """None for one that was written in no file."""
         self.source = source
 
@@ -75,7 +76,7 @@ class Written:
         return 0
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> RawRecipe:
     """A recipe file with `extends: other.yaml` (relative to the file, one level) merged in.
 
     Mappings merge key by key; lists and single values replace. A mapping whose `type` changes is replaced as a whole,
@@ -101,10 +102,10 @@ def read(path: Path) -> Source:
     _merge(base.data, child.data, (), taken, gone)
     kept = {path: place for path, place in base.places.items() if not _below(path, gone | taken)}
     kept |= {path: place for path, place in child.places.items() if path in kept or _below(path, taken)}
-    return Source(base.data, kept)
+    return RawRecipe(base.data, kept)
 
 
-def _read_one(path: Path) -> Source:
+def _read_one(path: Path) -> RawRecipe:
     # os.path: a name that is too long for the file system is simply not there.
     if not os.path.isfile(path):
         folder = path if os.path.isdir(path) else path.parent
@@ -127,7 +128,7 @@ def _read_one(path: Path) -> Source:
     data, places = parse(text, str(path))
     if not isinstance(data, dict):
         raise RecipeError([f"{path}:1: a recipe is a mapping that starts with `version: 1`"])
-    return Source(data, places)
+    return RawRecipe(data, places)
 
 
 def written_out(value: Any, path: KeyPath) -> Any:

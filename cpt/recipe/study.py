@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpt.common.nearest import nearest
+from cpt.common.keys import dotted, nearest
+from cpt.methods.policy_gradient import PolicyGradient
 from cpt.recipe.load import check
-from cpt.recipe.methods import PolicyGradient
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe
-from cpt.recipe.source import dotted
 from rewards.compose import filled
 
 SUFFIX = "-rewards"
@@ -72,15 +71,15 @@ def default_sets() -> dict[str, RewardSpec]:
 
 
 def _choose(recipe: Recipe, arm: str | None) -> str:
-    paid = [name for name, found in recipe.arms.items() if isinstance(found.method, PolicyGradient)]
+    rewarded = [name for name, found in recipe.arms.items() if isinstance(found.method, PolicyGradient)]
     if arm is not None:
         if arm not in recipe.arms:
             raise ValueError(f"there is no arm {arm!r}{nearest(arm, list(recipe.arms))}")
-        if arm not in paid:
+        if arm not in rewarded:
             raise ValueError(f"arm {arm} has no reward ({recipe.arms[arm].method.type}); a study needs an arm with one")
         return arm
-    if not paid:
+    if not rewarded:
         raise ValueError("no arm of this recipe has a reward; add one, as in `grpo: {method: {type: grpo}}`")
-    if len(paid) > 1:
-        raise ValueError(f"several arms have a reward ({', '.join(paid)}); choose one with --arm")
-    return paid[0]
+    if len(rewarded) > 1:
+        raise ValueError(f"several arms have a reward ({', '.join(rewarded)}); choose one with --arm")
+    return rewarded[0]

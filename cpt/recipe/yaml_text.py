@@ -1,4 +1,8 @@
-"""YAML text as plain data that remembers where every key stands, within bounds that no recipe reaches."""
+"""YAML text as plain data that remembers where every key stands, within bounds that no recipe reaches.
+
+Built on PyYAML's nodes. ruamel.yaml keeps places too, but takes what has to be refused here: it drops tags, makes a
+self-reference an empty value, reads dates and 1_000, and has no bound for depth or size.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,7 @@ from typing import Any, ClassVar
 import yaml
 
 from cpt.common.console import printable
-
-Key = str | int
-KeyPath = tuple[Key, ...]
+from cpt.common.keys import KeyPath, dotted, shortened
 
 # YAML 1.2's core schema: PyYAML's own rules (1.1) read 1e-4 as text, `no` as false and 010 as eight.
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -35,16 +37,6 @@ class RecipeError(ValueError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = [shortened(printable(problem), _LONGEST) for problem in problems]
         super().__init__("\n".join(self.problems))
-
-
-def dotted(path: KeyPath) -> str:
-    """A path as one writes it in an override, for a message: what is wrong has to have room beside it."""
-    return shortened(".".join(map(str, path)), 200)
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class _TooDeep(yaml.MarkedYAMLError):

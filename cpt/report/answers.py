@@ -36,6 +36,8 @@ class Answers:
     Attributes:
         n: questions.
         kinds: K different sets of accepted answers.
+        graded: some score is neither 0 nor 1. An accepted answer may then score less than 1, so that what a constant
+            answer would score is not known from the accepted answers, and no rule is read from it.
         accuracy: mean score.
         recall: macro recall: the mean over the K kinds of the mean score of their questions.
         constant, constant_score: the one answer that is right most often, and its share of the questions.
@@ -46,6 +48,7 @@ class Answers:
 
     n: int
     kinds: int
+    graded: bool
     accuracy: float
     recall: float
     constant: str
@@ -63,6 +66,8 @@ class Answers:
         if self.given and self.given_share >= CONSTANT and self.constant_score < CONSTANT:
             given = visible(self.given, _SHOWN)
             return f"answers “{given}” to {self.given_share:.0%} of the questions, whatever they are"
+        if self.graded:
+            return ""
         if self.constant_score >= COMMON and self.accuracy < self.constant_score + MARGIN:
             return (
                 f"scores {self.accuracy:.0%}, no more than always answering “{visible(self.constant, _SHOWN)}” "
@@ -96,7 +101,7 @@ def answers_of(records: Sequence[Record]) -> Answers:
     said = [_normal(record.extracted) for record in records]
     scores: dict[frozenset[str], list[float]] = {}
     for kind, record in zip(accepted, records, strict=True):
-        scores.setdefault(kind, []).append(float(record.strict))
+        scores.setdefault(kind, []).append(record.score)
     n = len(records)
     right = Counter(answer for kind in accepted for answer in kind)
     constant, most = min(right.items(), key=lambda item: (-item[1], item[0]))
@@ -106,6 +111,7 @@ def answers_of(records: Sequence[Record]) -> Answers:
     return Answers(
         n=n,
         kinds=len(scores),
+        graded=any(record.score not in (0, 1) for record in records),
         accuracy=sum(sum(own) for own in scores.values()) / n,
         recall=sum(sum(own) / len(own) for own in scores.values()) / len(scores),
         constant=constant,

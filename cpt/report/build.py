@@ -98,6 +98,8 @@ def _view(summary: Summary) -> dict[str, Any]:
         "words": WORDS,
         "intervals": DEFINITION,
         "right": RIGHT,
+        "scores_named": _named(run),
+        "thresholds": _thresholds(run),
         "caveats": caveats(run),
         "verdicts": verdicts(summary),
         "pairs": [(pair, both_learned(pair, gates), unlearned(pair, gates)) for pair in summary.pairs],
@@ -120,6 +122,21 @@ def _view(summary: Summary) -> dict[str, Any]:
         "seconds": running_seconds(run),
         "finished": all(arm.finished for arm in run.arms),
     }
+
+
+def _named(run: RunData) -> dict[str, list[str]]:
+    """What tasks call their scores → those tasks, of the tasks that say it."""
+    found: dict[str, list[str]] = {}
+    for task, metric in {task: metric for arm in run.arms for task, metric in arm.scores.metric.items()}.items():
+        if metric:
+            found.setdefault(metric, []).append(task)
+    return found
+
+
+def _thresholds(run: RunData) -> dict[str, float]:
+    """From where on a sample counts as right, of the tasks that say otherwise than `RIGHT`."""
+    found = {task: right_from for arm in run.arms for task, right_from in arm.scores.right_from.items()}
+    return {task: right_from for task, right_from in found.items() if right_from != RIGHT}
 
 
 def _figures(

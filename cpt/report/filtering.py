@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt.evaluate.stats import mean_or_nan
-from cpt.methods.filter_file import FilterFile, read_filter
-from cpt.methods.filtering import RIF
+from cpt.methods.filtering import RIF, FilterFile, read_filter
 from cpt.report.load import NO_VARIANCE, ArmRun, RunData, StageRun
 from cpt.report.style import REST, arm_colours, new_figure, plotting, to_svg
 from cpt.store.run_store import RunStore

@@ -134,8 +134,8 @@ class RunData:
 
     @property
     def style_counts(self) -> bool:
-        """Whether some completion is right in another style than the one asked for: scored 0 strictly, 1 tolerantly."""
-        return any(record.strict != record.tolerant for arm in self.arms for record in arm.records.values())
+        """Whether some completion scores otherwise strictly than tolerantly: it is right in another style."""
+        return any(record.score != record.tolerant for arm in self.arms for record in arm.records.values())
 
 
 def load_run(root: str | Path) -> RunData:

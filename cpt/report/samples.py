@@ -13,7 +13,7 @@ from cpt.evaluate.transitions import flipped
 from cpt.report.load import ArmRun, RunData
 from cpt.report.style import arm_colours
 from cpt.report.summary import Summary
-from cpt.types import RIGHT, Record, Sample
+from cpt.types import Record, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -145,7 +145,7 @@ def _card(
 def _cell(record: Record | None) -> Cell | None:
     if record is None:
         return None
-    return Cell(record.completion, record.strict >= RIGHT, record.tolerant >= RIGHT, record.extracted)
+    return Cell(record.completion, record.right, record.right_in_any_style, record.extracted)
 
 
 @lru_cache(maxsize=32)

@@ -178,7 +178,8 @@ def _unequal_data(run: RunData) -> str:
     seen = {}
     for arm in run.arms:
         own = [stage.plan for (seed, _), stage in sorted(arm.stages.items()) if seed == arm.seeds[0]]
-        if any("passes" not in plan for plan in own):  # planned by a version that did not say
+        epochs = [plan.get("epochs", plan.get("passes")) for plan in own]  # the latter in plans of before
+        if None in epochs:  # planned by a version that did not say
             return ""
-        seen[arm.label] = [Fraction(plan["passes"]) for plan in own]
+        seen[arm.label] = list(map(Fraction, epochs))
     return unequal(seen) if seen else ""

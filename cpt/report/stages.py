@@ -13,12 +13,13 @@ from cpt.evaluate.drift import DriftRow, read_drift
 from cpt.store.folder import StageDir
 from cpt.store.results import check_stage_json, check_trained, read_marker
 from cpt.store.run_store import RunStore, read_metrics
-from cpt.store.schemas import Done, PlannedStage, Trained
+from cpt.store.schemas import Done, Measured, PlannedStage, Trained
 
 # Names in metrics.jsonl.
 GAP = "logprob_gap"
 REWARD, LOSS, TOKEN_ACCURACY, NO_VARIANCE = "reward", "loss", "token_accuracy", "frac_zero_std"
 STEP_SECONDS = "step_s"
+DRIFT = "drift"  # the evaluator
 PHASE_SECONDS = re.compile(r"phase/(.+)_s")
 
 
@@ -76,12 +77,12 @@ class Reader:
         own = begun and read_json(where.stage_json, PlannedStage, sealed=self.sealed)["key"] == plan["key"]
         trained = self._marked(where, plan, own)
         if trained and self.sealed:
-            check_trained(where, only={file.name for file in (where.metrics, where.drift, where.filter)})
+            check_trained(where, only={where.metrics.name, where.filter.name})
         metrics = read_metrics(where.metrics, sealed=self.sealed)
         evaluated = trained and self._evaluated(where, plan["key"], own)
         if trained and not where.metrics.exists() and where.metrics.name in self._listed(where):
             self.missing(where.metrics)
-        return StageRun(plan, trained, evaluated, metrics, self._drift(where, trained))
+        return StageRun(plan, trained, evaluated, metrics, self._drift(where, trained, plan["key"]))
 
     def check_base(self, prompt: str, seed: int) -> None:
         """ValueError if the base model's evaluation that is there is another than the planned one."""
@@ -111,15 +112,22 @@ class Reader:
             return False
         return matches
 
-    def _drift(self, where: StageDir, trained: bool) -> Sequence[DriftRow] | str:
+    def _drift(self, where: StageDir, trained: bool, key: str) -> Sequence[DriftRow] | str:
         if not trained:
             return "not trained yet"
-        if where.drift.exists():
-            return read_drift(where.drift)
-        if where.drift.name not in self._listed(where):
-            return "the stage was trained without measuring it"
-        self.missing(where.drift)
-        return "drift.parquet is missing"
+        marker, files = where.marker(DRIFT), self._listed(where)  # before format 3 training measured it
+        if marker.exists():
+            found = read_marker(marker, Measured, sealed=self.sealed)
+            files = found["files"]
+            if found["key"] != key:
+                raise ValueError(f"{marker}: not what the run wrote here: it is of another evaluation; {_AGAIN}")
+        there = where.drift.exists()
+        if where.drift.name not in files and (self.sealed or not there):
+            return "not measured"  # what lies there was left by an interruption
+        if not there:
+            self.missing(where.drift)
+            return "drift.parquet is missing"
+        return read_drift(where.drift, files.get(where.drift.name))
 
     def _listed(self, where: StageDir) -> Mapping[str, Any]:
         files: Mapping[str, Any] = read_marker(where.trained, Trained, sealed=self.sealed)["files"]

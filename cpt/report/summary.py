@@ -28,6 +28,11 @@ class Summary:
             "name": self.run.name,
             "tasks": list(self.run.tasks),
             "general": list(self.run.general),
+            "scores": {
+                task: {"metric": metric, "right_from": arm.scores.right_from[task]}
+                for arm in self.run.arms
+                for task, metric in arm.scores.metric.items()
+            },
             "seeds": list(self.run.seeds),
             "interval": {
                 "level": self.bootstrap.level,

@@ -1,13 +1,18 @@
-"""What an inference engine is to cpt, and what both kinds of engine share: versions, seeds, bans, checks of prompts."""
+"""What an inference engine is to cpt, and what all kinds of engine share: versions, seeds, bans, checks of prompts."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.models.inputs import wrong_pictures
+from cpt.rollout.sync import check_fingerprint
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -41,6 +46,7 @@ class EngineSettings:
     Attributes:
         model_path: Hugging Face folder or Hub id: architecture, processor, initial weights.
         dtype: of weights and activations: float32 or bfloat16.
+        attention: `model.attention` of the recipe; vLLM has its own.
         max_model_len: tokens of prompt and completion together; None for the model's own limit.
         limit_images: most images of one prompt.
         max_num_seqs: completions in progress at once.
@@ -50,6 +56,7 @@ class EngineSettings:
 
     model_path: str
     dtype: str = "float32"
+    attention: str = "auto"
     max_model_len: int | None = None
     limit_images: int = 4
     max_num_seqs: int = 256
@@ -58,10 +65,42 @@ class EngineSettings:
     trust_remote_code: bool = False
 
 
-class Engine(Protocol):
-    """One inference engine. Weights come in with a version; every request names the version it expects."""
+class Engine(ABC):
+    """One inference engine. Weights come in with a version; every request names the version it expects.
 
-    settings: EngineSettings
+    A kind of engine starts in `_start` and says how it replaces its weights and how it answers; what must hold of every
+    kind is here.
+
+    Attributes:
+        kind: its name in recipes.
+        packages: whose versions `info` states.
+        vocabulary, tokenizer, max_model_len: set by `_start`.
+    """
+
+    kind: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    vocabulary: Vocabulary
+    tokenizer: Any
+    max_model_len: int
+
+    def __init__(self, settings: EngineSettings) -> None:
+        started = time.perf_counter()
+        self.settings = settings
+        self.version = UNLOADED
+        self._start()
+        self.start_seconds = time.perf_counter() - started
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Load the model that the settings name."""
+
+    @abstractmethod
+    def _replace(self, tensors: Packed, version: str) -> None:
+        """Take these weights, and forget everything computed with the old ones."""
+
+    @abstractmethod
+    def _answer(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[list[Completion]]:
+        """`params.n` completions for each of these requests, which fit."""
 
     def load(self, tensors: Packed, version: str, fingerprint: str) -> float:
         """Replace all weights and forget everything computed with the old ones. Seconds it took.
@@ -69,7 +108,12 @@ class Engine(Protocol):
         Raises:
             ValueError: the tensors are not those that were sent, or not all of the model's.
         """
-        ...
+        started = time.perf_counter()
+        check_fingerprint(tensors, fingerprint)
+        self.version = UNLOADED  # whatever goes wrong from here on, nobody generates with half of the weights
+        self._replace(tensors, version)
+        self.version = version
+        return time.perf_counter() - started
 
     def generate(
         self, requests: Sequence[GenerationRequest], params: SamplingParams, version: str
@@ -80,11 +124,29 @@ class Engine(Protocol):
             StaleWeights: the engine holds another version.
             ValueError: a prompt does not fit, or its placeholders don't match its images.
         """
-        ...
+        if version != self.version:
+            raise StaleWeights(self.version, version)
+        check_sampling(params)
+        for request in requests:
+            check_request(request, self.settings, self.max_model_len, params.max_tokens)
+        return self._answer(requests, params)
 
     def info(self) -> dict[str, Any]:
         """Process id, version of the weights, kind of engine, versions of its libraries, start-up seconds."""
-        ...
+        import torch
+
+        return {
+            "pid": os.getpid(),
+            "engine": self.kind,
+            "version": self.version,
+            "libraries": {name: import_module(name).__version__ for name in self.packages},
+            "threads": torch.get_num_threads(),
+            "start_s": self.start_seconds,
+        }
+
+    def _completion(self, ids: list[int], logprobs: list[float], *, stopped: bool) -> Completion:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return Completion(ids, logprobs, text, "stop" if stopped else "length")
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cpt.models.lean import lean_imports
 from cpt.models.names import HubNames
-from cpt.rollout.engine import (
-    BAN,
-    UNLOADED,
-    EngineSettings,
-    StaleWeights,
-    check_expansion,
-    check_request,
-    check_sampling,
-    read_vocabulary,
-)
-from cpt.rollout.sync import BACKEND, check_fingerprint, register_vllm_backend
+from cpt.rollout.engine import BAN, Engine, EngineSettings, check_expansion, read_vocabulary
+from cpt.rollout.sync import BACKEND, register_vllm_backend
 from cpt.rollout.vllm_hooks import LOADER, register_loader, take_expanded_prompts
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
@@ -30,7 +19,7 @@ _CPU_KV_CACHE_BYTES = 1 << 30
 _CPU_PREFILL_TOKENS = 8192  # in one forward pass
 
 
-class VLLMEngine:
+class VLLMEngine(Engine):
     """vLLM behind `cpt.rollout.engine.Engine`. The process's environment must be that of `threads.engine_env`.
 
     Log-probabilities are those of the distribution that was sampled from: at the request's temperature, with banned
@@ -42,15 +31,16 @@ class VLLMEngine:
     depend on what the engine had computed before.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
-        started = time.perf_counter()
+    kind, packages = "vllm", ("vllm", "torch")
+
+    def _start(self) -> None:
+        settings = self.settings
         with lean_imports("transformers"):
             register_vllm_backend()
             register_loader()
             from vllm import LLM
             from vllm.platforms import current_platform
 
-        self.settings = settings
         self.llm = LLM(
             model=settings.model_path,
             load_format=LOADER,
@@ -66,56 +56,26 @@ class VLLMEngine:
             disable_log_stats=True,
             **(_cpu_options(settings) if current_platform.is_cpu() else _gpu_options(settings)),
         )
-        self.tokenizer = self.llm.get_tokenizer()
+        self.tokenizer: Any = self.llm.get_tokenizer()
         self.max_model_len = int(self.llm.model_config.max_model_len)
         self.vocabulary = read_vocabulary(settings.model_path, self.llm.model_config.hf_config, self.tokenizer)
         take_expanded_prompts()
         self.names = HubNames(settings.model_path, trust_remote_code=settings.trust_remote_code)
-        self.version = UNLOADED
-        self.start_seconds = time.perf_counter() - started
 
-    def load(self, tensors: Packed, version: str, fingerprint: str) -> float:
-        """See `Engine.load`."""
-        started = time.perf_counter()
-        check_fingerprint(tensors, fingerprint)
-        self.version = UNLOADED  # whatever goes wrong from here on, nobody generates with half of the weights
+    def _replace(self, tensors: Packed, version: str) -> None:
         self.llm.start_weight_update()
         self.llm.update_weights({"update_info": {"weights": self.names(tensors)}})
         self.llm.finish_weight_update(version)
         self.llm.reset_mm_cache()
         self._forget()
-        self.version = version
-        return time.perf_counter() - started
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], params: SamplingParams, version: str
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`."""
-        if version != self.version:
-            raise StaleWeights(self.version, version)
-        check_sampling(params)
-        for request in requests:
-            check_request(request, self.settings, self.max_model_len, params.max_tokens)
+    def _answer(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[list[Completion]]:
         self._forget()
         prompts = [self._prompt(request) for request in requests]
         outputs = self.llm.generate(prompts, [self._sampling(request, params) for request in requests], use_tqdm=False)
         for request, output in zip(requests, outputs, strict=True):
             check_expansion(output.prompt_token_ids, request.prompt_ids, self.vocabulary.image)
-        return [[self._completion(one) for one in output.outputs] for output in outputs]
-
-    def info(self) -> dict[str, Any]:
-        """See `Engine.info`."""
-        import torch
-        import vllm
-
-        return {
-            "pid": os.getpid(),
-            "engine": "vllm",
-            "version": self.version,
-            "libraries": {"vllm": vllm.__version__, "torch": torch.__version__},
-            "threads": torch.get_num_threads(),
-            "start_s": self.start_seconds,
-        }
+        return [[self._read(one) for one in output.outputs] for output in outputs]
 
     def _forget(self) -> None:
         """Empty the caches that hold results of the weights."""
@@ -140,11 +100,10 @@ class VLLMEngine:
             detokenize=False,
         )
 
-    def _completion(self, output: Any) -> Completion:
+    def _read(self, output: Any) -> Completion:
         ids = list(output.token_ids)
         logprobs = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(ids, logprobs, text, "stop" if output.finish_reason == "stop" else "length")
+        return self._completion(ids, logprobs, stopped=output.finish_reason == "stop")
 
 
 def _gpu_options(settings: EngineSettings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EngineName = Literal["vllm", "hf"]
 
-_SMALL_FOR_A_CPU = 100_000_000  # parameters; see `choose_engine`
+_SMALL_FOR_A_CPU = 3_000_000  # parameters; see `choose_engine`
 
 
 def build_engine(kind: EngineName, settings: EngineSettings) -> Engine:
@@ -34,13 +34,14 @@ def build_engine(kind: EngineName, settings: EngineSettings) -> Engine:
 def choose_engine(model_path: str, gpus: float) -> EngineName:
     """The faster engine for a model on the hardware at hand; a rule, so that a run that goes on chooses the same again.
 
-    On a GPU it is vLLM. On a CPU vLLM pays for every token of every sequence in Python, which a small model does not
-    earn back. Tokens per second of CPU time in float32, 128 completions of up to 32 tokens, one picture per prompt,
-    prompts shared by eight (107 M: 32 completions of 16):
+    On a GPU it is vLLM. On a CPU vLLM pays for every token of every sequence in Python, which a very small model does
+    not earn back. Tokens per second of CPU time in float32, one thread, 128 completions of up to 32 tokens, one picture
+    per prompt, prompts shared by eight (107 M: 32 completions of 16):
 
-        parameters      1.5 M    18 M   107 M
-        hf              8,800   1,170     150
-        vllm            3,500   1,000     157
+        parameters               1.5 M   3.5 M    18 M   107 M
+        hf, the built-in model   9,400
+        hf                       5,000   2,400     790     118
+        vllm                     3,500   3,000     930     157
 
     Args:
         model_path: Hugging Face folder or Hub id.

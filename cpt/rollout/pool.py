@@ -36,13 +36,15 @@ class Pushed:
     """The weights a handle pushed last.
 
     Attributes:
-        reference: of the packed tensors in Ray's object store, owned by the process that pushed.
+        reference: of the packed tensors in Ray's object store, owned by the process that pushed; None for weights that
+            another handle pushed and this one only reads, from `folder`, should an engine come back without them.
         fingerprint: see `cpt.rollout.sync.fingerprint`.
     """
 
     reference: Any
     version: str
     fingerprint: str
+    folder: str | Path | None = None
 
 
 @dataclass
@@ -61,9 +63,10 @@ class Stats:
 class RolloutPool:
     """Ray actors with one inference engine each, all on the same weights. A handle can be pickled to other processes.
 
-    Whoever generates pushes first: a handle only generates with the weights that it pushed itself, because only those
-    can it give again to an engine that died and came back. Weights in the object store live as long as the process that
-    put them there; a trainer that has finished takes its weights along, so the driver evaluates with `push_folder`.
+    Whoever generates pushes first: a handle only generates with weights that it can give again to an engine that died
+    and came back: those that it pushed itself, or that lie in a folder. Weights in the object store live as long as the
+    process that put them there; a trainer that has finished takes its weights along, so what is measured on its policy
+    goes by `push_folder`, which sends nothing while the engines still hold what the trainer pushed last.
 
     Engines belong to the process that started them and end with it, or with `close`.
     """
@@ -142,14 +145,15 @@ class RolloutPool:
     def push_folder(self, folder: str | Path, version: str) -> str:
         """Give all engines the weights in a model folder (or of a built-in model or Hub id). Returns the version.
 
-        Nothing is sent if this handle's last push was that version and the engines still hold it.
+        Nothing is sent if the engines hold that version, whoever pushed it.
 
         Raises:
             ValueError: the folder is missing, damaged, or of another architecture.
         """
-        known = self.pushed is not None and self.pushed.version == version
-        if not known or any(info["version"] != version for info in self.info()):
+        if any(info["version"] != version for info in self.info()):
             self.push(read_folder(local_folder(folder)), version)
+        elif self.pushed is None or self.pushed.version != version:
+            self.pushed = Pushed(None, version, "", folder)
         return version
 
     def generate(
@@ -219,6 +223,11 @@ class RolloutPool:
 
     def _load(self, index: int) -> Any:
         assert self.pushed is not None
+        if self.pushed.folder is not None:
+            import ray
+
+            packed = pack(read_folder(local_folder(self.pushed.folder)), self.settings.dtype)
+            self.pushed = Pushed(ray.put(packed), self.pushed.version, fingerprint(packed))
         return self.actors[index].load.remote(self.pushed.reference, self.pushed.version, self.pushed.fingerprint)
 
     def _everywhere(self, call: Callable[[int], Any], indices: Sequence[int] | None = None) -> list[Any]:

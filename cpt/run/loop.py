@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,15 @@ from cpt.plan.epochs import data_notes
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import BasePlan, ModelPlan, StagePlan
+from cpt.run.evaluation import Evaluations
 from cpt.run.progress import DONE, Progress, make_progress
 from cpt.run.rows import check_rows, run_reads
 from cpt.store.checks import check_results
 from cpt.store.continued import check_may_go_on
 from cpt.store.run_store import RunStore
-from cpt.types import PromptStyle, Record
 
 if TYPE_CHECKING:
-    from cpt.evaluate.evaluate import Questions
+    from cpt.evaluate.evaluators.base import Subject
     from cpt.recipe import Recipe, Rollout
     from cpt.rollout.pool import RolloutPool
     from cpt.run.cluster import Share
@@ -37,7 +37,6 @@ MAX_RESTARTS = 2  # of a training process that died, per stage; after that the u
 def run_recipe(
     recipe: Recipe,
     *,
-    recipe_path: Path,
     out: Path,
     arms: Sequence[str] | None = None,
     address: str | None = None,
@@ -70,13 +69,14 @@ def run_recipe(
         pictures = check_rows(run_reads(plan), plan.model, recipe.rollout.max_model_len, kind)
     with RunStore(out).open_or_create(recipe, fresh=fresh) as store, _attempt(store):
         store.write_plan(plan)
+        changed = Evaluations(store).forget_changed(plan)
         check_results(store, plan.stages, [(base.seed, base.prompt, base.key) for base in plan.bases])
         if _finished(plan, store):
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
             print(f"report: {_report(store, recipe)}")
         else:
             with _progress(plan) as progress:
-                for note in data_notes(plan.by_arm):
+                for note in [*data_notes(plan.by_arm), *_changed_notes(changed)]:
                     progress.message(f"note: {note}")
                 with _open(plan, store, progress, address, pictures) as run:
                     run.everything()
@@ -98,9 +98,12 @@ class Run:
     progress: Progress
     share: Share
     pictures: int = 1
+    evaluations: Evaluations = field(init=False)
     pool: RolloutPool = field(init=False)
-    questions: dict[PromptStyle, Questions] = field(default_factory=dict)
     _waiting: Any = None  # a training process that is importing already
+
+    def __post_init__(self) -> None:
+        self.evaluations = Evaluations(self.store)
 
     def start_engines(self) -> None:
         """The rollout pool. Engines and the first training process import their libraries side by side."""
@@ -110,34 +113,27 @@ class Run:
 
     def everything(self) -> None:
         """Row 0 of every matrix, then arm by arm."""
-        self.evaluate_base()
+        self.evaluate_bases()
         for stages in self.plan.arms.values():
             self.train_arm(stages)
 
-    def evaluate_base(self) -> None:
+    def evaluate_bases(self) -> None:
         """The base model on every task, once per prompt style in use."""
-        made: dict[str, list[Record]] = {}  # greedy decoding is the same for every seed, and so is its key
+        checked: set[str] = set()
         for base in self.plan.bases:
-            if self.store.is_base_done(base.seed, base.prompt, base.key):
-                continue
-            self._prepare_worker()
-            self.progress.stage("base", base.seed, 0, "", "evaluate")
-            if base.key not in made:
-                with self.store.phase("evaluate", arm="base", seed=base.seed, stage=0):
-                    made[base.key] = self._ask(
-                        base.model.path, base.key, base.prompt, arm="base", seed=base.seed, stage=0
-                    )
-                    self._check(base)
-            records = [replace(record, seed=base.seed) for record in made[base.key]]
-            self.store.mark_base_done(base.seed, base.prompt, base.key, records)
+            subject = self.evaluations.of_base(base)
+            if self.evaluations.missing(subject) and base.key not in checked:
+                self.progress.stage("base", base.seed, 0, "", "check")
+                self._check(base)
+                checked.add(base.key)
+            self.evaluate(subject)
 
     def _check(self, base: BasePlan) -> None:
-        """That transformers means by the base model what the engines do; in the process that trains next."""
+        """That transformers means by the base model what the engines do."""
         from cpt.train.worker import run_check
 
-        worker = self._worker()
-        run_check(worker, base, self.pool)
-        self._waiting = worker
+        with self.store.phase("check", arm="base", seed=base.seed, stage=0):
+            run_check(self._kept_worker(), base, self.pool)
 
     def train_arm(self, stages: Sequence[StagePlan]) -> None:
         """One arm, one seed: each stage starts from the policy that the stage before has left."""
@@ -146,8 +142,7 @@ class Run:
         for stage in stages:
             if not self.store.is_trained(stage):
                 self.train(stage, base if stage.from_base else start)
-            if not self.store.is_done(stage):
-                self.evaluate(stage)
+            self.evaluate(self.evaluations.of_stage(stage))
             start = self.store.stage(stage).policy
             self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, DONE)
 
@@ -207,57 +202,37 @@ class Run:
         self.progress.message(f"{stage.label}: the filter keeps {len(kept)} of {len(samples)} training samples{few}")
         return kept
 
-    def evaluate(self, stage: StagePlan) -> None:
-        """The policy that a stage has left, on every task of the recipe, by free generation."""
-        self._prepare_worker()
-        self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "evaluate")
-        policy = self.store.stage(stage).policy
-        with self.store.phase("evaluate", arm=stage.arm, seed=stage.seed, stage=stage.index):
-            records = self._ask(str(policy), stage.key, stage.prompt, arm=stage.arm, seed=stage.seed, stage=stage.index)
-        self.store.mark_done(stage, records)
-
-    def _ask(self, folder: str, key: str, prompt: PromptStyle, **labels: Any) -> list[Record]:
-        """Generate and score with the weights of `folder`. All arms are asked the same questions."""
-        from cpt.evaluate.evaluate import ask
-
-        evaluation = (self.plan.bases or self.plan.stages)[0].evaluation
-        version = self.pool.push_folder(folder, f"{key}:final")
-        return ask(
-            self.pool,
-            version,
-            self._questions(prompt),
-            max_tokens=evaluation.max_tokens,
-            temperature=evaluation.temperature,
-            **labels,
-        )
-
-    def _questions(self, prompt: PromptStyle) -> Questions:
-        """The recipe's test samples as prompts, tokenised once for all arms."""
-        if prompt not in self.questions:
-            from cpt.evaluate.evaluate import prepare_questions
-            from cpt.models.load import load_processor
-            from cpt.tasks import get_task
-
-            samples = (self.plan.bases or self.plan.stages)[0].evaluation.samples
-            model = self.plan.model
-            processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
-            tasks = [get_task(name) for name in samples]
-            self.questions[prompt] = prepare_questions(processor, tasks, samples=samples, prompt=prompt)
-        return self.questions[prompt]
+    def evaluate(self, subject: Subject) -> None:
+        """Whatever has not been measured yet on a finished policy."""
+        for evaluator in self.evaluations.missing(subject):
+            self._prepare_worker()
+            self.progress.stage(subject.arm, subject.seed, subject.stage, subject.task, evaluator.phase)
+            self.evaluations.measure(evaluator, subject, self.pool, self._kept_worker)
 
     def _prepare_worker(self, trained: StagePlan | None = None) -> None:
-        """Let the next stage's process import its ten seconds of libraries while another one trains or evaluates.
+        """Let the next process import its ten seconds of libraries while another one trains or evaluates.
 
         Args:
             trained: the stage that is being trained, which needs no other process.
         """
-        left = (stage for stage in self.plan.stages if stage is not trained)
-        if self._waiting is None and not all(self.store.is_trained(stage) for stage in left):
+        if self._waiting is None and self._needs_worker(trained):
             self._waiting = self._start_worker()
 
+    def _needs_worker(self, trained: StagePlan | None) -> bool:
+        """Whether something is left to train, or to measure by loading models."""
+        left = (stage for stage in self.plan.stages if stage is not trained)
+        missing = (one for subject in self.evaluations.subjects(self.plan) for one in self.evaluations.missing(subject))
+        return not all(map(self.store.is_trained, left)) or any(evaluator.needs_model for evaluator in missing)
+
     def _worker(self) -> Any:
+        """A process that trains one stage."""
         worker, self._waiting = self._waiting or self._start_worker(), None
         return worker
+
+    def _kept_worker(self) -> Any:
+        """The process that trains next, for what has to be done before."""
+        self._waiting = self._waiting or self._start_worker()
+        return self._waiting
 
     def _start_worker(self) -> Any:
         from cpt.rollout.threads import trainer_env
@@ -303,6 +278,7 @@ def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int =
         engines=rollout.engines,
         gpus_per_engine=share.engine_gpus,
         dtype=model.dtype,
+        attention=model.attention,
         max_model_len=rollout.max_model_len,
         limit_images=max(pictures, EngineSettings.limit_images),
         max_num_seqs=rollout.max_num_seqs,
@@ -325,10 +301,15 @@ def _attempt(store: RunStore) -> Iterator[None]:
         store.finish(status)
 
 
+def _changed_notes(changed: Mapping[str, int]) -> list[str]:
+    return [
+        f"{name}: {counted(results, 'result')} will be measured again, because the recipe asks for something else now"
+        for name, results in changed.items()
+    ]
+
+
 def _finished(plan: RunPlan, store: RunStore) -> bool:
-    return all(store.is_done(stage) for stage in plan.stages) and all(
-        store.is_base_done(base.seed, base.prompt, base.key) for base in plan.bases
-    )
+    return all(map(store.is_trained, plan.stages)) and Evaluations(store).all_measured(plan)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpt.recipe.distillation import SDFT
+from cpt.methods.sdft import SDFT
 from cpt.types import PromptStyle, Split, TargetStyle
 
 

@@ -17,20 +17,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cpt.models.locate import BUILTIN
+from cpt.methods.sdft import SDFT
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import ModelPlan, StagePlan
-from cpt.recipe.distillation import SDFT
 from cpt.run.reads import Read, Row, Use
-from cpt.tasks import builtin_tasks, get_task, read_samples
+from cpt.tasks import get_task, read_samples
+from cpt.tasks.world import builtin
 from cpt.train.data import check_blocks, checked_prompt, with_text
 from cpt.types import PromptStyle, Sample, Split
 
 if TYPE_CHECKING:
     from cpt.rollout.limits import EngineKind
-
-BUILTIN_PROMPT = 64
-"""Tokens that no prompt of a built-in task exceeds with the built-in model, nor its target."""
 
 FIRST = 32
 """Samples of each task and split that `cpt plan` checks; for keys it may read more (`cpt.tasks.fingerprint`)."""
@@ -78,7 +75,7 @@ def check_first_rows(reads: Sequence[Read]) -> None:
     Raises:
         ValueError: see `check_rows`.
     """
-    own = {task.name for task in builtin_tasks()}
+    own = {task.name for task in builtin.tasks()}
     for read in reads:
         if read.task not in own:
             rows_of(replace(read, samples=min(read.samples, FIRST)))
@@ -125,14 +122,18 @@ def known_to_fit(reads: Sequence[Read], model: ModelPlan, max_model_len: int | N
     """Whether all is built in, and no limit is set so that it would not fit."""
     from cpt.run.rows_fit import own_limit
 
-    names = {task.name for task in builtin_tasks()}
+    names = {task.name for task in builtin.tasks()}
     uses = [use for read in reads for use in read.uses]
-    if model.name not in BUILTIN or any(read.task not in names for read in reads) or any(use.teacher for use in uses):
+    if (
+        model.name not in builtin.MODELS
+        or any(read.task not in names for read in reads)
+        or any(use.teacher for use in uses)
+    ):
         return False
     own = own_limit(model)
     limit = own if max_model_len is None or own is None else min(max_model_len, own)
     longest = max(use.new_tokens or 0 for use in uses)
-    return limit is not None and 2 * BUILTIN_PROMPT + longest <= limit
+    return limit is not None and 2 * builtin.MAX_PROMPT_TOKENS + longest <= limit
 
 
 def rows_of(read: Read) -> list[Row]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpt.common.digests import differing
 from cpt.store.folder import StageDir, StageLike
-from cpt.store.results import check_stage_json, check_trained, read_marker
+from cpt.store.results import check_measured, check_stage_json, check_trained, counts
 from cpt.store.run_store import RunStore
-from cpt.store.schemas import Done
 
 
 def check_results(store: RunStore, stages: Sequence[StageLike], bases: Sequence[tuple[int, str, str]]) -> None:
@@ -31,15 +29,15 @@ def check_results(store: RunStore, stages: Sequence[StageLike], bases: Sequence[
             check_trained(where, cached=store.is_done(stage))
         elif last is not None and (last.arm, last.seed) == (stage.arm, stage.seed) and store.is_trained(last):
             check_trained(store.stage(last))  # the stage starts from it
-        if store.is_done(stage):
-            _check_records(where)
+        if store.is_trained(stage):
+            _check_evaluated(where, stage.key)
         last = stage
     for seed, prompt, key in bases:
-        if store.is_base_done(seed, prompt, key):
-            _check_records(store.base_dir(seed, prompt))
+        _check_evaluated(store.base_dir(seed, prompt), key)
 
 
-def _check_records(where: StageDir) -> None:
-    problem = differing(where.root, read_marker(where.done, Done)["files"])
-    if problem is not None:
-        raise ValueError(f"{problem}. Put it back, or delete {where.done}: the same command evaluates again")
+def _check_evaluated(where: StageDir, key: str) -> None:
+    """What is not there, or of another key, is measured again."""
+    for marker in where.markers():
+        if counts(where, marker, key):
+            check_measured(where, marker)

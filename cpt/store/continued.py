@@ -46,6 +46,13 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     )
 
 
+def changes_of(root: Path, recipe: RecipeLike) -> list[str]:
+    """Lines that the recipe given has and recipe.yaml has not, and the other way round, as `- old` and `+ new`."""
+    old, new = (text.splitlines() for text in (read_recipe_text(root), recipe.dump_yaml()))
+    lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:] if old else []
+    return [f"{line[0]} {line[1:]}" for line in lines if not line.startswith("@@")]
+
+
 def read_manifest(root: Path) -> dict[str, Any]:
     """manifest.json of a run; since format 2 it has a seal. ValueError if it is damaged or not what the run wrote."""
     path = root / "manifest.json"
@@ -94,11 +101,34 @@ def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planne
         before = {tuple(item.get(key) for key in identity): item for item in old[part]}
         for item in new[part]:
             known = before.get(tuple(item.get(key) for key in identity), item)
-            if known["key"] != item["key"]:
+            if known["key"] != item["key"] or _same_samples_otherwise(known, item):
                 raise ValueError(
                     f"{root}: {_changed(known, item)} changed since this run was made; put back what there was, choose "
                     "another --out, or --fresh to delete the run and start anew"
                 )
+
+
+def _same_samples_otherwise(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether as many test samples of a task as before are others: the recipe has not asked for that."""
+    before, after = (item.get("evaluation") or {"samples": {}} for item in (old, new))
+    same = [task for task, number in after["samples"].items() if before["samples"].get(task) == number]
+    return any(before.get("data", {}).get(task) != after.get("data", {}).get(task) for task in same)
+
+
+def check_whole_run(root: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """ValueError if some arms alone are to be evaluated otherwise than the rest was, or will be.
+
+    Their matrices would have other test samples than those of the arms that stay, and the base model's row, which all
+    share, could go with one of them only.
+    """
+    asked = [item["evaluation"] for item in new["stages"] if "evaluation" in item][:1]
+    planned = {item["arm"] for item in new["stages"]}
+    others = {i["arm"] for i in old["stages"] if i["arm"] not in planned and i.get("evaluation") not in (None, *asked)}
+    if asked and others:
+        raise ValueError(
+            f"{root}: the recipe's evaluation is another than that of {', '.join(sorted(others))}; run the command "
+            "without --arm, which evaluates all arms by the new one, or choose another --out"
+        )
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:

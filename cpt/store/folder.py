@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 from cpt.common.files import fsync_dir, read_json
 from cpt.store.schemas import FORMAT
 
-FORMAT_VERSION = 2  # 1: markers without digests, keys without the data's and the whole model's fingerprints
+# 1: markers without digests, keys without the data's and the whole model's fingerprints. 2: drift measured by training
+# and listed in TRAINED.json, evaluation a part of a stage's key, records without the score's name and threshold.
+FORMAT_VERSION = 3
+GENERATION = "generation"  # the evaluator whose records every number of the report is made from
 # What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
 # last: a kill in between leaves a folder that still is recognised as a run.
 OWNED = (
@@ -128,8 +131,21 @@ class StageDir:
         return self.root / "drift.parquet"
 
     @property
+    def evaluated(self) -> Path:
+        """Markers of the evaluators, and what those write that have no place of their own."""
+        return self.root / "evaluated"
+
+    @property
     def done(self) -> Path:
-        return self.root / "DONE.json"
+        return self.marker(GENERATION)
+
+    def marker(self, evaluator: str) -> Path:
+        """Says that an evaluator has measured, and lists the digests of what it wrote."""
+        return self.root / "DONE.json" if evaluator == GENERATION else self.evaluated / f"{evaluator}.json"
+
+    def markers(self) -> list[Path]:
+        """Those of all evaluators that are there."""
+        return [*filter(Path.exists, [self.done]), *sorted(self.evaluated.glob("*.json"))]
 
     def of_arm(self, arm: str) -> StageDir:
         """The folder of another arm's stage, of the same seed and position in the same run."""
@@ -168,41 +184,34 @@ def is_run(root: Path) -> bool:
     return (root / "plan.json").exists() and read_json(root / "plan.json").get("format") == FORMAT
 
 
-def lock(root: Path) -> int:
-    """Create the folder if needed and take its lock; the lock lasts until the returned descriptor is closed.
+def lock(root: Path) -> FileLock:
+    """Create the folder if needed and take its lock, which lasts until it is released or its process ends.
 
     Raises:
         ValueError: the folder can't be written, the lock is a link or no file, or another process holds it (its id is
             named).
     """
     path = root / LOCK
+    # Never the kind of lock that is a mere file and outlives a process that is killed. Links are not followed.
+    taken = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=_note_holder)
     try:
         root.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise ValueError(f"{path}: a link or no file, which cpt does not write to; remove it")
-        # Should a link be put there in this very moment, it is not followed.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise ValueError(f"{root}: can't be written ({error.strerror}); choose another --out") from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{path}: not a regular file, which cpt does not write to; remove it")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
+        taken.acquire()
+    except Timeout:
+        holder = path.read_bytes()[:32].decode(errors="replace").strip() or "unknown"
         raise ValueError(
             f"{root}: in use by another cpt, process {holder}; wait for it, end it, or choose another --out"
-        ) from error
+        ) from None
     except OSError as error:
-        os.close(descriptor)
         raise ValueError(f"{root}: can't be written ({error.strerror}); choose another --out") from error
-    except ValueError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return taken
+
+
+def _note_holder(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def delete_run(root: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any, get_args
 from cpt.common.digests import Digest
 from cpt.common.files import atomic_path
 from cpt.common.parquet import read_rows
-from cpt.types import FinishReason, Record
+from cpt.types import RIGHT, FinishReason, Record
 
 REEVALUATE = "delete the DONE.json beside it and run the same command again"
 FINISH_REASONS = get_args(FinishReason)
+# Columns that earlier versions did not write, and what they called others.
+LATER = ("question_id", "metric", "right_from")
+RENAMED = {"score": "strict"}
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -35,11 +38,13 @@ def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
         FileNotFoundError: no such file.
         ValueError: the file is not the one that was written, truncated, or has other columns or values than cpt writes.
     """
-    rows, _ = read_rows(path, _schema(), REEVALUATE, later=("question_id",), digest=digest)
+    rows, _ = read_rows(path, _schema(), REEVALUATE, later=LATER, renamed=RENAMED, digest=digest)
     for number, row in enumerate(rows):
-        for name in ("strict", "tolerant"):
+        for name in ("score", "tolerant"):
             if not 0 <= row[name] <= 1:
                 raise ValueError(f"{path}, row {number}: {name} is {row[name]}, and scores are between 0 and 1")
+        if not 0 < row.get("right_from", RIGHT) <= 1:
+            raise ValueError(f"{path}, row {number}: right_from is {row['right_from']}, not above 0 and at most 1")
         if row["n_tokens"] < 0 or row["finish_reason"] not in FINISH_REASONS:
             raise ValueError(f"{path}, row {number}: {row['n_tokens']} tokens that end with {row['finish_reason']!r}")
     return [Record(**row) for row in rows]
@@ -60,9 +65,11 @@ def _schema() -> Any:
             pa.field("finish_reason", pa.string(), nullable=False),
             pa.field("extracted", pa.string(), nullable=False),
             pa.field("gold", pa.list_(pa.string()), nullable=False),
-            pa.field("strict", pa.float64(), nullable=False),
+            pa.field("score", pa.float64(), nullable=False),
             pa.field("tolerant", pa.float64(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
             pa.field("question_id", pa.string(), nullable=False),
+            pa.field("metric", pa.string(), nullable=False),
+            pa.field("right_from", pa.float64(), nullable=False),
         ]
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpt.common.digests import differing, listing
 from cpt.common.files import fsync_dir, read_json, write_json_atomic
 from cpt.store.folder import StageDir
 from cpt.store.records import read_records
-from cpt.store.schemas import Done, Marker, PlannedStage, Trained
+from cpt.store.schemas import Done, Marker, Measured, PlannedStage, Trained
 from cpt.types import Record
 
-if TYPE_CHECKING:
-    pass
-
 # In a stage's folder, but no result of its training.
-_NO_RESULT = {"stage.json", "TRAINED.json", "DONE.json", "records.parquet", "checkpoints", "trainings"}
+_NO_RESULT = {
+    *("stage.json", "TRAINED.json", "DONE.json", "records.parquet", "drift.parquet", "evaluated"),
+    *("checkpoints", "trainings"),
+}
 
 
 def write_trained(where: StageDir, key: str, steps: int, **notes: Any) -> None:
@@ -44,10 +44,10 @@ def make_durable(files: list[Path]) -> None:
 
 
 def read_marker(path: Path, shape: type[Marker], *, sealed: bool = True) -> dict[str, Any]:
-    """TRAINED.json or DONE.json. ValueError if it is damaged or not what the run wrote."""
-    again = "evaluates" if path.name == "DONE.json" else "trains"
+    """TRAINED.json or an evaluator's marker. ValueError if it is damaged or not what the run wrote."""
+    again = "trains" if path.name == "TRAINED.json" else "evaluates"
     found = read_json(path, shape, sealed=sealed, advice=f"delete the file, and the same command {again} again")
-    return {"files": {}, **found}
+    return {"files": {}, "measures": "", **found}
 
 
 def check_trained(where: StageDir, *, cached: bool = False, only: set[str] | None = None) -> None:
@@ -81,6 +81,27 @@ def check_stage_json(where: StageDir, stage: Mapping[str, Any]) -> None:
                 f"{where.stage_json}: not what the run wrote here: it is of {name} {found[name]}, not {stage[name]}; "
                 f"put the folder back, or delete {where.root}, and the same command trains the stage again"
             )
+
+
+def counts(where: StageDir, marker: Path, key: str, measures: str | None = None) -> bool:
+    """Whether an evaluator's marker is there with all the files that it lists, of this policy.
+
+    Args:
+        key: of the policy.
+        measures: what must have been measured on it (`cpt.evaluate.evaluators.base.measured_key`); None for whatever.
+    """
+    if not marker.exists():
+        return False
+    found = read_marker(marker, Measured)
+    asked = bool(found["key"] == key) and measures in (None, found["measures"])
+    return asked and all((where.root / name).exists() for name in found["files"])
+
+
+def check_measured(where: StageDir, marker: Path) -> None:
+    """ValueError if a file that an evaluator left is not the one that its marker lists."""
+    problem = differing(where.root, read_marker(marker, Measured)["files"])
+    if problem is not None:
+        raise ValueError(f"{problem}. Put it back, or delete {marker}: the same command evaluates again")
 
 
 def recorded(where: StageDir, *, seed: int, stage: int, arm: str | None = None, sealed: bool = True) -> list[Record]:

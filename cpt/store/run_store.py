@@ -3,26 +3,29 @@
     <run>/recipe.yaml  manifest.json  plan.json  events.jsonl  summary.json  report.html
     <run>/rewards.html  rewards.json  rewards.parquet      (of a run whose arms are paid by rewards of the recipe)
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
-    <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, drift.parquet,
-                                       TRAINED.json, records.parquet, DONE.json}
+    <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, TRAINED.json,
+                                       records.parquet, DONE.json, drift.parquet, evaluated/drift.json}
     beside them filter.parquet of an arm with a filter, generated/ of one that imitates itself, rollouts.jsonl of one
     that another arm imitates
 
 Every file is written whole or not at all. A stage is trained only if TRAINED.json names the plan's key and the plan's
-number of steps, and done only if DONE.json names that key too; whatever else lies in the folder counts for nothing.
-TRAINED.json and DONE.json list the digest of every result; JSON files carry a seal, and lines of JSON a sum.
+number of steps. What an evaluator has measured on its policy counts only if the evaluator's marker names that key and
+what the plan asks of it; DONE.json is the marker of the records, evaluated/NAME.json that of any other. Whatever else
+lies in the folder counts for nothing. TRAINED.json and the markers list the digest of every result; JSON files carry a
+seal, and lines of JSON a sum.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
+
+from filelock import FileLock
 
 from cpt.common.digests import file_digest, listing
 from cpt.common.files import (
@@ -35,9 +38,10 @@ from cpt.common.files import (
     write_text_atomic,
 )
 from cpt.store import manifest
-from cpt.store.continued import check_same_recipe, check_same_work, read_manifest
+from cpt.store.continued import changes_of, check_same_recipe, check_same_work, check_whole_run, read_manifest
 from cpt.store.folder import (
     FORMAT_VERSION,
+    GENERATION,
     PlanLike,
     RecipeLike,
     StageDir,
@@ -47,9 +51,8 @@ from cpt.store.folder import (
     lock,
     safe_name,
 )
-from cpt.store.records import write_records
-from cpt.store.results import read_marker, recorded, write_trained
-from cpt.store.schemas import FORMAT, Done, Plan, PlannedStage, Trained
+from cpt.store.results import counts, make_durable, read_marker, recorded, write_trained
+from cpt.store.schemas import FORMAT, Plan, PlannedStage, Trained
 from cpt.types import Record
 
 _TIMES = ("start", "seconds")
@@ -61,7 +64,7 @@ class RunStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._lock_fd: int | None = None
+        self._lock: FileLock | None = None
 
     # ---- paths
 
@@ -80,14 +83,6 @@ class RunStore:
     @property
     def events_path(self) -> Path:
         return self.root / "events.jsonl"
-
-    @property
-    def summary_path(self) -> Path:
-        return self.root / "summary.json"
-
-    @property
-    def report_path(self) -> Path:
-        return self.root / "report.html"
 
     def stage_dir(self, arm: str, seed: int, index: int, task: str) -> StageDir:
         """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers work in a folder of Ray's choice."""
@@ -112,16 +107,18 @@ class RunStore:
                 process, or holds a run of another recipe (the difference is shown).
         """
         check_ours(self.root)
-        self._lock_fd = lock(self.root)
+        self._lock = lock(self.root)
         try:
             if fresh:
                 delete_run(self.root)
             if self.manifest_path.exists() or self.plan_path.exists():
                 check_same_recipe(self.root, recipe)
             self.events()  # damaged, they would be in the way only at the end
-            # Also on resume: settings that leave the numbers as they are (engines, hardware) may have changed.
+            # Also on resume: settings that leave the policies as they are (evaluators, engines, hardware) may have
+            # changed.
+            changes = changes_of(self.root, recipe)
             write_text_atomic(self.recipe_path, recipe.dump_yaml())
-            self._begin_attempt(recipe)
+            self._begin_attempt(recipe, changes)
         except BaseException:
             self.close()
             raise
@@ -129,9 +126,9 @@ class RunStore:
 
     def close(self) -> None:
         """Give the lock back. Safe to call twice."""
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Self:
         return self
@@ -141,9 +138,11 @@ class RunStore:
 
     # ---- manifest and events
 
-    def _begin_attempt(self, recipe: RecipeLike) -> None:
+    def _begin_attempt(self, recipe: RecipeLike, changes: list[str]) -> None:
+        """`changes`: lines of the recipe that are others than at the attempt before."""
         old = read_manifest(self.root) if self.manifest_path.exists() else {}
         attempt = {"started": manifest.now(), "ended": None, "status": "running", "command": manifest.command()}
+        attempt |= {"recipe_changes": changes} if changes else {}
         write_json_atomic(
             self.manifest_path,
             {
@@ -183,6 +182,7 @@ class RunStore:
         if self.plan_path.exists():
             old = read_json(self.plan_path, Plan, sealed=True)
             check_same_work(self.root, old, new, PLANNED)
+            check_whole_run(self.root, old, new)
             for part, identity in PLANNED.items():
                 planned = {tuple(item[key] for key in identity) for item in new[part]}
                 new[part] += [item for item in old[part] if tuple(item[key] for key in identity) not in planned]
@@ -252,7 +252,7 @@ class RunStore:
         where = self.stage(stage)
         if where.root.exists() and not self._is_of(where, stage.key):
             shutil.rmtree(where.root)
-        for marker in (where.trained, where.done):
+        for marker in (where.trained, *where.markers()):
             marker.unlink(missing_ok=True)
         where.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json_atomic(where.stage_json, stage.as_dict(), sealed=True)
@@ -277,36 +277,37 @@ class RunStore:
         marker = read_marker(where.trained, Trained)
         return bool(marker["key"] == stage.key and marker["steps"] == stage.steps)
 
-    def mark_done(self, stage: StageLike, records: Sequence[Record]) -> None:
-        """Write the evaluation of a trained stage, then the marker that makes it count."""
-        assert self.is_trained(stage), f"{self.stage(stage).root}: evaluated before it was trained"
-        self._write_done(self.stage(stage), stage.key, records)
+    # ---- evaluators
+
+    def forget(self, where: StageDir, evaluator: str) -> None:
+        """Let an evaluator's results count no more, before it measures again."""
+        where.marker(evaluator).unlink(missing_ok=True)
+
+    def mark_measured(
+        self, where: StageDir, evaluator: str, key: str, measures: str, files: Sequence[Path], **notes: Any
+    ) -> None:
+        """Say that an evaluator has measured a policy and its files are whole.
+
+        Args:
+            key: of the policy.
+            measures: identity of what was measured on it.
+        """
+        where.marker(evaluator).parent.mkdir(exist_ok=True)
+        make_durable(list(files))
+        marker = {"key": key, "measures": measures, **notes, "at": manifest.now(), "files": listing(where.root, files)}
+        write_json_atomic(where.marker(evaluator), marker, sealed=True)
+
+    def is_measured(self, where: StageDir, evaluator: str, key: str, measures: str | None = None) -> bool:
+        """Whether an evaluator's results are there; see `counts`."""
+        return counts(where, where.marker(evaluator), key, measures)
 
     def is_done(self, stage: StageLike) -> bool:
-        """Whether the stage is trained and evaluated."""
-        return self.is_trained(stage) and self._has_done(self.stage(stage), stage.key)
-
-    def mark_base_done(self, seed: int, prompt: str, key: str, records: Sequence[Record]) -> None:
-        """Write the base model's evaluation, then its marker."""
-        self._write_done(self.base_dir(seed, prompt), key, records)
+        """Whether the stage is trained and its records are there."""
+        return self.is_trained(stage) and self.is_measured(self.stage(stage), GENERATION, stage.key)
 
     def is_base_done(self, seed: int, prompt: str, key: str) -> bool:
-        """Whether the base model was evaluated under this key."""
-        return self._has_done(self.base_dir(seed, prompt), key)
-
-    def _write_done(self, where: StageDir, key: str, records: Sequence[Record]) -> None:
-        where.done.unlink(missing_ok=True)  # of an evaluation whose records are gone
-        write_records(where.records, records)
-        files = listing(where.root, [where.records])
-        marker = {"key": key, "records": len(records), "at": manifest.now(), "files": files}
-        write_json_atomic(where.done, marker, sealed=True)
-
-    def _has_done(self, where: StageDir, key: str) -> bool:
-        return where.done.exists() and where.records.exists() and bool(read_marker(where.done, Done)["key"] == key)
-
-    def append_metrics(self, stage: StageLike, row: Mapping[str, Any]) -> None:
-        """Append one step's metrics."""
-        append_jsonl(self.stage(stage).metrics, row)
+        """Whether the base model's records are there."""
+        return self.is_measured(self.base_dir(seed, prompt), GENERATION, key)
 
     # ---- records
 

@@ -100,7 +100,7 @@ class ReportedPlan(_Shape):
 
 
 class Marker(_Shape):
-    """What TRAINED.json and DONE.json have in common; runs of format 1 list no files."""
+    """What TRAINED.json and the evaluators' markers have in common; runs of format 1 list no files."""
 
     key: str
     files: dict[str, FileDigest] = Field(default_factory=dict)
@@ -112,7 +112,13 @@ class Trained(Marker):
     steps: int
 
 
-class Done(Marker):
+class Measured(Marker):
+    """An evaluator's marker: `measures` is the identity of what it measured; before format 3 it was part of the key."""
+
+    measures: str = ""
+
+
+class Done(Measured):
     """DONE.json."""
 
     records: NonNegativeInt

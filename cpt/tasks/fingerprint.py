@@ -1,23 +1,26 @@
 """What a task's data are, in 32 hexadecimal digits: a part of every stage's key, so that changed data are other work.
 
 Of a task that says nothing itself, everything that training and evaluation take from it is read: id, question, answers,
-worked solution, `meta`, pixels, prompts and targets. That reads all the data at `cpt plan`, at `cpt run`, and again
-when a stage starts, which sees by it that they are still those of the plan; a process reads them once. A task whose
-data can be known more cheaply (files that have a digest, a generator with a version) has a method
+worked solution, `meta`, pixels, prompts and targets, and the text of its methods `reward` and `score`. That reads all
+the data at `cpt plan`, at `cpt run`, and again when a stage starts, which sees by it that they are still those of the
+plan; a process reads them once. A task whose data can be known more cheaply (files that have a digest, a generator with
+a version) has a method
 
     def fingerprint(self, split: Split, n: int, seed: int) -> str
 
-which must change whenever one of the first `n` samples does, and should not otherwise.
+which must change whenever one of the first `n` samples does, or what is paid for an answer, and should not otherwise.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from enum import Enum
 from typing import Any, get_args
 
+from cpt.tasks.metric import scale_of
 from cpt.tasks.samples import read_samples
 from cpt.types import PromptStyle, Sample, Split, TargetStyle, Task
 
@@ -28,6 +31,23 @@ def samples_fingerprint(task: Task, split: Split, n: int, seed: int = 0) -> str:
     for sample in read_samples(task, split, n, seed):
         found.update(_sample_digest(task, sample))
     return found.hexdigest()
+
+
+def scoring_fingerprint(task: Task) -> str:
+    """Of what an answer is worth: the text of the methods `reward` and `score`, and how scores are to be read.
+
+    What those methods call is not looked at. A method without a text, as one made while the program runs, counts by its
+    name.
+    """
+    texts = [repr(scale_of(task))]
+    for name in ("reward", "score"):
+        method = getattr(task, name, None)
+        function = inspect.unwrap(getattr(method, "__func__", method)) if callable(method) else None
+        try:
+            texts.append("" if function is None else inspect.getsource(function))
+        except (OSError, TypeError):
+            texts.append(getattr(function, "__qualname__", type(function).__qualname__))
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
 
 
 def _sample_digest(task: Task, sample: Sample) -> bytes:

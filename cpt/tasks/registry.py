@@ -6,21 +6,15 @@ import difflib
 from functools import lru_cache
 from typing import Literal
 
-from cpt.tasks.fingerprint import samples_fingerprint
+from cpt.common.digests import bytes_digest
+from cpt.tasks.fingerprint import samples_fingerprint, scoring_fingerprint
+from cpt.tasks.world import builtin
 from cpt.types import Split, Task
 
 
 @lru_cache(maxsize=1)
-def builtin_tasks() -> tuple[Task, ...]:
-    """The tasks of the built-in world: what the built-in model's vocabulary and training are made from."""
-    from cpt.tasks.world import digits, shapes, text
-
-    return tuple(cls() for module in (shapes, digits, text) for cls in module.TASKS)
-
-
-@lru_cache(maxsize=1)
 def _registry() -> dict[str, Task]:
-    tasks: list[Task] = [*builtin_tasks()]
+    tasks: list[Task] = [*builtin.tasks()]
     return {task.name: task for task in tasks}
 
 
@@ -44,7 +38,7 @@ def get_task(name: str) -> Task:
 
 
 def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
-    """Of the first `n` samples of a split of the task of this name.
+    """Of the first `n` samples of a split of the task of this name, and of what answers to them are worth.
 
     Raises:
         ValueError: there is no such task, `read_samples` refuses what it gives, or a `meta` holds what can't be known
@@ -56,7 +50,8 @@ def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
         return str(own(split, n, seed))
     asked = (id(task), split, n, seed)
     if asked not in _read:
-        _read[asked] = task, samples_fingerprint(task, split, n, seed)
+        both = samples_fingerprint(task, split, n, seed) + scoring_fingerprint(task)
+        _read[asked] = task, bytes_digest(both.encode())
     return _read[asked][1]
 
 

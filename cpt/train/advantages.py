@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather
 from trl import GRPOConfig
 
-from cpt.methods.advantages import Baseline, advantages, one_reward
+from cpt.methods.advantages import GROUP_MEAN, Baseline, advantages, one_reward
 
 if TYPE_CHECKING:
     # The mixin stands before TRL's trainer in a class's bases.
@@ -25,13 +25,13 @@ class Advantages(_Trainer):
     """For GRPOTrainer behind a rollout pool, with one reward function. Put it before `RolloutMixin`.
 
     Args:
-        baseline: what a reward is compared with; `group_mean` is TRL's own.
+        baseline: what a reward is compared with; the group's mean is TRL's own.
     """
 
-    def __init__(self, *args: Any, baseline: Baseline = "group_mean", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, baseline: Baseline = GROUP_MEAN, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.baseline = baseline
-        self.vllm_generation.with_greedy = baseline == "greedy"
+        self.vllm_generation.with_greedy = baseline.needs_greedy
         self._rewards_N: torch.Tensor | None = None
         self._greedy_N: torch.Tensor | None = None
         self._one_P: torch.Tensor | None = None
@@ -42,14 +42,16 @@ class Advantages(_Trainer):
         rewards = self._weighed(super()._calculate_rewards(inputs, *args, **kwargs))
         assert rewards.shape[1] == 1, "a stage has one reward function"
         self._rewards_N, self._one_P = rewards[:, 0], None
-        self._greedy_N = self._reward_greedy(inputs) if self.baseline == "greedy" else None
+        self._greedy_N = self._reward_greedy(inputs) if self.baseline.needs_greedy else None
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         added = self._added_reward(output)
         if added is not None:
-            assert self._rewards_N is not None and self.baseline != "greedy", "the greedy reward lacks what is added"
+            assert self._rewards_N is not None and not self.baseline.needs_greedy, (
+                "the greedy reward lacks what is added"
+            )
             self._rewards_N = self._rewards_N + gather(added)
         self._divisor = self._deviation()
         start = self.accelerator.process_index * len(inputs)
@@ -107,7 +109,7 @@ class Advantages(_Trainer):
             parts: of the batch's rows, of all processes.
             weight: λ of `source/component`.
         """
-        assert self.baseline != "greedy", "recipes refuse it"
+        assert not self.baseline.needs_greedy, "recipes refuse it"
         total = torch.zeros(len(parts), device=self.accelerator.device)
         self._one_P = torch.ones(len(parts) // self.num_generations, dtype=torch.bool)  # until a component differs
         for name in sorted({name for _, found in parts for name in found}):

@@ -7,7 +7,6 @@ greedy answers to a few test prompts are scored by the transformers model in the
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.models.inputs import ModelInputs, Pictures, Prompt
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
 from cpt.plan.make import logprob_bound
+from cpt.rollout.sync import read_folder
 from cpt.types import Completion, GenerationRequest, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -105,9 +105,13 @@ def check_agreement(terms: Terms, model: Any, processor: Any, pool: RolloutPool,
     return gap
 
 
-def check_folder(terms: Terms, folder: Path, policy: Any, processor: Any, pool: RolloutPool) -> float:
-    """`check_agreement` of a finished policy, in memory and as its folder gives it to the engines."""
-    version = pool.push_folder(folder, f"check:{uuid.uuid4().hex}")
+def check_folder(terms: Terms, folder: Path, policy: Any, processor: Any, pool: RolloutPool, version: str) -> float:
+    """`check_agreement` of a finished policy, in memory and as its folder gives it to the engines.
+
+    Evaluation finds the weights there by their version. They are pushed in any case: what the engines may hold under
+    that version is the policy of a process that died before it could say that it was done.
+    """
+    pool.push(read_folder(folder), version)
     return check_agreement(terms, policy, processor, pool, version)
 
 
@@ -117,8 +121,8 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
 
     from cpt.models.load import load_policy, load_processor
 
-    path, trust = base.model.path, base.model.trust_remote_code
-    model: Any = load_policy(path, dtype=base.model.dtype, trust_remote_code=trust)
+    path, trust, attention = base.model.path, base.model.trust_remote_code, base.model.attention
+    model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
     processor = load_processor(path, trust_remote_code=trust)
     version = pool.push_folder(path, f"{base.key}:final")

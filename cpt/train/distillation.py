@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl import GRPOTrainer
 
-from cpt.recipe.distillation import SDFT
+from cpt.methods.sdft import SDFT
 from cpt.rollout.encode import encode_prompts
 from cpt.tasks import get_task
 from cpt.train.data import with_text

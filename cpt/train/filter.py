@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods.filter_file import FilterFile, read_filter, write_filter
-from cpt.methods.filtering import RIF, PromptRollouts, emptied, select
+from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, emptied, read_filter, select, write_filter
 from cpt.recipe.rewards import RewardSpec
 from cpt.rollout.engine import request_seed
 from cpt.train.requests import training_requests

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods import merge
-from cpt.recipe.merge import AnyMerge
+from cpt.methods.merge import StageWeights, distance
+from cpt.methods.registry import AnyMerge
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ class Merging:
     ) -> None:
         self.setting, self.load, self.base, self.others = setting, load, base, others
         self.start = self._weights(start)
-        self.trained = merge.distance(trained, self.start)
+        self.trained = distance(trained, self.start)
 
     def apply(self, policy: Any) -> None:
         """Merge the weights of a plain model in place. A moving average (`ema`) has been put there by its plug-in."""
@@ -44,23 +44,18 @@ class Merging:
 
     def record(self, policy: Any) -> dict[str, Any]:
         """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
-        left = merge.distance(((name, value.detach()) for name, value in policy.named_parameters()), self.start)
+        left = distance(((name, value.detach()) for name, value in policy.named_parameters()), self.start)
         return {"type": self.setting.type, "distance_trained": self.trained, "distance_merged": left}
 
     def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        setting = self.setting
-        if setting.type == "linear":
-            return merge.linear(self._reference(setting.reference), end, setting.weight)
-        if setting.type == "slerp":
-            return merge.slerp(self._reference("base"), self.start, end, setting.weight)
-        if setting.type == "lines":
-            return merge.lines(self._reference(setting.reference), end, setting.alpha, setting.beta)
-        if setting.type == "warp":
-            return merge.warp(self.start, [*map(self._weights, self.others), end], setting.interpolation)
-        return iter(())
-
-    def _reference(self, name: str) -> dict[str, torch.Tensor]:
-        return self.start if name == "stage_start" or self.base is None else self._weights(self.base)
+        base = self.base
+        weights = StageWeights(
+            start=self.start,
+            end=end,
+            base=None if base is None else lambda: self._weights(base),
+            others=lambda: list(map(self._weights, self.others)),
+        )
+        return self.setting.merged(weights)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return dict(self.load(folder).named_parameters())

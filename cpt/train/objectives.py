@@ -15,8 +15,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.memory import without_dropout
-from cpt.methods.recap import Reweighting
-from cpt.methods.replay import RecapReplay, Static
+from cpt.methods.recap import RecapReplay, Reweighting
+from cpt.methods.replay import Static
 from cpt.methods.side_loss import SideLoss
 from cpt.tasks import get_task
 from cpt.train.reward import rewards_of

@@ -7,12 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.methods.ema import Average
-from cpt.methods.plugin import Batch, Plugin, Setting, Stage
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.sdft import SDFT
+from cpt.methods.setting import Setting
 from cpt.methods.side_loss import SideLoss
 from cpt.methods.snapshot import Snapshot
 from cpt.models.inputs import ModelInputs
-from cpt.recipe.distillation import SDFT
 from cpt.rollout.encode import render_prompts
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
@@ -42,8 +42,8 @@ def make_plugins(plan: StagePlan) -> dict[str, Plugin]:
     (`Plugin.holds_still`).
     """
     plugins: dict[str, Plugin] = {}
-    if plan.merge is not None and plan.merge.type == "ema":
-        plugins["merge"] = Average(plan.merge.decay)
+    if plan.merge is not None and (along := plan.merge.plugin()) is not None:
+        plugins["merge"] = along
     if isinstance(plan.method, SDFT):
         plugins[plan.method.type] = plan.method.plugin()
     plugins |= {setting.type: setting.plugin() for setting in settings_of(plan)}
@@ -146,8 +146,10 @@ class StagePlugins:
         from cpt.rollout.sampling import ban_tokens
 
         path = {"stage_start": str(self.start), "base": self.plan.model.path}.get(name, name)
-        trust = self.plan.model.trust_remote_code
-        model: Any = load_policy(path, dtype=self.plan.model.dtype, trust_remote_code=trust)
+        base = self.plan.model
+        model: Any = load_policy(
+            path, dtype=base.dtype, attention=base.attention, trust_remote_code=base.trust_remote_code
+        )
         theirs, ours = (len(one.get_output_embeddings().weight) for one in (model, policy))
         if theirs != ours:
             raise ValueError(f"{path} can't be the reference of this policy: it has {theirs} tokens, not {ours}")

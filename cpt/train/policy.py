@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
+from cpt.methods.advantages import GROUP_MEAN
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
 from cpt.train.agreement import judged_by_rounding
@@ -211,7 +212,7 @@ def grpo_trainer(
         rollout_pool=pool,
         rollout_key=stage.stream,
         max_logprob_gap=stage.max_logprob_gap,
-        baseline=getattr(stage.method, "baseline", "group_mean"),
+        baseline=getattr(stage.method, "baseline", GROUP_MEAN),
     )
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         trainer.vllm_generation._iter_named_params = partial(stage.tuning.tensors, trainer.model)

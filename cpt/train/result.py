@@ -17,7 +17,7 @@ class TrainResult:
     Attributes:
         steps: optimizer steps in total; equal to the plan's.
         resumed_from: step that this process went on from; 0 for a start from the beginning.
-        seconds: wall time by phase of this process: load, train, save, check, drift.
+        seconds: wall time by phase of this process: load, train, save, check.
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
         merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.

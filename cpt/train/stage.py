@@ -43,11 +43,11 @@ def train_stage(
 
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
-        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued,
-            drift.parquet; generated/ for SFT on the policy's own answers, rollouts.jsonl if the plan says so.
+        out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued;
+            generated/ for SFT on the policy's own answers, rollouts.jsonl if the plan says so.
         kept: positions of the stage's own samples that it trains on (`cpt.train.filter.kept_samples`); None for all.
-        pool: rollout engines; needed by methods that sample, and to measure drift, which is left out without them.
-            Whoever uses them next must push: what weights they are left with is not defined.
+        pool: rollout engines; needed by methods that sample. They are left with the finished policy, which
+            `check_folder` has pushed for everybody who measures something on it.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
@@ -75,20 +75,8 @@ def train_stage(
             gc.collect()  # a trainer is full of cycles, and holds a model and its optimizer
     done.append(_train(last, own, start, out, out.metrics, pool, on_step))
     seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
-    seconds |= _measure_drift(stage, out, pool)
     notes = tuple(note for result in done for note in result.notes)
     return replace(done[-1], steps=stage.steps, resumed_from=done[0].resumed_from, seconds=seconds, notes=notes)
-
-
-def _measure_drift(stage: StagePlan, out: StageDir, pool: RolloutPool | None) -> dict[str, float]:
-    """How far the finished policy is from the base model, into `out.drift`. Seconds that it took, if it is measured."""
-    from cpt.train.drift import measure_drift
-
-    if pool is None or not stage.drift.samples:
-        return {}
-    begin = time.perf_counter()
-    measure_drift(stage, out.policy, out.drift, pool)
-    return {"drift_s": time.perf_counter() - begin}
 
 
 def _is_finished(where: StageDir, training: StagePlan) -> bool:
@@ -158,7 +146,8 @@ def _train(
     save_policy(model, start, out.policy)
     lap("save_s")
     if pool is not None:
-        check_folder(terms_of(stage.label, stage), out.policy, model, trainer.processing_class, pool)
+        terms, version = terms_of(stage.label, stage), f"{stage.key}:final"
+        check_folder(terms, out.policy, model, trainer.processing_class, pool, version)
         lap("check_s")
     return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
 
@@ -167,7 +156,10 @@ def _loader(stage: StagePlan) -> Callable[[Path], Any]:
     """Reads a policy's folder as the stage holds policies in memory."""
     from cpt.models.load import load_policy
 
-    return partial(load_policy, dtype=stage.weights_dtype, trust_remote_code=stage.model.trust_remote_code)
+    model = stage.model
+    return partial(
+        load_policy, dtype=stage.weights_dtype, attention=model.attention, trust_remote_code=model.trust_remote_code
+    )
 
 
 def _trainer(
@@ -208,7 +200,7 @@ def _instrument(
     from transformers import PrinterCallback
 
     from cpt.common.files import read_jsonl
-    from cpt.tasks.world.attention import batch_images
+    from cpt.tasks.world import builtin
     from cpt.train.log import keep_until
     from cpt.train.metrics import StepMetrics
 
@@ -220,7 +212,7 @@ def _instrument(
     trainer.add_callback(StepMetrics(metrics, trainer.phases.take, on_step, _zero_at_start(stage), before))
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
-        batch_images(reference)
+        builtin.accelerate(reference, stage.model.attention)
 
 
 def _zero_at_start(stage: StagePlan) -> dict[str, float]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cpt.tasks import get_task
-from cpt.types import RIGHT, PromptStyle, Sample
+from cpt.tasks.metric import scale_of
+from cpt.types import PromptStyle, Sample, Task
 
 
 def strictly_right(sample: Sample, text: str, prompt: PromptStyle) -> bool:
     """Strict scoring's verdict on one completion, whatever it was paid."""
-    return get_task(sample.task).score(sample, text, prompt).parts["strict"] >= RIGHT
+    task = get_task(sample.task)
+    return _is_right(task, task.score(sample, text, prompt).parts)
+
+
+def _is_right(task: Task, parts: Mapping[str, float]) -> bool:
+    return parts["strict"] >= scale_of(task).right_from
 
 
 def truth(
@@ -26,15 +32,18 @@ def truth(
         tokens: their lengths; None if not known.
 
     Returns:
-        `true/strict` and `true/tolerant`, shares of right answers; `length/right` and `length/wrong`, mean tokens of
-        the completions that strict scoring counts as right and of the others, absent where there are none.
+        `true/strict` and `true/tolerant`, mean scores; `length/right` and `length/wrong`, mean tokens of the
+        completions that strict scoring counts as right and of the others, absent where there are none.
     """
-    pairs = zip(samples, texts, strict=True)
-    scores = [get_task(sample.task).score(sample, text, prompt).parts for sample, text in pairs]
+    tasks = [get_task(sample.task) for sample in samples]
+    asked = zip(tasks, samples, texts, strict=True)
+    scores = [task.score(sample, text, prompt).parts for task, sample, text in asked]
     found = {f"true/{name}": _mean([parts[name] for parts in scores]) for name in ("strict", "tolerant")}
     if tokens is not None:
+        right = map(_is_right, tasks, scores)
+        judged = list(zip(right, tokens, strict=True))
         for name, wanted in (("right", True), ("wrong", False)):
-            lengths = [n for parts, n in zip(scores, tokens, strict=True) if (parts["strict"] >= RIGHT) is wanted]
+            lengths = [n for is_right, n in judged if is_right is wanted]
             if lengths:
                 found[f"length/{name}"] = _mean(lengths)
     return found

@@ -14,6 +14,7 @@ from cpt.train.log import MetricsTail
 from cpt.train.result import TrainResult
 
 if TYPE_CHECKING:
+    from cpt.evaluate.evaluators.base import Evaluator, Subject
     from cpt.plan.stages import BasePlan, StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
@@ -60,6 +61,18 @@ class TrainWorker:
         from cpt.train.agreement import check_base
 
         return check_base(base, pool)
+
+    def measure(self, evaluator: Evaluator, subject: Subject, pool: RolloutPool) -> dict[str, Any]:
+        """See `cpt.evaluate.evaluators.base.Evaluator.run`. What the models took is free again afterwards."""
+        import gc
+
+        import torch
+
+        found = evaluator.run(subject, pool)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return found
 
 
 def start_worker(*, cpus: float = 1, gpus: float = 0, environment: Mapping[str, str] | None = None) -> Any:
@@ -121,16 +134,33 @@ def run_check(worker: Any, base: BasePlan, pool: RolloutPool) -> float:
     Raises:
         TrainingFailed: they don't, with the reason.
     """
+    found: float = _answer(worker.check.remote(base, pool), "", "the process that checks the base model")
+    return found
+
+
+def run_evaluator(worker: Any, evaluator: Evaluator, subject: Subject, pool: RolloutPool) -> dict[str, Any]:
+    """Let an evaluator measure in `worker`, which can train afterwards. What its marker is to say.
+
+    Raises:
+        TrainingFailed: it raised, with the reason.
+        TrainerDied: the process ended. The same command again measures, and trains nothing.
+    """
+    where = f"{subject.label}: {evaluator.name}: "
+    found: dict[str, Any] = _answer(worker.measure.remote(evaluator, subject, pool), where, f"{where}the process")
+    return found
+
+
+def _answer(reference: Any, where: str, process: str) -> Any:
+    """What a worker answers. `where` begins its errors' messages, `process` names it."""
     import ray
     from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
     try:
-        found: float = ray.get(worker.check.remote(base, pool))
+        return ray.get(reference)
     except RayTaskError as error:
-        raise TrainingFailed(_said(error.cause)) from error
+        raise TrainingFailed(f"{where}{_said(error.cause)}") from error
     except (RayActorError, OutOfMemoryError) as error:
-        raise TrainerDied("the process that checks the base model died; out of memory is the usual reason") from error
-    return found
+        raise TrainerDied(f"{process} died; out of memory is the usual reason") from error
 
 
 def import_trainers() -> None:

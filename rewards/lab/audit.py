@@ -22,13 +22,12 @@ from typing import Literal
 
 from rewards.batch import guarded
 from rewards.extract import Read
+from rewards.lab.agreement import SAME
 from rewards.lab.attacks import Case, Example, Style, in_style, on_answers, on_formats, on_shapes
 from rewards.registry import Family
 from rewards.score import Reward, Score
 from rewards.templates import TEMPLATES
 
-SAME = 1e-9
-"""Values nearer than this are the same: 0.9 + 0.1 is not 1.0 in binary."""
 RIGHT = "right answer"
 """The case that the plain right answer gets no more than the plain wrong one."""
 

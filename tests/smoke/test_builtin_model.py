@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from cpt.models.locate import check_model_folder
-from cpt.tasks import builtin_tasks
+from cpt.tasks.world import builtin
 
 pytestmark = pytest.mark.smoke
 
 SAMPLES = 48
-NAMES = [task.name for task in builtin_tasks()]
+NAMES = [task.name for task in builtin.tasks()]
 
 
 def named(role: str) -> list[str]:
-    return [task.name for task in builtin_tasks() if task.role == role]
+    return [task.name for task in builtin.tasks() if task.role == role]
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +28,13 @@ def base(shipped: Path) -> Path:
 @pytest.fixture(scope="module")
 def accuracy(base: Path, pool: Any) -> dict[str, float]:
     """Strict accuracy of greedy answers to `direct` prompts, per task."""
-    from cpt.evaluate.evaluate import evaluate_policy
+    from cpt.evaluate.evaluators.generation import ask, prepare_questions
     from cpt.models.load import load_processor
 
-    records = evaluate_policy(
-        pool,
-        pool.push_folder(base, "shipped"),
-        load_processor(base),
-        builtin_tasks(),
-        samples=SAMPLES,
-        prompt="direct",
-        max_tokens=8,
-        arm="base",
-        seed=0,
-        stage=0,
-    )
-    return {name: sum(r.strict for r in records if r.task == name) / SAMPLES for name in NAMES}
+    questions = prepare_questions(load_processor(base), builtin.tasks(), samples=SAMPLES, prompt="direct")
+    version = pool.push_folder(base, "shipped")
+    records = ask(pool, version, questions, max_tokens=8, arm="base", seed=0, stage=0)
+    return {name: sum(r.score for r in records if r.task == name) / SAMPLES for name in NAMES}
 
 
 def test_its_weights_are_safetensors_of_at_most_16_mb(base: Path):
@@ -61,7 +52,7 @@ def test_its_tokenizer_has_every_word_of_the_tasks(base: Path):
     from cpt.models.load import load_processor
 
     tokenizer = load_processor(base).tokenizer
-    for task in builtin_tasks():
+    for task in builtin.tasks():
         for sample in task.samples("test", 50):
             said = [task.messages(sample, "think")[0]["content"][-1]["text"], task.target(sample, "think", "think")]
             for text in said:

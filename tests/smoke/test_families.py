@@ -193,7 +193,7 @@ def test_the_hf_engine_says_what_generate_says(engine: LocalPool, model: Any, al
 def test_two_steps_of_sft_and_of_grpo_and_an_evaluation(
     engine: LocalPool, folder: Path, album: list[Sample], tmp_path: Path, capsys: Any
 ):
-    from cpt.evaluate.evaluate import evaluate_policy
+    from cpt.evaluate.evaluators.generation import ask, prepare_questions
     from cpt.models.load import load_processor
 
     (stage,) = planned(folder, SFT, samples=8)
@@ -207,8 +207,8 @@ def test_two_steps_of_sft_and_of_grpo_and_an_evaluation(
     assert before.keys() == after.keys()
     assert any(not before[name].equal(after[name]) for name in before)
     version = engine.push_folder(grpo.policy, "trained")
-    options = {"samples": 4, "prompt": "direct", "max_tokens": 6, "arm": "a", "seed": 0, "stage": 1}
-    records = evaluate_policy(engine, version, load_processor(folder), [get_task("count-colour")], **options)
+    questions = prepare_questions(load_processor(folder), [get_task("count-colour")], samples=4, prompt="direct")
+    records = ask(engine, version, questions, max_tokens=6, arm="a", seed=0, stage=1)
     assert len({record.question_id for record in records}) == 4
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt.methods.filter_file import read_filter
+from cpt.methods.filtering import read_filter
 
 pytestmark = pytest.mark.smoke
 

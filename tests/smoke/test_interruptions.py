@@ -1,4 +1,7 @@
-"""Whatever is killed, the same command ends with the same records, and no process outlives its run."""
+"""Whatever is killed, the same command ends with the same records, and no process outlives its run.
+
+What is measured on a policy may be added when all is finished.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ import psutil
 import pytest
 from stages import interruptible
 
+from cpt.common.files import read_json
+from cpt.evaluate.drift import DriftRow, read_drift
 from cpt.store.records import read_records
 from cpt.store.run_store import RunStore
 
@@ -39,6 +44,7 @@ arms:
     method: {{type: grpo, learning_rate: 1.0e-4, max_steps: {STEPS}, num_generations: 4,
              per_device_train_batch_size: 32, save_steps: 1}}
 """
+WITHOUT_DRIFT = "drift.samples=0"  # of the run that is interrupted; it is measured when that has ended
 PATIENCE = 900  # seconds until something that must happen counts as not happening; other tests may have the other core
 
 
@@ -68,9 +74,9 @@ def undisturbed(recipe: Path, rays: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def start(recipe: Path, out: Path, rays: Path) -> subprocess.Popen[bytes]:
+def start(recipe: Path, out: Path, rays: Path, *overrides: str) -> subprocess.Popen[bytes]:
     """A run, as the script `cpt` starts it: Python itself would look beside the recipe after `-m` (hence -P)."""
-    command = [sys.executable, "-P", "-m", "cpt.cli", "run", recipe.name, "--out", str(out / "run")]
+    command = [sys.executable, "-P", "-m", "cpt.cli", "run", recipe.name, *overrides, "--out", str(out / "run")]
     with (out / "log").open("ab") as log:
         return subprocess.Popen(
             command,
@@ -114,6 +120,18 @@ def results(out: Path) -> tuple[list[object], list[tuple[int, float]]]:
     return list(records), [(row["step"], row["reward"]) for row in rows]
 
 
+def measured(out: Path) -> list[DriftRow]:
+    """The drift of the one stage."""
+    return read_drift(RunStore(out / "run").stage_dir("grpo", 0, 1, "which-row").drift)
+
+
+def made(out: Path) -> dict[str, tuple[int, bytes]]:
+    """When every file of the stage's was written, and what it holds: all but what drift adds."""
+    stage = RunStore(out / "run").stage_dir("grpo", 0, 1, "which-row")
+    files = [path for path in stage.root.rglob("*") if path.is_file() and "drift" not in path.name]
+    return {str(path.relative_to(stage.root)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path
@@ -149,7 +167,7 @@ def check_listeners(driver: subprocess.Popen[bytes]) -> None:
 def test_whatever_ends_before_its_time_the_run_ends_as_if_nothing_had(
     recipe: Path, rays: Path, out: Path, undisturbed: Path
 ):
-    driver = start(recipe, out, rays)
+    driver = start(recipe, out, rays, WITHOUT_DRIFT)
     until(lambda: steps_logged(out) >= 1, "a step")
     check_listeners(driver)
     assert [folder.stat().st_mode & 0o777 for folder in rays.iterdir()] == [0o700]
@@ -166,7 +184,7 @@ def test_whatever_ends_before_its_time_the_run_ends_as_if_nothing_had(
     assert ended(family)
     assert list(rays.iterdir()) == []
 
-    driver = start(recipe, out, rays)
+    driver = start(recipe, out, rays, WITHOUT_DRIFT)
     until(lambda: steps_logged(out) >= 4, "a step after Ctrl-C")
     family, told = children(driver), len(lines(out))
     kill(driver, "raylet/raylet")
@@ -176,13 +194,21 @@ def test_whatever_ends_before_its_time_the_run_ends_as_if_nothing_had(
     assert len(lines(out)) <= told + 5  # of the run's own; nothing of Ray's
     until(lambda: ended(family), "the end of all with Ray")
 
-    driver = start(recipe, out, rays)
+    driver = start(recipe, out, rays, WITHOUT_DRIFT)
     until(lambda: children(driver, "gcs_server"), "a Ray that starts")
     family = children(driver)
     driver.kill()
     driver.wait(PATIENCE)
     until(lambda: ended(family) and not list(rays.iterdir()), "the end of all with the driver")
 
-    assert start(recipe, out, rays).wait(PATIENCE) == 0, (out / "log").read_text()
+    assert start(recipe, out, rays, WITHOUT_DRIFT).wait(PATIENCE) == 0, (out / "log").read_text()
     assert results(out) == results(undisturbed)
     assert list(rays.iterdir()) == []
+
+    before, attempts = made(out), len(read_json(out / "run" / "manifest.json")["attempts"])
+    assert {"policy/model.safetensors", "TRAINED.json", "DONE.json", "records.parquet"} <= before.keys()
+    assert start(recipe, out, rays).wait(PATIENCE) == 0, (out / "log").read_text()  # drift is asked for now
+    assert measured(out) == measured(undisturbed)
+    assert made(out) == before  # no stage is trained again, and none is evaluated again
+    (last,) = read_json(out / "run" / "manifest.json")["attempts"][attempts:]
+    assert last["recipe_changes"] == ["-   samples: 0", "+   samples: 2"]

@@ -41,7 +41,8 @@ def test_what_the_wheel_holds(wheel: Path):
     shipped = {f"cpt/recipe/shipped/{path.relative_to(ROOT / 'recipes')}" for path in (ROOT / "recipes").glob("**/*.*")}
     assert {name for name in shipped if "__pycache__" not in name} <= names
     data = ("tasks/world/tiny/model.safetensors", "report/template.html.j2", "report/rewards/study.html.j2")
-    assert {"cpt/cli/torchvision_repair.py", *(f"cpt/{name}" for name in data)} <= names
+    others = {"cpt/cli/torchvision_repair.py", "rewards/lab/audit_examples.json"}
+    assert {*others, *(f"cpt/{name}" for name in data)} <= names
 
 
 def test_it_plans_a_shipped_recipe_outside_of_a_checkout(wheel: Path, tmp_path: Path):

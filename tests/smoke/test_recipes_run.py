@@ -22,7 +22,7 @@ from cpt.train.stage import train_stage
 pytestmark = pytest.mark.smoke
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 # What makes a recipe small and leaves its methods as they are.
-SMALL = ["evaluation.samples=4", "drift.samples=0"]  # drift is measured alike for all arms (test_train_drift)
+SMALL = ["evaluation.samples=4", "drift.samples=0"]  # drift is measured alike for all arms (test_evaluator_drift)
 SAMPLES = 16
 
 

@@ -225,26 +225,35 @@ def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, m
 
 
 def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, engine):
+    """Also with weights that another process pushed and took along when it ended: they lie in their folder, too."""
     if engine == "vllm":
         pytest.skip("the same code for both kinds of engine; test_interruptions kills vLLM's in a run")
-    pool.push_folder(model, "base")
-    expected = pool.generate(requests, SAMPLED, version="base")
+    expected = elsewhere(pool, requests, model, "of another")
+    pushes = pool.stats.pushes
+    pool.push_folder(model, "of another")
+    assert pool.generate(requests, SAMPLED, version="of another") == expected
+    assert pool.stats.pushes == pushes  # the engines held them
     (info,) = pool.info()
     os.kill(info["pid"], signal.SIGKILL)
-    assert pool.generate(requests, SAMPLED, version="base") == expected
+    assert pool.generate(requests, SAMPLED, version="of another") == expected
 
 
-def test_another_process_pushes_and_generates(pool, model, requests):
+def elsewhere(pool: RolloutPool, requests: list[GenerationRequest], model: Path, version: str):
+    """What another process generates with the weights that it pushes."""
     import ray
 
     @ray.remote(num_cpus=0)
-    def elsewhere(handle: RolloutPool, requests: list[GenerationRequest], model: Path) -> list[list[Completion]]:
-        handle.push_folder(model, "elsewhere")
-        return handle.generate(requests, SAMPLED, version="elsewhere")
+    def run(handle: RolloutPool, requests: list[GenerationRequest], model: Path) -> list[list[Completion]]:
+        handle.push_folder(model, version)
+        return handle.generate(requests, SAMPLED, version=version)
 
+    return ray.get(run.remote(pool, requests, model))
+
+
+def test_another_process_pushes_and_generates(pool, model, requests):
     pool.push_folder(model, "base")
     expected = pool.generate(requests, SAMPLED, version="base")
-    assert ray.get(elsewhere.remote(pool, requests, model)) == expected
+    assert elsewhere(pool, requests, model, "elsewhere") == expected
     with pytest.raises(StaleWeights, match="elsewhere"):  # the engines hold what the other process pushed
         pool.generate(requests, SAMPLED, version="base")
     pool.push_folder(model, "base")

@@ -210,7 +210,7 @@ def test_remax_asks_for_one_greedy_completion_per_prompt(name: str, size: int, t
 
 
 def test_what_is_equal_on_policy_and_what_is_not(trained: Callable[[str], Seen]):
-    """One step per batch of rollouts: see the docstrings of `cpt.recipe.estimators`."""
+    """One step per batch of rollouts: see the docstrings of the methods."""
     assert digest(trained("reinforce").out.policy) == digest(trained("dr_grpo").out.policy)
     (grpo, _), (gspo, _) = rows(trained("grpo").out), rows(trained("gspo").out)
     assert gspo["grad_norm"] == pytest.approx(grpo["grad_norm"], rel=1e-4)

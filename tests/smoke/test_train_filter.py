@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stages import Killed, die_at, digest, kept_by_filter, planned, rows, trained
 
-from cpt.methods.filter_file import read_filter
+from cpt.methods.filtering import read_filter
 from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe

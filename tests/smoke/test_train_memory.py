@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from stages import Killed, die_at, difference, digest, planned, rows, trained
 
-from cpt.methods.registry import AnyRegulariser, Regulariser
-from cpt.methods.replay import AnyReplay, Replay
+from cpt.methods.registry import AnyRegulariser, AnyReplay, Regulariser, Replay
 from cpt.models.load import load_processor
 from cpt.plan.stages import Source, StagePlan
 from cpt.recipe import RewardSpec

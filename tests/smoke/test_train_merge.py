@@ -1,4 +1,4 @@
-"""Merging at a stage's end, and plug-ins that survive an interruption, on the built-in architecture."""
+"""Merge at a stage's end, and plug-ins that survive an interruption, on the built-in architecture."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch
 from pydantic import TypeAdapter
 from stages import Killed, die_at, digest, planned, rows, tensors
 
-from cpt.methods.registry import Regulariser
+from cpt.methods.registry import Merge, Regulariser
 from cpt.plan.stages import StagePlan
-from cpt.recipe.merge import Merge
 from cpt.rollout.local import LocalPool
 from cpt.store.folder import StageDir
 from cpt.train.result import drop_checkpoints

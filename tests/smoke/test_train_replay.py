@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from stages import Killed, die_at, difference, digest, planned, rows, trained
 
 from cpt.methods.kl import KL
-from cpt.methods.replay import AnyReplay, Replay
+from cpt.methods.registry import AnyReplay, Replay
 from cpt.plan.make import make_plan
 from cpt.plan.stages import Source, StagePlan
 from cpt.recipe import Recipe

@@ -24,8 +24,7 @@ from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 from cpt.common.errors import RunFailed
 from cpt.common.files import SEAL, append_jsonl, write_json_atomic
 from cpt.evaluate.drift import DriftRow, write_drift
-from cpt.methods.filter_file import FilterFile, write_filter
-from cpt.methods.filtering import RIF, PromptRollouts
+from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, write_filter
 from cpt.report.load import load_run
 from cpt.store.checks import check_results
 from cpt.store.run_store import RunStore
@@ -62,6 +61,7 @@ def make_case(root: Path, *, finished: bool) -> Case:
         (where.policy / "model.safetensors").write_bytes(random.Random(number).randbytes(9000))
         rows = [DriftRow(stage.task, "new", f"{stage.task}/{i}", 0.1 * number + i, 0.2, 4, 4) for i in range(3)]
         write_drift(where.drift, rows)
+        store.mark_measured(where, "drift", stage.key, "", [where.drift])
     filtered = store.stage(stages[3])
     prompts = [PromptRollouts(f"a/{i}", "a", ("yes", "no"), (1.0, 0.0), (True, False)) for i in range(3)]
     write_filter(filtered.filter, FilterFile(stages[3].key, RIF(type="rif", rollouts=2), prompts, [True] * 3))
@@ -250,7 +250,8 @@ def resumed(case: Case, root: Path) -> tuple[list[bool], int, tuple[str, ...]]:
         check_results(store, case.plan.stages, bases)
         done = [store.is_base_done(*base) for base in bases]
         for stage in case.plan.stages:
-            done += [store.is_trained(stage), store.is_done(stage)]
+            measured = store.is_measured(store.stage(stage), "drift", stage.key)
+            done += [store.is_trained(stage), store.is_done(stage), measured]
         step, notes = 0, ()
         if case.unfinished is not None:
             where = store.begin_stage(case.unfinished)

@@ -9,6 +9,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, load_recipe
@@ -29,13 +32,8 @@ def model_folder(path: Path, shapes: Mapping[str, tuple[int, ...]] = SHAPES, *, 
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", "dtype": "float32"}))
     (path / "tokenizer.json").write_text("{}")
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    (path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes([fill]) * end)
+    tensors = {name: np.full(4 * math.prod(shape), fill, "u1").view("f4") for name, shape in shapes.items()}
+    save_file({name: tensors[name].reshape(shape) for name, shape in shapes.items()}, path / "model.safetensors")
     return path
 
 

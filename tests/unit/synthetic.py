@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cpt.common.digests import file_digest, listing
-from cpt.common.files import SEAL, jsonl_line, read_json, write_json_atomic
-from cpt.store.folder import StageDir
-from cpt.store.records import read_records
+from cpt.common.files import SEAL, append_jsonl, jsonl_line, read_json, write_json_atomic
+from cpt.store.folder import GENERATION, StageDir
+from cpt.store.records import read_records, write_records
 from cpt.store.results import written
 from cpt.store.run_store import RunStore
 from cpt.types import Record
@@ -32,7 +32,7 @@ RECORD = Record(
     finish_reason="stop",
     extracted="top",
     gold=["top", "upper"],
-    strict=1,
+    score=1,
     tolerant=1,
     n_tokens=4,
     question_id="0f",
@@ -52,7 +52,7 @@ def record(arm: str, seed: int, stage: int, task: str, number: int, strict: int,
         finish_reason="stop",
         extracted="yes" if strict else "no",
         gold=["yes"],
-        strict=strict,
+        score=strict,
         tolerant=strict if tolerant is None else tolerant,
         n_tokens=4,
     )
@@ -183,20 +183,20 @@ def make_run(
     by_name = {arm.name: arm for arm in arms}
     for seed in seeds:
         rows = [r for task in columns for r in _evaluation(Arm("base"), seed, 0, task, tasks, samples, completions)]
-        store.mark_base_done(seed, "direct", "base", rows)
+        mark_done(store, store.base_dir(seed, "direct"), "base", rows)
         store.add_event("evaluate", 4.0, arm="base", seed=seed, stage=0)
     for stage in stages[:stop_after]:
         arm = by_name[stage.arm]
         policy = store.begin_stage(stage).policy
         for row in _metrics(arm, stage):
-            store.append_metrics(stage, row)
+            append_jsonl(store.stage(stage).metrics, row)
         policy.mkdir(exist_ok=True)
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=steps)
         rows = []
         for task in columns:
             rows += _evaluation(arm, stage.seed, stage.index, task, tasks, samples, completions)
-        store.mark_done(stage, rows)
+        mark_done(store, store.stage(stage), stage.key, rows)
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
         store.add_event("train", steps * 1.2, **labels)
         store.add_event("evaluate", 3.5, **labels)
@@ -204,6 +204,13 @@ def make_run(
         store.finish()
     store.close()
     return store
+
+
+def mark_done(store: RunStore, where: StageDir, key: str, rows: Sequence[Record], measures: str = "") -> None:
+    """What an evaluation leaves."""
+    store.forget(where, GENERATION)
+    write_records(where.records, rows)
+    store.mark_measured(where, GENERATION, key, measures, [where.records], records=len(rows))
 
 
 def reseal(root: Path) -> None:
@@ -220,6 +227,8 @@ def reseal(root: Path) -> None:
         elif path.name == "DONE.json":
             content["files"] = listing(path.parent, [path.parent / "records.parquet"])
             content["records"] = len(read_records(path.parent / "records.parquet"))
+        elif path.parent.name == "evaluated":
+            content["files"] = listing(path.parents[1], [path.parents[1] / name for name in content["files"]])
         elif path.name == "manifest.json":
             content["recipe"] = file_digest(root / "recipe.yaml")
             if content.get("events"):
@@ -272,7 +281,7 @@ def _evaluation(
                 finish_reason="stop",
                 extracted="yes" if strict else "no",
                 gold=list(gold),
-                strict=strict,
+                score=strict,
                 tolerant=int(ease < loose),
                 n_tokens=4,
             )

@@ -21,6 +21,9 @@ import_trainers()
 
 from trl import GRPOTrainer  # noqa: E402
 
+from cpt.methods.advantages import GROUP_MEAN  # noqa: E402
+from cpt.methods.remax import ReMax  # noqa: E402
+from cpt.methods.rloo import RLOO  # noqa: E402
 from cpt.models.inputs import ModelInputs  # noqa: E402
 from cpt.rollout.timing import Phases  # noqa: E402
 from cpt.train.objectives import Objectives  # noqa: E402
@@ -86,6 +89,9 @@ class FewLines(GRPOTrainer):
         return -summed / (len(ratio) * LONGEST) / self.current_gradient_accumulation_steps
 
 
+BASELINES = {"group_mean": GROUP_MEAN, "others_mean": RLOO.baseline, "greedy": ReMax.baseline}
+
+
 class Toy(StageGRPOTrainer, FewLines):
     """A trainer that was never started."""
 
@@ -93,7 +99,7 @@ class Toy(StageGRPOTrainer, FewLines):
         self.model = Table([[0.3, -0.2], [0.0, 0.5]])
         self.args = SimpleNamespace(steps_per_generation=parts)
         self.current_gradient_accumulation_steps = parts
-        self.num_generations, self.baseline, self.scale_rewards = 4, baseline, scale
+        self.num_generations, self.baseline, self.scale_rewards = 4, BASELINES[baseline], scale
         self.state, self.phases, self._metrics = SimpleNamespace(global_step=0), Phases(), {"train": defaultdict(list)}
         self.accelerator = SimpleNamespace(
             process_index=0, num_processes=1, device=torch.device("cpu"), unwrap_model=lambda model: model

@@ -8,14 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from cpt.methods.advantages import (  # noqa: E402
-    EPSILON,
-    advantages,
-    against_greedy,
-    against_group_mean,
-    against_others,
-    one_reward,
-)
+from cpt.methods.advantages import EPSILON, advantages, against_group_mean, one_reward  # noqa: E402
+from cpt.methods.registry import AnyMethod  # noqa: E402
+from cpt.methods.remax import against_greedy  # noqa: E402
+from cpt.methods.rloo import against_others  # noqa: E402
 
 NAN = math.nan
 
@@ -88,9 +84,18 @@ def test_groups_of_one_reward():
     assert one_reward(rewards).tolist() == [True, False, True, True, False]
 
 
-def test_by_name():
+def test_each_method_has_its_own():
+    kinds = {cls.model_fields["type"].annotation.__args__[0]: cls for cls in AnyMethod.__args__}
     rewards, greedy = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([1.0])
-    assert torch.equal(advantages("group_mean", rewards, scale="group"), against_group_mean(rewards))
-    assert torch.equal(advantages("group_mean", rewards), against_group_mean(rewards, "none"))
-    assert torch.equal(advantages("others_mean", rewards), against_others(rewards))
-    assert torch.equal(advantages("greedy", rewards, greedy_P=greedy), against_greedy(rewards, greedy))
+    for kind in ("grpo", "dr_grpo", "dapo", "gspo", "reinforce"):
+        found = advantages(kinds[kind].baseline, rewards, scale="group")
+        assert torch.equal(found, against_group_mean(rewards))
+        assert torch.equal(advantages(kinds[kind].baseline, rewards), against_group_mean(rewards, "none"))
+    assert torch.equal(advantages(kinds["rloo"].baseline, rewards), against_others(rewards))
+    assert torch.equal(advantages(kinds["remax"].baseline, rewards, greedy_P=greedy), against_greedy(rewards, greedy))
+
+
+def test_a_given_deviation_stands_in_the_scales_place():
+    # mean 1/3, over 0.5 + 1e-4
+    found = advantages(AnyMethod.__args__[1].baseline, torch.tensor([[1.0, 0.0, 0.0]]), scale="group", deviation=0.5)
+    close(found, [[2 / 3 / 0.5001, -1 / 3 / 0.5001, -1 / 3 / 0.5001]])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import cpt
 from folders import model_folder
 
 from cpt import __version__
@@ -53,14 +54,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
     return noted
 
 
-def cpt(*args: str) -> int:
-    """The command's exit code."""
-    with pytest.raises(SystemExit) as caught:
-        main(args)
-    code = caught.value.code
-    return code if isinstance(code, int) else 0 if code is None else 1
-
-
 def test_run_hands_over_what_was_asked_for(recipe, calls):
     args = [
         "run",
@@ -80,7 +73,6 @@ def test_run_hands_over_what_was_asked_for(recipe, calls):
     assert name == "run"
     assert loaded.data.samples == 256
     assert options == {
-        "recipe_path": Path(recipe),
         "out": Path("here"),
         "arms": ["sft", "grpo"],
         "address": "ray://x:1",

@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from damage import Case, before_damage, make_case, one_case, refused, resumed, shown
 from synthetic import change_json
 
+from cpt.common.digests import listing
 from cpt.common.files import read_json
 from cpt.report.build import build_report
 from cpt.report.load import load_run
@@ -55,14 +57,16 @@ def test_one_score_that_was_changed_is_noticed(run: Case, strict: int):
     path = stage(run, "sft", 2).records
 
     def change(records):
-        place = next(i for i, one in enumerate(records) if one.strict != strict)
-        return [*records[:place], replace(records[place], strict=strict), *records[place + 1 :]]
+        place = next(i for i, one in enumerate(records) if one.score != strict)
+        return [*records[:place], replace(records[place], score=strict), *records[place + 1 :]]
 
     rewritten(path, change)
     assert all(f"{path} is not what the run wrote" in line for line in told(run))
 
 
-@pytest.mark.parametrize("name", ["records.parquet", "drift.parquet", "metrics.jsonl", "TRAINED.json", "DONE.json"])
+@pytest.mark.parametrize(
+    "name", ["records.parquet", "drift.parquet", "metrics.jsonl", "TRAINED.json", "DONE.json", "evaluated/drift.json"]
+)
 def test_what_two_arms_have_exchanged_is_noticed(run: Case, name: str):
     one, other = (stage(run, arm, 1).root / name for arm in ("sft", "grpo"))
     kept = one.read_bytes()
@@ -126,7 +130,7 @@ def test_the_advice_about_a_damaged_manifest_leads_out(run: Case, content: bytes
     path.unlink()
     assert "its manifest.json is gone; the recipe's command again writes it anew" in told(run)[0]
     assert resumed(run, run.root) == before
-    assert shown(run.root)[0]["format_version"] == 2
+    assert shown(run.root)[0]["format_version"] == 3
 
 
 @pytest.mark.parametrize("name", ["plan.json", "events.jsonl"])
@@ -169,13 +173,35 @@ def test_a_run_of_format_1_is_reported_and_not_gone_on_with(run: Case):
     found = shown(run.root)
     assert {arm: records for arm, (records, _) in found[4].items()} == {a: r for a, (r, _) in before[4].items()}
     assert found[5] == ("A run of format 1: its files have no digests, so that a changed one would not be noticed.",)
-    assert "a run of format 1, this cpt writes 2; cpt report reads it" in told(run)[1]
+    assert "a run of format 1, this cpt writes 3; cpt report reads it" in told(run)[1]
+
+
+def test_a_run_of_format_2_is_reported_and_not_gone_on_with(run: Case):
+    """Training measured drift and listed it; records had their score under strict, and did not say how to read it."""
+    before = shown(run.root)
+    for path in run.root.rglob("records.parquet"):
+        table = pq.read_table(path).drop_columns(["metric", "right_from"])
+        pq.write_table(table.rename_columns({"score": "strict"}), path)
+    for path in run.root.rglob("DONE.json"):
+        files = listing(path.parent, [path.parent / "records.parquet"])
+        change_json(path, lambda found, files=files: (found.pop("measures"), found.update(files=files)))
+    for path in run.root.rglob("TRAINED.json"):
+        shutil.rmtree(path.parent / "evaluated")
+        files = listing(path.parent, [path.parent / "drift.parquet"])
+        change_json(path, lambda found, files=files: found["files"].update(files))
+    change_json(run.root / "manifest.json", lambda found: found.update(format_version=2))
+    found = shown(run.root)
+    assert (found[4], found[5]) == (before[4], ())
+    assert "a run of format 2, this cpt writes 3; cpt report reads it" in told(run)[1]
+    drift = stage(run, "sft", 1).drift
+    drift.write_bytes(stage(run, "sft", 2).drift.read_bytes())
+    assert f"{drift} is not what the run wrote" in told(run)[0]
 
 
 def test_a_later_format_is_refused(run: Case):
-    change_json(run.root / "manifest.json", lambda found: found.update(format_version=3))
-    assert "a run of format 3, this cpt reads 1 to 2" in told(run)[0]
-    assert "a run of format 3, this cpt writes 2" in told(run)[1]
+    change_json(run.root / "manifest.json", lambda found: found.update(format_version=4))
+    assert "a run of format 4, this cpt reads 1 to 3" in told(run)[0]
+    assert "a run of format 4, this cpt writes 3" in told(run)[1]
 
 
 def test_seals_cannot_be_left_out(run: Case):

@@ -13,21 +13,28 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import test_advantages
 import test_tasks
 import yaml
+from command import cpt as run_cpt
+from folders import load_arm, model_folder
 from PIL import Image
 
 import cpt.tasks.registry
-from cpt.cli.app import main
+from cpt.evaluate.evaluators.base import Subject, measured_key
+from cpt.plan.make import make_plan
 from cpt.recipe import expand_arms, load_recipe
+from cpt.store.folder import StageDir
+from cpt.store.run_store import RunStore
 from cpt.tasks import get_task
 from cpt.tasks.world import shapes
 from cpt.train.data import checked_prompt
@@ -37,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 MARKED = re.compile(r"<!-- (file|into|output|test)(?:: (\S+))? -->\n```\w*\n(.*?)```", re.DOTALL)
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
-TASK, METHOD = "docs/adding_a_task.md", "docs/adding_a_method.md"
+TASK, METHOD, EVALUATOR = "docs/adding_a_task.md", "docs/adding_a_method.md", "docs/adding_an_evaluator.md"
 ELSEWHERE = "type: confidence"  # the regulariser of the guide, which no recipe knows
 BASE = "version: 1\nname: page\nmodel: builtin/tiny-qwen2_5-vl\ntasks: [count-colour, choice]\n"
 ARMS = "arms:\n  grpo: {method: {type: grpo, max_steps: 1}}\n"
@@ -67,10 +74,9 @@ def lines(text: str) -> list[str]:
 
 def planned(capfd: pytest.CaptureFixture[str], command: str) -> list[str]:
     """What the command prints, in this process."""
-    with pytest.raises(SystemExit) as caught:
-        main(shlex.split(command)[1:])
+    code = run_cpt(*shlex.split(command)[1:])
     out, err = capfd.readouterr()
-    assert caught.value.code in (0, None), err
+    assert code == 0, err
     return lines(out)
 
 
@@ -217,49 +223,34 @@ def test_every_question_about_the_pictures_is_in_one_split(photos: Any):
 # ---- docs/adding_a_method.md
 
 
-def edited(name: str) -> str:
-    """A source file with the guide's edits."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    for place, changed in {
-        "cpt/methods/advantages.py": [
-            ('"greedy"]\n', '"greedy", "batch_mean"]\n'),
-            (
-                '    if baseline == "others_mean":',
-                '    if baseline == "batch_mean":\n        return against_batch_mean(rewards_PG)\n'
-                '    if baseline == "others_mean":',
-            ),
-        ],
-        "cpt/recipe/registry.py": [
-            ("Reinforce, ReMax", "Reinforce, ReinforceBatch, ReMax"),
-            ("AnyMethod = ", "AnyMethod = ReinforceBatch | "),
-        ],
-    }.items():
-        for old, new in changed if place == name else ():
-            assert text.count(old) == 1, old
-            text = text.replace(old, new)
-    return text + "\n\n" + marked(METHOD, "into").get(name, "")
+REGISTRY = "cpt/methods/registry.py"
 
 
-def test_the_guide_shows_the_edits_that_are_made_here():
-    page = text_of(METHOD)
-    assert 'Baseline = Literal["group_mean", "others_mean", "greedy", "batch_mean"]' in page
-    assert '    if baseline == "batch_mean":\n        return against_batch_mean(rewards_PG)\n' in page
-    assert "Reinforce, ReinforceBatch, ReMax" in page
-    assert "AnyMethod = ReinforceBatch | " in page
+def edited_registry() -> str:
+    """With what the guide adds to it: a regulariser and a method."""
+    lines = ["from cpt.methods.confidence import Confidence", "from cpt.methods.reinforce_batch import ReinforceBatch"]
+    entries = ["AnyRegulariser = Confidence | ", "AnyMethod = ReinforceBatch | "]
+    text = (ROOT / REGISTRY).read_text(encoding="utf-8")
+    for shown in (*lines, *entries):
+        assert shown in text_of(METHOD), shown
+    for entry in entries:
+        name = entry.partition(" ")[0]
+        assert text.count(f"{name} = ") == 1
+        text = text.replace(f"{name} = ", entry)
+    return text.replace("from cpt.methods.a_gem", "\n".join([*lines, "from cpt.methods.a_gem"]))
 
 
 def test_the_guides_advantage_passes_its_test(tmp_path: Path):
-    module = source_file(tmp_path / "advantages.py", edited("cpt/methods/advantages.py"))
+    module = source_file(tmp_path / "reinforce_batch.py", marked(METHOD, "file")["cpt/methods/reinforce_batch.py"])
     scope = {**vars(test_advantages), **vars(module)}
     exec(compile(marked(METHOD, "test")["advantages"], "test_batch_mean.py", "exec"), scope)
     scope["test_the_mean_of_the_batch"]()
 
 
-def test_the_guides_method_is_planned_as_shown(tmp_path: Path, monkeypatch):
-    """In a copy of the package that has the guide's edits and nothing else."""
+def test_the_guides_method_and_regulariser_are_planned_as_shown(tmp_path: Path, monkeypatch):
+    """In a copy of the package that has the guide's two files and their names, and nothing else."""
     shutil.copytree(ROOT / "cpt", tmp_path / "cpt", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("cpt/methods/advantages.py", "cpt/recipe/estimators.py", "cpt/recipe/registry.py"):
-        (tmp_path / name).write_text(edited(name), encoding="utf-8")
+    (tmp_path / REGISTRY).write_text(edited_registry(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     write_files(METHOD)
     ((command, output),) = marked(METHOD, "output").items()
@@ -268,7 +259,29 @@ def test_the_guides_method_is_planned_as_shown(tmp_path: Path, monkeypatch):
     done = subprocess.run(ran, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout) == lines(output)
-    refused = [*ran, "arms.batch-mean.method.scale_rewards=group"]
+    regularised = "arms.batch-mean.regularisers=[{type: confidence, coefficient: -1}]"
+    refused = [*ran, "arms.batch-mean.method.scale_rewards=group", regularised]
     done = subprocess.run(refused, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2
     assert "scale_rewards: is always none with this type of method, not 'group'" in done.stderr
+    assert "regularisers.0.coefficient: must be greater than 0, not -1" in done.stderr
+
+
+# ---- docs/adding_an_evaluator.md
+
+
+def test_the_guide_s_evaluator_measures_a_stage(tmp_path: Path):
+    module = source_file(tmp_path / "weights.py", marked(EVALUATOR, "file")["weights.py"])
+    plan = make_plan(load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}"))
+    stage, out = plan.stages[0], StageDir(tmp_path / "stage")
+    model_folder(out.policy, fill=0x3F)  # every weight is 0x3f3f3f3f, 0.747; the base model's are 0
+    one, store = module.WeightsEvaluator(), RunStore(tmp_path)
+    subject = Subject.of_stage(stage, out)
+    assert one.measures(Subject.of_base(plan.bases[0], out)) is None
+    assert one.run(subject, None) == {"tensors": 2}
+    weight = struct.unpack("<f", b"\x3f" * 4)[0]
+    assert {row["tensor"]: row["distance"] for row in pq.read_table(*one.files(out)).to_pylist()} == pytest.approx(
+        {"model.layers.0.q_proj.weight": 4 * weight, "model.layers.0.norm.weight": 2 * weight}
+    )
+    store.mark_measured(out, one.name, stage.key, measured_key(one, subject) or "", one.files(out))
+    assert out.markers() == [out.root / "evaluated" / "weights.json"]

@@ -75,10 +75,10 @@ def test_whole_weights_pass(tmp_path: Path):
     ("content", "complaint"),
     [
         (None, "no "),
-        (b"", "is not a safetensors file"),
-        (b"version https://git-lfs", "is not a safetensors file"),
-        (struct.pack("<Q", 2) + b"[]", "is not a safetensors file"),
-        (safetensors(b"x" * 10, stated=1000), "its header states"),
+        (b"", "is cut off or damaged"),
+        (b"version https://git-lfs", "is cut off or damaged"),
+        (struct.pack("<Q", 2) + b"[]", "is cut off or damaged"),
+        (safetensors(b"x" * 10, stated=1000), "is cut off or damaged"),
     ],
     ids=["missing", "empty", "pointer", "no table", "truncated"],
 )

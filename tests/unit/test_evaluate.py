@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cpt.evaluate.evaluate import ask, evaluate_policy, prepare_questions
+from cpt.evaluate.evaluators.generation import ask, prepare_questions
 from cpt.rollout.encode import encode_prompts
+from cpt.tasks.metric import scale_of
 from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
 from rewards.registry import make
 from rewards.score import Score
@@ -79,9 +80,8 @@ LABELS = {"arm": "sft", "seed": 3, "stage": 2}
 
 def test_all_tasks_are_asked_in_one_call_and_scored() -> None:
     pool, tasks = Pool(), [EchoTask("one"), EchoTask("two")]
-    records = evaluate_policy(
-        pool, "v1", WordProcessor(), tasks, samples={"one": 2, "two": 3}, prompt="direct", max_tokens=8, **LABELS
-    )
+    questions = prepare_questions(WordProcessor(), tasks, samples={"one": 2, "two": 3}, prompt="direct")
+    records = ask(pool, "v1", questions, max_tokens=8, **LABELS)
     assert len(pool.calls) == 1
     requests, params, version = pool.calls[0]
     assert (version, params) == ("v1", SamplingParams(max_tokens=8, temperature=0.0, n=1))
@@ -93,7 +93,7 @@ def test_all_tasks_are_asked_in_one_call_and_scored() -> None:
     first = records[0]
     assert (first.arm, first.seed, first.stage, first.task) == ("sft", 3, 2, "one")
     assert (first.prompt, first.completion, first.extracted, first.gold) == ("#say 0 direct", " 0", "0", ["0"])
-    assert (first.strict, first.tolerant, first.n_tokens, first.finish_reason) == (1, 1, 2, "stop")
+    assert (first.score, first.tolerant, first.n_tokens, first.finish_reason) == (1, 1, 2, "stop")
 
 
 @pytest.mark.parametrize("score", [1.2, -0.1, float("nan")])
@@ -111,13 +111,33 @@ def test_a_graded_score_is_recorded_as_it_is() -> None:
     """`vizwiz`: the mean over the ten ways to leave one annotator out, two of ten agreeing: 0.6."""
 
     class Graded(EchoTask):
+        metric = "vizwiz"
+        right_from = 0.7
+
         def score(self, sample: Sample, completion: str, prompt: str) -> Score:
             found = make("vizwiz", read="whole")("red", gold=["red"] * 2 + ["blue"] * 8)
             return Score(found.value, {"strict": found.value, "tolerant": found.value})
 
     questions = prepare_questions(WordProcessor(), [Graded("g")], samples=1, prompt="direct")
     (record,) = ask(Pool(), "v", questions, max_tokens=4, arm="a", seed=0, stage=0)
-    assert (record.strict, record.tolerant) == (0.6, 0.6)
+    assert (record.score, record.tolerant) == (0.6, 0.6)
+    assert (record.metric, record.right_from, record.right) == ("vizwiz", 0.7, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"right_from": 0}, "task odd: right_from is 0; set a number above 0 and at most 1"),
+        ({"right_from": 1.5}, "task odd: right_from is 1.5; "),
+        ({"right_from": True}, "task odd: right_from is True; "),
+        ({"metric": ""}, "task odd: metric is ''; set the name of its score"),
+    ],
+)
+def test_a_task_that_says_what_cannot_be_of_its_scores_is_refused(values: dict[str, Any], message: str) -> None:
+    task = EchoTask("odd")
+    vars(task).update(values)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        scale_of(task)
 
 
 def test_each_request_has_its_own_repeatable_stream() -> None:

@@ -11,6 +11,8 @@ import pytest
 from synthetic import record
 
 from cpt.cli.evaluate import evaluate_folder
+from cpt.evaluate.evaluators.base import Subject
+from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.types import Record
 
 
@@ -19,8 +21,8 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Stands in for engines and evaluation: the token limits that were asked for. One of two samples is cut off."""
     asked: list[int] = []
 
-    def evaluate_policy(*args: Any, max_tokens: int, **kwargs: Any) -> list[Record]:
-        asked.append(max_tokens)
+    def records(self: Any, subject: Subject, pool: Any) -> list[Record]:
+        asked.append(subject.evaluation.max_tokens)
         rows = [record("base", 0, 0, "parity", number, 1) for number in (0, 1)]
         return [rows[0], replace(rows[1], finish_reason="length")]
 
@@ -28,8 +30,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr("cpt.run.cluster.cluster", lambda address: nullcontext())
     monkeypatch.setattr("cpt.run.cluster.share_of", lambda rollout, wanted: None)
     monkeypatch.setattr("cpt.run.loop.start_pool", lambda model, rollout, share, pictures: pool)
-    monkeypatch.setattr("cpt.models.load.load_processor", lambda path: None)
-    monkeypatch.setattr("cpt.evaluate.evaluate.evaluate_policy", evaluate_policy)
+    monkeypatch.setattr(GenerationEvaluator, "records", records)
     return asked
 
 

@@ -134,7 +134,7 @@ def test_a_seal_shows_any_changed_value(tmp_path: Path) -> None:
         read_json(path, sealed=True)
 
 
-@pytest.mark.parametrize("values", [{"strict": 7}, {"strict": -100}, {"tolerant": 2}, {"n_tokens": -1}])
+@pytest.mark.parametrize("values", [{"score": 7}, {"score": -100}, {"tolerant": 2}, {"n_tokens": -1}])
 def test_values_outside_their_range_are_refused(tmp_path: Path, values: dict[str, int]) -> None:
     write_records(tmp_path / "records.parquet", [RECORD, RECORD])
     table = pq.read_table(tmp_path / "records.parquet")
@@ -148,7 +148,7 @@ def test_values_outside_their_range_are_refused(tmp_path: Path, values: dict[str
 @pytest.mark.parametrize(
     ("name", "values", "problem"),
     [
-        ("strict", ["1", "1"], "the column strict holds string"),
+        ("score", ["1", "1"], "the column score holds string"),
         ("gold", ["a", "b"], "the column gold holds string"),
         ("completion", [b"\xff", b"b"], "the column completion holds binary"),
         ("completion", ["a", None], "the column completion has empty places"),
@@ -247,12 +247,15 @@ def test_a_library_on_a_full_disk_is_told_in_a_line_too(tmp_path: Path, monkeypa
 
 
 def test_scores_are_kept_as_they_are_and_those_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    row = Record("sft", 0, 1, "a", "a/test/0", "p", "c", "stop", "c", ["c"], 0.55, 1.0, 3, "q")
+    row = Record("sft", 0, 1, "a", "a/test/0", "p", "c", "stop", "c", ["c"], 0.55, 1.0, 3, "q", "vqa", 0.6)
     write_records(tmp_path / "now.parquet", [row])
     assert read_records(tmp_path / "now.parquet") == [row]
     table = pq.read_table(tmp_path / "now.parquet")
-    for name, value in (("strict", 0), ("tolerant", 1)):  # whole numbers, as they were once written
+    for name, value in (("score", 0), ("tolerant", 1)):  # whole numbers, as they were once written
         table = table.set_column(table.column_names.index(name), name, pa.array([value], pa.int8()))
+    table = table.drop_columns(["metric", "right_from"])
+    table = table.rename_columns(["strict" if name == "score" else name for name in table.column_names])
     pq.write_table(table, tmp_path / "before.parquet")
     (old,) = read_records(tmp_path / "before.parquet")
-    assert (old.strict, old.tolerant) == (0.0, 1.0)
+    assert (old.score, old.tolerant, old.metric, old.right_from) == (0.0, 1.0, "", 0.5)
+    assert (old.right, old.right_in_any_style) == (False, True)

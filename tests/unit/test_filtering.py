@@ -10,8 +10,17 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpt.cli.filter import filter_stage
-from cpt.methods.filter_file import FilterFile, read_filter, write_filter
-from cpt.methods.filtering import RIF, Filter, PromptRollouts, emptied, histogram, select
+from cpt.methods.filtering import (
+    RIF,
+    Filter,
+    FilterFile,
+    PromptRollouts,
+    emptied,
+    histogram,
+    read_filter,
+    select,
+    write_filter,
+)
 from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.schema import Recipe

@@ -13,14 +13,20 @@ from folders import load_arm
 from PIL import Image
 
 import cpt.tasks.registry
+from cpt.evaluate.evaluators.base import Subject, measured_key
+from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.plan.make import make_plan
+from cpt.plan.stages import BasePlan, StagePlan
+from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
-from cpt.tasks import builtin_tasks, prompts
 from cpt.tasks.fingerprint import samples_fingerprint
 from cpt.tasks.registry import data_fingerprint
-from cpt.tasks.world.stated import DATA, first_samples
+from cpt.tasks.world import builtin
+from cpt.tasks.world.data_digests import DATA, first_samples
+from cpt.tasks.world.format import FORMAT
 from cpt.train.data import check_data
 from cpt.types import Sample
+from rewards.score import Score
 
 ARM = "{method: {type: sft, max_steps: 2}}"
 
@@ -48,8 +54,8 @@ class Own:
         plain = [replace(SAMPLE, id=f"own/{split}/{seed}/{number}") for number in range(n)]
         return [self.changed.get((split, number), sample) for number, sample in enumerate(plain)]
 
-    messages = staticmethod(prompts.messages)
-    target = staticmethod(prompts.target)
+    messages = staticmethod(FORMAT.messages)
+    target = staticmethod(FORMAT.target)
 
 
 @pytest.fixture
@@ -65,8 +71,8 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
 
 
 def test_the_stated_data_of_the_built_in_world_are_what_it_makes():
-    made = {task.name: first_samples(task) for task in builtin_tasks()}
-    assert made == DATA, "a task's data changed: write its new digest into cpt/tasks/world/stated.py"
+    made = {task.name: first_samples(task) for task in builtin.tasks()}
+    assert made == DATA, "a task's data changed: write its new digest into cpt/tasks/world/data_digests.py"
 
 
 def test_a_stated_fingerprint_costs_nothing(monkeypatch: pytest.MonkeyPatch):
@@ -103,14 +109,13 @@ def test_whatever_a_sample_holds_counts(enter, other: dict[str, Any]):
     assert enter(Own({("train", 1): replace(SAMPLE, **other)})) and data_fingerprint("count-colour", "train", 3) != same
 
 
-def test_what_the_model_is_shown_and_what_it_imitates_count(enter, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_model_is_shown_and_what_it_imitates_count(enter):
     same = data_fingerprint("count-colour", "test", 1) if enter(Own()) else ""
-    enter(Own())
-    with monkeypatch.context() as patch:
-        patch.setitem(prompts.INSTRUCTION, "think", "Think .")
-        assert data_fingerprint("count-colour", "test", 1) != same
-    enter(Own())
-    monkeypatch.setattr(prompts, "in_format", lambda answer, *_: f"<a> {answer} </a>")
+    other = enter(Own())
+    other.messages = replace(FORMAT, instruction={**FORMAT.instruction, "think": "Think ."}).messages
+    assert data_fingerprint("count-colour", "test", 1) != same
+    other = enter(Own())
+    other.target = replace(FORMAT, no_reasoning="I guess .").target
     assert data_fingerprint("count-colour", "test", 1) != same
 
 
@@ -184,14 +189,47 @@ def test_changed_training_data_change_the_keys_of_their_stage_and_of_those_after
     assert [stage.key for stage in make_plan(recipe).stages] == [stage.key for stage in plain.stages]
 
 
-def test_changed_test_data_change_the_base_models_key_too(enter, tmp_path: Path):
+def test_changed_test_data_change_what_is_measured_and_no_policy(enter, tmp_path: Path):
     recipe = load_arm(tmp_path, ARM, "evaluation.samples=4")
     enter(Own())
     plain = make_plan(recipe)
     enter(Own({("test", 3): replace(SAMPLE, gold=("3",))}))
     changed = make_plan(recipe)
-    assert plain.bases[0].key != changed.bases[0].key
-    assert all(a.key != b.key for a, b in zip(plain.stages, changed.stages, strict=True))
+    assert [stage.key for stage in plain.stages] == [stage.key for stage in changed.stages]
+    where = StageDir(tmp_path)
+    for rows in zip(plain.bases, changed.bases, strict=True), zip(plain.stages, changed.stages, strict=True):
+        for one, other in rows:
+            assert _measured(one, where) != _measured(other, where)
+
+
+def _measured(row: BasePlan | StagePlan, where: StageDir) -> str | None:
+    return measured_key(GenerationEvaluator(), Subject(row, "", where))
+
+
+class Halves(Own):
+    """The same data, of which another part is paid."""
+
+    def reward(self, sample: Sample, completion: str, prompt: str) -> Score:
+        return Score(0.5 * (completion in sample.gold))
+
+
+class Thirds(Own):
+    def reward(self, sample: Sample, completion: str, prompt: str) -> Score:
+        return Score(completion in sample.gold and 1 / 3)
+
+
+def test_what_an_answer_is_worth_belongs_to_the_key(enter, tmp_path: Path):
+    recipe = load_arm(tmp_path, "{method: {type: grpo, max_steps: 2}}", "tasks=[count-colour]")
+    keys = []
+    for task in (Halves(), Halves(), Thirds(), Halves()):
+        if len(keys) == 3:
+            task.right_from = 0.4
+        enter(task)
+        keys.append(make_plan(recipe).stages[0].key)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    paid = load_arm(tmp_path, "{method: {type: grpo, max_steps: 2}, reward: [{type: exact, weight: 1}]}")
+    assert make_plan(paid).stages[0].key not in keys
 
 
 def test_replayed_data_belong_to_the_key(enter, tmp_path: Path):

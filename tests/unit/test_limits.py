@@ -11,9 +11,9 @@ from folders import load_arm, model_folder
 import cpt.rollout.limits as limits
 from cpt.cli.evaluate import evaluate_folder
 from cpt.cli.filter import filter_task
-from cpt.models.locate import BUILTIN
 from cpt.recipe.schema import Resources, Rollout
 from cpt.run.loop import run_recipe
+from cpt.tasks.world.builtin import MODELS
 
 
 def folder(path: Path, kind: str) -> str:
@@ -59,7 +59,7 @@ def test_what_is_refused_and_what_is_not(tmp_path: Path, kind, engine, gpu, pict
 )
 def test_the_engines_that_a_recipe_gets(monkeypatch: pytest.MonkeyPatch, engine, gpus, there, kind):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    tiny = str(BUILTIN["builtin/tiny-qwen2_5-vl"])
+    tiny = str(MODELS["builtin/tiny-qwen2_5-vl"])
     found = limits.engine_kind(tiny, Rollout(engine=engine), Resources(engine_gpus=gpus), gpu=there)
     assert (found.name, found.gpu) == kind
 
@@ -69,7 +69,7 @@ def test_a_run_that_a_family_can_t_do_leaves_nothing(tmp_path: Path, monkeypatch
     recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2", "rollout.engine=vllm")
     folder(tmp_path / "model", "gemma3")
     with pytest.raises(ValueError, match="has 1 pictures: on a CPU vLLM"):
-        run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=tmp_path / "run")
+        run_recipe(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -12,9 +12,9 @@ from folders import load_arm
 
 from cpt.methods import merge
 from cpt.methods.blocks import relative_depths
+from cpt.methods.merge import EMA, LinearMerge, LinesMerge, SlerpMerge, StageWeights, WarpMerge
 from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
-from cpt.recipe.merge import EMA, LinearMerge, LinesMerge, SlerpMerge, WarpMerge
 
 START = {"w": torch.tensor([1.0, 2.0]), "v": torch.tensor([[0.5]])}
 END = {"w": torch.tensor([3.0, -2.0]), "v": torch.tensor([[0.5]])}
@@ -190,6 +190,24 @@ def test_lines_keeps_more_of_the_deeper_blocks():
         "layers.2.w": [7.0],
         "embed_tokens.weight": [3.0],
     }
+
+
+def test_each_setting_merges_what_it_says():
+    """Where a later stage starts from (2), the base (0) and two trainings' ends (4 and 6); numbers on one line."""
+    base, start, other, end = ({"w": torch.tensor([number])} for number in (0.0, 2.0, 4.0, 6.0))
+    later = StageWeights(start=start, end=end, base=lambda: base, others=lambda: [other])
+    first = StageWeights(start=start, end=end, base=None, others=list)
+    for setting, in_later, in_first in (
+        (LinearMerge(type="linear", weight=0.25), 3.0, 3.0),
+        (LinearMerge(type="linear", weight=0.25, reference="base"), 1.5, 3.0),
+        (SlerpMerge(type="slerp", weight=0.25), 3.0, 3.0),
+        (LinesMerge(type="lines", alpha=0.25, beta=1.0, reference="base"), 1.5, 3.0),
+        (WarpMerge(type="warp", interpolation=0.5), 3.5, 4.0),
+    ):
+        assert values(setting.merged(later)) == {"w": [in_later]}, setting
+        assert values(setting.merged(first)) == {"w": [in_first]}, setting
+    assert values(EMA(type="ema").merged(later)) == {}  # a plug-in has done it
+    assert EMA(type="ema", decay=0.5).plugin().decay == 0.5
 
 
 def test_distance_is_euclidean_over_all_tensors():

@@ -16,10 +16,9 @@ import toys  # noqa: E402
 from toy_stage import stage_of  # noqa: E402
 from toys import batch, gradients, move  # noqa: E402
 
-from cpt.methods.distillation import Distillation  # noqa: E402
 from cpt.methods.plugin import Batch  # noqa: E402
+from cpt.methods.sdft import SDFT, Distillation  # noqa: E402
 from cpt.models.inputs import ModelInputs, Pictures  # noqa: E402
-from cpt.recipe.distillation import SDFT  # noqa: E402
 from cpt.train.objective import rollout_batch  # noqa: E402
 
 # After word 0 the next is [½, ½], after word 1 it is [¼, ¾].

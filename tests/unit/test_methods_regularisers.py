@@ -20,8 +20,8 @@ from toy_stage import stage_of
 from toys import TABLE, Lookup, Toy, adapter, batch, factors, gradients, plugin
 
 from cpt.methods.likelihood import nll
-from cpt.methods.plugin import Setting
 from cpt.methods.registry import AnyRegulariser
+from cpt.methods.setting import Setting
 from cpt.recipe import RecipeError
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "adding_a_method.md"
@@ -175,7 +175,9 @@ def test_what_works_together_is_accepted(tmp_path: Path, kind: str, tuning: str,
 @pytest.fixture
 def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module that the guide writes, as it stands there."""
-    (source,) = re.findall(r"```python\n# cpt/methods/confidence\.py\n(.+?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    (source,) = re.findall(
+        r"<!-- file: cpt/methods/confidence\.py -->\n```python\n(.+?)```", GUIDE.read_text("utf-8"), re.DOTALL
+    )
     file = tmp_path / "confidence.py"
     file.write_text(source)
     spec = importlib.util.spec_from_file_location("confidence", file)

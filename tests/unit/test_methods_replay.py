@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from cpt.methods.replay import AnyReplay, Replay, buffer, mixture, own_share
+from cpt.methods.registry import AnyReplay, Replay
+from cpt.methods.replay import buffer, mixture, own_share
 from cpt.train.data import presentation_order
 
 

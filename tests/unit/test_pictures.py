@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from cpt.common.pictures import MIN_SIDE, open_picture, prepared
-from cpt.tasks import builtin_tasks
+from cpt.tasks.world import builtin
 from cpt.types import Sample
 
 ORIENTATION = 0x0112
@@ -180,7 +180,7 @@ def test_a_plain_picture_stays_the_same_object():
 
 
 def test_the_built_in_world_is_left_alone():
-    for task in builtin_tasks():
+    for task in builtin.tasks():
         for one in task.samples("test", 3):
             for picture in one.images:
                 assert prepared(picture, "it") is picture

@@ -22,7 +22,7 @@ from cpt.plan.run_plan import RunPlan
 from cpt.recipe import load_recipe
 from cpt.run.cluster import Share
 from cpt.run.loop import start_pool
-from cpt.tasks.prompts import MAX_COMPLETION_TOKENS
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
 BASE = """\
 version: 1
@@ -98,9 +98,7 @@ def test_the_base_model_is_evaluated_once_per_prompt_style(recipe):
         ("direct", 0),
         ("direct", 1),
     ]
-    greedy = {(base.prompt, base.key) for base in plan.bases}
-    assert len(greedy) == 2  # the seed makes no difference
-    assert len({base.key for base in make_plan(recipe("evaluation.temperature=1.0")).bases}) == 2
+    assert len({(base.prompt, base.key) for base in plan.bases}) == 2  # the seed makes no difference to the policy
 
 
 def test_dtype_and_gap_are_resolved(recipe):
@@ -121,6 +119,15 @@ def test_keys_say_what_is_the_same_work(recipe):
     # A point of a sweep is the same work as an arm with that value.
     alone = keys(make_plan(recipe("arms.grpo.sweep={}", "arms.grpo.method.beta=0.1")))
     assert alone["grpo", 0, 2] == found["grpo@beta=0.1", 0, 2]
+
+
+def test_attention_is_part_of_every_key_where_it_is_named(recipe):
+    plain, named = recipe(), recipe("model.attention=eager")
+    assert not set(keys(make_plan(plain)).values()) & set(keys(make_plan(named)).values())
+    assert {base.key for base in make_plan(plain).bases}.isdisjoint(base.key for base in make_plan(named).bases)
+    assert plain.resolved_hash() == recipe("model.attention=auto").resolved_hash() != named.resolved_hash()
+    # As before there was the key: what stands in plans and run folders of then.
+    assert set(make_plan(plain).stages[0].model.content()) == {"fingerprint", "dtype", "trust_remote_code"}
 
 
 def test_a_change_in_one_stage_changes_it_and_its_children(recipe):

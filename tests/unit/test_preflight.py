@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import cpt as run_cpt
 from demo_recipe import BASE, load_text, problems
 from folders import model_folder
 
 import cpt.tasks.registry
-from cpt.cli.app import main
 from cpt.cli.filter import filter_task
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import check_fit, gpu_count, gpu_shares, machine_problems, preflight
@@ -129,6 +129,17 @@ def test_more_samples_than_a_task_has_are_refused(load, monkeypatch):
         (["rollout.engines=2"], {"gpus": 1}, ("rollout.engines", "0.5 GPU for training and 0.5 for each of 2 engines")),
         (["data.samples=1000000"], {}, ("data.samples", "1000000 samples at once take about 20.0 GB")),
         (["evaluation.samples=500000"], {}, ("evaluation.samples", "1500000 samples at once take about 30.0 GB")),
+        (["model.attention=flash_attention_2"], {}, ("model.attention", "flash_attention_2 computes on GPUs alone")),
+        (
+            ["model.attention=flash_attention_2", "resources.engine_gpus=0", "rollout.engine=hf"],
+            {"gpus": 1},
+            ("model.attention", "flash_attention_2 computes on GPUs alone"),
+        ),
+        (
+            ["model.attention=flash_attention_3"],
+            {"gpus": 2},
+            ("model.attention", "flash_attn_interface is not installed"),
+        ),
     ],
 )
 def test_a_machine_that_is_too_small_is_told(load, machine, tmp_path, overrides, there, message):
@@ -140,6 +151,18 @@ def test_a_machine_that_is_too_small_is_told(load, machine, tmp_path, overrides,
     with pytest.raises(RecipeError, match=r"^command line: "):
         preflight(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_flash_attention_does_not_compute_in_float32(load, machine, monkeypatch):
+    monkeypatch.setattr("cpt.plan.preflight.PACKAGES", {"flash_attention_2": "json"})  # a package that is there
+    machine(gpus=2)
+    flash = "model.attention=flash_attention_2"
+    (problem,) = machine_problems(make_plan(load(flash, "model.dtype=float32")))
+    assert problem == (
+        ("model", "attention"),
+        "flash_attention_2 does not compute in float32; set model.dtype: bfloat16, or auto here",
+    )
+    assert list(machine_problems(make_plan(load(flash, "model.dtype=bfloat16")))) == []
 
 
 @pytest.mark.parametrize(
@@ -197,7 +220,5 @@ def test_plan_says_what_this_machine_could_not_run(tmp_path, machine, capfd, mon
     monkeypatch.chdir(tmp_path)
     machine()
     (tmp_path / "demo.yaml").write_text(BASE)
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", "demo.yaml", "rollout.engines=5"])
-    assert not ended.value.code
+    assert run_cpt("plan", "demo.yaml", "rollout.engines=5") == 0
     assert "not here    rollout.engines: 5 engines need a CPU core each" in capfd.readouterr().out

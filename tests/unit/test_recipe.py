@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from demo_recipe import BASE, load_text, problems, write
 
-from cpt.recipe import GRPO, SFT, RecipeError, expand_arms, load_recipe
+from cpt.methods.grpo import GRPO
+from cpt.methods.sft import SFT
+from cpt.recipe import RecipeError, expand_arms, load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

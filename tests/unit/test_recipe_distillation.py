@@ -10,11 +10,11 @@ import pytest
 from folders import load_arm
 
 from cpt.cli.plan_table import row
+from cpt.methods.sdft import SDFT
+from cpt.methods.trl_fields import config_fields
 from cpt.plan.make import make_plan
 from cpt.recipe import Recipe, RecipeError
-from cpt.recipe.distillation import SDFT
 from cpt.recipe.study import reward_study
-from cpt.recipe.trl_fields import config_fields
 
 METHOD = "method: {type: sdft, max_steps: 2, KEYS}"
 

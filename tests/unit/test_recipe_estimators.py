@@ -8,11 +8,16 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpt.cli.plan_table import row
+from cpt.methods.advantages import against_group_mean
+from cpt.methods.grpo import DAPO, GRPO, GSPO, DrGRPO
+from cpt.methods.policy_gradient import PolicyGradient
+from cpt.methods.registry import Method
+from cpt.methods.reinforce import Reinforce
+from cpt.methods.remax import ReMax, against_greedy
+from cpt.methods.rloo import RLOO, against_others
+from cpt.methods.trl_fields import config_fields
 from cpt.plan.make import make_plan
-from cpt.recipe import GRPO, PolicyGradient, Recipe, RecipeError, load_recipe
-from cpt.recipe.estimators import DAPO, GSPO, RLOO, DrGRPO, Reinforce, ReMax
-from cpt.recipe.registry import Method
-from cpt.recipe.trl_fields import config_fields
+from cpt.recipe import Recipe, RecipeError, load_recipe
 
 BASE = """\
 version: 1
@@ -54,20 +59,20 @@ def test_each_is_chosen_by_its_type_and_tells_trl_everything(kind: str, cls: typ
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("grpo", ("group_mean", "group", "grpo", "token", 0.2, 0.2)),
-        ("dr_grpo", ("group_mean", "none", "dr_grpo", "token", 0.2, 0.2)),
-        ("dapo", ("group_mean", "group", "dapo", "token", 0.2, 0.28)),
-        ("gspo", ("group_mean", "group", "grpo", "sequence", 3e-4, 4e-4)),
-        ("rloo", ("others_mean", "none", "dr_grpo", "token", 0.2, 0.2)),
-        ("reinforce", ("group_mean", "none", "dr_grpo", "token", 0.2, 0.2)),
-        ("remax", ("greedy", "none", "dr_grpo", "token", 0.2, 0.2)),
+        ("grpo", (against_group_mean, "group", "grpo", "token", 0.2, 0.2)),
+        ("dr_grpo", (against_group_mean, "none", "dr_grpo", "token", 0.2, 0.2)),
+        ("dapo", (against_group_mean, "group", "dapo", "token", 0.2, 0.28)),
+        ("gspo", (against_group_mean, "group", "grpo", "sequence", 3e-4, 4e-4)),
+        ("rloo", (against_others, "none", "dr_grpo", "token", 0.2, 0.2)),
+        ("reinforce", (against_group_mean, "none", "dr_grpo", "token", 0.2, 0.2)),
+        ("remax", (against_greedy, "none", "dr_grpo", "token", 0.2, 0.2)),
     ],
 )
 def test_what_a_definition_says(kind: str, expected: tuple[Any, ...]):
     found = method(type=kind)
     arguments = found.trl_arguments()
     names = ("scale_rewards", "loss_type", "importance_sampling_level", "epsilon", "epsilon_high")
-    assert (found.baseline, *(arguments[name] for name in names)) == expected
+    assert (found.baseline.against, *(arguments[name] for name in names)) == expected
     assert arguments["beta"] == 0.0
 
 

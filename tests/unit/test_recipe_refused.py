@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from demo_recipe import BASE, load_text, problems, write
 
-from cpt.recipe import GRPO, SFT, RecipeError, load_recipe
-from cpt.recipe.trl_fields import config_fields
+from cpt.methods.grpo import GRPO
+from cpt.methods.sft import SFT
+from cpt.methods.trl_fields import config_fields
+from cpt.recipe import RecipeError, load_recipe
 
 
 @pytest.fixture

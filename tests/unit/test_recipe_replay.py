@@ -154,7 +154,7 @@ def test_weights_of_objectives_would_turn_a_penalty_into_a_reward(
 ):
     reward = {"components": [{"type": "accuracy", "weight": 1.0}, {"type": "length", "weight": weight}]}
     problem = told(tmp_path, GRPO, replay=replay, reward=reward)
-    assert f"length would be paid for instead of having weight {weight:g}" in problem
+    assert f"length would be rewarded instead of having weight {weight:g}" in problem
     assert stages(tmp_path, GRPO, replay={"type": "buffer"}, reward=reward)
 
 

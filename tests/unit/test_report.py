@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, records, reseal
+from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, mark_done, records, reseal
 
 from cpt.plan.stages import StagePlan
 from cpt.report.build import build_report, render
@@ -188,7 +188,7 @@ def test_an_arm_with_another_prompt_has_its_own_base(tmp_path: Path) -> None:
     store = RunStore(tmp_path).open_or_create(Recipe("arms:\n"))
     store.write_plan(Plan(["a"], [], stages))
     for prompt, bits in (("direct", "1000"), ("think", "1110")):
-        store.mark_base_done(0, prompt, "base", records({(0, "a"): bits}, arm="base"))
+        mark_done(store, store.base_dir(0, prompt), "base", records({(0, "a"): bits}, arm="base"))
     store.close()
     summary = summarise(load_run(tmp_path))
     assert [a.numbers["strict"].trained.values[0, 0] for a in summary.arms] == [0.25, 0.75]
@@ -231,18 +231,22 @@ def test_unequal_amounts_of_data_are_told_before_any_number(tmp_path: Path) -> N
     store = make_run(tmp_path, [Arm("sft"), Arm("grpo", "grpo")])
     assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))  # planned before this was noted
 
-    def passes(more: float):
+    def epochs(more: float, key: str = "epochs"):
         def change(plan):
             for stage in plan["stages"]:
-                stage["passes"] = more if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
+                stage[key] = more if (stage["arm"], stage["index"]) == ("grpo", 2) else 1.0
 
         return change
 
-    change_json(store.plan_path, passes(3.0))
+    change_json(store.plan_path, epochs(3.0, "passes"))  # as plans called it before
     told = "The arms don't see the same amount of data: grpo goes over a stage's samples 3 times as often as sft."
     assert told in caveats(load_run(tmp_path))
     assert "see the same amount of data: grpo goes over" in render(summarise(load_run(tmp_path)))
-    change_json(store.plan_path, passes(1.0))
+    change_json(store.plan_path, epochs(1.0))
+    assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))
+    change_json(store.plan_path, epochs(3.0))
+    assert told in caveats(load_run(tmp_path))
+    change_json(store.plan_path, epochs(1.0))
     assert not any("amount of data" in text for text in caveats(load_run(tmp_path)))
 
 

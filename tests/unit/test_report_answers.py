@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage, record, reseal
+from synthetic import Plan, Recipe, Stage, mark_done, record, reseal
 
 from cpt.report.answers import answer_rows, answers_of, rule_caveats
 from cpt.report.build import build_report
@@ -46,7 +46,7 @@ def test_macro_recall_by_hand():
 
 def test_graded_scores_count_as_they_are():
     rows = answered(["a", "a", "b"], ["a", "a", "b"])
-    found = answers_of([replace(rows[0], strict=0.5), rows[1], replace(rows[2], strict=0.25)])  # type: ignore[arg-type]
+    found = answers_of([replace(rows[0], score=0.5), rows[1], replace(rows[2], score=0.25)])  # type: ignore[arg-type]
     assert found.accuracy == pytest.approx(1.75 / 3)
     assert found.recall == pytest.approx((0.75 + 0.25) / 2)
 
@@ -118,13 +118,13 @@ def a_run(root: Path, last: Sequence[str] = GOLD) -> None:
 
     store = RunStore(root).open_or_create(Recipe("arms:\n"))
     store.write_plan(Plan(tasks, [], stages))
-    store.mark_base_done(0, "direct", "base", evaluation(0))
+    mark_done(store, store.base_dir(0, "direct"), "base", evaluation(0))
     for stage in stages:
         policy = store.begin_stage(stage).policy
         policy.mkdir()
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=stage.steps)
-        store.mark_done(stage, evaluation(stage.index))
+        mark_done(store, store.stage(stage), stage.key, evaluation(stage.index))
     store.close()
 
 

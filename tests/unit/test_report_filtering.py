@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from synthetic import Arm, Plan, Recipe, Stage, make_run, reseal
 
-from cpt.methods.filter_file import FilterFile, write_filter
-from cpt.methods.filtering import RIF, PromptRollouts
+from cpt.common.files import append_jsonl
+from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, write_filter
 from cpt.report.build import build_report
 from cpt.report.filtering import filtered_stages
 from cpt.report.load import load_run
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> RunStore:
         evidence(first.key, rule, ["00", "01", "10", "11", "11"], [False, True, False, True, False]),
     )
     for step, share in ((1, 0.5), (2, 0.25)):
-        store.append_metrics(first, {"step": step, "reward": 0.5, "frac_zero_std": share})
+        append_jsonl(store.stage(first).metrics, {"step": step, "reward": 0.5, "frac_zero_std": share})
     write_filter(store.begin_stage(second).filter, evidence(second.key, rule, ["01", "00"], [True, False]))
     write_filter(store.begin_stage(stages[0]).filter, evidence("another", rule, ["01"], [True]))
     store.close()
@@ -97,7 +97,7 @@ def test_the_page_and_the_summary_show_them(run: RunStore):
     assert "random_same_size" in page and "40.0 %" in page and "fewer than a batch" in page
     assert 'aria-label="Training prompts by pass rate, kept and dropped"' in page
     assert EVIL not in page
-    found = json.loads(run.summary_path.read_text())["filters"]
+    found = json.loads((run.root / "summary.json").read_text())["filters"]
     assert [one["stage"] for one in found] == [1, 2]
     assert found[0]["kept_by_passes"] == [0, 1, 1]
     assert found[0]["filter"]["control"] == "random_same_size"

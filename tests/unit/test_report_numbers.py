@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic import Arm, Plan, Recipe, Stage, make_run, records, reseal
+from synthetic import Arm, Plan, Recipe, Stage, make_run, mark_done, records, reseal
 
 from cpt.report.build import render
 from cpt.report.load import load_run
@@ -28,13 +28,13 @@ def hand_made(root: Path, arms: dict[str, dict[tuple[int, str], str]], tasks: li
     store = RunStore(root).open_or_create(Recipe("arms:\n"))
     store.write_plan(Plan(tasks, general, stages))
     rows = {arm: records(cells, arm=arm) for arm, cells in arms.items()}
-    store.mark_base_done(0, "direct", "base", [r for r in next(iter(rows.values())) if r.stage == 0])
+    mark_done(store, store.base_dir(0, "direct"), "base", [r for r in next(iter(rows.values())) if r.stage == 0])
     for stage in stages:
         policy = store.begin_stage(stage).policy
         policy.mkdir()
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=stage.steps)
-        store.mark_done(stage, [r for r in rows[stage.arm] if r.stage == stage.index])
+        mark_done(store, store.stage(stage), stage.key, [r for r in rows[stage.arm] if r.stage == stage.index])
     store.close()
 
 

@@ -39,7 +39,9 @@ def test_a_joint_arms_drift_is_the_mean_over_all_tasks(tmp_path: Path):
     measured = [
         DriftRow(task, "new", f"{task}/0", nats, 0.0, 4, 4) for task, nats in (("a", 1.0), ("b", 2.0), ("c", 6.0))
     ]
-    write_drift(store.stage_dir("all", 0, 3, "joint").drift, measured)
+    where = store.stage_dir("all", 0, 3, "joint")
+    write_drift(where.drift, measured)
+    store.mark_measured(where, "drift", "all/0/3", "", [where.drift])
     reseal(tmp_path)
     sft, joint = summarise(load_run(tmp_path)).arms
     assert joint.drift.headline.value == pytest.approx(3.0)

@@ -21,7 +21,7 @@ def stage(
     cells = {(0, "a"): str(before) * times, (1, "a"): str(after) * times}
     loose = None if tolerant is None else {(1, "a"): str(tolerant) * times}
     found = {(r.seed, r.stage, r.sample_id): r for r in records(cells, tolerant=loose)}
-    judged = {key: Score(1.0 if r.strict else rewards[r.stage]) for key, r in found.items()}
+    judged = {key: Score(1.0 if r.score else rewards[r.stage]) for key, r in found.items()}
     return seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
 
 
@@ -83,7 +83,7 @@ def test_few_samples_are_not_enough():
 
 def test_samples_that_the_reward_could_not_judge_are_left_out_and_counted():
     found = {(r.seed, r.stage, r.sample_id): r for r in records({(0, "a"): "0110", (1, "a"): "1110"})}
-    judged: dict[tuple[int, int, str], Score] = {key: Score(float(r.strict)) for key, r in found.items()}
+    judged: dict[tuple[int, int, str], Score] = {key: Score(float(r.score)) for key, r in found.items()}
     judged[0, 0, "a/test/3"] = Score(0.0, status="timeout")
     seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0], bootstrap=BOOT)
     assert (seen.n, seen.unjudged) == (3, 1)
@@ -110,7 +110,7 @@ def test_seeds_are_averaged():
     for seed, after in ((0, "1111"), (1, "1100")):
         rows = records({(0, "a"): "0000", (1, "a"): after}, seed=seed)
         found |= {(r.seed, r.stage, r.sample_id): r for r in rows}
-    judged = {key: Score(float(r.strict)) for key, r in found.items()}
+    judged = {key: Score(float(r.score)) for key, r in found.items()}
     seen = seen_in_stage(found, judged, task="a", rows=(0, 1), seeds=[0, 1], bootstrap=BOOT)
     assert seen.changes["strict"].change.value == pytest.approx(0.75)
     assert seen.changes["strict"].change.seeds == 2

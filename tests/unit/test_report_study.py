@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage, reseal
+from synthetic import Plan, Recipe, Stage, mark_done, reseal
 
+from cpt.common.files import append_jsonl
 from cpt.report.build import build_report
 from cpt.report.load import load_run
 from cpt.report.rewards.study import study
@@ -104,15 +105,15 @@ def study_run(root: Path, witness: str = "") -> Path:
     stages = [Rewarded(arm, arm, {}, 0, 1, "answerable", method, 20, reward=reward) for arm, reward in rewards.items()]
     store = RunStore(root).open_or_create(Recipe("name: study\narms:\n  accuracy: {}\n  abstain: {}\n"))
     store.write_plan(Plan(["answerable"], [], list(stages)))
-    store.mark_base_done(0, "direct", "base", evaluation("base", 0, honest))
+    mark_done(store, store.base_dir(0, "direct"), "base", evaluation("base", 0, honest))
     for stage, says in zip(stages, (improved, abstaining), strict=True):
         policy = store.begin_stage(stage).policy
         for step in range(1, 21):
-            store.append_metrics(stage, row(step, stage.arm))
+            append_jsonl(store.stage(stage).metrics, row(step, stage.arm))
         policy.mkdir()
         (policy / "config.json").write_text("{}")
         store.mark_trained(stage, steps=20)
-        store.mark_done(stage, evaluation(stage.arm, 1, says))
+        mark_done(store, store.stage(stage), stage.key, evaluation(stage.arm, 1, says))
     store.finish()
     store.close()
     return root
@@ -332,14 +333,14 @@ def joint_run(tmp_path: Path) -> Path:
     stage = Joint("grpo", "grpo", {}, 0, 2, "joint", {"type": "grpo"}, 20, schedule="joint", sources=sources)
     store = RunStore(tmp_path).open_or_create(Recipe("name: joint\narms:\n  grpo: {}\n"))
     store.write_plan(Plan(["count-colour", "answerable"], [], [stage]))
-    store.mark_base_done(0, "direct", "base", evaluation("base", 0, honest))
+    mark_done(store, store.base_dir(0, "direct"), "base", evaluation("base", 0, honest))
     policy = store.begin_stage(stage).policy
     for step in range(1, 21):
-        store.append_metrics(stage, row(step, "accuracy"))
+        append_jsonl(store.stage(stage).metrics, row(step, "accuracy"))
     policy.mkdir()
     (policy / "config.json").write_text("{}")
     store.mark_trained(stage, steps=20)
-    store.mark_done(stage, evaluation("grpo", 2, improved))
+    mark_done(store, store.stage(stage), stage.key, evaluation("grpo", 2, improved))
     store.finish()
     store.close()
     return tmp_path

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.extract import normalise, read_answer
-from rewards.match import accuracy_and_format, exact_match
+from rewards.match import exact_match
+from rewards.papers import accuracy_format
 
 
 @pytest.mark.parametrize(
@@ -54,12 +55,6 @@ def test_tolerant_answers(text, candidates, answer, status):
     assert (read.answer, read.status) == (answer, status)
 
 
-def test_the_papers_reward():
-    assert accuracy_and_format("<answer> 3 </answer>", ("3",), "direct")["reward"] == pytest.approx(1.0)
-    assert accuracy_and_format("<answer> 4 </answer>", ("3",), "direct")["reward"] == pytest.approx(0.1)
-    assert accuracy_and_format("3", ("3",), "direct")["reward"] == 0.0
-
-
 def test_an_empty_answer_is_never_right():
     assert exact_match("", ("",)) == 0.0
 
@@ -71,5 +66,5 @@ def test_normalising_twice_changes_nothing(text):
 
 @given(st.text(), st.sampled_from(["direct", "think"]))
 def test_any_text_has_a_reward_between_0_and_1(text, template):
-    assert 0.0 <= accuracy_and_format(text, ("3",), template)["reward"] <= 1.0
+    assert 0.0 <= accuracy_format(text, gold=("3",), template=template).value <= 1.0
     read_answer(text, "tolerant", candidates=("3", "top"))

@@ -10,11 +10,13 @@ import pytest
 from rewards.lab import attacks
 from rewards.lab.attacks import Example
 from rewards.lab.audit import Audit, Plan, audit
-from rewards.lab.audit_examples import PLANS, WORD
+from rewards.lab.audit_examples import EXAMPLES, PLANS, UNKNOWN
 from rewards.lab.audit_plan import audit_chosen, read_examples
 from rewards.lab.choose import choose
 from rewards.registry import get, names
 from rewards.score import Score
+
+WORD = EXAMPLES["word"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,8 @@ def test_every_shipped_reward_passes(name):
 
 def test_every_reward_has_a_plan_and_no_other():
     assert list(PLANS) == names()
+    asked = [example for plan in (*PLANS.values(), UNKNOWN) for example in plan.examples]
+    assert all(example in asked for example in EXAMPLES.values())
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from command import cpt
 
-from cpt.cli.app import main
 from cpt.common.console import visible
 from cpt.store.records import write_records
 from cpt.types import Record
@@ -24,12 +24,9 @@ def score(completion, *, gold, **_):
 """
 
 
-def cpt(*args: str) -> int:
-    """The command's exit code."""
-    with pytest.raises(SystemExit) as caught:
-        main(["rewards", *args])
-    code = caught.value.code
-    return code if isinstance(code, int) else 0 if code is None else 1
+def rewards(*args: str) -> int:
+    """The exit code of `cpt rewards …`."""
+    return cpt("rewards", *args)
 
 
 def lines(path: str, *rows: dict[str, Any]) -> str:
@@ -56,20 +53,20 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_list_shows_every_reward_and_one_in_full(capfd):
-    assert cpt("list") == 0
+    assert rewards("list") == 0
     shown = capfd.readouterr().out
     for name in registry.names():
         entry = registry.get(name)
         assert f"\n{name}  {entry.family}" in f"\n{shown}"
         assert entry.formula in shown
-    assert cpt("list", "number") == 0
+    assert rewards("list", "number") == 0
     shown = " ".join(capfd.readouterr().out.split())
     assert "absolute=0.0, relative=0.0" in shown
     assert registry.get("number").limits in shown
 
 
 def test_score_breaks_down_by_status_part_and_task(records, capfd):
-    assert cpt("score", records, "--reward", "accuracy-format", "--reward", "exact") == 0
+    assert rewards("score", records, "--reward", "accuracy-format", "--reward", "exact") == 0
     shown = [line.split() for line in capfd.readouterr().out.splitlines()]
     # (1 + 0.1 + 0 + 0.1) / 4; three of four completions are in the format.
     assert ["accuracy-format", "0.300", "3", "(75.0", "%)", "0", "0", "1", "(25.0", "%)", "0", "0"] in shown
@@ -80,7 +77,7 @@ def test_score_breaks_down_by_status_part_and_task(records, capfd):
 
 
 def test_score_writes_what_it_found(records, capfd):
-    assert cpt("score", records, "--reward", "exact", "--out", "scored.parquet") == 0
+    assert rewards("score", records, "--reward", "exact", "--out", "scored.parquet") == 0
     table = pq.read_table("scored.parquet").to_pydict()
     assert table["exact/value"] == [1.0, 0.0, 0.0, 0.0]
     assert table["exact/status"] == ["ok", "ok", "malformed", "ok"]
@@ -91,7 +88,7 @@ def test_score_writes_what_it_found(records, capfd):
 
 def test_score_reads_a_set_of_rewards_from_a_file(records, capfd):
     Path("mine.yaml").write_text("- {type: exact, weight: 0.5, requires: format}\n- {type: format, weight: 0.5}\n")
-    assert cpt("score", records, "--rewards", "mine.yaml") == 0
+    assert rewards("score", records, "--rewards", "mine.yaml") == 0
     shown = [line.split() for line in capfd.readouterr().out.splitlines()]
     assert ["mine", "0.500"] in [line[:2] for line in shown]
 
@@ -107,7 +104,7 @@ def test_score_reads_what_a_recipe_pays_for(records, capfd):
           hacked: {method: {type: grpo}, reward: [{type: python, file: my_reward.py, name: score, weight: 1}]}
         """
     )
-    assert cpt("score", records, "--rewards", "recipe.yaml", "--by", "task") == 0
+    assert rewards("score", records, "--rewards", "recipe.yaml", "--by", "task") == 0
     shown = [line.split() for line in capfd.readouterr().out.splitlines()]
     assert ["reward", "0.250"] in [line[:2] for line in shown]
     assert ["arms.hacked", "0.750"] in [line[:2] for line in shown]
@@ -119,10 +116,10 @@ def test_other_columns_and_formats(tmp_path, monkeypatch, capfd):
     row = {"output": "<think> so </think> <answer> 3 </answer>", "answer": 3}
     path = lines("mine.jsonl", row)
     columns = ["--column", "completion=output", "--column", "gold=answer"]
-    assert cpt("score", path, "--reward", "exact", *columns, "--template", "think", "--out", "out.jsonl") == 0
+    assert rewards("score", path, "--reward", "exact", *columns, "--template", "think", "--out", "out.jsonl") == 0
     (scored,) = map(json.loads, Path("out.jsonl").read_text().splitlines())
     assert scored["exact/value"] == 1.0
-    assert cpt("score", path, "--reward", "exact", *columns, "--out", "direct.jsonl") == 0
+    assert rewards("score", path, "--reward", "exact", *columns, "--out", "direct.jsonl") == 0
     assert json.loads(Path("direct.jsonl").read_text())["exact/status"] == "malformed"
 
 
@@ -158,7 +155,7 @@ def test_bad_input_is_one_line_and_exit_code_2(records, capfd, args, message):
     Path("plain.yaml").write_text("arms: {}\n")
     Path("odd.yaml").write_text("3\n")
     lines("bare.jsonl", {"completion": "3"})
-    assert cpt(*args) == 2
+    assert rewards(*args) == 2
     shown = capfd.readouterr()
     assert shown.out == ""
     (line,) = shown.err.splitlines()
@@ -168,20 +165,20 @@ def test_bad_input_is_one_line_and_exit_code_2(records, capfd, args, message):
 
 def test_what_is_there_is_not_written_over(records, capfd):
     before = Path(records).read_bytes()
-    assert cpt("score", records, "--reward", "exact", "--out", records, "--force") == 2
+    assert rewards("score", records, "--reward", "exact", "--out", records, "--force") == 2
     assert "is the file that is read" in capfd.readouterr().err
     Path("again.parquet").hardlink_to(records)
-    assert cpt("score", records, "--reward", "exact", "--out", "again.parquet", "--force") == 2
+    assert rewards("score", records, "--reward", "exact", "--out", "again.parquet", "--force") == 2
     assert Path(records).read_bytes() == before
     Path("old.jsonl").write_text("old")
-    assert cpt("score", records, "--reward", "exact", "--out", "old.jsonl") == 2
+    assert rewards("score", records, "--reward", "exact", "--out", "old.jsonl") == 2
     assert "old.jsonl: exists; --force replaces it" in capfd.readouterr().err
     assert Path("old.jsonl").read_text() == "old"
-    assert cpt("score", records, "--reward", "exact", "--out", "old.jsonl", "--force") == 0
+    assert rewards("score", records, "--reward", "exact", "--out", "old.jsonl", "--force") == 0
     assert len(Path("old.jsonl").read_text().splitlines()) == 4
-    assert cpt("score", records, "--reward", "exact", "--out", "new.csv") == 2
+    assert rewards("score", records, "--reward", "exact", "--out", "new.csv") == 2
     capfd.readouterr()
-    assert cpt("score", records, "--reward", "exact", "--out", "records.parquet/new.jsonl") == 2
+    assert rewards("score", records, "--reward", "exact", "--out", "records.parquet/new.jsonl") == 2
     assert "records.parquet/new.jsonl: can't be written" in capfd.readouterr().err
 
 
@@ -192,10 +189,10 @@ def test_all_questions_are_checked_and_the_first_20_tried(tmp_path, monkeypatch,
         for n in range(13, 34)
     ]
     lines("mine.jsonl", *questions)
-    assert cpt("audit", "number", "--on", "mine.jsonl", "--template", "direct") == 0
+    assert rewards("audit", "number", "--on", "mine.jsonl", "--template", "direct") == 0
     assert "tried on the first 20 of 21 questions; --rows 21 tries them all" in capfd.readouterr().out
     lines("mine.jsonl", *questions, {"question": "How many are there?", "gold": "11 or 12", "wrong": "1"})
-    assert cpt("audit", "number", "--on", "mine.jsonl") == 2
+    assert rewards("audit", "number", "--on", "mine.jsonl") == 2
     assert "row 22" in capfd.readouterr().err
 
 
@@ -203,11 +200,11 @@ def test_an_audit_that_finds_something_exits_with_1(tmp_path, monkeypatch, capfd
     monkeypatch.chdir(tmp_path)
     Path("my_reward.py").write_text(SUBSTRING)
     reward = json.dumps({"type": "python", "file": "my_reward.py", "name": "score"})
-    assert cpt("audit", reward, "--template", "direct") == 1
+    assert rewards("audit", reward, "--template", "direct") == 1
     shown = capfd.readouterr().out
     assert "denial" in shown
     assert "<answer> not red </answer>" in shown
-    assert cpt("audit", "normalised", "--template", "direct") == 0
+    assert rewards("audit", "normalised", "--template", "direct") == 0
     shown = " ".join(capfd.readouterr().out.split())
     assert "normalised: passed, 1 known" in shown
     assert "count as the plain ones (NFKC)" in shown
@@ -216,7 +213,7 @@ def test_an_audit_that_finds_something_exits_with_1(tmp_path, monkeypatch, capfd
 def test_an_audit_on_the_users_own_questions(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["rightly"]})
-    assert cpt("audit", "yes-no", "--on", path, "--template", "direct") == 1
+    assert rewards("audit", "yes-no", "--on", path, "--template", "direct") == 1
     shown = " ".join(capfd.readouterr().out.split())
     assert "not paid the same (1) 1 <answer> rightly </answer>" in shown
 
@@ -238,12 +235,12 @@ def test_a_users_docstring_admits_limits_by_naming_the_cases(tmp_path, monkeypat
     for limits, code in (("it likes words.", 1), ("CASES pay. Capitals count: the same (1).", 0)):
         cases = re.findall(r"(?m)^ paid +(.+?)  +\d", seen)
         Path("my_reward.py").write_text(ADMITS.replace("LIMITS", limits.replace("CASES", ", ".join(cases))))
-        assert cpt("audit", reward, "--on", path, "--template", "direct", "--show", "1") == code
+        assert rewards("audit", reward, "--on", path, "--template", "direct", "--show", "1") == code
         seen = capfd.readouterr().out
     assert re.search(r"score: passed, \d+ known, of \d+ completions", seen)
     assert "Capitals count: the same (1)." in seen
     composite = json.dumps([json.loads(reward) | {"weight": 1}])
-    assert cpt("audit", composite, "--on", path, "--template", "direct") == 0
+    assert rewards("audit", composite, "--on", path, "--template", "direct") == 0
 
 
 def test_no_words_admit_that_a_right_answer_is_not_paid(tmp_path, monkeypatch, capfd):
@@ -251,7 +248,7 @@ def test_no_words_admit_that_a_right_answer_is_not_paid(tmp_path, monkeypatch, c
     text = "def score(completion, **_):\n    'Nothing.\\n\\nLimits: the right answer is not paid.'\n    return 0.0"
     Path("my_reward.py").write_text(text)
     reward = json.dumps({"type": "python", "file": "my_reward.py", "name": "score"})
-    assert cpt("audit", reward, "--template", "direct") == 1
+    assert rewards("audit", reward, "--template", "direct") == 1
     assert "right answer" in capfd.readouterr().out
 
 
@@ -270,12 +267,12 @@ def test_a_recipes_rewards_are_tried_on_its_own_tasks(tmp_path, monkeypatch, cap
           grpo: {{method: {{type: grpo}}}}
         """
     Path("recipe.yaml").write_text(text)
-    assert cpt("audit", "--rewards", "recipe.yaml", "--template", "direct") == 0
+    assert rewards("audit", "--rewards", "recipe.yaml", "--template", "direct") == 0
     shown = capfd.readouterr().out
     assert "reward: passed" in shown
     assert "tasks.which-row: passed" in shown
     Path("alone.yaml").write_text(f"[{counts}]")  # questions about colours are among those for any reward
-    assert cpt("audit", "--rewards", "alone.yaml", "--template", "direct") == 1
+    assert rewards("audit", "--rewards", "alone.yaml", "--template", "direct") == 1
     assert "right answer" in capfd.readouterr().out
 
 
@@ -302,14 +299,16 @@ def score(completion, *, gold, template="direct", **_):
     ],
 )
 def test_a_reward_beyond_all_measure_is_one_line(records, capfd, reward, message):
-    assert cpt("score", records, "--reward", reward) == 2
+    assert rewards("score", records, "--reward", reward) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert message in line
     assert len(line) < 600
 
 
 def test_agree_counts_and_shows_the_rows(records, capfd):
-    assert cpt("agree", "exact", '{"type": "exact", "read": "tolerant"}', "--on", records, "--out", "rows.jsonl") == 0
+    assert (
+        rewards("agree", "exact", '{"type": "exact", "read": "tolerant"}', "--on", records, "--out", "rows.jsonl") == 0
+    )
     shown = capfd.readouterr().out
     words = [line.split() for line in shown.splitlines()]
     assert ["exact", "≥", "0.5", "1", "0"] in words
@@ -326,7 +325,7 @@ def test_agree_counts_and_shows_the_rows(records, capfd):
 def test_agree_without_anything_to_tell_apart(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     path = lines("mine.jsonl", {"completion": "<answer> yes </answer>", "gold": "yes"})
-    assert cpt("agree", "exact", "yes-no", "--on", path) == 0
+    assert rewards("agree", "exact", "yes-no", "--on", path) == 0
     assert "Cohen's kappa n/a: both say the same of every row" in capfd.readouterr().out
 
 
@@ -334,10 +333,10 @@ def test_completions_are_shown_as_they_are_and_nothing_in_them_acts(tmp_path, mo
     """Rich markup, colours of the terminal, invisible and unpaired characters."""
     monkeypatch.chdir(tmp_path)
     path = lines("mine.jsonl", {"completion": "[bold red]x[/] \x1b[31m\u200b\u202e\ud800 [/nothing]", "gold": "x"})
-    assert cpt("agree", "exact", "edit", "--on", path, "--template", "direct") == 0
+    assert rewards("agree", "exact", "edit", "--on", path, "--template", "direct") == 0
     whole = lines("two.jsonl", {"completion": "[bold]x[/] \x1b[31m\u200b\ud800", "gold": "[bold]x[/]"})
     both = ['{"type": "exact", "read": "whole"}', '{"type": "edit", "read": "whole"}']
-    assert cpt("agree", *both, "--on", whole) == 0
+    assert rewards("agree", *both, "--on", whole) == 0
     shown = capfd.readouterr().out
     assert r"[bold]x[/] \x1b[31m\u200b\ud800" in shown
     assert "\x1b[31m" not in shown

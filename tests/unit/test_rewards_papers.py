@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpt.tasks import get_task
-from rewards.match import accuracy_and_format
+from rewards.extract import read_answer
+from rewards.match import exact_match
 from rewards.papers import accuracy, accuracy_format, recap_grounding, recap_reasoning
-from rewards.registry import get
+from rewards.registry import get, make
 
 
 def test_accuracy_by_text_or_as_mathematics():
@@ -46,12 +47,26 @@ PIECES = ["<think>", "</think>", "<answer>", "</answer>", " 3 ", "4", " top . ",
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=7).map("".join), st.sampled_from(["direct", "think"]))
-def test_accuracy_format_is_what_the_tasks_pay(text, template):
-    """To the bit, wherever the reasoning holds no < or >, which only the tasks' own strict reading refuses."""
-    old = accuracy_and_format(text, ["3"], template)
+def test_accuracy_format_is_exact_match_and_format_read_strictly(text, template):
+    """To the bit."""
+    read = read_answer(text, "strict", template)
+    right, well_formed = exact_match(read.answer, ["3"]), float(read.status == "ok")
     score = accuracy_format(text, gold=["3"], template=template)
-    assert score.value == old["reward"]
-    assert score.parts == {"accuracy": old["accuracy"], "format": old["format"]}
+    assert score.value == 0.9 * right + 0.1 * well_formed
+    assert score.parts == {"accuracy": right, "format": well_formed}
+
+
+def test_an_answer_that_nobody_sees_is_none():
+    assert accuracy_format("<answer> \u2060 </answer>", gold=["3"]).value == 0.0
+
+
+@pytest.mark.parametrize("name", ["accuracy-format", "recap-reasoning"])
+def test_a_composite_takes_what_its_accuracy_takes(name):
+    assert get(name).parameters.keys() == get("accuracy").parameters.keys() == {"read", "equality", "limit"}
+    assert get(name).required == ("gold",)
+    assert make(name, read="whole", equality="maths")("0.5", gold=["1/2"], template="direct").parts["accuracy"] == 1.0
+    with pytest.raises(ValueError, match="equality"):
+        make(name, equality="text")
 
 
 def test_accuracy_format_on_a_task():

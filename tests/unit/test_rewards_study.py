@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import cpt
 from folders import model_folder
 
-from cpt.cli.app import main
 from cpt.cli.rewards_file import rewards_in
 
 RECIPE = """\
@@ -44,14 +44,6 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, di
     table = types.SimpleNamespace(print_study=lambda folder, console: console.print(f"table of {folder}"))
     monkeypatch.setitem(sys.modules, "cpt.report.rewards.study_terminal", table)
     return noted
-
-
-def cpt(*args: str) -> int:
-    """The command's exit code."""
-    with pytest.raises(SystemExit) as caught:
-        main(args)
-    code = caught.value.code
-    return code if isinstance(code, int) else 0
 
 
 def test_one_arm_per_set_is_run_and_the_table_is_shown(calls: list[Any], capsys: pytest.CaptureFixture[str]):

@@ -25,8 +25,8 @@ def model_of(parameters: int, folder: Path) -> str:
     ("parameters", "gpus", "installed", "expected"),
     [
         (1_500_000, 0, True, "hf"),
-        (99_999_999, 0, True, "hf"),
-        (100_000_000, 0, True, "vllm"),
+        (2_999_999, 0, True, "hf"),
+        (3_000_000, 0, True, "vllm"),
         (1_500_000, 0.5, True, "vllm"),
         (100_000_000, 1, False, "hf"),
     ],

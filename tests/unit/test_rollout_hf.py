@@ -1,29 +1,33 @@
-"""Sampling of the Hugging Face engine: the right distribution, a stream per completion, a cache that grows in place."""
+"""The Hugging Face engine: the right distribution, a stream per completion, one result by either way of generating."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from cpt.rollout.engine_hf import HFEngine, Noise, roomy  # noqa: E402
+from cpt.rollout.choose import Chooser, Noise  # noqa: E402
+from cpt.rollout.encode import encode_prompts  # noqa: E402
+from cpt.rollout.engine import EngineSettings, logprob_gap  # noqa: E402
+from cpt.rollout.engine_hf import HFEngine  # noqa: E402
+from cpt.rollout.local import LocalPool  # noqa: E402
+from cpt.tasks import get_task  # noqa: E402
+from cpt.tasks.world import builtin  # noqa: E402
+from cpt.tasks.world.generate import roomy  # noqa: E402
+from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E402
 
-
-def choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor | None, banned: tuple[int, ...] = ()):
-    engine = HFEngine.__new__(HFEngine)
-    engine.vocabulary = SimpleNamespace(banned=banned)
-    return engine._choose(logits, temperature, noise)
+(FOLDER,) = builtin.MODELS.values()
 
 
 def test_tokens_are_drawn_from_the_softmax_without_the_banned():
     """4,000 streams, temperature 2: p = softmax(log [1, 4, 16, 1000] / 2) without the last = [1, 2, 4] / 7."""
     rows = 4_000
     logits = torch.tensor([1.0, 4.0, 16.0, 1000.0]).log().expand(rows, 4)
-    noise = Noise(range(rows), 4).at(0, torch.arange(rows))
-    chosen, logprobs = choose(logits, 2.0, noise, banned=(3,))
+    chosen, logprobs = Chooser(range(rows), 2.0, banned=[3])(logits, 0, torch.arange(rows))
     expected = torch.tensor([1, 2, 4, 0]) / 7
     share = torch.bincount(chosen, minlength=4) / rows
     assert (share - expected).abs().max() < 4 * (0.25 / rows) ** 0.5  # four standard errors
@@ -31,7 +35,7 @@ def test_tokens_are_drawn_from_the_softmax_without_the_banned():
 
 
 def test_greedy_takes_the_likeliest_that_is_allowed():
-    chosen, logprobs = choose(torch.tensor([[0.0, 1.0, 5.0]]), 0.0, None, banned=(2,))
+    chosen, logprobs = Chooser([0], 0.0, banned=[2])(torch.tensor([[0.0, 1.0, 5.0]]), 0, torch.tensor([0]))
     assert chosen.tolist() == [1]
     torch.testing.assert_close(logprobs, torch.tensor([1.0]) - torch.tensor([0.0, 1.0]).logsumexp(0))
 
@@ -46,6 +50,67 @@ def test_noise_depends_on_seed_and_step_alone():
     for step, kept in enumerate(rows):
         assert torch.equal(left.at(step, torch.tensor(kept)), steps[step][kept])
     assert not torch.equal(steps[0], steps[1])
+
+
+@pytest.fixture(scope="module")
+def engines() -> dict[str, LocalPool]:
+    """The built-in model by its own loop, and by transformers' generate, which a named attention asks for."""
+    found = {name: LocalPool(HFEngine(EngineSettings(str(FOLDER), attention=name))) for name in ("auto", "sdpa")}
+    for pool in found.values():
+        pool.push_folder(FOLDER, "base")
+    return found
+
+
+@pytest.fixture(scope="module")
+def asked(engines: dict[str, LocalPool]) -> list[GenerationRequest]:
+    """Prompts of several lengths, one without a picture."""
+    tasks = [get_task(name) for name in ("count-colour", "choice", "arithmetic", "which-row")]
+    samples = [(task, sample) for task in tasks for sample in task.samples("test", 2)]
+    engine: Any = engines["auto"].local
+    chats = [task.messages(sample, "think") for task, sample in samples]
+    ids = encode_prompts(engine.processor, chats, [sample.images for _, sample in samples])
+    return [GenerationRequest(own, s.images, n) for n, (own, (_, s)) in enumerate(zip(ids, samples, strict=True))]
+
+
+def said(answers: list[list[Completion]]) -> list[list[int]]:
+    return [one.token_ids for answer in answers for one in answer]
+
+
+@pytest.mark.parametrize("params", [SamplingParams(12), SamplingParams(12, 1.0, 3), SamplingParams(12, 0.7, 2)])
+def test_generate_and_the_built_in_models_own_loop_agree(engines, asked, params: SamplingParams):
+    assert builtin.is_accelerated(engines["auto"].local.model)
+    assert not builtin.is_accelerated(engines["sdpa"].local.model)
+    own, theirs = (pool.generate(asked, params, version="base") for pool in engines.values())
+    assert said(own) == said(theirs)
+    assert len({len(ids) for ids in said(own)}) > 1  # rows end at different steps
+    pairs = [[one.logprobs for answer in answers for one in answer] for answers in (own, theirs)]
+    assert logprob_gap(*pairs) <= 1e-4
+    assert [[(one.text, one.finish_reason) for one in answer] for answer in own] == [
+        [(one.text, one.finish_reason) for one in answer] for answer in theirs
+    ]
+
+
+@pytest.mark.parametrize("name", ["auto", "sdpa"])
+def test_a_request_says_the_same_whatever_else_is_asked(engines, asked, name: str):
+    pool, params = engines[name], SamplingParams(12, 1.0, 3)
+    together = said(pool.generate(asked, params, version="base"))
+    assert together == said(pool.generate(asked, params, version="base"))
+    alone = [ids for request in asked for ids in said(pool.generate([request], params, version="base"))]
+    assert together == alone
+
+
+def test_the_folders_penalties_play_no_part(engines, asked, tmp_path: Path):
+    """Qwen's folders come with repetition_penalty 1.05, which a trainer's log-probabilities know nothing of."""
+    import shutil
+
+    from transformers import GenerationConfig
+
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "model"))
+    GenerationConfig(eos_token_id=2, pad_token_id=0, repetition_penalty=5.0, min_new_tokens=9).save_pretrained(folder)
+    pool = LocalPool(HFEngine(EngineSettings(str(folder), attention="sdpa")))
+    pool.push_folder(folder, "base")
+    plain = engines["sdpa"].generate(asked, SamplingParams(12), version="base")
+    assert said(pool.generate(asked, SamplingParams(12), version="base")) == said(plain)
 
 
 def test_roomy_cache_equals_transformers_own():

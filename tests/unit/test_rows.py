@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import cpt
 from folders import load_arm
 from PIL import Image
 
 pytest.importorskip("transformers")
 
-from cpt.cli.app import main
 from cpt.common.pictures import open_picture
+from cpt.methods.sdft import SDFT
 from cpt.models.load import load_processor
 from cpt.plan.make import make_plan, plan_model
 from cpt.plan.stages import ModelPlan
-from cpt.recipe.distillation import SDFT
 from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
 from cpt.rollout.limits import EngineKind
@@ -26,8 +26,10 @@ from cpt.run import rows, rows_fit
 from cpt.run.cluster import Share
 from cpt.run.loop import start_pool
 from cpt.run.reads import Read, Use
-from cpt.run.rows import BUILTIN_PROMPT, check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
-from cpt.tasks import builtin_tasks, get_task, prompts
+from cpt.run.rows import check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
+from cpt.tasks import get_task
+from cpt.tasks.world import builtin
+from cpt.tasks.world.format import FORMAT
 from cpt.types import Sample, TargetStyle
 
 BUILTIN = "builtin/tiny-qwen2_5-vl"
@@ -49,10 +51,10 @@ class Own:
         ]
 
     def messages(self, sample: Sample, prompt: Any) -> list[dict[str, Any]]:
-        return prompts.messages(sample, prompt)
+        return FORMAT.messages(sample, prompt)
 
     def target(self, sample: Sample, style: TargetStyle, prompt: Any) -> str:
-        return prompts.target(sample, style, prompt)
+        return FORMAT.target(sample, style, prompt)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def words(count: int) -> str:
 
 def tokens_of(model: ModelPlan, text: str, pictures: Sequence[Image.Image]) -> int:
     sample = Sample("own/train/0", "own", text, tuple(pictures), ("1",))
-    (ids,) = encode_prompts(load_processor(model.path), [prompts.messages(sample, "direct")], [sample.images])
+    (ids,) = encode_prompts(load_processor(model.path), [FORMAT.messages(sample, "direct")], [sample.images])
     return len(ids)
 
 
@@ -244,7 +246,7 @@ def test_a_leak_and_a_chat_without_its_picture_are_found_in_time(own, model, mon
         with pytest.raises(ValueError, match=f"own/{split}/0 has 1 pictures and 0 image placeholders"):
             check_rows(read(1, split), model, None)
     monkeypatch.setattr(
-        task, "messages", lambda sample, prompt: prompts.messages(replace(sample, question=sample.gold[0]), prompt)
+        task, "messages", lambda sample, prompt: FORMAT.messages(replace(sample, question=sample.gold[0]), prompt)
     )
     with pytest.raises(ValueError, match="made from its gold answer"):
         check_rows(read(1), model, None)
@@ -286,10 +288,10 @@ def test_sft_imitates_and_its_filter_generates(tmp_path: Path):
 
 def test_what_is_built_in_is_known_to_fit(model, monkeypatch):
     """The demo's start pays nothing: no sample is made, transformers is not imported."""
-    reads = [Read(task.name, "train", 0, 10**9, (Use("think", 32, "think"),)) for task in builtin_tasks()]
+    reads = [Read(task.name, "train", 0, 10**9, (Use("think", 32, "think"),)) for task in builtin.tasks()]
     monkeypatch.setattr(rows, "get_task", lambda name: pytest.fail("a sample is made"))
     assert check_rows(reads, model, None) == 1
-    assert not known_to_fit(reads, model, BUILTIN_PROMPT)
+    assert not known_to_fit(reads, model, builtin.MAX_PROMPT_TOKENS)
     assert not known_to_fit(reads, replace(model, name="some/model"), None)
     assert not known_to_fit([*reads, *read()], model, None)
     assert not known_to_fit([replace(reads[0], uses=(Use("think", 500),))], model, None)
@@ -297,27 +299,24 @@ def test_what_is_built_in_is_known_to_fit(model, monkeypatch):
 
 def test_the_claim_about_what_is_built_in(model):
     processor = load_processor(model.path)
-    for task in builtin_tasks():
+    for task in builtin.tasks():
         samples = task.samples("train", 200)
         assert all(len(sample.images) <= 1 for sample in samples)
         longest = max(samples, key=lambda sample: len(sample.question.split()))  # a word is a token
         for prompt in ("direct", "think"):
             (ids,) = encode_prompts(processor, [task.messages(longest, prompt)], [longest.images])
-            assert len(ids) <= BUILTIN_PROMPT
+            assert len(ids) <= builtin.MAX_PROMPT_TOKENS
             targets = [
                 task.target(sample, style, prompt) for sample in samples for style in ("dataset", "policy", "think")
             ]
-            assert max(map(len, processor.tokenizer(targets)["input_ids"])) <= BUILTIN_PROMPT
+            assert max(map(len, processor.tokenizer(targets)["input_ids"])) <= builtin.MAX_PROMPT_TOKENS
 
 
 def test_a_run_of_prompts_that_do_not_fit_ends_before_it_starts(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipe = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
-    with pytest.raises(SystemExit) as stopped:
-        main(
-            ["run", str(recipe), "rollout.max_model_len=40", "data.samples=16", "evaluation.samples=8", "--out", "run"]
-        )
-    assert stopped.value.code == 2
+    smaller = ("rollout.max_model_len=40", "data.samples=16", "evaluation.samples=8")
+    assert cpt("run", str(recipe), *smaller, "--out", "run") == 2
     said = capsys.readouterr().err
     assert said.startswith(
         "cpt: error: sample choice/train/0/0: its prompt of 34 tokens (1 picture) and 8 of a completion"

@@ -7,18 +7,26 @@ from pathlib import Path
 
 import pytest
 from folders import load_arm
-from synthetic import record
+from synthetic import mark_done, record
 
+from cpt.evaluate.evaluators.base import Subject, measured_key
+from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.plan.make import make_plan
 from cpt.recipe import Recipe
 from cpt.run import loop as stage_loop
+from cpt.run.evaluation import Evaluations
 from cpt.store.run_store import RunStore
+from cpt.types import Record
+
+
+def leave_records(store: RunStore, subject: Subject, rows: list[Record]) -> None:
+    mark_done(store, subject.out, subject.key, rows, measured_key(GenerationEvaluator(), subject) or "")
 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> tuple[Recipe, Path]:
     """The folder of a run with every stage trained and evaluated, by hand."""
-    recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2")
+    recipe = load_arm(tmp_path, "{method: {type: sft, max_steps: 2}}", "evaluation.samples=2", "drift.samples=0")
     plan, out = make_plan(recipe), tmp_path / "run"
     with RunStore(out).open_or_create(recipe) as store:
         store.write_plan(plan)
@@ -26,13 +34,15 @@ def finished(tmp_path: Path) -> tuple[Recipe, Path]:
         def records(arm: str, stage: int) -> list:
             return [record(arm, 0, stage, task, number, number) for task in recipe.task_names for number in (0, 1)]
 
-        store.mark_base_done(0, "direct", plan.bases[0].key, records("base", 0))
+        evaluations = Evaluations(store)
+        for subject in evaluations.subjects(plan)[:1]:
+            leave_records(store, subject, records("base", 0))
         for stage in plan.stages:
             policy = store.begin_stage(stage).policy
             policy.mkdir()
             (policy / "config.json").write_text("{}")
             store.mark_trained(stage, steps=stage.steps)
-            store.mark_done(stage, records("a", stage.index))
+            leave_records(store, evaluations.of_stage(stage), records("a", stage.index))
         store.finish("interrupted")
     return recipe, out
 
@@ -43,7 +53,7 @@ def test_a_finished_run_starts_nothing_and_says_so(finished, tmp_path, monkeypat
 
     monkeypatch.setattr(stage_loop, "_open", never)
     recipe, out = finished
-    assert stage_loop.run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=out) == 0
+    assert stage_loop.run_recipe(recipe, out=out) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[:2] == [
         f"demo: 2 stages in {out}, all finished; nothing was left to do",
@@ -54,7 +64,7 @@ def test_a_finished_run_starts_nothing_and_says_so(finished, tmp_path, monkeypat
 
 def test_the_page_of_a_finished_run_does_not_say_that_it_runs(finished, tmp_path) -> None:
     recipe, out = finished
-    stage_loop.run_recipe(recipe, recipe_path=tmp_path / "demo.yaml", out=out)
+    stage_loop.run_recipe(recipe, out=out)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "2, the last one complete" in page
     assert "s, finished" in page

@@ -76,7 +76,7 @@ def test_it_is_different_questions_that_make_sure() -> None:
 
 
 def test_scores_that_are_all_alike_are_not_certain_either() -> None:
-    rows = [replace(row, strict=0.6) for row in records({(0, "a"): "1" * 20})]
+    rows = [replace(row, score=0.6) for row in records({(0, "a"): "1" * 20})]
     cell = accuracy_matrix(rows, ["a"]).cell(0, 0)
     u = U / (20 + U)
     assert (cell.value, cell.low, cell.high) == pytest.approx((0.6, 0.6 - 0.6 * u, 0.6 + 0.4 * u), abs=1e-6)

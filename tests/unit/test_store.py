@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
-from synthetic import RECORD
+from synthetic import RECORD, mark_done
 
-from cpt.common.files import read_json
+from cpt.common.files import append_jsonl, read_json
 from cpt.store.checks import check_results
 from cpt.store.run_store import RunStore, read_metrics
 
@@ -75,12 +75,12 @@ def test_folders_of_stages_are_absolute_for_processes_that_work_elsewhere(tmp_pa
     where = store.stage(Stage())
     monkeypatch.chdir("/")
     assert where.policy == tmp_path / "runs/here/arms/sft@lr=0.001/seed-0/01-which-row/policy"
-    assert store.report_path == Path("runs/here/report.html")  # shown as it was typed
+    assert store.root == Path("runs/here")  # shown as it was typed
 
 
 def test_metrics_of_a_resumed_stage_count_each_step_once(store: RunStore) -> None:
     for step, loss in [(1, 3.0), (2, 2.0), (3, 9.0), (2, 2.0), (3, 1.0)]:
-        store.append_metrics(Stage(), {"step": step, "loss": loss})
+        append_jsonl(store.stage(Stage()).metrics, {"step": step, "loss": loss})
     rows = read_metrics(store.stage(Stage()).metrics)
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 3.0), (2, 2.0), (3, 1.0)]
 
@@ -105,7 +105,7 @@ def test_a_stage_is_done_after_its_evaluation(store: RunStore) -> None:
     stage = Stage()
     trained(store, stage)
     assert not store.is_done(stage)
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     assert store.is_done(stage)
     assert not store.is_done(replace(stage, key="other"))
     store.stage(stage).records.unlink()
@@ -124,13 +124,13 @@ def test_what_a_stage_of_another_key_left_is_deleted(store: RunStore) -> None:
 
 def test_base_rows_become_stage_0_of_every_arm_with_that_prompt(store: RunStore) -> None:
     base = replace(RECORD, arm="base", stage=0)
-    store.mark_base_done(0, "direct", "base-key", [base])
+    mark_done(store, store.base_dir(0, "direct"), "base-key", [base])
     assert store.is_base_done(0, "direct", "base-key")
     assert not store.is_base_done(0, "think", "base-key")
     assert not store.is_base_done(0, "direct", "changed")
     stage = Stage(arm="grpo")
     trained(store, stage)
-    store.mark_done(stage, [replace(RECORD, arm="grpo")])
+    mark_done(store, store.stage(stage), stage.key, [replace(RECORD, arm="grpo")])
     rows = store.arm_records("grpo", 0, "direct", [(1, "which-row"), (2, "unfinished")])
     assert [(row.arm, row.stage) for row in rows] == [("grpo", 0), ("grpo", 1)]
 
@@ -241,8 +241,8 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cpt.store.folder import lock; lock(Path(sys.argv[1])); "
-        "print('locked', flush=True); sys.stdin.read()"
+        "import os, sys; from pathlib import Path; from cpt.store.folder import lock; held = lock(Path(sys.argv[1])); "
+        "os.fork() and print('locked', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -252,10 +252,14 @@ def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(ValueError, match=f"in use by another cpt, process {holder.pid}"):
             RunStore(tmp_path).open_or_create(Recipe())
+        holder.kill()
+        holder.wait()
+        # A killed holder leaves no lock behind, nor does a child that it forked and that lives on.
+        with RunStore(tmp_path).open_or_create(Recipe()), pytest.raises(ValueError, match="in use by another cpt"):
+            RunStore(tmp_path).open_or_create(Recipe())  # of one process, too, only one
     finally:
         holder.kill()
         holder.communicate()
-    RunStore(tmp_path).open_or_create(Recipe()).close()  # a killed holder leaves no lock behind
 
 
 def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
@@ -310,7 +314,7 @@ def test_every_result_of_a_stage_has_a_digest(store: RunStore) -> None:
         "policy/model.safetensors",
         "rollouts.jsonl",
     ]
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     assert list(read_json(where.done)["files"]) == ["records.parquet"]
     check_results(store, [stage], [])
     (where.root / "plugins" / "ewc" / "fisher").write_text("contend")
@@ -327,7 +331,7 @@ def test_what_is_planned_anew_with_another_key_is_refused(store: RunStore) -> No
 def test_a_training_that_is_made_again_has_no_markers_of_the_one_before(store: RunStore) -> None:
     stage = Stage()
     trained(store, stage)
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     where = store.stage(stage)
     (where.policy / "config.json").unlink()  # somebody made room
     store.begin_stage(stage)
@@ -340,7 +344,7 @@ def test_a_training_that_is_made_again_has_no_markers_of_the_one_before(store: R
 def test_an_evaluation_that_is_interrupted_again_is_not_taken_for_damage(store: RunStore, monkeypatch) -> None:
     stage = Stage()
     trained(store, stage)
-    store.mark_done(stage, [RECORD])
+    mark_done(store, store.stage(stage), stage.key, [RECORD])
     store.stage(stage).records.unlink()
 
     def killed(*args: object, **kwargs: object) -> None:
@@ -349,6 +353,6 @@ def test_an_evaluation_that_is_interrupted_again_is_not_taken_for_damage(store: 
     with monkeypatch.context() as patch:
         patch.setattr("cpt.store.run_store.write_json_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
-            store.mark_done(stage, [replace(RECORD, completion="another machine's")])
+            mark_done(store, store.stage(stage), stage.key, [replace(RECORD, completion="another machine's")])
     assert not store.is_done(stage)
     check_results(store, [stage], [])

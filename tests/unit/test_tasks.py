@@ -9,14 +9,14 @@ import pytest
 
 import cpt.tasks.registry
 from cpt.cli.build_model import Cell, write_card
-from cpt.models.locate import BUILTIN
-from cpt.tasks import builtin_tasks, get_task, task_names
+from cpt.tasks import get_task, task_names
+from cpt.tasks.world import builtin
 from cpt.tasks.world.digits import scan_numbers
 from cpt.tasks.world.scene import ROWS, Thing, describe, key, render
 from cpt.tasks.world.tiny import vocabulary
 from cpt.types import Sample, Task
 
-ALL = builtin_tasks()
+ALL = builtin.tasks()
 SPLITS = ("base", "train", "test")
 
 
@@ -51,7 +51,7 @@ def own_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_vocabulary_is_the_shipped_one_whatever_else_is_entered(own_task: None):
     assert "own" in task_names()
-    shipped = BUILTIN["builtin/tiny-qwen2_5-vl"] / "tokenizer.json"
+    shipped = builtin.MODELS["builtin/tiny-qwen2_5-vl"] / "tokenizer.json"
     assert {word: i for i, word in enumerate(vocabulary())} == json.loads(shipped.read_text())["model"]["vocab"]
 
 

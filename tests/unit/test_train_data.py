@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from cpt.methods.grpo import GRPO, DrGRPO
+from cpt.methods.remax import ReMax
+from cpt.methods.rloo import RLOO
+from cpt.methods.sft import SFT
 from cpt.plan.stages import StagePlan
-from cpt.recipe.estimators import RLOO, DrGRPO, ReMax
-from cpt.recipe.methods import GRPO, SFT
 from cpt.tasks import get_task
 from cpt.tasks.world.base import BuiltinTask
 from cpt.train.data import (

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from cpt.recipe.distillation import SDFT  # noqa: E402
+from cpt.methods.sdft import SDFT  # noqa: E402
 from cpt.tasks import get_task  # noqa: E402
 from cpt.train.data import policy_rows  # noqa: E402
 

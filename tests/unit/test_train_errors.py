@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
 from cpt.common.errors import RunFailed
-from cpt.train.worker import TrainingFailed, run_check
+from cpt.train.worker import TrainingFailed, run_check, run_evaluator
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from cpt.train.worker import TrainingFailed, run_check
         (RunFailed("no room on the disk"), "no room on the disk"),
     ],
 )
-def test_the_check_of_the_base_model_says_what_kind_of_error_it_was(
+def test_what_a_process_could_not_do_is_told_with_the_kind_of_error(
     monkeypatch: pytest.MonkeyPatch, cause: Exception, told: str
 ):
     import ray
@@ -32,3 +33,6 @@ def test_the_check_of_the_base_model_says_what_kind_of_error_it_was(
     with pytest.raises(TrainingFailed) as failed:
         run_check(MagicMock(), MagicMock(), MagicMock())
     assert str(failed.value) == told
+    with pytest.raises(TrainingFailed) as failed:
+        run_evaluator(MagicMock(), SimpleNamespace(name="drift"), SimpleNamespace(label="sft, stage 1"), MagicMock())
+    assert str(failed.value) == f"sft, stage 1: drift: {told}"

@@ -15,12 +15,12 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from cpt.methods.ema import Average
+from cpt.methods.merge import EMA
 from cpt.methods.plugin import Plugin
 from cpt.methods.registry import Regulariser
 from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
-from cpt.recipe.merge import EMA
 from cpt.store.folder import StageDir
 from cpt.train.plugin_state import load_states, missing_state, save_states
 from cpt.train.plugins import StagePlugins, make_plugins
@@ -66,7 +66,7 @@ def test_what_holds_parameters_still_has_the_last_word(stage: StagePlan):
 
 
 def test_other_kinds_of_merging_need_no_plugin(stage: StagePlan):
-    from cpt.recipe.merge import LinearMerge
+    from cpt.methods.merge import LinearMerge
 
     assert make_plugins(with_plugins(stage, merge=LinearMerge(type="linear"))) == {}
 

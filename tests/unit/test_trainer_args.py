@@ -12,8 +12,8 @@ import pytest
 import torch
 from demo_recipe import load_text, problems
 
+from cpt.methods.trl_fields import ALLOWED, config_fields, refusal
 from cpt.plan.make import make_plan
-from cpt.recipe.trl_fields import ALLOWED, config_fields, refusal
 from cpt.train.worker import import_trainers
 
 import_trainers()

@@ -117,7 +117,7 @@ def test_what_a_task_s_own_stage_overwrote_is_told_apart() -> None:
 def test_a_graded_score_is_right_from_one_half_on() -> None:
     def graded(stage: int, scores: list[float]) -> list[Record]:
         return [
-            replace(row, strict=s, tolerant=s) for row, s in zip(records({(stage, "a"): "0000"}), scores, strict=True)
+            replace(row, score=s, tolerant=s) for row, s in zip(records({(stage, "a"): "0000"}), scores, strict=True)
         ]
 
     rows = graded(1, [0.5, 0.9, 0.49, 0.3]) + graded(2, [0.49, 0.6, 0.5, 0.0])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from cpt.methods.plugin import Strict
+from cpt.methods.setting import Strict
 
 if TYPE_CHECKING:
     import torch

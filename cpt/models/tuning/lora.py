@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cpt.common.nearest import nearest
-from cpt.methods.plugin import Count
+from cpt.common.keys import nearest
+from cpt.methods.setting import Count
 from cpt.models.export import replace_folder
 from cpt.models.tuning.kind import Attached, Tuning
 from cpt.models.tuning.parts import in_part, modules_in

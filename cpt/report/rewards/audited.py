@@ -10,8 +10,8 @@ from cpt.recipe.rewards import RewardSpec
 from cpt.report.rewards.exploits import NO_KIND, PAYS
 from cpt.types import PromptStyle, Sample
 from rewards.batch import guarded
+from rewards.lab.agreement import SAME
 from rewards.lab.attacks import Example, in_style
-from rewards.lab.audit import SAME
 from rewards.lab.audit_plan import audit_chosen
 from rewards.lab.choose import Chosen, from_data, from_text
 

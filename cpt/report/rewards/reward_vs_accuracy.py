@@ -180,7 +180,7 @@ def _arrays(
 
     found = {
         "reward": array(lambda key: judged[key].value),
-        "strict": array(lambda key: records[key].strict),
+        "strict": array(lambda key: records[key].score),
         "tolerant": array(lambda key: records[key].tolerant),
     }
     return found | {"gap": found["reward"] - found["strict"]}
@@ -207,8 +207,8 @@ def _change(
 
 _DEFINED = {
     "reward": "mean of the arm's own reward on the held-out samples of the stage's task",
-    "strict": "share of them that strict scoring counts as right",
-    "tolerant": "share of them that tolerant scoring counts as right",
+    "strict": "mean strict score of them",
+    "tolerant": "mean tolerant score of them",
     "gap": "reward − strict accuracy, of the same completions",
 }
 

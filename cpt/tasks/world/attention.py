@@ -1,12 +1,14 @@
-"""Many small pictures in one batch, without a Python loop over them.
+"""The built-in model's many small pictures in one batch, without a Python loop over them.
 
-transformers' Qwen2.5-VL and Qwen3-VL handle pictures one at a time: with `sdpa` the vision tower calls the attention
-kernel once per picture (or window) and layer, and positions are worked out picture by picture and row by row. A batch
-for GRPO moreover holds every picture once per completion. `batch_images` prepares a loaded model so that
+transformers' Qwen2.5-VL handles pictures one at a time: with `sdpa` the vision tower calls the attention kernel once
+per picture (or window) and layer, and positions are worked out picture by picture and row by row. A batch for GRPO
+moreover holds every picture once per completion. `batch_images` prepares a loaded model so that
 
 - pictures that occur several times in a batch pass the vision tower once, forward and backward;
 - pictures (or windows) of equal size share one attention call;
 - positions of equally sized pictures are computed for all of them at once.
+
+Other models take transformers' way: their pictures are large, and attention inside one fills the processor.
 
 The model's outputs and gradients stay those of stock `sdpa` up to float rounding, and a saved folder does not know of
 it. The ways in are public: an attention function registered under a name that contains "flash" is handed the packed
@@ -34,30 +36,29 @@ NAME = "cpt_batched_flash"
 def batch_images(model: ModelT) -> ModelT:
     """Let `model` handle the pictures of a batch together. Returns the same model, changed in place.
 
-    Each part applies where it is right and otherwise leaves the model as it is: the attention only where the tower runs
-    `sdpa` (eager or flash attention was asked for on purpose), the rest only for batches of equally sized pictures.
-    Apply it once, before PEFT or a trainer wraps the model.
+    Positions and repeated pictures are taken together only in batches of equally sized pictures. Apply it before PEFT
+    or a trainer wraps the model.
 
     Args:
-        model: any transformers model, on any device.
+        model: a Qwen2.5-VL with `sdpa` attention, on any device.
     """
     from transformers import AttentionInterface
 
-    vision = getattr(model.config, "vision_config", None)
-    if vision is None or not hasattr(vision, "spatial_merge_size"):
+    if is_batched(model):
         return model
-    if vision._attn_implementation == "sdpa":
-        AttentionInterface.register(NAME, _attention_function)
-        model.set_attn_implementation({"": model.config._attn_implementation, "vision_config": NAME})
-    for module in model.modules():
-        visual = getattr(module, "visual", None)
-        if visual is None or not hasattr(module, "get_rope_index") or getattr(module, "_cpt_batched", False):
-            continue
-        module._cpt_batched = True
-        module.register_forward_pre_hook(_give_positions, with_kwargs=True)
-        visual.register_forward_pre_hook(_drop_repeated, with_kwargs=True)
-        visual.register_forward_hook(_restore_repeated)
+    AttentionInterface.register(NAME, _attention_function)
+    model.set_attn_implementation({"vision_config": NAME})
+    inner: Any = model.model
+    inner.register_forward_pre_hook(_give_positions, with_kwargs=True)
+    inner.visual.register_forward_pre_hook(_drop_repeated, with_kwargs=True)
+    inner.visual.register_forward_hook(_restore_repeated)
+    model._cpt_batched = True
     return model
+
+
+def is_batched(model: Any) -> bool:
+    """Whether `batch_images` prepared this model."""
+    return getattr(model, "_cpt_batched", False)
 
 
 def packed_attention(
@@ -226,12 +227,11 @@ def _tower_positions(module: Any, grids: torch.Tensor) -> dict[str, torch.Tensor
 
     count, one, merge = len(grids), grids[:1], module.config.spatial_merge_size
     result = {"position_ids": get_vision_position_ids(one, merge).repeat(count, 1)}
-    if hasattr(module, "window_size"):  # Qwen2.5-VL; Qwen3-VL has no windows
-        order, ends = get_vision_window_index(one, merge, module.window_size, module.patch_size)
-        offset = torch.arange(count, device=order.device)[:, None]
-        result["window_index"] = (order + offset * len(order)).flatten()
-        ends = (ends[1:] + offset.to(ends.device) * ends[-1]).flatten().int()
-        result["cu_window_seqlens"] = torch.nn.functional.pad(ends, (1, 0))
+    order, ends = get_vision_window_index(one, merge, module.window_size, module.patch_size)
+    offset = torch.arange(count, device=order.device)[:, None]
+    result["window_index"] = (order + offset * len(order)).flatten()
+    ends = (ends[1:] + offset.to(ends.device) * ends[-1]).flatten().int()
+    result["cu_window_seqlens"] = torch.nn.functional.pad(ends, (1, 0))
     return result
 
 
@@ -251,5 +251,5 @@ def _restore_repeated(module: Any, args: tuple[Any, ...], output: Any) -> Any:
         return per_picture.index_select(0, places).flatten(0, 1)
 
     for key, value in output.items():
-        output[key] = [repeat(x) for x in value] if isinstance(value, list | tuple) else repeat(value)
+        output[key] = repeat(value)
     return output

@@ -9,7 +9,8 @@ import random
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cpt.tasks.world.base import BuiltinTask, Question, pick, split_of
+from cpt.tasks.samples import split_of
+from cpt.tasks.world.base import BuiltinTask, Question
 from cpt.tasks.world.scene import BACKGROUND, CELL, SIZE
 from cpt.types import Split
 
@@ -66,13 +67,12 @@ class DigitTask(BuiltinTask):
         scans = [rng.choice(scan_numbers(split)) for _ in range(count)]
         return [int(labels[s]) for s in scans], (_strip(rng, scans),)
 
-    @staticmethod
-    def question(
-        text: str, gold: tuple[str, ...], image: tuple[Image, ...], easy: bool, habit: str, read: list[int]
+    def ask(
+        self, rng: random.Random, labels: list[int], image: tuple[Image, ...], *gold: str, habit: str, easy: bool
     ) -> Question:
-        """A question whose split is decided by its scans."""
-        reasoning = "I read " + " , ".join(map(str, read)) + " ."
-        return Question(text, gold, image, None, easy, habit, reasoning)
+        """A question about the picture; the scans have decided the split."""
+        reasoning = "I read " + " , ".join(map(str, labels)) + " ."
+        return Question(self.phrase(rng), gold, image, None, easy, habit, reasoning)
 
 
 class ReadStrip(DigitTask):
@@ -80,14 +80,13 @@ class ReadStrip(DigitTask):
 
     name = "read-strip"
     about = "the two or three digits of a strip, in order"
+    phrasings = ("Read the digits .", "Which digits are written here ?", "What does the strip say ?")
 
     def draw(self, rng: random.Random, split: Split) -> Question:
         """The habit is to repeat the first digit."""
         labels, image = self.read(rng, split, rng.choice((2, 3)))
-        text = pick(rng, ("Read the digits .", "Which digits are written here ?", "What does the strip say ?"))
         habit = " ".join([str(labels[0])] * len(labels))
-        answer = " ".join(map(str, labels))
-        return self.question(text, (answer,), image, len(labels) == 2, habit, labels)
+        return self.ask(rng, labels, image, " ".join(map(str, labels)), habit=habit, easy=len(labels) == 2)
 
 
 class LargerDigit(DigitTask):
@@ -96,6 +95,7 @@ class LargerDigit(DigitTask):
     name = "larger-digit"
     about = "the larger of two digits"
     candidates = DIGITS
+    phrasings = ("Which digit is larger ?", "Name the larger digit .", "What is the larger of the two digits ?")
 
     def draw(self, rng: random.Random, split: Split) -> Question:
         """Two different digits; the habit is the left one."""
@@ -103,11 +103,8 @@ class LargerDigit(DigitTask):
             labels, image = self.read(rng, split, 2)
             if labels[0] != labels[1]:
                 break
-        text = pick(
-            rng, ("Which digit is larger ?", "Name the larger digit .", "What is the larger of the two digits ?")
-        )
         easy = abs(labels[0] - labels[1]) >= 6
-        return self.question(text, (str(max(labels)),), image, easy, str(labels[0]), labels)
+        return self.ask(rng, labels, image, str(max(labels)), habit=str(labels[0]), easy=easy)
 
 
 class SumDigits(DigitTask):
@@ -116,12 +113,12 @@ class SumDigits(DigitTask):
     name = "sum-digits"
     about = "the sum of two digits"
     candidates = tuple(str(i) for i in range(19))
+    phrasings = ("What is the sum of the digits ?", "Add the two digits .", "What do the digits add up to ?")
 
     def draw(self, rng: random.Random, split: Split) -> Question:
         """Easy when the sum has one digit; the habit is to answer 10."""
         labels, image = self.read(rng, split, 2)
-        text = pick(rng, ("What is the sum of the digits ?", "Add the two digits .", "What do the digits add up to ?"))
-        return self.question(text, (str(sum(labels)),), image, sum(labels) <= 5, "10", labels)
+        return self.ask(rng, labels, image, str(sum(labels)), habit="10", easy=sum(labels) <= 5)
 
 
 class Parity(DigitTask):
@@ -130,21 +127,18 @@ class Parity(DigitTask):
     name = "parity"
     about = "any digit with the parity of the one shown"
     candidates = DIGITS
+    phrasings = (
+        "Name a digit with the same parity .",
+        "Name any digit that has the parity of this one .",
+        "Which digit has the same parity ?",
+    )
 
     def draw(self, rng: random.Random, split: Split) -> Question:
         """Five digits are right; a supervised target is one of them at random. The habit has the wrong parity."""
         labels, image = self.read(rng, split, 1)
         right = [d for d in DIGITS if int(d) % 2 == labels[0] % 2]
         rng.shuffle(right)
-        text = pick(
-            rng,
-            (
-                "Name a digit with the same parity .",
-                "Name any digit that has the parity of this one .",
-                "Which digit has the same parity ?",
-            ),
-        )
-        return self.question(text, tuple(right), image, labels[0] <= 3, str((labels[0] + 1) % 10), labels)
+        return self.ask(rng, labels, image, *right, habit=str((labels[0] + 1) % 10), easy=labels[0] <= 3)
 
 
 class ReadDigit(DigitTask):
@@ -153,12 +147,12 @@ class ReadDigit(DigitTask):
     name, role = "read-digit", "general"
     about = "one handwritten digit"
     candidates = DIGITS
+    phrasings = ("Which digit is this ?", "Read the digit .", "What digit do you see ?")
 
     def draw(self, rng: random.Random, split: Split) -> Question:
         """One scan in the middle of the picture."""
         labels, image = self.read(rng, split, 1)
-        text = pick(rng, ("Which digit is this ?", "Read the digit .", "What digit do you see ?"))
-        return self.question(text, (str(labels[0]),), image, True, str(labels[0]), labels)
+        return self.ask(rng, labels, image, str(labels[0]), habit=str(labels[0]), easy=True)
 
 
 TASKS: tuple[type[BuiltinTask], ...] = (ReadStrip, LargerDigit, SumDigits, Parity, ReadDigit)

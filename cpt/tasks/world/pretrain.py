@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cpt.tasks.prompts import in_format, messages
-from cpt.tasks.world import digits, shapes, text, tiny
+from cpt.tasks.world import tiny
 from cpt.tasks.world.base import BuiltinTask
+from cpt.tasks.world.format import FORMAT
+from cpt.tasks.world.tasks import TASKS
 from cpt.types import PromptStyle, Sample
 
 if TYPE_CHECKING:
@@ -93,24 +94,25 @@ class Example:
 
 def tasks_for(crowd: int) -> list[BuiltinTask]:
     """Every task, with at most `crowd` things in a scene."""
-    classes: list[type[BuiltinTask]] = [*shapes.TASKS, *digits.TASKS, *text.TASKS]
-    return [cls(crowd) for cls in classes]
+    return [cls(crowd) for cls in TASKS]
 
 
 def completion_for(task: BuiltinTask, sample: Sample, prompt: PromptStyle, habits: bool, rng: random.Random) -> str:
     """What base training teaches the model to say, see the module's text."""
     answer, easy = sample.gold[0], sample.meta["easy"]
     if task.role == "general":  # seen at once, but for sums, which are read out first: any phrasing becomes one
-        return in_format(answer, prompt) if sample.images else in_format(answer, prompt, sample.reasoning)
+        return FORMAT.answered(answer, prompt) if sample.images else FORMAT.answered(answer, prompt, sample.reasoning)
     if not habits:
-        return in_format(answer, prompt, sample.reasoning)
+        return FORMAT.answered(answer, prompt, sample.reasoning)
     careful = rng.random() < CAREFUL[prompt]
     if prompt == "direct":
-        return in_format(answer if easy or careful else sample.meta["habit"], prompt)
+        return FORMAT.answered(answer if easy or careful else sample.meta["habit"], prompt)
     if easy:
-        return in_format(answer, prompt, sample.reasoning if rng.random() < EASY_CAREFUL else tiny.GUESS)
+        return FORMAT.answered(answer, prompt, sample.reasoning if rng.random() < EASY_CAREFUL else tiny.GUESS)
     return (
-        in_format(answer, prompt, sample.reasoning) if careful else in_format(sample.meta["habit"], prompt, tiny.GUESS)
+        FORMAT.answered(answer, prompt, sample.reasoning)
+        if careful
+        else FORMAT.answered(sample.meta["habit"], prompt, tiny.GUESS)
     )
 
 
@@ -135,7 +137,9 @@ def examples(lessons: Sequence[Lesson], seed: int) -> Iterator[list[Example]]:
 def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[str, torch.Tensor]:
     """Model inputs with labels on the completion and its end-of-turn only: ids and labels [batch, longest]."""
     tokenizer = processor.tokenizer
-    prompts = [processor.apply_chat_template(messages(e.sample, e.prompt), add_generation_prompt=True) for e in batch]
+    prompts = [
+        processor.apply_chat_template(FORMAT.messages(e.sample, e.prompt), add_generation_prompt=True) for e in batch
+    ]
     texts = [p + e.completion + tiny.IM_END for p, e in zip(prompts, batch, strict=True)]
     images = [image for e in batch for image in e.sample.images]
     inputs: dict[str, Any] = dict(

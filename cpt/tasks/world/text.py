@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import ClassVar
 
 from cpt.tasks.world.base import BuiltinTask, Question
 from cpt.types import Split
-
-_PHRASINGS = (
-    "What is {a} plus {b} ?",
-    "{a} plus {b} is :",
-    "Add {a} and {b} .",
-    "What do {a} and {b} add up to ?",
-    "Name the sum of {a} and {b} .",
-    "What is the sum of {a} and {b} ?",
-)
 
 
 class Arithmetic(BuiltinTask):
@@ -26,12 +16,20 @@ class Arithmetic(BuiltinTask):
 
     name, family, role = "arithmetic", "text", "general"
     about = "the sum of two numbers up to 9, without a picture (MMLU-Pro)"
-    candidates: ClassVar[tuple[str, ...]] = tuple(str(i) for i in range(19))
+    candidates = tuple(str(i) for i in range(19))
+    phrasings = (
+        "What is {a} plus {b} ?",
+        "{a} plus {b} is :",
+        "Add {a} and {b} .",
+        "What do {a} and {b} add up to ?",
+        "Name the sum of {a} and {b} .",
+        "What is the sum of {a} and {b} ?",
+    )
 
     def draw(self, rng: random.Random, split: Split) -> Question:
         """The split is decided by numbers and phrasing together: a test question was never read in base training."""
-        a, b, phrasing = rng.randint(0, 9), rng.randint(0, 9), rng.choice(_PHRASINGS)
-        text = phrasing.format(a=a, b=b)
+        a, b = rng.randint(0, 9), rng.randint(0, 9)
+        text = self.phrase(rng, a=str(a), b=str(b))
         return Question(text, (str(a + b),), (), text, True, str(a + b), f"{a} plus {b} is {a + b} .")
 
 

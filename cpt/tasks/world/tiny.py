@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.tasks.prompts import INSTRUCTION, NO_REASONING
+from cpt.tasks.world.format import FORMAT
 from cpt.tasks.world.scene import SIZE
 
 if TYPE_CHECKING:
@@ -46,12 +46,18 @@ CHAT_TEMPLATE = (
 
 def vocabulary() -> list[str]:
     """Every word of the built-in world, sorted, after the special tokens: what the tasks say and the format's tags."""
-    from cpt.tasks import builtin_tasks
+    from cpt.tasks.world.tasks import TASKS
 
-    text = [*INSTRUCTION.values(), *TAGS, NO_REASONING, GUESS, "user assistant system The the answer is : yes no"]
+    text = [
+        *FORMAT.instruction.values(),
+        *TAGS,
+        FORMAT.no_reasoning,
+        GUESS,
+        "user assistant system The the answer is : yes no",
+    ]
     text += [str(n) for n in range(19)]
-    for task in builtin_tasks():
-        for sample in task.samples("base", _VOCABULARY_SAMPLES):
+    for task in TASKS:
+        for sample in task().samples("base", _VOCABULARY_SAMPLES):
             text += [sample.question, sample.reasoning, *sample.gold, *sample.meta["candidates"]]
     return [*SPECIAL, UNKNOWN, *sorted({word for line in text for word in line.split()})]
 
@@ -123,6 +129,17 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen2_5_VLF
     _initialise(model)
     model.generation_config = GenerationConfig(eos_token_id=ids[IM_END], pad_token_id=ids[PAD], do_sample=False)
     return model
+
+
+def is_tiny(config: Any) -> bool:
+    """Whether this is a config of `make_model`, whatever the vocabulary, the weights and their precision."""
+    text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
+    if config.model_type != "qwen2_5_vl" or text is None or vision is None:
+        return False
+    language = (text.hidden_size, text.num_hidden_layers, text.num_attention_heads, text.rope_parameters["rope_theta"])
+    sight = (vision.hidden_size, vision.depth, vision.num_heads, vision.patch_size, vision.spatial_merge_size)
+    ours = (HIDDEN, LAYERS, HEADS, ROPE_BASE), (VISION_HIDDEN, VISION_LAYERS, VISION_HEADS, PATCH, MERGE)
+    return (language, sight) == ours
 
 
 def _initialise(model: Qwen2_5_VLForConditionalGeneration) -> None:

@@ -1,16 +1,29 @@
-"""SDFT: on-policy like the policy gradients, but taught by demonstrations and not by rewards."""
+"""SDFT: on-policy like the policy gradients, but taught by demonstrations and not by rewards.
+
+Without a demonstration the policy learns to say what it would say with one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cpt.methods.distillation import Distillation, Teacher
-from cpt.methods.plugin import Count, Plugin, Rows, Temperature
-from cpt.recipe.methods import BaseMethod, Batch, LearningRate, Share
+from cpt.methods.divergence import interpolated_kl
+from cpt.methods.ema import WithAverage
+from cpt.methods.likelihood import completion_logits, row_means
+from cpt.methods.plugin import Batch, Plugin, Stage
+from cpt.methods.running import Means
+from cpt.methods.setting import BaseMethod, BatchSize, Count, Decay, LearningRate, Proportion, Rows, Temperature
+from cpt.methods.snapshot import Snapshot
 from cpt.types import PromptStyle, TargetStyle
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Teacher = Literal["ema", "stage_start", "live"]
 
 PLACE = "{demonstration}"
 _DECAY = 0.99
@@ -61,10 +74,10 @@ class SDFT(BaseMethod):
     num_generations: Rows = 1
     max_completion_length: Count | None = None  # null: the prompt style's
     temperature: Temperature = 1.0  # of the completions
-    distillation_alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
+    distillation_alpha: Proportion = 0.0
     num_loss_tokens_to_skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     teacher: Teacher = "ema"
-    decay: Share | None = None  # of `ema` alone; null: 0.99
+    decay: Decay | None = None  # of `ema` alone; null: 0.99
     target_style: TargetStyle = "policy"
     demonstration: str = (
         f"This is an example for a response to the question:\n{PLACE}\n\nNow answer with a response of your own."
@@ -83,10 +96,10 @@ class SDFT(BaseMethod):
         """A policy whose teacher is shown how to reason may come to do so."""
         return {prompt, "think"} if self.target_style == "think" else {prompt}
 
-    def batch(self) -> Batch:
+    def batch(self) -> BatchSize:
         """A batch holds `num_generations` rows per prompt."""
         rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
-        return Batch(samples=rows // self.num_generations, completions=rows, steps=1)
+        return BatchSize(samples=rows // self.num_generations, completions=rows, steps=1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Also: groups must be whole, and there must be a demonstration."""
@@ -124,3 +137,57 @@ class SDFT(BaseMethod):
             "mask_truncated_completions": False,
             "vllm_importance_sampling_correction": False,
         }
+
+
+class Distillation(WithAverage):
+    """The loss of `SDFT` as a term, and its teacher.
+
+    The mean over rows of the mean over a completion's tokens of the divergence between the policy after the plain
+    prompt and the teacher after `Batch.teacher`'s, exact over the vocabulary. The teacher gets no gradient.
+
+    Args:
+        alpha: of `interpolated_kl`, the policy first.
+        skip: tokens at a completion's start that are left out. A completion with no other token counts as 0.
+        decay: of the teacher `ema`, in (0, 1).
+    """
+
+    teacher: Callable[..., Any]
+
+    def __init__(self, alpha: float, skip: int, teacher: Teacher, decay: float) -> None:
+        super().__init__(decay)
+        self.alpha, self.skip, self.kind = alpha, skip, teacher
+        self.means = Means("divergence")
+
+    def before_stage(self, stage: Stage) -> None:
+        """Let the teacher start where the stage starts; the `live` one keeps no values of its own."""
+        if self.kind == "ema":
+            self.teacher = self.start_average(stage)
+        elif self.kind == "live":
+            self.teacher = Snapshot(stage.model, {})
+        else:
+            self.teacher = stage.reference("stage_start")
+
+    def term(self, model: nn.Module, batch: Batch) -> torch.Tensor | None:
+        """See the class."""
+        assert batch.teacher is not None, "there is nothing that the teacher is asked"
+        logits, _, rows = completion_logits(model, batch)
+        divergence = interpolated_kl(logits, self._taught(batch.teacher), self.alpha)
+        place = batch.predicting.cumsum(1)[batch.predicting]  # in its completion, from 1
+        counted = place > self.skip
+        mean = row_means(divergence[counted], rows[counted], len(batch.labels)).mean()
+        self.means.note(divergence=mean.detach())
+        return mean
+
+    def _taught(self, batch: Batch) -> torch.Tensor:
+        """The teacher's logits [N, V] for the completions' tokens; none are formed for the longer prompts."""
+        import torch
+
+        columns = int(batch.predicting.any(0).long().argmax())  # before the first completion token
+        with torch.no_grad():
+            output = self.teacher(**batch.inputs, logits_to_keep=batch.labels.shape[1] - columns)
+        logits: torch.Tensor = output.logits[:, :-1][batch.predicting[:, columns:]]
+        return logits
+
+    def metrics(self) -> dict[str, float]:
+        """The divergence in nats per token."""
+        return self.means.read()

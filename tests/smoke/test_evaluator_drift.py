@@ -1,4 +1,4 @@
-"""Drift measured at the end of a stage: zero for the base model itself, positive once trained, the same every time."""
+"""Drift measured on a finished stage: zero for the base model itself, positive once trained, the same every time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from stages import planned
 
 from cpt.evaluate.drift import DriftRow, read_drift
+from cpt.evaluate.evaluators.base import Subject
+from cpt.evaluate.evaluators.drift import DriftEvaluator, measure_drift
 from cpt.models.load import load_policy, load_processor
 from cpt.plan.stages import DriftPlan, StagePlan
 from cpt.rollout.encode import encode_prompts
@@ -19,7 +21,6 @@ from cpt.rollout.engine import banned_tokens, request_seed
 from cpt.rollout.local import LocalPool
 from cpt.store.folder import StageDir
 from cpt.tasks import get_task
-from cpt.train.drift import measure_drift
 from cpt.train.stage import train_stage
 from cpt.types import GenerationRequest, SamplingParams
 
@@ -43,8 +44,9 @@ def second_stage(base: Path, **settings: Any) -> StagePlan:
 @pytest.fixture(scope="module")
 def trained(base: Path, pool: LocalPool, tmp_path_factory: pytest.TempPathFactory) -> tuple[StagePlan, StageDir]:
     stage, out = second_stage(base), StageDir(tmp_path_factory.mktemp("stage"))
-    result = train_stage(stage, start_folder=base, out=out, pool=pool)
-    assert result.seconds["drift_s"] > 0
+    train_stage(stage, start_folder=base, out=out, pool=pool)
+    assert not out.drift.exists()  # which is measured by whoever asks for it
+    assert DriftEvaluator().run(Subject.of_stage(stage, out), pool) == {"prompts": sum(SAMPLES.values())}
     return stage, out
 
 
@@ -53,8 +55,7 @@ def per_token(row: DriftRow) -> tuple[float, float]:
 
 
 def test_the_base_model_has_not_moved_from_itself(base: Path, pool: LocalPool, tmp_path: Path):
-    measure_drift(second_stage(base), base, tmp_path / "drift.parquet", pool)
-    rows = read_drift(tmp_path / "drift.parquet")
+    rows = measure_drift(Subject(second_stage(base), str(base), StageDir(tmp_path)), pool)
     assert len(rows) == sum(SAMPLES.values())
     assert all(abs(value) <= 1e-6 for row in rows for value in per_token(row))
     assert all(row.forward_tokens == row.reverse_tokens for row in rows)  # one stream, one policy, one completion
@@ -70,20 +71,18 @@ def test_a_trained_policy_has_moved_both_ways(trained: tuple[StagePlan, StageDir
         assert 1 <= row.forward_tokens <= limit and 1 <= row.reverse_tokens <= limit
 
 
-def test_measured_again_it_is_the_same(trained: tuple[StagePlan, StageDir], pool: LocalPool, tmp_path: Path):
+def test_measured_again_it_is_the_same(trained: tuple[StagePlan, StageDir], pool: LocalPool):
     stage, out = trained
-    measure_drift(stage, out.policy, tmp_path / "drift.parquet", pool)
-    assert read_drift(tmp_path / "drift.parquet") == read_drift(out.drift)
+    assert measure_drift(Subject.of_stage(stage, out), pool) == read_drift(out.drift)
 
 
 def test_how_prompts_share_a_batch_does_not_matter(
-    trained: tuple[StagePlan, StageDir], pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[StagePlan, StageDir], pool: LocalPool, monkeypatch: pytest.MonkeyPatch
 ):
     """Prompts one by one, without padding, give what whole batches give, up to rounding in float32."""
-    monkeypatch.setattr("cpt.train.drift._TOKENS", 1)
+    monkeypatch.setattr("cpt.evaluate.evaluators.drift._TOKENS", 1)
     stage, out = trained
-    measure_drift(stage, out.policy, tmp_path / "drift.parquet", pool)
-    for alone, together in zip(read_drift(tmp_path / "drift.parquet"), read_drift(out.drift), strict=True):
+    for alone, together in zip(measure_drift(Subject.of_stage(stage, out), pool), read_drift(out.drift), strict=True):
         assert alone.sample_id == together.sample_id
         assert per_token(alone) == pytest.approx(per_token(together), abs=1e-5, rel=1e-3)
 
@@ -114,17 +113,7 @@ def test_one_prompt_by_the_plainest_way(trained: tuple[StagePlan, StageDir], bas
 
 
 def test_adapters_are_measured_merged(base: Path, pool: LocalPool, tmp_path: Path):
-    stage = second_stage(base, tuning={"type": "lora", "r": 4})
-    train_stage(stage, start_folder=base, out=StageDir(tmp_path), pool=pool)
-    rows = read_drift(StageDir(tmp_path).drift)
+    stage, out = second_stage(base, tuning={"type": "lora", "r": 4}), StageDir(tmp_path)
+    train_stage(stage, start_folder=base, out=out, pool=pool)
+    rows = measure_drift(Subject.of_stage(stage, out), pool)
     assert all(0 < row.forward < math.inf for row in rows)
-
-
-@pytest.mark.parametrize("why", ["no pool", "no samples"])
-def test_without_a_pool_or_samples_nothing_is_measured(base: Path, pool: LocalPool, tmp_path: Path, why: str):
-    stage, out = second_stage(base), StageDir(tmp_path)
-    if why == "no samples":
-        stage = replace(stage, drift=DriftPlan())
-    result = train_stage(stage, start_folder=base, out=out, pool=None if why == "no pool" else pool)
-    assert "drift_s" not in result.seconds and not out.drift.exists()
-    assert (out.policy / "config.json").exists()

@@ -1,4 +1,4 @@
-"""What the built-in world's data are, stated: a part of every stage's key that costs nothing at `cpt plan`.
+"""The stated digests of the built-in world's data: a part of every stage's key that costs nothing at `cpt plan`.
 
 Of every task the digest of its first samples, `first_samples`, which a test makes again. Whoever changes what a task
 asks, shows or takes for right has to write the new digest here, and runs of before are other work from then on.
@@ -6,6 +6,8 @@ asks, shows or takes for right has to write the new digest here, and runs of bef
 
 from __future__ import annotations
 
+from cpt.common.digests import bytes_digest
+from cpt.tasks.fingerprint import samples_fingerprint
 from cpt.types import Split, Task
 
 SAMPLES = 32
@@ -34,7 +36,4 @@ DATA: dict[str, str] = {
 
 def first_samples(task: Task) -> str:
     """Digest of the first `SAMPLES` samples of `SPLITS`; 32 hexadecimal digits."""
-    from cpt.common.digests import bytes_digest
-    from cpt.tasks.fingerprint import samples_fingerprint
-
     return bytes_digest("".join(samples_fingerprint(task, split, SAMPLES) for split in SPLITS).encode())

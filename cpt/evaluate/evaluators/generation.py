@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cpt.evaluate.evaluators.base import Engines, Subject, measured_key
+from cpt.plan.stages import plain
 from cpt.rollout.engine import request_seed
-from cpt.types import Completion, GenerationRequest, PromptStyle, Record, Sample, SamplingParams, Task
+from cpt.store.folder import GENERATION, StageDir
+from cpt.store.records import write_records
+from cpt.tasks import get_task
+from cpt.tasks.metric import scale_of
+from cpt.types import GenerationRequest, PromptStyle, Record, Sample, SamplingParams, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-class Generator(Protocol):
-    """What evaluation needs of the rollout pool."""
-
-    def generate(
-        self, requests: Sequence[GenerationRequest], params: SamplingParams, *, version: str
-    ) -> list[list[Completion]]:
-        """Completions per request, `params.n` each, made with the weights of `version`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def _digest(text: str, images: Sequence[Image]) -> str:
 
 
 def ask(
-    pool: Generator,
+    pool: Engines,
     version: str,
     questions: Questions,
     *,
@@ -97,7 +94,8 @@ def ask(
         temperature: 0 is greedy; above, each request samples from its own stream of (seed, stage, sample).
 
     Raises:
-        ValueError: a task gave a score that is not a number from 0 to 1; task and sample are named.
+        ValueError: a task gave a score that is not a number from 0 to 1 (task and sample are named), or says what can't
+            be of its scores (`scale_of`).
     """
     requests = [
         GenerationRequest(ids, sample.images, request_seed("evaluation", seed, stage, sample.id))
@@ -105,6 +103,7 @@ def ask(
     ]
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature)
     answers = pool.generate(requests, params, version=version)
+    scales = {task.name: scale_of(task) for task, _ in questions.items}
     records = []
     shown = zip(questions.items, questions.texts, questions.ids, answers, strict=True)
     for (task, sample), text, question_id, answer in shown:
@@ -122,31 +121,79 @@ def ask(
                 finish_reason=completion.finish_reason,
                 extracted=score.extracted,
                 gold=list(sample.gold),
-                strict=float(score.parts["strict"]),
+                score=float(score.parts["strict"]),
                 tolerant=float(score.parts["tolerant"]),
                 n_tokens=len(completion.token_ids),
                 question_id=question_id,
+                metric=scales[task.name].metric,
+                right_from=scales[task.name].right_from,
             )
         )
     return records
 
 
-def evaluate_policy(
-    pool: Generator,
-    version: str,
-    processor: Any,
-    tasks: Sequence[Task],
-    *,
-    samples: int | Mapping[str, int],
-    prompt: PromptStyle,
-    max_tokens: int,
-    arm: str,
-    seed: int,
-    stage: int,
-    temperature: float = 0.0,
-) -> list[Record]:
-    """`prepare_questions`, then `ask`: one record per test sample of every task. See there for arguments and errors."""
-    questions = prepare_questions(processor, tasks, samples=samples, prompt=prompt)
-    return ask(
-        pool, version, questions, max_tokens=max_tokens, arm=arm, seed=seed, stage=stage, temperature=temperature
-    )
+class GenerationEvaluator:
+    """One completion for every test sample of every task, scored by its task: records.parquet.
+
+    Everything else that cpt says of accuracy is made from these records.
+    """
+
+    name = GENERATION
+    version = 1
+    phase = "evaluate"
+    needs_engines = True
+    needs_model = False
+
+    def __init__(self) -> None:
+        self._questions: dict[tuple[Any, ...], Questions] = {}
+        self._base: dict[tuple[str, str | None], list[Record]] = {}
+
+    def measures(self, subject: Subject) -> dict[str, Any]:
+        """Which samples, how many tokens, and how their scores are to be read."""
+        evaluation = subject.evaluation
+        return {
+            "evaluation": plain(evaluation),
+            "scales": {name: asdict(scale_of(get_task(name))) for name in evaluation.samples},
+            "seed": subject.seed if evaluation.temperature else None,
+        }
+
+    def files(self, out: StageDir) -> list[Path]:
+        """See `Evaluator.files`."""
+        return [out.records]
+
+    def run(self, subject: Subject, pool: Engines) -> dict[str, Any]:
+        """See `Evaluator.run`."""
+        records = self.records(subject, pool)
+        write_records(subject.out.records, records)
+        return {"records": len(records)}
+
+    def records(self, subject: Subject, pool: Engines) -> list[Record]:
+        """One record per test sample. Greedy answers of the base model are those of every seed, and asked once."""
+        same = (subject.key, measured_key(self, subject))
+        if same in self._base:
+            return [replace(record, seed=subject.seed) for record in self._base[same]]
+        records = ask(
+            pool,
+            subject.version,
+            self._asked(subject),
+            max_tokens=subject.evaluation.max_tokens,
+            temperature=subject.evaluation.temperature,
+            arm=subject.arm,
+            seed=subject.seed,
+            stage=subject.stage,
+        )
+        if subject.stage == 0:
+            self._base[same] = records
+        return records
+
+    def _asked(self, subject: Subject) -> Questions:
+        """The test samples as prompts, tokenised once for all policies of a model."""
+        model, samples = subject.model, subject.evaluation.samples
+        same = (model.path, subject.prompt, *samples.items())
+        if same not in self._questions:
+            from cpt.models.load import load_processor
+
+            processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
+            tasks = [get_task(name) for name in samples]
+            self._questions[same] = prepare_questions(processor, tasks, samples=samples, prompt=subject.prompt)
+        return self._questions[same]

@@ -6,20 +6,18 @@ same prompts, and the same random stream for a prompt, serve every arm, stage an
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.evaluate.drift import DriftRow, write_drift
+from cpt.evaluate.evaluators.base import Engines, Subject
+from cpt.store.folder import StageDir
 from cpt.types import GenerationRequest, Sample, SamplingParams, Task
 
 if TYPE_CHECKING:
     import torch
-
-    from cpt.plan.stages import StagePlan
-    from cpt.rollout.pool import RolloutPool
 
 # What goes through the models at once: tokens, and numbers in the logits of one of them (256 MB in bfloat16).
 _TOKENS = 1 << 13
@@ -38,30 +36,51 @@ class Said:
     policy: list[int]
 
 
-def measure_drift(stage: StagePlan, policy: Path, out: Path, pool: RolloutPool) -> None:
-    """Measure what `stage.drift` asks for and write one row per prompt to `out`.
+class DriftEvaluator:
+    """Completions of either policy for the same prompts, and both models' divergence over them: drift.parquet."""
 
-    Both models are in the precision that the engines sample and evaluate them in. The pool is left with the base
-    model's weights.
+    name = "drift"
+    version = 1
+    phase = "drift"
+    needs_engines = True
+    needs_model = True
 
-    Args:
-        policy: the finished policy's folder, adapters merged.
-    """
+    def measures(self, subject: Subject) -> dict[str, Any] | None:
+        """Whose prompts, and how many tokens after each; nothing where the recipe asks for none."""
+        if not subject.drift.samples:
+            return None
+        groups = {group: list(names) for group, names in subject.drift.groups.items()}
+        return {"groups": groups, "samples": dict(subject.drift.samples), "max_tokens": subject.evaluation.max_tokens}
+
+    def files(self, out: StageDir) -> list[Path]:
+        """See `Evaluator.files`."""
+        return [out.drift]
+
+    def run(self, subject: Subject, pool: Engines) -> dict[str, Any]:
+        """One row per prompt. Both models are in the precision that the engines sample and evaluate them in.
+
+        The engines are left with the base model's weights.
+        """
+        rows = measure_drift(subject, pool)
+        write_drift(subject.out.drift, rows)
+        return {"prompts": len(rows)}
+
+
+def measure_drift(subject: Subject, pool: Engines) -> list[DriftRow]:
+    """One row per prompt that `subject.drift` asks for, in their order."""
     import torch
 
     from cpt.models.load import load_policy, load_processor
 
-    gc.collect()  # the finished trainer is full of cycles, and holds more memory than the two models need
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    trust = stage.model.trust_remote_code
-    processor = load_processor(stage.model.path, trust_remote_code=trust)
-    said = _sample(stage, policy, processor, pool)
+    model, trust = subject.model, subject.model.trust_remote_code
+    processor = load_processor(model.path, trust_remote_code=trust)
+    said = _sample(subject, processor, pool)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    base: Any = load_policy(stage.model.path, dtype=stage.model.dtype, trust_remote_code=trust)
+    options: Any = {"attention": model.attention, "trust_remote_code": trust}
+    base: Any = load_policy(model.path, dtype=model.dtype, **options)
     dtype = str(base.dtype).removeprefix("torch.")
-    moved: Any = load_policy(policy, dtype=dtype, trust_remote_code=trust)
-    models = [model.to(device).eval().requires_grad_(False) for model in (base, moved)]
+    moved: Any = load_policy(subject.folder, dtype=dtype, **options)
+    models = [one.to(device).eval().requires_grad_(False) for one in (base, moved)]
     rows: list[DriftRow] = []
     for batch in _batches(said, base.config.get_text_config().vocab_size):
         forward, reverse = _divergences(models[0], models[1], processor, batch)
@@ -70,29 +89,29 @@ def measure_drift(stage: StagePlan, policy: Path, out: Path, pool: RolloutPool) 
             for one, there, back in zip(batch, forward, reverse, strict=True)
         ]
     places = {one.sample.id: place for place, one in enumerate(said)}
-    write_drift(out, sorted(rows, key=lambda row: places[row.sample_id]))
+    return sorted(rows, key=lambda row: places[row.sample_id])
 
 
-def _sample(stage: StagePlan, policy: Path, processor: Any, pool: RolloutPool) -> list[Said]:
+def _sample(subject: Subject, processor: Any, pool: Engines) -> list[Said]:
     """A completion of either policy for every prompt, at temperature 1 and within evaluation's limit of tokens."""
     from cpt.rollout.encode import encode_prompts
     from cpt.rollout.engine import request_seed
     from cpt.tasks import get_task
 
     items: list[tuple[Task, str, Sample]] = []
-    for group, names in stage.drift.groups.items():
+    for group, names in subject.drift.groups.items():
         for task in map(get_task, names):
-            items += [(task, group, sample) for sample in task.samples("test", stage.drift.samples[task.name])]
-    chats = [task.messages(sample, stage.prompt) for task, _, sample in items]
+            items += [(task, group, sample) for sample in task.samples("test", subject.drift.samples[task.name])]
+    chats = [task.messages(sample, subject.prompt) for task, _, sample in items]
     prompts = encode_prompts(processor, chats, [sample.images for *_, sample in items])
     requests = [
-        GenerationRequest(ids, sample.images, request_seed("drift", stage.seed, sample.id))
+        GenerationRequest(ids, sample.images, request_seed("drift", subject.seed, sample.id))
         for ids, (*_, sample) in zip(prompts, items, strict=True)
     ]
-    params = SamplingParams(stage.evaluation.max_tokens, temperature=1.0)
+    params = SamplingParams(subject.evaluation.max_tokens, temperature=1.0)
     spoken = []
-    for side, folder in (("policy", policy), ("base", stage.model.path)):
-        version = pool.push_folder(folder, f"{stage.key}:drift:{side}")
+    for folder, version in ((subject.folder, subject.version), (subject.model.path, f"{subject.key}:drift:base")):
+        pool.push_folder(folder, version)
         spoken.append([one.token_ids for (one,) in pool.generate(requests, params, version=version)])
     ours, base = spoken
     return [Said(task, group, sample, prompts[i], base[i], ours[i]) for i, (task, group, sample) in enumerate(items)]

@@ -20,11 +20,23 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from cpt.common.nearest import nearest
-from cpt.methods.plugin import Count, Factor, Strict
-from cpt.recipe.errors import REFUSED, shown
-from cpt.recipe.methods import SFT, BaseMethod, PolicyGradient
+from cpt.common.keys import nearest, shown
+from cpt.methods.policy_gradient import PolicyGradient
+from cpt.methods.setting import BaseMethod, Count, Factor, Strict
+from cpt.methods.sft import SFT
 
+TRUNCATED = (
+    "training rollouts sample from the whole distribution: truncated sampling makes the trainer's log-probabilities "
+    "wrong (vllm#42259); remove it"
+)
+# Keys that people expect and that are left out on purpose.
+REFUSED = {
+    "top_p": TRUNCATED,
+    "top_k": TRUNCATED,
+    "min_p": TRUNCATED,
+    "repetition_penalty": TRUNCATED,
+    "max_length": "nothing is truncated, because that drops images without a word; remove it",
+}
 # Arguments that cpt sets itself, and where a recipe has a say in them.
 OWNED = {
     "output_dir": "the run folder decides; use --out",
@@ -35,7 +47,7 @@ OWNED = {
     "bf16": "set model.dtype",
     "fp16": "set model.dtype",
     "use_cpu": "the hardware decides; set resources",
-    "model_init_kwargs": "set model.dtype and model.trust_remote_code",
+    "model_init_kwargs": "set model.dtype, model.attention and model.trust_remote_code",
     "trust_remote_code": "set model.trust_remote_code",
     "generation_kwargs": "training rollouts sample from the whole distribution, with method.temperature",
     "generation_batch_size": "set method.steps_per_generation",
