@@ -24,9 +24,9 @@ KINDS = {
     "third": Scales(),
 }
 TENSORS = {
-    "a.q_proj.weight": Tensor((4, 3), "F32", 48),
-    "a.q_proj.bias": Tensor((4,), "F32", 16),
-    "a.down_proj.weight": Tensor((3, 4), "F32", 48),
+    "a.q_proj.weight": Tensor((4, 3), 48),
+    "a.q_proj.bias": Tensor((4,), 16),
+    "a.down_proj.weight": Tensor((3, 4), 48),
 }
 
 
@@ -59,7 +59,7 @@ def test_rules_ask_for_what_a_kind_is_and_not_which(tmp_path: Path, setting: str
         ).replace("TUNING", "lora" if "o-lora" in setting else "full")
     )
     (spec,) = expand_arms(load_recipe(path)).values()
-    problems = {kind: [told for _, told in contradictions(replace(spec, tuning=KINDS[kind]), 2)] for kind in KINDS}
+    problems = {kind: [told for _, told in contradictions(replace(spec, tuning=KINDS[kind]))] for kind in KINDS}
     assert {kind for kind, told in problems.items() if told} == refused
     if "merge" in setting and refused:
         assert "; set tuning.between_stages: merge, or use" in problems["continued"][0]
