@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cpt.cli.arguments import Overrides, RecipePath, TrustRewards
 from cpt.common.keys import nearest
-from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, select, write_filter
+from cpt.methods.filtering import RIF, FilterFile, write_filter
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.plan.stages import StagePlan
@@ -99,23 +99,20 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
     out.mkdir(parents=True, exist_ok=True)
     if note:
         console.print(note, markup=False, highlight=False)
-    prompts = _sample(recipe, stage, str(folder))
-    assert stage.filter is not None
-    kept = select(stage.filter, prompts, f"{stage.seed}/{stage.index}")
-    result = FilterFile("", stage.filter, prompts, kept)
+    result = _sample(recipe, stage, str(folder))
     write_filter(out / "filter.parquet", result)
     print_filter(result, f"{stage.arm} on {task}, {policy or stage.model.name}", console)
     console.print(str(out / "filter.parquet"), markup=False, highlight=False, soft_wrap=True)
 
 
-def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollouts]:
+def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> FilterFile:
     from cpt.models.load import load_processor
     from cpt.rollout.limits import engine_kind
     from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
     from cpt.run.rows import check_rows, merged, stage_reads
     from cpt.train.data import own_samples
-    from cpt.train.filter import roll_out
+    from cpt.train.filter import filtering, roll_out
 
     kind = engine_kind(stage.model.path, recipe.rollout, recipe.resources, gpu=gpu_count() > 0)
     pictures = check_rows(merged(stage_reads(stage)), stage.model, recipe.rollout.max_model_len, kind)
@@ -124,9 +121,10 @@ def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> list[PromptRollout
         pool = start_pool(stage.model, recipe.rollout, placement_of(recipe.rollout, recipe.resources), pictures)
         processor = load_processor(stage.model.path, trust_remote_code=stage.model.trust_remote_code)
         version = pool.push_folder(policy, "filter")
-        prompts = roll_out(stage, samples, pool=pool, version=version, processor=processor)
+        asked = filtering(stage)
+        prompts = roll_out(asked, samples, pool=pool, version=version, processor=processor)
         pool.close()
-    return prompts
+    return FilterFile("", asked.rule, prompts, asked.select(prompts))
 
 
 def print_filter(found: FilterFile, title: str, console: Console) -> None:

@@ -148,12 +148,11 @@ class Run:
 
     def train(self, stage: StagePlan, start: Path | str) -> None:
         """One stage in a process of its own, which goes on from its last checkpoint if it dies."""
-        from cpt.train.stage import drop_checkpoints
+        from cpt.train.result import drop_checkpoints
         from cpt.train.worker import TrainerDied, run_stage
 
         where = self.store.begin_stage(stage)
-        if stage.filter is not None:
-            self.filter(stage, start, where)
+        kept = None if stage.filter is None else self.filter(stage, start, where)
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
 
         def on_step(row: Mapping[str, Any]) -> None:
@@ -166,7 +165,9 @@ class Run:
                 if not self.placement.trainer_gpus:  # elsewhere the next process would wait for this one's device
                     self._prepare_worker(stage)
                 try:
-                    result = run_stage(worker, stage, start_folder=start, out=where, pool=self.pool, on_step=on_step)
+                    result = run_stage(
+                        worker, stage, start_folder=start, out=where, kept=kept, pool=self.pool, on_step=on_step
+                    )
                     break
                 except TrainerDied as error:
                     if attempt == MAX_RESTARTS:
@@ -183,20 +184,23 @@ class Run:
         )
         drop_checkpoints(where)
 
-    def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> None:
-        """Rollouts of the policy that the stage starts from choose its training samples. Done once, kept in a file."""
+    def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> list[int]:
+        """Rollouts of the policy that the stage starts from choose its training samples: their positions."""
         from cpt.models.load import load_processor
         from cpt.train.data import own_samples
-        from cpt.train.filter import filtered
+        from cpt.train.filter import kept_samples
 
         self._prepare_worker()
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "filter")
         with self.store.phase("filter", arm=stage.arm, seed=stage.seed, stage=stage.index):
             processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
             samples = own_samples(stage)
-            kept = filtered(stage, samples, start_folder=start, out=where, pool=self.pool, processor=processor)
+            kept = kept_samples(
+                stage, samples, start_folder=start, file=where.filter, pool=self.pool, processor=processor
+            )
         few = f", fewer than one batch of {stage.batch_samples}" if len(kept) < stage.batch_samples else ""
         self.progress.message(f"{stage.label}: the filter keeps {len(kept)} of {len(samples)} training samples{few}")
+        return kept
 
     def evaluate(self, subject: Subject) -> None:
         """Whatever has not been measured yet on a finished policy."""

@@ -33,7 +33,7 @@ class Progress(Protocol):
         """The run begins."""
 
     def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
-        """A stage enters a phase (`filter`, `train`, `evaluate`, `drift`, …, `done`); index 0: the base model."""
+        """A stage enters a phase (`train`, `evaluate`, `drift`, …, `done`); index 0: the base model."""
 
     def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """One optimizer step (1-based) is done."""

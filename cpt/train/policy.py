@@ -11,7 +11,6 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from cpt.methods.advantages import GROUP_MEAN
-from cpt.models.adapters import merged_parameters
 from cpt.rollout.trl import RolloutMixin
 from cpt.train.advantages import Advantages, OneCompletionConfig
 from cpt.train.agreement import judged_by_rounding
@@ -53,8 +52,6 @@ class StageGRPOTrainer(PolicyPlugins, Advantages, RolloutMixin, RowsOfPictures, 
         self._rows: torch.Tensor | None = None
         self.objectives: Objectives | None = None
         self._parts: list[Parts] = []
-        if hasattr(self.model, "peft_config") and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            self.vllm_generation._iter_named_params = partial(merged_parameters, self.model)
 
     def at_stage(self, stage: StagePlan) -> None:
         """What a kind of trainer takes in of its stage beside TRL's arguments: here nothing."""
@@ -199,7 +196,7 @@ def grpo_trainer(
         kind: the class to make.
     """
     assert stage.method.needs_rollouts
-    assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
+    assert not stage.tuning.has_dropout, "engines sample without dropout, and so must the policy"
     arguments = grpo_arguments(stage, checkpoints)
     data = stage_data(stage, own, arguments.world_size)
     check_stage_golds(data.samples, rewards_of(stage), stage.prompt)
@@ -217,6 +214,8 @@ def grpo_trainer(
         max_logprob_gap=stage.max_logprob_gap,
         baseline=getattr(stage.method, "baseline", GROUP_MEAN),
     )
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        trainer.vllm_generation._iter_named_params = partial(stage.tuning.tensors, trainer.model)
     trainer.objectives = objectives
     trainer.by_rounding = judged_by_rounding(stage.model.dtype, stage.rollout)
     trainer.at_stage(stage)

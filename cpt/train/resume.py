@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.common.digests import differing, file_digest, listing
 from cpt.common.files import disk_may_be_full, fsync_dir, read_json, write_json_atomic
-from cpt.models.locate import checkpoint_tensors
+from cpt.models.policy import trainable
 from cpt.store.results import make_durable
 from cpt.store.schemas import Checkpoint
 from cpt.train.plugin_state import missing_state
@@ -24,6 +24,8 @@ else:
     _Trainer = object
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+TRAINED = "trained.safetensors"
+"""In a checkpoint: the values of all parameters that are trained."""
 LIST = "DIGESTS.json"
 """In a checkpoint: whose it is, and the digest of every file. Written last."""
 
@@ -115,8 +117,8 @@ def what_is_wrong(checkpoint: Path, step: int, plugins: Iterable[str] = (), orig
             file = Path(os.path.normpath(checkpoint / name))
             if not file.is_file() or file_digest(file, digest["bytes"]) != digest:
                 return f"{file} is not what it was when it was saved"
-        if "adapter_config.json" not in there:
-            checkpoint_tensors(checkpoint)
+        if TRAINED not in there:
+            return f"{TRAINED} is missing: another version of cpt saved it"
         return missing_state(checkpoint, plugins)
     except ValueError as error:
         return str(error)
@@ -155,18 +157,29 @@ class Resumable(_Trainer):
             seal_checkpoint(checkpoint, step, self.origin)
             rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=kept, use_mtime=False)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Loads full weights through `from_pretrained`, which knows how names on disk map to names in memory.
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """What is trained, by its names in memory, whatever the kind of tuning: the rest is as the stage found it."""
+        from safetensors.torch import save_file
 
-        transformers 5.17 hands the file's tensors to `load_state_dict(strict=False)` as they are. Models whose saved
-        names differ from their modules' (the Qwen-VL families) then load nothing, with no more than a warning.
+        trained = trainable(self.accelerator.unwrap_model(self.model))
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: value.detach().contiguous() for name, value in trained.items()}, folder / TRAINED)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """What `save_model` wrote.
+
+        transformers would hand the file's tensors to `load_state_dict(strict=False)`, where a name that the model does
+        not have is no more than a warning.
         """
-        if hasattr(self.model, "peft_config"):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        policy: Any = self.accelerator.unwrap_model(self.model if model is None else model)
-        saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype)
-        policy.load_state_dict(saved.state_dict(), strict=True)
+        from safetensors.torch import load_file
+
+        trained = trainable(self.accelerator.unwrap_model(self.model if model is None else model))
+        saved = load_file(Path(resume_from_checkpoint) / TRAINED)
+        assert saved.keys() == trained.keys(), "a checkpoint of this stage has what this stage trains"
+        for name, parameter in trained.items():
+            parameter.detach().copy_(saved[name])
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint is for this machine, and the stage's own files say what was trained."""
