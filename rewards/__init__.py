@@ -1,4 +1,4 @@
-"""Pure reward functions: text in, a score with its parts out. `names()` lists them, `make(name)` makes one.
+"""Pure reward functions: from a text to a score with parts. `names()` lists them, `make(name)` makes one.
 
 >>> import rewards
 >>> rewards.make("accuracy-format")("<answer> 3 </answer>", gold=["3"]).value

@@ -119,7 +119,7 @@ def yes_no(
         return unpaid(said, "match")
     if len(said.answer) > prose.MAX_CHARS:
         return unpaid(Extraction("", "malformed"), "match")
-    # 1 and 0 are answers where gold has them.
+    # 1 and 0 are answers only if gold has them.
     says = verdict_of_gold(said.answer) if said.answer in map(normalise, answers) else verdict(said.raw)
     if says == "both":
         return unpaid(Extraction("", "ambiguous"), "match")

@@ -1,4 +1,4 @@
-"""What an equation comes to, where it is true: "5 + 7 = 12" is 12, "5 + 6 = 12" is two answers."""
+"""The value of a true equation: "5 + 7 = 12" is 12, "5 + 6 = 12" is two answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LATEX = ((r"\times", "*"), (r"\cdot", "*"), (r"\div", "/"))
 
 
 def solved(text: str) -> str:
-    """The last side of an equation whose other sides are a name ("x", "total cost") or come to the same number.
+    """The last side of an equation whose other sides are a name ("x", "total cost") or have the same value.
 
     >>> solved("5 + 7 = 12"), solved("x = 12 cm"), solved("5 + 6 = 12"), solved("y = 2x")
     ('12', '12 cm', '5 + 6 = 12', 'y = 2x')
@@ -43,7 +43,7 @@ def solved(text: str) -> str:
 
 
 def value_of(side: str) -> Fraction | None:
-    """The number that a sum of products of plain numbers comes to; None if it is anything else.
+    """The value of a sum of products of plain numbers; None if the text is anything else.
 
     >>> value_of("5 + 2 × 3")
     Fraction(11, 1)

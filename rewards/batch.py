@@ -1,4 +1,4 @@
-"""Rewards for whole batches, as TRL's trainers call them; and the one place where a reward's exception is caught."""
+"""Rewards for whole batches, as TRL's trainers call them; and the only place where a reward's exceptions are caught."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TRL_OWN = frozenset(("prompts", "completion_ids", "trainer_state", "environment
 
 
 def guarded(reward: Reward, completion: str, row: Mapping[str, Any]) -> Score:
-    """The reward's Score; an exception becomes one with status error, to be counted and never taken for a wrong answer.
+    """The reward's Score. An exception becomes a Score with status error, which is never counted as a wrong answer.
 
-    Nothing else in this package catches what a reward raises.
+    Nothing else in this package catches exceptions of rewards.
     """
     try:
         return reward(completion, **row)
@@ -33,8 +33,8 @@ def as_trl_reward(
 ) -> TRLReward:
     """A reward as TRL's trainers call it: completions (texts or chats) and the data's columns as lists, by keyword.
 
-    A row that lacks a column which the reward needs (no such column, or None) gets None, TRL's word for "does not
-    apply", and so does a row on which the reward failed. Logged, where TRL hands over `log_metric` and `log_extra`:
+    A row that lacks a column of the reward (no such column, or None) gets None, which means "does not apply" in TRL.
+    So does a row on which the reward failed. Logged, if TRL passes `log_metric` and `log_extra`:
 
     - `reward/<part>`: mean of every part over the rows that have it;
     - `reward/errors`: share of the scored rows that failed; `answers/<status>`: share of every status;
@@ -44,11 +44,11 @@ def as_trl_reward(
     Args:
         row_of: keywords for the reward, from one row of the data's columns. Default: the columns that are not None,
             and `n_tokens`.
-        name: what TRL calls it in its logs.
+        name: its name in TRL's logs.
         max_errors: more failed rows than this share of a batch (and than one) end the training.
 
     Raises:
-        ValueError: on a call, too many rows failed, or none has the columns that the reward needs.
+        ValueError: in a call, too many rows failed, or none has the columns that the reward needs.
     """
     required = required_columns(reward)
 

@@ -133,7 +133,7 @@ def _overlap(
     read: Read,
     coordinates: Units,
 ) -> tuple[float, str] | Score:
-    """The best overlap and the box said, or the score of a row that has none."""
+    """The best overlap and the box, or the score of a row without one."""
     texts = [gold] if isinstance(gold, str | Mapping) else gold
     # An object with a box is what `read_box` reads; a mapping is an annotator's answer to all other rewards.
     texts = [json.dumps(box) if isinstance(box, Mapping) and "answer" not in box else box for box in texts]
@@ -181,7 +181,7 @@ def read_box(text: str) -> tuple[Box | None, ReadStatus]:
     boxes = {_sorted(*map(float, corners)) for corners in found}
     if len(boxes) > 1 or prose.denies(rest):
         return None, "ambiguous"
-    # Other numbers beside the box: which are meant?
+    # Other numbers beside the box: ambiguous.
     if any(character.isnumeric() for character in rest):
         return None, "malformed"
     box = boxes.pop()

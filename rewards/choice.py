@@ -116,7 +116,7 @@ def _read_choice(text: str, choices: tuple[str, ...]) -> tuple[set[int], ReadSta
 
 
 def _named(text: str, choices: Sequence[str]) -> set[int]:
-    """The options that a text names, doing nothing else: letters alone, or one option's text. Empty if it does not."""
+    """The options if the text only names options: letters, or one option's text. Else empty."""
     plain, said = normalise(text), bare(text)
     if len(plain) <= prose.MAX_CHARS:
         rest = [word for word in _WORDS.findall(plain) if word not in _BESIDE]
@@ -144,7 +144,7 @@ def _with_text(said: str, choices: Sequence[str]) -> set[int]:
 
 
 def _number_or_spelled(text: str) -> Fraction | str:
-    """The number that a text is, doing nothing else, or its words."""
+    """The number if the text is only a number, else its words."""
     plain = bare(text)
     return Fraction(plain.replace(",", "").replace("−", "-")) if _NUMBER.fullmatch(plain) else spelled(plain)
 

@@ -52,7 +52,7 @@ def items(
     one_list: bool = False,
     **_: object,
 ) -> Score:
-    """How much the things named have in common with the right ones, in whatever order.
+    """How many of the things named are right, in any order.
 
     "red, blue and green", one a line, bulleted, numbered, with slashes, arrows or bars between, as a JSON list, after
     "The colours are"; AC is A and C where gold has letters. Each gold answer is such a list; with `one_list` gold is
@@ -118,7 +118,7 @@ def split_items(text: str) -> list[str]:
     """The items of a list as `exact` compares them: by commas, semicolons, lines, bars, arrows, slashes between
     letters, "and", "then", "&", or the numbers before them; bullets, quotes and the like left out.
     """
-    # What is behind the last item that may be there makes one more, for `MAX_ITEMS` to notice.
+    # The text after the last allowed item is one more item, so that `MAX_ITEMS` is exceeded.
     parts = _by_numbers(text) or _BETWEEN.split(text, maxsplit=2 * MAX_ITEMS)
     unbulleted = (_BULLET.sub("", part.strip().strip(_WRAPPING).strip()) for part in parts)
     return [item for part in unbulleted if (item := _item(_ORDER.sub("", part)))]
@@ -137,7 +137,7 @@ def _item(text: str) -> str:
 
 
 def _by_numbers(text: str) -> list[str]:
-    """What stands behind each number of "1) red 2) blue"; empty if the text is no such list."""
+    """The items after the numbers of "1) red 2) blue"; empty if the text is no such list."""
     found = list(islice(_NUMBERED.finditer(text), 2 * MAX_ITEMS))
     numbers = [int(match[1]) if match[1] else ord(match[2]) - ord("①") + 1 for match in found]
     if len(found) < 2 or text[: found[0].start()].strip() or numbers != list(range(1, len(numbers) + 1)):
@@ -155,13 +155,13 @@ def _items(
     read: Read,
     one_list: bool,
 ) -> tuple[list[list[str]], list[list[str]]] | Extraction | Score:
-    """What may be the items said, and those of gold; or the reading that gave none; or the score of a useless row."""
+    """The possible items of answer and gold; or the reading without an answer; or the score of an unusable row."""
     answers = accepted(gold)
     lists = [[[_item(g) for g in answers]]] if one_list else [readings(g) for g in answers]
     wanted = [items for one in lists for items in one]
     if not all(lists) or not wanted or not all(map(all, wanted)):
         return bad_gold(f"every gold answer has to be a list of items, not {list(gold)!r}")
-    # Several candidates in one text are the very thing asked for.
+    # Several candidates in one text are expected here.
     read_as = read_answer(completion, read, template, (), question)
     if read_as.status != "ok":
         return read_as
@@ -181,12 +181,12 @@ def _items(
 
 
 def _covered(known: Set[str], lists: Sequence[Sequence[str]]) -> bool:
-    """Whether one of the lists has all that is known."""
+    """Whether one of the lists has all candidates."""
     return any(known <= set(one) for one in lists)
 
 
 def _offers(text: str) -> bool:
-    """Whether it leaves a choice."""
+    """Whether the text offers a choice ("or")."""
     return "or" in prose.words(text) or _OR.search(text) is not None
 
 

@@ -23,7 +23,7 @@ from rewards.registry import COLUMNS, Entry, get, make, names, nearest
 from rewards.score import Reward, Score, Status, required_columns
 
 Problem = tuple[tuple[str | int, ...], str]
-"""Where in the composite (component number, key), and what is wrong with it."""
+"""The place in the composite (component number, key), and what is wrong there."""
 
 OWN_KEYS = ("type", "weight", "label", "requires")
 PYTHON = "python"
@@ -40,7 +40,7 @@ class Component:
 
     Attributes:
         columns: keywords that replace the row's.
-        requires: label of the component without whose full value this one earns nothing.
+        requires: label of a component; this one counts 0 unless that one has its full value.
     """
 
     label: str
@@ -112,7 +112,7 @@ class Composite:
 def problems(
     components: Sequence[Mapping[str, Any]], clip: Sequence[float] | None = None, folder: Path | None = None
 ) -> Iterator[Problem]:
-    """What is wrong with the data of a composite; nothing for one that `Composite` accepts."""
+    """The problems of a composite's data; none if `Composite` accepts it."""
     if not components:
         yield (), "is empty; give at least one component"
         return
@@ -139,7 +139,7 @@ def _in_labels(components: Sequence[Mapping[str, Any]], labels: Sequence[str]) -
 
 
 def label_of(component: Mapping[str, Any]) -> str:
-    """What a component's part is called."""
+    """The name of a component's part."""
     named = component.get("name") if component["type"] == PYTHON else None
     return str(component.get("label") or named or component["type"])
 
@@ -150,7 +150,7 @@ def parameters_of(component: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def filled(component: Mapping[str, Any]) -> dict[str, Any]:
-    """The component with every parameter written out, for what has to be reproduced; as it is if it has problems."""
+    """The component with every parameter written out, so that it can be reproduced; unchanged if it has problems."""
     if component.get("type") == PYTHON or any(_in_component(0, component, None)):
         return dict(component)
     entry = get(component["type"])
@@ -197,7 +197,7 @@ def _in_component(number: int, one: Mapping[str, Any], folder: Path | None) -> I
 
 
 def _finite(number: float) -> bool:
-    """Also of a whole number that no float can hold, which is not."""
+    """Whether a number is finite; an integer too large for a float is not."""
     return math.isfinite(number) if isinstance(number, float) else abs(number) <= _LARGEST
 
 
@@ -240,7 +240,7 @@ def _in_parameters(entry: Entry, one: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def _fixable(entry: Entry) -> list[str]:
-    """Columns that a component may set for all rows: those with a default. What is judged by never is."""
+    """Columns that a component may set for all rows: those with a default. Gold answers and the like never are."""
     taken = inspect.signature(entry.function).parameters
     return [name for name in COLUMNS if name in taken and name not in entry.required]
 

@@ -1,4 +1,4 @@
-"""What stands around an answer and is no part of it: Markdown, LaTeX, quotes, a full stop, "The answer is".
+"""Removes what is around an answer but not part of it: Markdown, LaTeX, quotes, a full stop, "The answer is".
 
 `undecorated` takes all of it away, `unwrapped` only what a typesetter would: a metric whose definition compares the
 whole answer (VQA accuracy, ANLS, ROUGE-L) still sees its words. Nothing here chooses between answers: what is left is
@@ -96,7 +96,7 @@ def straight(text: str) -> str:
 
 
 def _settled(text: str, steps: tuple[Callable[[str], str], ...]) -> str:
-    """What is left when no step takes anything away any more. A step that would leave nothing is not taken."""
+    """Repeat the steps until nothing more is removed. A step that would leave nothing is skipped."""
     text = text.strip()
     if len(text) > MAX_CHARS:
         return text
@@ -138,7 +138,7 @@ def _without_latex(text: str) -> str:
 
 
 def _closes(text: str, start: int) -> int:
-    """Where the brace is closed that opens before `start`; -1 if nowhere."""
+    """The place of the brace that closes the one before `start`; -1 if there is none."""
     depth = 1
     for at in range(start, len(text)):
         if text[at] in "{}" and text[at - 1] != "\\":

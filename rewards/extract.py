@@ -1,4 +1,4 @@
-"""Reading the answer out of a completion: strictly (the asked-for format and nothing else) or in any style.
+"""Reads the answer of a completion: strictly (only the format asked for) or in any style.
 
 A strict reading accepts a completion only when the whole of it has the format that the prompt asked for, so it measures
 the skill and the format together. A tolerant one looks for the answer wherever a model may have put it, so that a lost
@@ -95,13 +95,13 @@ def read_answer(
     - `whole`: everything outside of the reasoning.
     - `tolerant`: whatever `<answer>` and `\\boxed{}` agree on; without such tags, what the text says. See `_tolerant`.
 
-    What is read loses its decoration, whatever the reading: "**12**" is 12. Strictness is about the format alone.
+    Decoration is removed in every reading: "**12**" is 12. Strictness is only about the format.
     Reading an answer again (`whole`, `tolerant`) changes nothing. An answer that is only the question again is none.
 
     Args:
-        completion: decoded text of any length; linear time.
-        template: the format that was asked for; only `strict` wants it.
-        candidates: the answers that the question admits, if known; only `tolerant` looks for them.
+        completion: decoded text of any length; takes linear time.
+        template: the format that was asked for; used by `strict` only.
+        candidates: the possible answers to the question, if known; used by `tolerant` only.
         question: the user's words, if known.
 
     Raises:
@@ -131,7 +131,7 @@ def read_answer(
 
 
 def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extraction:
-    """The answer in whatever style it was given, and proof against hedges, since rewards are optimised against.
+    """The answer in any style. Hedges are not accepted, because policies are optimised against rewards.
 
     Tags first: boxes may hold braces, tags any case; `<answer>` and `\\boxed{}` have to agree with each other; what
     a tag holds is read as prose too. Without tags the answer is what the text says outside of the reasoning: the
@@ -187,7 +187,7 @@ def _read(raw: str) -> Extraction:
 
 
 def _agreed(tagged: Iterable[str]) -> Extraction:
-    """The one answer of several tags that have to say the same."""
+    """The answer of several tags that have to agree."""
     distinct = {bare(text): text for text in tagged}
     if not distinct:
         return Extraction("", "malformed")
@@ -197,7 +197,7 @@ def _agreed(tagged: Iterable[str]) -> Extraction:
 
 
 def _unboxed(text: str) -> str:
-    """What the one `\\boxed{}` of a text holds; the text if there is none, or several."""
+    """The content of the only `\\boxed{}` of a text; the text if there is none, or several."""
     boxes = boxed_answers(text)
     return boxes[0] if len(boxes) == 1 else text
 

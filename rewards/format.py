@@ -1,4 +1,4 @@
-"""Does the whole completion have the asked-for format?"""
+"""Whether the whole completion has the format that was asked for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def format_(completion: str, *, template: FormatTemplate = "direct", **_: object
             raise ValueError(f"template {template!r} is not known; known: {', '.join(get_args(FormatTemplate))}")
         read = read_answer(completion, "strict", _ASKED_FOR[template])
     if read.status == "ok" and not any(sign.isprintable() and not sign.isspace() for sign in read.answer):
-        read = Extraction("", "no_answer")  # zero-width characters look like nothing at all
+        read = Extraction("", "no_answer")  # zero-width characters are no answer
     return Score(float(read.status == "ok"), {}, read.answer, read.status)
 
 

@@ -1,7 +1,7 @@
 """Gold answers that a reward can't use, found before anything is scored or trained.
 
-A reward says which ones by `check_gold` in its registration (`rewards.registry.reward`). Whoever reads rows for a
-reward, from a file or from a task, asks here about every row; a row that is wrong is a ValueError that names it.
+A reward declares them by `check_gold` in its registration (`rewards.registry.reward`). Code that reads rows for a
+reward, from a file or a task, checks every row here; a row that can't be used is a ValueError that names it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rewards.score import Reward
 
 
 def checks_golds(reward: Reward) -> bool:
-    """Whether there is anything to ask about a row. A user's function says nothing of gold answers."""
+    """Whether the reward checks gold answers. A user's function does not."""
     if isinstance(reward, Composite):
         return any(checks_golds(one.reward) for one in reward.components)
     entry = entry_of(reward.func) if isinstance(reward, partial) else None
@@ -40,10 +40,10 @@ def gold_problem(reward: Reward, row: Mapping[str, Any]) -> str:
 
 
 def check_golds(reward: Reward, rows: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> None:
-    """Ask about every row.
+    """Check every row.
 
     Args:
-        rows: where each stands, as in "data.jsonl, row 3", and its keywords.
+        rows: the place of each, as in "data.jsonl, row 3", and its keywords.
         name: of the reward, for the message.
 
     Raises:

@@ -1,6 +1,6 @@
 """The words that announce an answer: "The answer is", "Therefore,", "It is", 答案是.
 
-They say that an answer comes, never which: what follows is left as it stands, a denial and a second answer included.
+They announce an answer without stating one: what follows is not changed, not even a denial or a second answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LEAD_IN = re.compile(rf"(?:{'|'.join((*_ENGLISH, *_OTHERS))})\s*", re.IGNORECAS
 
 
 def without_lead_in(text: str) -> str:
-    """What follows the words at the beginning that announce an answer; the text if there are none, or nothing else."""
+    """The text without the words at its beginning that announce an answer; unchanged if nothing else would be left."""
     found = _LEAD_IN.match(text.replace("’", "'"))
     rest = text[found.end() :] if found else ""
     return rest if any(character.isalnum() for character in rest) else text

@@ -1,4 +1,4 @@
-"""Is the answer one of the accepted ones? And what rewards for answers share: gold, hedges, scores without credit."""
+"""Whether an answer is an accepted one; and helpers of all rewards for answers: gold, hedges, scores without credit."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _ANNOTATION = re.compile(r'\s*\{(?=[^{}]{0,300}"answer"\s*:)')
 
 
 def exact_match(answer: str, gold: Iterable[str]) -> float:
-    """1.0 if the answer says the same as one of the accepted answers, else 0.0. An empty answer is wrong.
+    """1.0 if the answer equals one of the accepted answers, else 0.0. An empty answer is wrong.
 
-    Both as `rewards.extract.bare` and `spelled` have them. What a true equation comes to counts too ("5 + 7 = 12" is
-    12), unless gold is an equation itself.
+    Both are normalised by `rewards.extract.bare` and `spelled`. The value of a true equation counts too ("5 + 7 = 12"
+    is 12), unless gold is an equation itself.
     """
     said = bare(answer)
     if not said:
@@ -46,7 +46,7 @@ def exact_match(answer: str, gold: Iterable[str]) -> float:
 
 
 def spelled(text: str) -> str:
-    """A normalised text without what spelling leaves open: U.S.A. and USA, St. Louis and St Louis, 3 pm and 3pm.
+    """A normalised text without differences of spelling: U.S.A. and USA, St. Louis and St Louis, 3 pm and 3pm.
 
     Curly apostrophes are straight.
 
@@ -146,10 +146,10 @@ def _as_json(text: str) -> Any:
 
 
 def hedges(said: str, gold: Sequence[str], candidates: Sequence[str] = ()) -> bool:
-    """Whether a text says more than one thing: a gold answer beside a denial, or several of the known answers.
+    """Whether a text has more than one answer: a gold answer with a denial, or several of the known answers.
 
-    For rewards with partial credit, where "not the red circle" would earn most of what "the red circle" does. A gold
-    answer that denies or lists as much itself sets the measure. `said` and `gold` have to be normalised.
+    For rewards with partial credit, where "not the red circle" would get most of the credit of "the red circle". If a
+    gold answer itself denies or lists as much, it is no hedge. `said` and `gold` have to be normalised.
     """
     if said in gold:
         return False
@@ -163,18 +163,18 @@ def hedges(said: str, gold: Sequence[str], candidates: Sequence[str] = ()) -> bo
 
 
 def words_of(said: Extraction, read: Read) -> str:
-    """What a metric compares that is defined on the whole answer: its words as said.
+    """The words that a metric on the whole answer compares.
 
-    A tolerant reading looks for the answer in a sentence, so there it is the answer found.
+    With a tolerant reading they are those of the answer found in a sentence.
     """
     return said.answer if read == "tolerant" else said.raw
 
 
 def unpaid(read: Extraction, *parts: str) -> Score:
-    """The score of a completion that gave no answer to judge: 0 in every part, with the reading's status."""
+    """The score of a completion without an answer: 0 in every part, with the reading's status."""
     return Score(0.0, dict.fromkeys(parts, 0.0), read.answer, read.status)
 
 
 def bad_gold(detail: str) -> Score:
-    """The score of a row whose gold answer can't be used: the row's fault, not the completion's."""
+    """The score of a row whose gold answer can't be used."""
     return Score(0.0, status="error", detail=detail)

@@ -16,7 +16,7 @@ MAX_CHARACTERS = 500
 
 
 def unreadable_formula(*, gold: Sequence[str], **_: object) -> str:
-    """What is wrong with a row's gold answers; empty if nothing is. Words are no formula, and compared as text."""
+    """The problem of a row's gold answers, or "". Words are not formulas, and are compared as text."""
     return "" if any(map(normalise, accepted(gold))) else "the row has no gold answer"
 
 
@@ -39,7 +39,7 @@ def maths(
 ) -> Score:
     """Whether the answer is mathematically equal to a gold one: 1/2, 0.5 and \\frac{1}{2} are the same.
 
-    math-verify runs in a worker process of its own. `limit`: seconds for one answer; past it the worker is killed and
+    math-verify runs in a separate worker process. `limit`: seconds for one answer; past it the worker is killed and
     the status is timeout. An exception in math-verify, or a worker that crashes, is status error. An answer with the
     same text as a gold one is right without asking, and a gold answer that is words or a letter is only compared as
     text ("A" also with "A. 12", whose letter it is).
@@ -87,7 +87,7 @@ def _same_number(gold: str, answer: str) -> bool:
 
 
 def _to_compare(gold: str, answer: str) -> tuple[str, str] | None:
-    """Gold and answer as math-verify is asked about them: without units that agree; None if they can't be equal."""
+    """Gold and answer as given to math-verify: without units that agree; None if they can't be equal."""
     if is_text(gold) or not comparable(answer, gold):
         return None
     (formula, unit), (said, said_unit) = without_unit(gold), without_unit(answer)

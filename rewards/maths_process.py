@@ -14,8 +14,8 @@ _START_SECONDS = 120.0  # importing sympy on a busy machine
 class MathsProcess(Worker):
     """One worker at most, started when first asked.
 
-    math-verify's own time limit is `signal.alarm`, which works on main threads only, and neither that nor a thread
-    stops a power that is being computed in C.
+    math-verify's own time limit is `signal.alarm`, which works only on main threads, and neither it nor a thread can
+    stop a power that is being computed in C.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class MathsProcess(Worker):
         super().__init__(script, "the process that runs math-verify", _START_SECONDS)
 
     def equal(self, gold: Sequence[str], answer: str, limit: float) -> bool:
-        """Whether the answer equals one of the accepted ones as mathematics.
+        """Whether the answer is mathematically equal to one of the accepted ones.
 
         Args:
             limit: seconds for this one question; starting the worker does not count.

@@ -1,4 +1,4 @@
-"""Formulas as text: what math-verify reads rightly, what it would take for something else, and units beside them."""
+"""Formulas as text: prepares them for math-verify, finds those that it would misread, and reads their units."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _WORD_AT_END = re.compile(
 
 
 def plain(text: str) -> str:
-    """The formula alone, in the LaTeX that math-verify reads.
+    """The formula in the LaTeX that math-verify reads.
 
     Single spaces, no `$…$`, \\text{} or lead-in around, no full stop at the end, symbols as commands, no thousands
     separators but commas, 50% as a fraction (math-verify takes it for 50 too), "x=1 or x=2" as "1, 2".
@@ -137,7 +137,7 @@ def quantity_in(text: str, bare: bool = False) -> Quantity | None:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether a number is all there is, with its unit."""
+    """Whether the text is only a number with its unit."""
     number = next_number(text, 0)
     if number is None or number.start:
         return False
@@ -183,15 +183,15 @@ def is_text(text: str) -> bool:
 
 
 def comparable(answer: str, gold: str) -> bool:
-    """Whether math-verify may be asked about an answer: it reads 5=12 as 12 where no equation was asked for."""
+    """Whether an answer may be given to math-verify, which reads 5=12 as 12 even if no equation was asked for."""
     named = "=" not in answer or "=" in gold or bool(_NAMED.fullmatch(answer))
     return named and answer.isprintable() and not _misread(answer)
 
 
 def _misread(text: str) -> bool:
-    """Whether it holds what math-verify takes for something else: 12_5 for 12, and numbers side by side for a sum.
+    """Whether math-verify would misread it: 12_5 as 12, and adjacent numbers as a sum.
 
-    It adds these up because the mixed number 1\\frac{2}{3} is one: "12 5", "12(5)" and "{12}{5}" are 17 to it.
+    It adds them because of mixed numbers such as 1\\frac{2}{3}: it reads "12 5", "12(5)" and "{12}{5}" as 17.
     """
     if _SUBSCRIPT_OF_NO_LETTER.search(text):
         return True

@@ -1,8 +1,8 @@
 """The process that math-verify runs in: one JSON object a line on stdin, one a line on stdout, in lockstep.
 
 Request `{"gold": [...], "answer": "...", "limit": seconds}`, answer `{"equal": true}` or `{"error": "..."}`; the first
-line out is `{"ready": true}`. `rewards.maths_process` starts it as a file of its own, so nothing of this package is
-imported here. It ends with its stdin, and by itself long after a limit that nobody enforces any more.
+line out is `{"ready": true}`. `rewards.maths_process` starts this file as a program, so nothing of this package is
+imported here. It ends when its stdin does, or long after a limit that the parent no longer enforces.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ ROUNDED_FRACTION, ROUNDED = 6, 7
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the one who asks decides
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in the midst of C code too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; the parent decides
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, even within C code
     _limit_memory()
     logging.disable(logging.CRITICAL)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # output of libraries is no answer
     import math_verify  # type: ignore[import-untyped]  # noqa: F401  before the first question, whose time is limited
 
     print(json.dumps({"ready": True}), file=answers, flush=True)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _limit_memory() -> None:
-    """A power tower must not take the machine's memory along."""
+    """Limit memory, so that a power tower does not use up the machine's."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES if hard < 0 else min(MEMORY_BYTES, hard), hard))
 
@@ -58,7 +58,7 @@ def _answer(gold: list[str], answer: str) -> dict[str, object]:
     try:
         said = _parsed(answer)
         return {"equal": any(_equal(_parsed(accepted), said) for accepted in gold)}
-    except Exception as error:  # noqa: BLE001  told to the one who asked, who counts it as an error of the reward
+    except Exception as error:  # noqa: BLE001  sent to the parent, which counts it as an error
         return {"error": f"{type(error).__name__}: {error}"[:200]}
 
 
@@ -101,9 +101,9 @@ def _compare_numbers_relatively() -> None:
 
 
 def _same_value(one: Any, other: Any, _rounding: int = 0, _precision: int = 0) -> bool:
-    """Whether two expressions have one value: the same sign, and equal exactly or to SAME digits.
+    """Whether two expressions have the same value: the same sign, and equal exactly or to SAME digits.
 
-    A decimal also passes for the number that it is rounded from, if it has digits enough (`_is_rounded`).
+    A decimal also equals the number that it is rounded from, if it has enough digits (`_is_rounded`).
     """
     from math_verify.grader import MatrixBase, sympy_symbolic_eq  # type: ignore[import-untyped]
 
@@ -121,13 +121,10 @@ def _same_value(one: Any, other: Any, _rounding: int = 0, _precision: int = 0) -
     if not (a.is_finite and b.is_finite):
         return False
     x, y = a.evalf(DIGITS), b.evalf(DIGITS)
+    agree = not (a.is_rational and b.is_rational) and bool(abs(x - y) * 10**SAME < max(abs(x), abs(y)))
     if not (x.is_real and y.is_real):
-        return not (a.is_rational and b.is_rational) and abs(x - y) * 10**SAME < max(abs(x), abs(y))
-    if x * y <= 0:
-        return False
-    if not (a.is_rational and b.is_rational) and abs(x - y) * 10**SAME < max(abs(x), abs(y)):
-        return True
-    return _is_rounded(one, b) or _is_rounded(other, a)
+        return agree
+    return bool(x * y > 0) and (agree or _is_rounded(one, b) or _is_rounded(other, a))
 
 
 def _exact(expression: Any) -> Any:
@@ -140,7 +137,7 @@ def _exact(expression: Any) -> Any:
 def _is_rounded(decimal: Any, exact: Any) -> bool:
     """Whether a decimal is a number rounded to its last digit: 0.333333 of 1/3, not 0.333.
 
-    A number that some decimal says exactly, such as 1/4 or 1234567, has to be said exactly.
+    A number with an exact decimal, such as 1/4 or 1234567, has to be exact.
     """
     from math_verify.grader import Float
 

@@ -12,7 +12,7 @@ _BEFORE_A_NUMBER = re.compile(rf"(?<![\w)\]}}])[{MINUS_SIGNS}](?=[.$€£¥]?\d)
 
 
 def plain_minus(text: str) -> str:
-    """Every character of `MINUS_SIGNS` as "-", but for one before raised digits: 10⁻³ is no subtraction.
+    """Every character of `MINUS_SIGNS` as "-", except before raised digits: 10⁻³ is no subtraction.
 
     >>> plain_minus("–3 and ﹣3")
     '-3 and -3'

@@ -1,4 +1,4 @@
-"""What a number looks like in a text that has plain numerals, and its exact value."""
+"""Finds a number in a text with plain numerals, with its exact value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCALES = {
     **dict.fromkeys(("billion", "bn", "bln", "b"), 10**9),
     **dict.fromkeys(("trillion", "tn", "trn", "万亿"), 10**12),
 }
-# Not inside of a word or number, nor after another sign.
+# Not inside a word or number, nor after another sign.
 _START = r"(?<![A-Za-z0-9_.,+\-^À-ɏ])"
 _SIGN = rf"(?P<sign>[-+][ ]?[(]?|(?:minus|negative)[ ])?(?P<currency>{CURRENCY}[ ]?)?(?P<inner>(?<=[$€£¥])-)?"
 _CLOCK = (
@@ -58,7 +58,7 @@ class Number:
     Attributes:
         value: None if it has none, such as 1/0 or 1950s, or if its sign is uncertain.
         unit: a currency before it, or that of a time; units after it are not looked for.
-        start, end: where it stands.
+        start, end: its place in the text.
     """
 
     value: Fraction | None

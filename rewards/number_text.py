@@ -1,4 +1,4 @@
-"""The text of a number without what is layout only: LaTeX, quotation marks, spelled and typeset numerals."""
+"""The text of a number without layout: LaTeX, quotation marks, spelled and typeset numerals."""
 
 from __future__ import annotations
 

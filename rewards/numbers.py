@@ -26,7 +26,7 @@ _YEAR = re.compile(r"(?:(?:in|the|year) )*(?:1[5-9]|20)[0-9]{2} ?年?\.?", re.IG
 
 
 def unreadable_number(*, gold: Sequence[str], **_: object) -> str:
-    """What is wrong with a row's gold answers; empty if nothing is."""
+    """The problem of a row's gold answers, or ""."""
     answers = accepted(gold)
     if not answers:
         return "the row has no gold answer"
@@ -64,11 +64,11 @@ def number(
     2.5 h. `absolute` is in gold's unit. A unit of another dimension is wrong, one that is missing is taken to be gold's
     unless `require_unit` (so 50 is right for 50%), and one where gold has none is passed over, but for % (3% is not 3),
     times (3:00) and "3x". A range is right for the same range alone, a bound ("5+", "up to 5") for the same bound.
-    What is written as gold is written is right. Parts: `number` (its value is right), `unit` (it is no wrong one); the
+    An answer written exactly like gold is right. Parts: `number` (its value is right), `unit` (it is no wrong one); the
     reward is both.
 
     ChartQA counts a number within 5% of gold as right, and leaves open whether a year is a number: released code that
-    takes it for one pays 1950 for 2019 (google-research/pix2struct#35). `relative` therefore leaves out gold answers
+    takes it for one accepts 1950 for 2019 (google-research/pix2struct#35). `relative` therefore leaves out gold answers
     that look like a year, a bare 1500 to 2099; with `years: relative` it counts for them too.
 
     Limits: units are those of `rewards.units`; any other word ("apples") counts as no unit. One number is read: decimal
@@ -101,7 +101,7 @@ def number(
 def judge(
     said: Quantity, gold: Quantity, absolute: float = 0.0, relative: float = 0.0, require_unit: bool = False
 ) -> tuple[bool, bool]:
-    """Whether the value is right, and whether the unit is no reason against it."""
+    """Whether the value is right, and whether the unit is not wrong."""
     if said.bound != gold.bound or (said.high is None) != (gold.high is None):
         return False, True
     near = _Near(said, gold, absolute, relative)
@@ -164,7 +164,7 @@ def terminates(value: Fraction) -> bool:
 
 @lru_cache
 def _exactly(tolerance: float) -> Fraction:
-    """As it is written: 0.05 is 1/20, and no sum of powers of two."""
+    """The decimal's exact value: 0.05 is 1/20, not the nearest binary number."""
     return Fraction(str(tolerance))
 
 

@@ -1,6 +1,6 @@
 """Numerals of every typography as plain ones: digits, fractions, grouping, number words; and minus signs with them.
 
-The one place that knows them, for every reader of numbers. A text that holds no numeral comes back as it is.
+Used by every reader of numbers. A text without numerals is returned unchanged.
 
 >>> plain_numerals("−１２ or 2½")
 '-12 or 2 1/2'

@@ -15,7 +15,7 @@ _STEPS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000
 _SCALES = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _SIGNS = "".join([*_DIGITS, *_STEPS, *_SCALES])
 _MOST = 10**9
-# What stands after a digit, as in 3万, is a scale and no numeral of its own; 二12 is no numeral at all.
+# After a digit, as in 3万, it is a scale and no separate numeral; 二12 is no numeral at all.
 _NUMERAL = re.compile(
     rf"(?<![0-9])(?<![0-9] )(?<![{_SIGNS}])[{_SIGNS}]++(?:[点點][{''.join(_DIGITS)}]++(?![{_SIGNS}分]))?(?!\.?[0-9])"
 )
@@ -45,7 +45,7 @@ def plain_chinese(text: str) -> str:
 
 
 def _number(text: str) -> str:
-    """One numeral in digits; as it is if it is none, such as 万 alone."""
+    """One numeral in digits; unchanged if it is none, such as 万 alone."""
     whole, _, decimals = text.replace("點", "点").partition("点")
     value = _whole(whole)
     if value is None:

@@ -32,7 +32,7 @@ def _any(words: object) -> str:
 
 _SCALE = _any(["hundred", *_SCALES])
 _WORD = _any([*SMALL, *TENS, "hundred", *_SCALES])
-# A scale by itself is none of these words: the million of "5 million" belongs to the 5.
+# A scale alone is none of these words: the million of "5 million" belongs to the 5.
 _RUN = re.compile(
     rf"(?<![\w'’-])(?:an?[ ](?:{_SCALE})|{_any([*SMALL, *TENS])})(?![\w'’])"
     rf"(?:(?:[ ]|-|,[ ]|[ ]and[ ])(?:{_WORD})(?![\w'’]))*(?!-(?!(?:{_any(_PARTS)})\b)\w)",
@@ -63,7 +63,7 @@ _FORMS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
 
 
 def plain_english(text: str) -> str:
-    """Number words in digits. What is no number in one breath stays several: "five six" is "5 6".
+    """Number words in digits. Words that don't form one number stay several: "five six" is "5 6".
 
     >>> plain_english("one thousand two hundred thirty-four")
     '1234'
@@ -77,7 +77,7 @@ def plain_english(text: str) -> str:
 
 
 def _spelled(run: re.Match[str]) -> str:
-    """A run of number words: one number, or several with what stands between them."""
+    """A run of number words: one number, or several with the text between them."""
     said: list[str] = []
     number = _Number()
     for step in _STEP.finditer(re.sub("^an? ", "", run.group(), flags=re.IGNORECASE)):

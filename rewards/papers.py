@@ -1,4 +1,4 @@
-"""The composites of published works, under their names."""
+"""Composite rewards of published work, under their names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What sentences say around an answer: lead-ins, the question again, denials.
+"""What sentences have around an answer: lead-ins, the question again, denials.
 
-These are rules of thumb for English. Where they can't tell, they call a text a denial rather than an answer: a reward
-that misses a right answer teaches less, one that pays for a hedge teaches hedging.
+These are heuristics for English. In doubt, a text counts as a denial and not as an answer: a reward that misses a right
+answer teaches less, but one that rewards a hedge teaches hedging.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def asks(text: str) -> bool:
 
 
 def without_lead_in(text: str) -> str:
-    """What follows the last "the answer is", "it is" or "answer:". White space has to be single spaces."""
+    """The text after the last "the answer is", "it is" or "answer:". White space has to be single spaces."""
     end = 0
     for found in _LEAD_IN.finditer(text):
         end = found.end()
@@ -68,7 +68,7 @@ def without_lead_in(text: str) -> str:
 
 
 def tail(text: str, rest: str) -> str:
-    """The end of the text that reads as `rest`, but for white space, which is the text's own."""
+    """The end of the text that equals `rest` except for white space."""
     start, missing = len(text), sum(map(len, rest.split()))
     for word in reversed(list(_NO_SPACE.finditer(text))):
         if missing <= 0:
@@ -79,7 +79,7 @@ def tail(text: str, rest: str) -> str:
 
 
 def without_question(text: str, question: str) -> str:
-    """What follows the question where the text begins with it, however often. `question` has to be normalised."""
+    """The text without the question at its beginning, even if repeated. `question` has to be normalised."""
     start = 0
     while question:
         begin = start
@@ -95,8 +95,8 @@ def without_question(text: str, question: str) -> str:
 def mentions(text: str, candidates: Collection[str]) -> tuple[list[str], str]:
     """Candidates that occur in the text as whole words, and the text with NULs in their place.
 
-    One inside a longer mentioned one does not count: "unanswerable" and "3" beside "3 0 7" are why longer candidates
-    are taken first and blotted out. Text and candidates have to be normalised.
+    A candidate inside a longer one does not count ("3" in "3 0 7"): longer candidates are found first and replaced.
+    Text and candidates have to be normalised.
     """
     found: list[str] = []
     for candidate in sorted(candidates, key=lambda c: (-len(c), c)):
@@ -128,7 +128,7 @@ def _blotted(text: str, word: str) -> tuple[str, int]:
 
 
 def _joined(one: str, other: str) -> bool:
-    """Whether two neighbours are of one word. Where words have no spaces between them, no letter says so."""
+    """Whether two neighbouring characters are of one word. In scripts without spaces they never are."""
     return _in_word(one) and _in_word(other) and not (unspaced(one) or unspaced(other))
 
 

@@ -1,18 +1,18 @@
-"""Rewards that users write: a function in a file of theirs.
+"""Rewards that users write: a function in a file.
 
     # my_reward.py                               in a recipe: {type: python, file: my_reward.py, name: score, weight: 1}
     def score(completion, *, gold, bonus=0.5, **_):
         return 1.0 if completion == gold[0] else bonus
 
 The function gets the completion and, by keyword, those of `rewards.registry.COLUMNS` that it names (all of them with
-`**_`); every other keyword is a parameter, set where the reward is. It returns a number in [0, 1] or a `Score`.
+`**_`); every other keyword is a parameter, which the recipe sets. It returns a number in [0, 1] or a `Score`.
 
-It runs in a process of its own, which is killed when one completion takes longer than 30 seconds (`TIME_LIMIT = 120` in
-the file says otherwise) or loading the file longer than 120: `sys.exit`, a crash or an endless loop is an error of that
-reward on that completion and of nothing else. With CPT_DEBUG=1 it runs in this process, so that a debugger stops in it.
+It runs in its own process, which is killed if one completion takes longer than 30 seconds (or `TIME_LIMIT` in the file)
+or loading the file longer than 120: `sys.exit`, a crash or an endless loop is only an error on that completion. With
+CPT_DEBUG=1 it runs in this process, so that a debugger can stop in it.
 
-The file is only read: its text is compiled, so nothing is written beside it and it can't be a package with
-neighbours to import. A recipe carries that text along as `source`, so a run can be repeated without the file.
+The file is only read: its text is compiled, so nothing is written beside it, and it can't import files beside it. A
+recipe has the text as `source`, so a run can be repeated without the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LOAD_SECONDS = 120.0  # a file may import torch and load a model
 
 
 class PythonProcess:
-    """A user's file in a process of its own, which is replaced when it hangs or ends."""
+    """A user's file in its own process, which is replaced if it hangs or ends."""
 
     def __init__(self, path: Path, source: str) -> None:
         self.path, self.source, self.seconds = path, source, SECONDS
@@ -92,7 +92,7 @@ def _failed(status: str, detail: str) -> Answer:
 
 @lru_cache(maxsize=16)
 def _running(path: Path, source: str, here: bool) -> PythonProcess | _Here:
-    """One process for all rewards of one file."""
+    """The process for all rewards of one file."""
     return _Here(path, source) if here else PythonProcess(path, source)
 
 
@@ -135,7 +135,7 @@ class PythonReward:
         self.required, self.doc = frozenset(needed), str(described["doc"])
 
     def __call__(self, completion: str, **row: object) -> Score:
-        """Its Score, with status error if it raised. ValueError if it returned anything else than is allowed."""
+        """Its Score, with status error if it raised. ValueError if it returned anything that is not allowed."""
         answer = self._code.score(self.name, completion, row, self.parameters)
         if "error" in answer:
             raise ValueError(answer["error"])
@@ -149,10 +149,10 @@ def load(component: Mapping[str, Any], folder: Path | None = None) -> PythonRewa
 
     Args:
         component: `file` and `name`, optionally `source`, the file's text; everything else is a parameter.
-        folder: what `file` is relative to.
+        folder: the folder that `file` is relative to.
 
     Raises:
-        ValueError: no such file or function, or one that can't be a reward.
+        ValueError: there is no such file or function, or it can't be a reward.
     """
     path, name, text = Path(folder or ".") / component["file"], component["name"], component.get("source")
     parameters = {key: value for key, value in component.items() if key not in ("file", "name", "source")}
@@ -161,7 +161,7 @@ def load(component: Mapping[str, Any], folder: Path | None = None) -> PythonRewa
 
 def read_source(path: Path) -> str:
     """The text of a Python file. ValueError if there is none."""
-    if not os.path.isfile(path):  # also for a name that is too long for the file system
+    if not os.path.isfile(path):  # also if the name is too long for the file system
         raise ValueError(f"there is no file {path}")
     try:
         return path.read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def try_out(reward: Reward, completion: str, row: Mapping[str, Any], where: str)
     """Score one completion twice.
 
     Raises:
-        ValueError: it raised, returned no score, or said two different things. One line.
+        ValueError: it raised, returned no score, or two different ones. One line.
     """
     first = guarded(reward, completion, row)
     if first.failed:

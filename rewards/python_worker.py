@@ -1,7 +1,7 @@
-"""The process that a user's reward runs in: see `rewards.worker` for how it is asked, `rewards.user_code` for what.
+"""The process that a user's reward runs in: see `rewards.worker` for its protocol and `rewards.user_code` for its work.
 
-A request is a pickled list (from the process that has started this one) in base64: a method of `UserCode` and its
-arguments, or `open` with path and text. Pickled, because a row may hold whatever a task keeps in `meta`.
+A request is a pickled list (from the parent process) in base64: a method of `UserCode` and its arguments, or `open`
+with path and text. Pickled, because a task may keep any object in `meta`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ GRACE_SECONDS = 10
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    sys.path.append(str(Path(__file__).parents[1]))  # where this package is, after all that Python has by itself
+    sys.path.append(str(Path(__file__).parents[1]))  # the folder of this package, after Python's own
     from rewards.user_code import UserCode, said
 
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, long after a limit that nobody enforces any more
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it long after a limit that the parent does not enforce
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)  # what the user's code reads is no request
-    os.dup2(2, 1)  # and what it prints is no answer
+        os.dup2(nothing.fileno(), 0)  # the user's code must not read requests
+    os.dup2(2, 1)  # its output is no answer
     print(json.dumps({"ready": True}), file=answers, flush=True)
     code: Any = None
     for line in requests:

@@ -1,8 +1,8 @@
-"""Numbers with units, as they stand in short answers.
+"""Numbers with units in short answers.
 
-One number is read, and everything beside it has to be harmless: another number, a digit left over, an operator or a
+One number is read, and the rest of the text must not change it: another number, a remaining digit, an operator or a
 word that changes a number's meaning ("half", "double") makes the text ambiguous. So "5-3", "3,5" and "√5" are never
-taken for 5. An equation says what stands after its last "=", if it is true. Values are exact fractions.
+read as 5. The value of a true equation is its last side. Values are exact fractions.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Quantity:
         value: as said, in that unit.
         unit: None if none was said.
         high: of a range, its other end; None of a single number.
-        bound: `>`, `<`, `≥` or `≤` where the text says that much only.
+        bound: `>`, `<`, `≥` or `≤` if the text gives only a bound.
     """
 
     value: Fraction
@@ -112,7 +112,7 @@ def _read(text: str) -> tuple[Quantity | None, ReadStatus]:
 
 
 def _equation(text: str) -> Quantity | None:
-    """What stands after the last "=", if all before is a name of it, the same quantity, or arithmetic that gives it."""
+    """The last side of an equation, if the others are a name, the same quantity, or arithmetic that gives it."""
     *before, last = _EQUALS.split(text)
     before = [part.strip() for part in before if part.strip()]
     if before and _NAME.fullmatch(last.strip(" .")) and not re.search("[0-9]", last):  # 12 = x
@@ -213,7 +213,7 @@ def _added_up(found: list[tuple[Quantity, str]]) -> Quantity | None:
 
 
 def same(one: Quantity, other: Quantity) -> bool:
-    """Whether two ways of saying a quantity mean the same; a percentage is the same as its share."""
+    """Whether two quantities are the same; a percentage equals its share."""
     if one.bound != other.bound:
         return False
     if one.unit and other.unit:
@@ -228,7 +228,7 @@ def _ends(quantity: Quantity, size: Fraction = Fraction(1)) -> tuple[Fraction, F
 
 
 def _harmless(beside: str) -> bool:
-    """Whether what stands beside the numbers leaves their meaning alone."""
+    """Whether the text beside the numbers does not change their meaning."""
     if not beside.strip(" \n.,;:!()[]~≈"):
         return True
     if any(character.isnumeric() or character in _OPERATORS for character in beside):

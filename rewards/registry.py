@@ -100,7 +100,7 @@ def reward(
     """Enters a function into the registry.
 
     Args:
-        name: as recipes call it, lower case with hyphens or underscores.
+        name: its name in recipes, lower case with hyphens or underscores.
         source: where the rule comes from: arXiv id and equation, a metric's official code, or a page of the docs.
         formula: the value in one line.
         family: answer (is it right), format, shaping (length and repetition), composite.
@@ -120,7 +120,7 @@ def reward(
 def names() -> list[str]:
     """Every reward's name, in the registry's order."""
     _load()
-    # Whoever imports a module of rewards enters them early; the order is that of `_MODULES` all the same.
+    # An imported module of rewards has entered them already; the order is still that of `_MODULES`.
     order = {f"rewards.{module}": i for i, module in enumerate(_MODULES)}
     return sorted(_entries, key=lambda name: order.get(_entries[name].function.__module__, len(order)))
 
@@ -139,7 +139,7 @@ def entry_of(function: Callable[..., Any]) -> Entry | None:
 
 
 def make(name: str, **parameters: Any) -> Reward:
-    """The reward with these parameters; what is left out has its default.
+    """The reward with these parameters; others have their defaults.
 
     Raises:
         ValueError: there is no such reward or parameter, or a value has the wrong type.
@@ -160,7 +160,7 @@ def make(name: str, **parameters: Any) -> Reward:
 
 
 def nearest(word: str, known: Collection[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what there is when nothing is near."""
+    """`; did you mean 'x'?`, or the list of all names if none is similar."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 

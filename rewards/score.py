@@ -1,4 +1,4 @@
-"""What a reward says of one completion."""
+"""The score of one completion."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FAILED: frozenset[Status] = frozenset({"error", "timeout"})
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a reward or a task's scoring says of one completion.
+    """The result of a reward, or of a task's scoring, for one completion.
 
     Attributes:
-        value: in [0, 1]. Of no meaning when `status` is error or timeout.
+        value: in [0, 1]. Without meaning if `status` is error or timeout.
         parts: named components, each in [0, 1].
-        extracted: what was read as the answer; empty if none was.
-        status: ok; no_answer (nothing said), ambiguous (several answers), malformed (not in the asked-for format): the
-            completion's doing. error, timeout: the reward's own; counted apart, never taken for a wrong answer.
+        extracted: the answer that was read; empty if none was.
+        status: ok; because of the completion: no_answer, ambiguous (several answers), malformed (not in the format
+            asked for); because of the reward: error, timeout, which are counted apart and never as wrong answers.
         detail: what went wrong, for a person.
     """
 
@@ -34,18 +34,18 @@ class Score:
 
     @property
     def failed(self) -> bool:
-        """Whether the reward could not judge this completion."""
+        """Whether the reward could not score this completion."""
         return self.status in FAILED
 
 
 class Reward(Protocol):
-    """Scores one completion. What it needs to know arrives by keyword (`rewards.registry.COLUMNS`), never by place."""
+    """Scores one completion. Its other inputs are keywords (`rewards.registry.COLUMNS`)."""
 
     def __call__(self, completion: str, **row: object) -> Score: ...
 
 
 def required_columns(reward: Reward) -> frozenset[str]:
-    """Columns that a row has to have for this reward: its own word, or its keywords without a default."""
+    """Columns that a row has to have: those that the reward declares, or its keywords without a default."""
     known: frozenset[str] | None = getattr(reward, "required", None)
     if known is not None:
         return known

@@ -20,7 +20,7 @@ def unspaced(character: str) -> bool:
 
 
 def tokens(text: str) -> list[str]:
-    """Runs of letters and digits; of a script without spaces, every character.
+    """Runs of letters and digits; in a script without spaces, every character.
 
     >>> tokens("a red circle: 红色 3.5")
     ['a', 'red', 'circle', '红', '色', '3', '5']
@@ -29,7 +29,7 @@ def tokens(text: str) -> list[str]:
 
 
 def chunks(text: str) -> list[str]:
-    """What stands between white space; of a script without spaces, every character.
+    """Runs of text without white space; in a script without spaces, every character.
 
     >>> chunks("It's 红色.")
     ["It's", '红', '色', '.']

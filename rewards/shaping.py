@@ -1,7 +1,7 @@
 """Rewards for how something is said: length, repetition, truncation.
 
-They shape; they are no verdict on the answer. A completion without a word earns nothing from any of them, so that
-silence is never the best policy.
+They do not measure whether the answer is right. A completion without a word gets 0 from each of them, so that an empty
+completion is never the best policy.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def cosine_length(
     exceeded: float = -10.0,
     **_: object,
 ) -> Score:
-    """Right answers: the shorter the better. Wrong ones: the longer the less bad, since thinking longer might help.
+    """Right answers: shorter is better. Wrong ones: longer is better, since more reasoning might help.
 
     With n tokens of at most L, r runs on half a cosine from r_0 at n = 0 (`right_short`, `wrong_short`) to r_L at n = L
     (`right_long`, `wrong_long`); at the limit it is `exceeded`. The value is r mapped to [0, 1] by the smallest and the
@@ -123,7 +123,7 @@ def cosine_length(
     family="shaping",
 )
 def repetition(completion: str, *, n: int = 3, **_: object) -> Score:
-    """How little the completion repeats itself: 1 if no sequence of n words comes twice.
+    """How little the completion repeats itself: 1 if no sequence of n words occurs twice.
 
     The penalty of the paper's code is this value minus 1, times its weight. A word is what stands between white space,
     as in that code. Beyond it, where a script has no spaces every character is a word (红色的狗), and within a word
@@ -162,7 +162,7 @@ def _stammered(chunk: str) -> list[str]:
 def truncation(completion: str, *, finish_reason: str, **_: object) -> Score:
     """Whether the completion ended by itself: `finish_reason` is stop, or other engines' word for it (eos, end_turn).
 
-    Any other reason (length, max_tokens, abort, content_filter, one that nobody knows) is worth nothing.
+    Any other reason (length, max_tokens, abort, content_filter, an unknown one) scores 0.
 
     Limits: it never looks at what is said: any short completion earns all of it.
     """

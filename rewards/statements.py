@@ -1,4 +1,4 @@
-"""One plain sentence that says a number or a property: "There are 12 apples.", "The colour is red.", 一共有12个苹果."""
+"""A plain sentence that states a number or property: "There are 12 apples.", "The colour is red.", 一共有12个苹果."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The tags around an answer: `<think>`, `<answer>`, `\\boxed{}`.
 
-Models of several families write them in several cases, so tags count in any case, except under the strict templates.
-Every function takes time linear in the text: no pattern here can match the same stretch in two ways.
+Model families differ in the case of tags, so tags count in any case, except in the strict templates. Every function
+takes time linear in the text: no pattern here can match the same part in two ways.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPEN_BOX = "\\boxed{"
 
 
 def body(completion: str, template: Template) -> str | None:
-    """What stands where the template wants the answer; None unless the whole completion has the template.
+    """The text in the place of the answer; None unless the whole completion has the template.
 
     `direct`: `<answer> x </answer>`. `think`: `<think> … </think>` before it. `boxed`: `\\boxed{x}` with balanced
     braces. `think_boxed`: `<think> … </think>` before that. White space may stand around and between, nothing else.
@@ -55,8 +55,8 @@ def body(completion: str, template: Template) -> str | None:
 def outside_reasoning(text: str) -> str:
     """The text without its `<think> … </think>` blocks, nested ones counted.
 
-    An unclosed block runs to the end. A `</think>` that nothing opened closes a block that began in the prompt, so what
-    stands before it is reasoning too.
+    An unclosed block runs to the end. A `</think>` without an opening tag closes a block that began in the prompt, so
+    the text before it is reasoning too.
     """
     if "<" not in text:
         return text
@@ -77,7 +77,7 @@ def outside_reasoning(text: str) -> str:
 
 
 def tagged_answers(text: str) -> list[str]:
-    """What stands in each `<answer>`, in order. The next tag or the end of the text closes one that is open."""
+    """The content of each `<answer>`, in order. The next tag or the end of the text closes an open one."""
     found: list[str] = []
     start: int | None = None
     for tag in _ANSWER.finditer(text):

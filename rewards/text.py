@@ -1,4 +1,4 @@
-"""Likeness of texts: ANLS, edit similarity, ROUGE-L. Each is the best over the gold answers."""
+"""Similarity of texts: ANLS, edit similarity, ROUGE-L. Each is the best over the gold answers."""
 
 from __future__ import annotations
 

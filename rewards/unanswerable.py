@@ -1,4 +1,4 @@
-"""The many ways to say that a question has no answer."""
+"""Wordings that say that a question has no answer."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Units of measurement and currencies, and what they measure.
 
-A unit converts into another only where its size is certain: a month is no number of days, a cup no number of
-millilitres, and exchange rates change. What measures the same in two ways ("$": of which country?) has several
-meanings; two units agree if any two of their meanings do.
+A unit converts into another only if its size is fixed: a month is no fixed number of days, a cup no fixed number of
+millilitres, and exchange rates change. A name with several meanings ("$": of which country?) keeps all of them; two
+units agree if any two of their meanings do.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Unit:
     """A unit of measurement.
 
     Attributes:
-        name: as it is written, but for case.
+        name: as written, except for case.
         meanings: what it measures; several where the name has several.
     """
 

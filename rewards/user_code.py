@@ -1,6 +1,6 @@
-"""What is done with a user's Python text: run as a module, its function described and called. All of it may misbehave.
+"""Runs a user's Python text as a module, and describes and calls its function. Any of this may fail.
 
-Called in a process of its own (`rewards.python_worker`), or in this one for a debugger. Answers are plain data.
+It is called in its own process (`rewards.python_worker`), or in this one for a debugger. Answers are plain data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer = dict[str, Any]
 
 
 class UserCode:
-    """The text of one file. Every method answers with `error` where the user has something to mend."""
+    """The text of one file. Every method answers with `error` if the user has to fix something."""
 
     def __init__(self, path: Path, source: str) -> None:
         self.path, self.source = path, source
@@ -33,7 +33,7 @@ class UserCode:
         self._functions: dict[str, tuple[Callable[..., Any], frozenset[str] | None]] = {}
 
     def load(self) -> Answer:
-        """Run it. `seconds`: what one completion may take."""
+        """Run it. `seconds`: the time limit for one completion."""
         module = ModuleType(f"python_reward_{hashlib.blake2b(self.source.encode(), digest_size=8).hexdigest()}")
         module.__file__ = str(self.path)
         sys.modules[module.__name__] = module  # dataclasses look their module up
@@ -41,7 +41,7 @@ class UserCode:
             exec(compile(self.source, str(self.path), "exec"), vars(module))
         except SyntaxError as error:
             return {"error": f"{self.path}:{error.lineno}: {error.msg}"}
-        except BaseException as error:  # noqa: BLE001  told to the one who asked; sys.exit is one of these
+        except BaseException as error:  # noqa: BLE001  sent to the parent; sys.exit is one of these
             return {"error": f"{self.path} can't be loaded: {said(error)}"}
         seconds = vars(module).get("TIME_LIMIT", SECONDS)
         if not isinstance(seconds, int | float) or not 0 < seconds <= 86_400:

@@ -29,8 +29,8 @@ _END_SECONDS = 5.0
 class Worker:
     """One process at most, started when first asked. Callers in other threads wait for their turn.
 
-    It runs a file of this package, which says `{"ready": true}` and then, in lockstep, answers every line of its stdin
-    with one line of JSON until stdin ends.
+    It runs a file of this package, which prints `{"ready": true}` and then answers every line of its stdin with one
+    line of JSON until stdin ends.
     """
 
     def __init__(self, script: Path, what: str, start_seconds: float, *, shows: bool = False) -> None:
@@ -47,7 +47,7 @@ class Worker:
 
     @property
     def turn(self) -> threading.RLock:
-        """To be held by whoever has several requests that belong together."""
+        """Hold it for several requests that belong together."""
         return self._lock
 
     def ask(self, line: bytes, limit: float) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         # -P: this folder has modules named like the standard library's; they must not come first.
         command, pipe = [sys.executable, "-P", str(self.script)], subprocess.PIPE
-        # A session of its own: Ctrl-C is for the one who asks, and what the process has started can be ended with it.
+        # Its own session: Ctrl-C goes to the parent only, and child processes can be ended with it.
         process = subprocess.Popen(
             command,
             stdin=pipe,
@@ -88,7 +88,7 @@ class Worker:
         return process
 
     def _ask(self, process: subprocess.Popen[bytes], request: bytes, limit: float) -> dict[str, Any]:
-        """Send a line and read the next one. A process that did not answer is of no more use: it is ended."""
+        """Send a line and read the next one. A process that does not answer is ended."""
         line = None
         try:
             _write(process, request)
@@ -116,7 +116,7 @@ class Worker:
             process.wait()
 
     def _forget(self) -> None:
-        """In a forked child: the process is the parent's, and the lock may be held by a thread that is not here."""
+        """In a forked child: the process belongs to the parent, and the lock may be held by a thread of the parent."""
         self._lock = threading.RLock()
         process, self._process = self._process, None
         if process is not None:

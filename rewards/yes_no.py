@@ -1,4 +1,4 @@
-"""What a text says to a question for yes or no."""
+"""Reads yes or no from a text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _CHINESE: tuple[tuple[YesNo, re.Pattern[str]], ...] = (
 
 
 def verdict(text: str) -> Verdict:
-    """What a text says: yes, no, both, or nothing of the kind.
+    """Whether a text says yes, no, both, or neither.
 
     Its beginning decides: a word for yes or no, alone or before a sentence ("Yes, there is a dog"), an echo of the
     question ("It is."), or a denial ("There is no dog", "Not really"). With a word for the other one anywhere behind it

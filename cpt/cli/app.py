@@ -1,4 +1,7 @@
-"""The command line. Thin: every command calls one function, and nothing heavy is imported before it has to be."""
+"""The command line: what commands there are, and how each of them ends.
+
+A command's module is imported when the command is called, so that `cpt --help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from cpt import __version__
 from cpt.common import terminal
@@ -15,48 +17,27 @@ from cpt.common import terminal
 terminal.leave_working_folder()  # before anything is imported that might be found there instead
 
 import typer  # noqa: E402
-from typer.core import TyperGroup  # noqa: E402
 
-from cpt.cli.rewards import app as rewards_app  # noqa: E402
-from cpt.common.console import console, printable  # noqa: E402
+from cpt.cli.commands import Command, group  # noqa: E402
+from cpt.common.console import printable  # noqa: E402
 from cpt.common.errors import RunFailed  # noqa: E402
 
-
-class Commands(TyperGroup):
-    """The commands. Ctrl-C ends each of them with one line and exit code 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """See `click.Group.invoke`."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            terminal.ctrl_c.tell()
-            raise typer.Exit(terminal.INTERRUPTED) from None
-
-
-app = typer.Typer(
-    name="cpt",
-    cls=Commands,
-    help="What each way of post-training a multimodal model, one task after another, costs in what it already knew.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+COMMANDS = {
+    "run": Command("run:run", "Run a recipe, or go on where it stopped."),
+    "plan": Command("plan:plan", "Show what a recipe would do; start nothing."),
+    "report": Command("report:report", "Build a run's report.html again."),
+    "eval": Command("evaluate:evaluate", "Evaluate a model on tasks."),
+    "filter": Command("filter:filter_", "Filter the training prompts of one task."),
+    "tasks": Command("tasks:tasks", "List the built-in tasks."),
+    "recipes": Command("recipes:recipes", "List the recipes that come with cpt."),
+    "doctor": Command("doctor:doctor", "Show what works on this machine."),
+    "model": Command("build_model:GROUP", "Make the built-in model."),
+    "rewards": Command("rewards:GROUP", "List, apply, attack and compare rewards."),
+}
+app = group(
+    "What each way of post-training a multimodal model, one task after another, costs in what it already knew.",
+    COMMANDS,
 )
-model_app = typer.Typer(help="The built-in model.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(model_app, name="model")
-app.add_typer(rewards_app, name="rewards")
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's file, or one of `cpt recipes`.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Overrides, such as arms.sft.method.learning_rate=1e-4."),
-]
-Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; can be repeated.")]
-TrustRewards = Annotated[
-    bool,
-    typer.Option("--trust-rewards", help="Execute rewards whose Python code came with the recipe or run folder."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -74,179 +55,8 @@ def _options(
     pass
 
 
-@app.command()
-def run(
-    recipe: RecipePath,
-    overrides: Overrides = None,
-    arm: Arms = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<name of the recipe>.")] = None,
-    address: Annotated[str | None, typer.Option(help="An existing Ray cluster, such as ray://head:10001.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what an earlier run left in the folder.")] = False,
-    trust_rewards: TrustRewards = False,
-) -> None:
-    """Run a recipe, or go on where the same command stopped."""
-    from cpt.plan.make import make_plan
-    from cpt.plan.preflight import preflight
-    from cpt.recipe import load_recipe
-    from cpt.store.folder import default_folder
-
-    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
-    folder = out or default_folder(loaded.name)
-    make_plan(loaded, arm)  # an unknown --arm is an error before the folder is touched
-    preflight(loaded, folder, address)
-    from cpt.run.loop import run_recipe
-
-    terminal.ctrl_c.line = terminal.GOES_ON
-    raise typer.Exit(run_recipe(loaded, out=folder, arms=arm, address=address, fresh=fresh))
-
-
-@app.command()
-def plan(
-    recipe: RecipePath,
-    overrides: Overrides = None,
-    arm: Arms = None,
-    resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print the recipe with every default filled in.")
-    ] = False,
-    trust_rewards: TrustRewards = False,
-) -> None:
-    """Show arms, stages, samples, steps, passes over the data and disk of a recipe. Starts nothing."""
-    from cpt.cli.plan_table import print_plan
-    from cpt.plan.make import make_plan
-    from cpt.plan.preflight import check_fit
-    from cpt.recipe import load_recipe
-    from cpt.run.rows import check_first_rows, run_reads
-    from cpt.store.folder import default_folder
-
-    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
-    if resolved:
-        typer.echo(loaded.dump_yaml(), nl=False)
-        return
-    planned = make_plan(loaded, arm)
-    check_fit(planned)
-    check_first_rows(run_reads(planned))
-    print_plan(planned, console(), default_folder(loaded.name))
-
-
-@app.command()
-def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a copy of one.")]) -> None:
-    """Build a run's report.html again, from its files alone."""
-    from cpt.report.build import build_report
-
-    typer.echo(build_report(run_dir))
-
-
-@app.command(name="eval")
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
-    prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
-    samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
-) -> None:
-    """Evaluate a model on tasks, by free generation."""
-    from cpt.plan.preflight import available_model
-    from cpt.tasks import get_task, task_names
-
-    names = list(dict.fromkeys(task or task_names()))
-    for name in names:
-        get_task(name)
-    available_model(model)
-    from cpt.cli.evaluate import evaluate_folder
-
-    evaluate_folder(model, names, prompt, samples, out, max_tokens)
-
-
-@app.command(name="filter")
-def filter_(
-    recipe: RecipePath,
-    task: Annotated[str, typer.Option(help="A task of the recipe, trained on or general.")],
-    overrides: Overrides = None,
-    arm: Annotated[
-        str | None,
-        typer.Option(help="The arm whose filter it is. Default: the first with one, else the first that samples."),
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="A Hugging Face folder to sample from. Default: the recipe's model.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for filter.parquet. Default: runs/<name of the recipe>-filter/<task>.")
-    ] = None,
-    trust_rewards: TrustRewards = False,
-) -> None:
-    """Filter the training prompts of one task by a policy's rollouts; train nothing."""
-    from cpt.cli.filter import filter_task
-    from cpt.recipe import load_recipe
-    from cpt.store.folder import default_folder
-
-    loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
-    filter_task(loaded, task, arm, policy, out or default_folder(f"{loaded.name}-filter") / task)
-
-
-@app.command()
-def tasks() -> None:
-    """List the built-in tasks."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from cpt.tasks import get_task, task_names
-
-    table = Table("task", "family", "role", "about")
-    for name in task_names():
-        found = get_task(name)
-        table.add_row(found.name, found.family, found.role, found.about)
-    Console().print(table)
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one, to start your own from.")] = None,
-) -> None:
-    """List the recipes that come with cpt. Their names stand for their files in every command."""
-    from cpt.recipe.shipped_recipes import headline, shipped, text_of
-
-    if name is not None:
-        typer.echo(text_of(name), nl=False)
-        return
-    for one, path in shipped().items():
-        typer.echo(f"{one:16} {headline(path)}")
-
-
-@app.command()
-def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Also start a local Ray.")] = False,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="First mend torchvision beside a CPU torch in this environment.")
-    ] = False,
-) -> None:
-    """Show versions and hardware, what works here, and what to do about what doesn't."""
-    if repair:
-        from cpt.cli.torchvision_repair import run as run_repair
-
-        if code := run_repair():
-            raise typer.Exit(code)
-    from cpt.cli.doctor import diagnose, print_report
-
-    raise typer.Exit(print_report(diagnose(deep)))
-
-
-@model_app.command()
-def build(
-    out: Annotated[Path, typer.Option(help="Folder for the new model.")] = Path("runs/tiny-qwen2_5-vl"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
-) -> None:
-    """Make the built-in model from scratch."""
-    from cpt.cli.build_model import build_model
-
-    build_model(out, seed=seed)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of `cpt`. A ValueError is the user's to mend (exit code 2); a run that failed is 1; no tracebacks.
+    """Entry point of `cpt`. Exit code 2 for a ValueError, which the user can mend, and 1 for a run that failed.
 
     CPT_DEBUG=1 shows the traceback.
     """
@@ -272,7 +82,7 @@ def _code_of(argv: Sequence[str] | None) -> int | str | None:
         for line in str(error).split("\n") if str(error) else [repr(error)]:
             print(f"cpt: error: {printable(line)}", file=sys.stderr)  # what a recipe says must not act on a terminal
         return 1 if isinstance(error, RunFailed) else 2
-    except OSError as error:  # not what the user said, but what the machine has not: a full disk, above all
+    except OSError as error:  # the machine lacks something: most often room on the disk
         if os.environ.get("CPT_DEBUG"):
             raise
         where = f"{error.filename}: " if error.filename else ""

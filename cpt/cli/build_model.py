@@ -6,8 +6,13 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+from jinja2 import Template
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+from cpt.cli.commands import Command, group
 from cpt.tasks import get_task
 from cpt.tasks.world import builtin, pretrain, tiny
 from cpt.types import GenerationRequest, PromptStyle, SamplingParams
@@ -15,6 +20,7 @@ from cpt.types import GenerationRequest, PromptStyle, SamplingParams
 if TYPE_CHECKING:
     from cpt.rollout.local import LocalPool
 
+GROUP = group("The built-in model.", {"build": Command("build_model:build", "Make the built-in model from scratch.")})
 CARD_SAMPLES = 512
 PASS_AT = 8
 PROMPTS: tuple[PromptStyle, ...] = ("direct", "think")
@@ -30,12 +36,20 @@ class Cell:
     pass_at: float
 
     def columns(self) -> str:
-        """As the card's table has it."""
+        """The columns of the card's table."""
         values = (self.greedy, self.easy, self.hard, self.pass_at)
         return " | ".join("–" if value is None else f"{value:.3f}" for value in values)
 
 
 Scores = dict[tuple[str, PromptStyle], Cell]
+
+
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for the new model.")] = Path("runs/tiny-qwen2_5-vl"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
+) -> None:
+    """Make the built-in model from scratch."""
+    build_model(out, seed=seed)
 
 
 def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> None:
@@ -73,11 +87,9 @@ def build_model(out: Path, *, seed: int = 0, samples: int = CARD_SAMPLES) -> Non
 
 
 class _bar:
-    """A progress bar over steps that shows the running loss; a context manager that gives the function to call."""
+    """A progress bar over steps with the running loss; a context manager that returns the function to call."""
 
     def __init__(self, title: str, steps: int) -> None:
-        from rich.progress import Progress, TextColumn, TimeRemainingColumn
-
         self.progress = Progress(
             *Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("{task.fields[loss]}")
         )
@@ -89,7 +101,7 @@ class _bar:
         return self.advance
 
     def advance(self, step: int, loss: float) -> None:
-        """One step is done."""
+        """Finish a step."""
         self.loss = loss if step == 1 else 0.98 * self.loss + 0.02 * loss
         self.progress.update(self.task, completed=step, loss=f"loss {self.loss:.3f}")
 
@@ -142,8 +154,6 @@ def _measure_task(
 
 def write_card(folder: Path, scores: Scores, *, samples: int, minutes: float, seed: int) -> None:
     """README.md of the model's folder."""
-    from jinja2 import Template
-
     template = Template(
         (Path(tiny.__file__).parent / "card.md.j2").read_text(encoding="utf-8"), keep_trailing_newline=True
     )

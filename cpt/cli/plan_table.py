@@ -1,4 +1,4 @@
-"""A plan as one reads it in a terminal."""
+"""What `cpt plan` prints."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
 
 
 def machine_lines(plan: RunPlan) -> list[str]:
-    """Why this machine could not run it; nothing on one that can."""
+    """Why this machine can't run the plan; empty if it can."""
     return [f"not here    {dotted(path)}: {message}" for path, message in machine_problems(plan)]
 
 
@@ -105,7 +105,7 @@ def _drift(plan: RunPlan) -> str:
 
 
 def beside_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
-    """What each arm does beside its method, one line for each arm that does."""
+    """What each arm does in addition to its method, one line per arm."""
     lines = []
     for arm, stages in arms.items():
         stage = stages[-1]
@@ -129,7 +129,7 @@ def _said(setting: Any) -> str:
 
 
 def reward_lines(arms: Mapping[str, Sequence[StagePlan]]) -> list[str]:
-    """The rewards that are not the tasks' own, one line for each with the arms, or stages, that it rewards."""
+    """The rewards that are not the tasks' own, one line for each with its arms or stages."""
     rewarded: dict[str, list[str]] = {}
     for arm, stages in arms.items():
         if not stages[0].method.needs_rollouts:

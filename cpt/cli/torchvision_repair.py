@@ -5,14 +5,14 @@ torchvision stops at "operator torchvision::nms does not exist", because it regi
 that the native library would have declared. transformers' Qwen2.5-VL processor needs torchvision (resizing in plain
 torch), not these operators.
 
-The remedy declares the two operators when, and only when, the native library is missing: a marked block at the end of
-torchvision/extension.py in this interpreter's own environment. It has to live there, because vLLM imports torchvision
-in a subprocess of its own before any code of ours could act. Calling either operator still fails, loudly.
+The repair declares the two operators if the native library is missing: a marked block at the end of
+torchvision/extension.py in this interpreter's environment. It has to be there because vLLM imports torchvision in its
+own subprocess before any code of ours runs. Calling either operator still raises an error.
 
-vLLM's CPU build also asks for torchaudio and torchcodec, whose wheels are linked against CUDA and have no such remedy:
-where they don't load, importing transformers fails on them, so they are uninstalled.
+vLLM's CPU build also requires torchaudio and torchcodec, whose wheels are linked against CUDA and can't be repaired in
+this way: if they don't load, importing transformers fails, so they are uninstalled.
 
-Run it with the environment's interpreter; running it again changes nothing. ``--undo`` takes the block out.
+Run it with the environment's interpreter; running it again changes nothing. ``--undo`` removes the block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import tempfile
 from pathlib import Path
 
 BESIDE = ("torchaudio", "torchcodec")
-_PYTHON = (sys.executable, "-P")  # -P: what is installed, not a file of the name in the working folder
+_PYTHON = (sys.executable, "-P")  # -P: import what is installed, not a file in the working folder
 BEGIN = "# >>> cpt set-up: operators of the native library that could not be loaded"
 END = "# <<< cpt set-up"
 BLOCK = f"""
@@ -40,14 +40,14 @@ if not _has_ops():
 
 
 def torchvision_folder() -> Path | None:
-    """Where torchvision is installed for this interpreter, found without importing it; None if it is not."""
+    """The folder of torchvision, found without importing it; None if it is not installed."""
     spec = importlib.util.find_spec("torchvision")
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def importable(name: str = "torchvision") -> tuple[bool, str]:
-    """Whether a fresh interpreter can import a package, and the last line of its complaint if not."""
-    # Not this process: a failed import leaves half a library registered behind it.
+    """Whether a new interpreter can import a package, and the last line of its error if not."""
+    # Not in this process: a failed import leaves a half registered library.
     result = subprocess.run([*_PYTHON, "-c", f"import {name}"], capture_output=True, text=True, check=False)
     lines = result.stderr.strip().splitlines()
     return result.returncode == 0, lines[-1] if lines else ""
@@ -60,7 +60,7 @@ def without_block(source: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace `path` by a new file, so that an installer's cache hard-linked to the old one stays as it was."""
+    """Replace `path` by a new file, so that an installer's cache that is hard-linked to it is not changed."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
@@ -69,7 +69,7 @@ def write(path: Path, text: str) -> None:
 
 
 def repair(extension: Path) -> str:
-    """Declare the missing operators in torchvision's `extension.py` if it needs that; says what was done.
+    """Declare the missing operators in torchvision's `extension.py` if needed; returns what was done.
 
     Raises:
         RuntimeError: torchvision fails to import for another reason, or still does after the repair.
@@ -88,7 +88,7 @@ def repair(extension: Path) -> str:
 
 
 def remove_what_cannot_load() -> list[str]:
-    """Uninstall torchaudio and torchcodec where they are installed and don't load; the names of those removed.
+    """Uninstall torchaudio and torchcodec if they are installed but don't load; returns the names of those removed.
 
     Raises:
         RuntimeError: pip could not remove one.
@@ -105,7 +105,7 @@ def remove_what_cannot_load() -> list[str]:
 
 
 def run() -> int:
-    """Repair this interpreter's environment, saying what is done; exit code 1 with one line if that fails."""
+    """Repair this interpreter's environment and print what is done; exit code 1 with one line if that fails."""
     try:
         for name in remove_what_cannot_load():
             print(f"{name}: does not load beside this torch, uninstalled")
@@ -123,7 +123,7 @@ def run() -> int:
 def main() -> int:
     """Repair (or with ``--undo`` restore) the torchvision of the interpreter that runs this."""
     parser = argparse.ArgumentParser(description="Make torchvision importable beside a CPU build of torch.")
-    parser.add_argument("--undo", action="store_true", help="take the repair out again")
+    parser.add_argument("--undo", action="store_true", help="remove the repair")
     if not parser.parse_args().undo:
         return run()
     folder = torchvision_folder()

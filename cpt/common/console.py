@@ -1,4 +1,4 @@
-"""Numbers and foreign text in sentences, and the console that prints them."""
+"""The console that cpt prints to, and numbers and foreign text in what is printed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line with everything that acts on a terminal, or can't be seen, written as an escape."""
+    """The text in one line; control characters and invisible ones are written as escapes."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def visible(text: str, width: int = 60) -> str:
-    """`printable`, in at most `width` characters: the middle is left out."""
+    """`printable`, shortened in the middle to at most `width` characters."""
     if len(text) > 4 * width:
         text = text[: 2 * width] + text[-2 * width :] if width else ""
     shown = printable(text)
@@ -31,7 +31,7 @@ def visible(text: str, width: int = 60) -> str:
 
 
 def console() -> Console:
-    """Piped output has no width; a narrow default would cut the tables."""
+    """A rich console; piped output, which has no width, gets 160 columns so that tables are not cut."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)

@@ -1,7 +1,7 @@
-"""The process around a command: its output, what Ctrl-C does, and where Python looks for modules.
+"""The process of a command: its output, Ctrl-C, and where Python looks for modules.
 
-A training of hours must not end because a line of progress can't be printed: the terminal was closed, the log's disk is
-full, or the character set knows no minus sign.
+A run must not end because a line of progress can't be printed: the terminal was closed, the disk of the log is full, or
+the character set has no minus sign.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, TextIO
 INTERRUPTED = 130  # the exit code: 128 + SIGINT
 GOES_ON = "cpt: interrupted; the same command again goes on from here (without --fresh)"
 _SAME_PRESS = 1.0  # seconds in which a second Ctrl-C is still the first one
-_CURSOR = b"\x1b[?25h\n"  # shows it again: a live table hides it
+_CURSOR = b"\x1b[?25h\n"  # shows the cursor, which a live table hides
 _OF_RAY = "ray_listen_error_messages"  # a thread of Ray 2.60's in the driver, which prints
 _READABLE = {
     "−": "-",
@@ -51,7 +51,7 @@ _READABLE = {
 
 
 def _readable(error: UnicodeError) -> tuple[str, int]:
-    """For `codecs`: what can't be encoded in plain letters, or a question mark; a minus sign stays a minus sign."""
+    """Error handler for `codecs`: characters that can't be encoded become similar ASCII, or a question mark."""
     assert isinstance(error, UnicodeEncodeError)
     return "".join(_READABLE.get(char, "?") for char in error.object[error.start : error.end]), error.end
 
@@ -60,10 +60,10 @@ codecs.register_error("cpt.readable", _readable)
 
 
 class Output(io.TextIOBase):
-    """A text stream that never raises: after the first failure it drops what it is given, and remembers the failure.
+    """A text stream that never raises: after the first failure it drops all further text.
 
     Attributes:
-        failure: the first one, or None.
+        failure: the first failure, or None.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -74,11 +74,11 @@ class Output(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream; rich and typer draw by it."""
+        """The stream's encoding, which rich and typer read."""
         return self._stream.encoding
 
     def write(self, text: str) -> int:
-        """Write, or drop. What Ray has to say of the death of a process is pages; cpt says it in a line."""
+        """Write, or drop. Ray's pages on a process that died are dropped: cpt reports it in one line."""
         if threading.current_thread().name == _OF_RAY:
             return len(text)
         return self._try(self._stream.write, text) or len(text)
@@ -92,7 +92,7 @@ class Output(io.TextIOBase):
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """Of the stream."""
+        """The stream's file descriptor."""
         return self._stream.fileno()
 
     def writable(self) -> bool:
@@ -110,7 +110,7 @@ class Output(io.TextIOBase):
             return None
 
     def _drain(self) -> None:
-        """Let what waits in the stream's buffer go nowhere, or Python would try to write it again at its end."""
+        """Send the stream's buffer to /dev/null; otherwise Python would try to write it again when it exits."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -118,15 +118,15 @@ class Output(io.TextIOBase):
 
 @contextmanager
 def lasting_output() -> Iterator[Output]:
-    """Standard output and error as `Output` for the length of a block, which gets the former.
+    """Make standard output and error an `Output` within the block, which gets the one of standard output.
 
-    A stream that was closed before the start becomes /dev/null: its number would otherwise go to the next file opened.
+    A stream that is closed becomes /dev/null; otherwise the next file that is opened would get its number.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     before = sys.stdout, sys.stderr
     nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - may be needed until Python ends
     out, err = (Output(stream or nowhere) for stream in before)
@@ -140,18 +140,18 @@ def lasting_output() -> Iterator[Output]:
 
 
 def lost(out: Output) -> str | None:
-    """Why standard output could not be written, for a message; None if it could, or if its reader has just left."""
+    """Why standard output could not be written; None if it could, or if only its reader has left."""
     if out.failure is None or out.failure.errno == errno.EPIPE:
         return None
     return f"standard output can't be written ({out.failure.strerror})"
 
 
 class CtrlC:
-    """Handles SIGINT, and SIGTERM where a caller sets it for that, too.
+    """Signal handler for SIGINT, and for SIGTERM where a caller installs it.
 
-    The first one is a KeyboardInterrupt, which lets a command tidy up. A second one within a second is the same press
-    of an impatient hand; a later one ends the process at once, with one line and exit code 130. Nothing is lost then
-    either: what a run has finished is on disk, and its Ray ends with it.
+    The first signal raises KeyboardInterrupt, so that the command can clean up. A second one within a second is
+    ignored. A later one ends the process at once, with one line and exit code 130. Finished work is on disk by then,
+    and the run's Ray ends with the process.
     """
 
     def __init__(self) -> None:
@@ -174,8 +174,8 @@ class CtrlC:
 
 
 def end_now(line: str, code: int) -> None:
-    """End this process from wherever it is, with a line on standard error."""
-    with suppress(OSError):  # nobody is there to read it
+    """End this process at once, with a line on standard error."""
+    with suppress(OSError):  # the reader is gone
         if os.isatty(1):
             os.write(1, _CURSOR)
         if line:
@@ -188,10 +188,10 @@ ctrl_c = CtrlC()
 
 @contextmanager
 def patient_interrupts() -> Iterator[None]:
-    """Ctrl-C goes to a fresh `ctrl_c` for the length of a block; not where it is ignored, as after nohup."""
+    """Handle Ctrl-C with a new `ctrl_c` within the block, unless the process ignores it (nohup)."""
     global ctrl_c
     ctrl_c = CtrlC()
-    main = threading.current_thread() is threading.main_thread()  # no other one may set handlers
+    main = threading.current_thread() is threading.main_thread()  # only this thread may set handlers
     if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
@@ -203,24 +203,24 @@ def patient_interrupts() -> Iterator[None]:
 
 
 def end_on_interrupt() -> None:
-    """Of a process that is done: Ctrl-C while Python tidies up ends it without a word."""
+    """From now on Ctrl-C ends the process without a message: only Python's own cleanup is left."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def leave_working_folder() -> None:
-    """Take the working folder off this process's search path, see `without_working_folder`."""
-    with suppress(FileNotFoundError):  # it has been deleted: nothing can be found there
+    """Remove the working folder from this process's search path; see `without_working_folder`."""
+    with suppress(FileNotFoundError):  # the folder is deleted, so no module can be found there
         sys.path[:] = without_working_folder(sys.path, os.getcwd(), Path(__file__).resolve().parents[2])
 
 
 def without_working_folder(entries: Iterable[str], folder: str, package: Path) -> list[str]:
-    """A search path for modules without the working folder, unless that is a clone of cpt, or where packages lie.
+    """A module search path without the working folder, unless that is a clone of cpt or a folder of packages.
 
-    With it, any `rewards.py` or `yaml.py` beside a recipe would be imported in the place of a package.
+    A `rewards.py` or `yaml.py` beside a recipe would otherwise be imported instead of the package of that name.
 
     Args:
-        entries: of sys.path or PYTHONPATH; an empty one is the working folder.
+        entries: those of sys.path or PYTHONPATH; an empty one means the working folder.
         folder: the working folder.
         package: the folder that holds the package `cpt`.
     """

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cpt.common.files import disk_may_be_full, fsync_dir
 from cpt.models.load import resolve_model
@@ -45,11 +45,6 @@ def save_policy(model: PreTrainedModel, like: str | Path, folder: Path) -> None:
         check_model_folder(path)
 
     replace_folder(folder, write)
-
-
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the trained adapter of a PEFT model as a folder that PEFT loads."""
-    replace_folder(folder, lambda path: model.save_pretrained(path, selected_adapters=["default"]))
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.policy import inner
+
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
@@ -62,7 +64,7 @@ class ModelInputs:
     def __init__(self, processor: Any, model: Any = None) -> None:
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        plain = model.get_base_model() if hasattr(model, "peft_config") else model
+        plain = inner(model)
         self.image = _image_token(processor, None if plain is None else plain.config)
         self.accepted = None if plain is None else _arguments(plain)
         # In these families (Qwen-VL) a picture advances positions by other than its number of tokens.

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from cpt.methods.targets import SelfSampled
 from cpt.models import locate
-from cpt.recipe import Full, LoRA
 
 if TYPE_CHECKING:
     from cpt.plan.run_plan import RunPlan
-    from cpt.plan.stages import StagePlan
+    from cpt.plan.stages import ModelPlan, StagePlan
 
-# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. A filter's rollout has
-# less.
+# One evaluated sample in compressed parquet: prompt and completion dominate, and prompts repeat. One that was
+# sampled to choose among prompts has less.
 RECORD_BYTES = 200
 _LINE_BYTES, _TOKEN_BYTES = 120, 4  # of a completion in JSON lines
 _NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
@@ -37,20 +36,21 @@ def estimate_bytes(plan: RunPlan) -> int | None:
         return None
     seeds = Counter(arm for arm, _ in plan.arms)  # which change no size
     stages = [(stage, seeds[arm]) for arm, own in plan.by_arm.items() for stage in own]
-    checkpoints = max((checkpoint_bytes(stage) + unmerged_bytes(stage) for stage, _ in stages), default=0)
-    sampled = sum(stage.data_samples * stage.filter.rollouts * times for stage, times in stages if stage.filter)
+    checkpoints = max((checkpoint_bytes(stage) + _waiting_bytes(stage) for stage, _ in stages), default=0)
+    sampled = sum(stage.sampled_before * times for stage, times in stages)
     records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
-    left = sum((policy_bytes(stage) + completion_bytes(stage)) * times for stage, times in stages)
-    return left + checkpoints + records
+    policies = sum(policy_bytes(stage.model, stage.weights_dtype) * times for stage, times in stages)
+    completions = sum(completion_bytes(stage) * times for stage, times in stages)
+    return policies + completions + checkpoints + records
 
 
-def policy_bytes(stage: StagePlan) -> int:
-    """A stage's policy: the model's folder, its weights in the precision they are trained in; 0 if that is unknown."""
-    if stage.model.nbytes is None:
+def policy_bytes(model: ModelPlan, dtype: str) -> int:
+    """A policy: the model's folder, its weights in the precision that policies have; 0 if its size is unknown."""
+    if model.nbytes is None:
         return 0
-    size = _NUMBER_BYTES[stage.weights_dtype]
-    tensors = locate.checkpoint_tensors(Path(stage.model.path)).values()
-    return stage.model.nbytes + sum(size * math.prod(tensor.shape) - tensor.nbytes for tensor in tensors)
+    size = _NUMBER_BYTES[dtype]
+    tensors = locate.checkpoint_tensors(Path(model.path)).values()
+    return model.nbytes + sum(size * math.prod(tensor.shape) - tensor.nbytes for tensor in tensors)
 
 
 def completion_bytes(stage: StagePlan) -> int:
@@ -72,28 +72,15 @@ def checkpoint_bytes(stage: StagePlan) -> int:
     every = stage.method.save_steps
     if every is None or stage.model.nbytes is None:
         return 0
-    numbers = trained_numbers(Path(stage.model.path), stage.tuning)
+    numbers = stage.tuning.trained_numbers(locate.checkpoint_tensors(Path(stage.model.path)))
     kept = min(stage.method.save_total_limit + 1, stage.steps // every)
     average = 1 if stage.merge is not None and stage.merge.type == "ema" else 0
     return int(kept * _TRAINED_BYTES * numbers * (1 + _OPTIMIZER_STATES[stage.method.optim] + average))
 
 
-def unmerged_bytes(stage: StagePlan) -> int:
-    """Policies of a stage's trainings that wait for the last one; 0 if the model's size is unknown."""
-    return (len(stage.trainings) - 1) * policy_bytes(stage)
-
-
-def trained_numbers(folder: Path, tuning: Full | LoRA) -> int:
-    """Parameters in a checkpoint: all, or for LoRA r × (in + out) for each matrix that `target_modules` names."""
-    tensors = locate.checkpoint_tensors(folder)
-    if isinstance(tuning, Full):
-        return sum(math.prod(tensor.shape) for tensor in tensors.values())
-    numbers = 0
-    for name, tensor in tensors.items():
-        module = name.removesuffix(".weight").rsplit(".", 1)[-1]
-        if module in tuning.target_modules and len(tensor.shape) == 2:
-            numbers += tuning.r * sum(tensor.shape)
-    return numbers
+def _waiting_bytes(stage: StagePlan) -> int:
+    """Policies of a stage's trainings that wait for the last one."""
+    return (len(stage.trainings) - 1) * policy_bytes(stage.model, stage.weights_dtype)
 
 
 def check_room(plan: RunPlan, out: Path) -> None:

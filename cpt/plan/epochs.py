@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cpt.methods.replay import own_share, replayed
-from cpt.methods.targets import Sampled
 from cpt.plan.stages import StagePlan
 
 _ALIKE = Fraction(105, 100)  # what one arm may read more than another before it is worth a note
@@ -45,7 +44,7 @@ class Epochs:
 
 
 def epochs_of(stage: StagePlan) -> Epochs:
-    """Of one planned stage, as if nothing were filtered out."""
+    """Of one planned stage, as if no sample were left out."""
     trainings = stage.trainings
     rows = sum(math.ceil(one.steps / stage.method.batch().steps) for one in trainings) * stage.batch_samples
     shuffled_in = False
@@ -55,8 +54,7 @@ def epochs_of(stage: StagePlan) -> Epochs:
         unit = stage.batch_samples if stage.replay.sampler == "uniform" else 1  # whole batches, the first its own
         rows = math.ceil(rows // unit * share) * unit
         shuffled_in = stage.replay.sampler == "proportional" and any(numbers)
-    data = getattr(stage.method, "data", None)
-    if stage.filter is not None or (isinstance(data, Sampled) and data.fallback == "drop"):
+    if stage.may_leave_out:
         return Epochs(rows, stage.data_samples, "at least ", "at most ")
     if shuffled_in:
         return Epochs(rows, stage.data_samples, "about ", "about ")

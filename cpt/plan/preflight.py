@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from cpt.common.keys import Problem, nearest
+from cpt.common.keys import KeyPath, Problem
 from cpt.models.attention import PACKAGES, check_attention
 from cpt.models.image_text import check_image_text
 from cpt.models.locate import (
@@ -26,9 +26,8 @@ from cpt.models.locate import (
 from cpt.plan.disk import check_room, size
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
-from cpt.recipe import LoRA, Recipe, RecipeError, expand_arms
+from cpt.recipe import Recipe, RecipeError, expand_arms
 
-_NO_ADAPTER = ("lm_head", "embed_tokens")
 _SAMPLE_BYTES = 20_000  # of a sample of the built-in world, with its prompt; those of others are larger
 
 
@@ -62,30 +61,21 @@ def _in_model(plan: RunPlan) -> Iterator[Problem]:
     folder = Path(plan.model.path)
     if plan.model.nbytes is None:
         return
-    yield from _in_adapters(plan, folder)
+    yield from _in_tuning(plan, folder)
     yield from _in_lengths(plan, folder)
 
 
-def _in_adapters(plan: RunPlan, folder: Path) -> Iterator[Problem]:
-    """Adapters go on linear layers, which are the matrices of a checkpoint but for embeddings and the head."""
-    usual = LoRA(type="lora").target_modules
-    modules: set[str] = set()
+def _in_tuning(plan: RunPlan, folder: Path) -> Iterator[Problem]:
+    tensors = checkpoint_tensors(folder)
     for stages in plan.by_arm.values():
-        tuning, family = stages[0].tuning, stages[0].family
-        if not isinstance(tuning, LoRA):
-            continue
-        own = plan.recipe.arms[family].tuning is not None
-        at = (*(("arms", family) if own else ("model",)), "tuning", "target_modules")
-        if not modules:
-            matrices = (name for name, tensor in checkpoint_tensors(folder).items() if len(tensor.shape) == 2)
-            modules = {name.removesuffix(".weight").rpartition(".")[2] for name in matrices} - set(_NO_ADAPTER)
-        for i, name in enumerate(tuning.target_modules):
-            if name in _NO_ADAPTER:
-                yield (*at, i), f"{name} can't have an adapter: the loss reads its weights directly; leave it out"
-            elif name not in modules and tuning.target_modules != usual:
-                yield (*at, i), f"the model has no linear layer {name!r}{nearest(name, sorted(modules))}"
-        if not modules & set(tuning.target_modules):
-            yield at, f"the model has none of these linear layers; it has {', '.join(sorted(modules)) or 'none'}"
+        at = _tuning_key(plan.recipe, stages[0].family)
+        for below, message in stages[0].tuning.model_problems(tensors):
+            yield (*at, *below), message
+
+
+def _tuning_key(recipe: Recipe, family: str) -> KeyPath:
+    """Where an arm's tuning is written: with the arm, or with the model."""
+    return (*(("arms", family) if recipe.arms[family].tuning is not None else ("model",)), "tuning")
 
 
 def _in_lengths(plan: RunPlan, folder: Path) -> Iterator[Problem]:
@@ -133,12 +123,11 @@ def machine_problems(plan: RunPlan, address: str | None = None) -> Iterator[Prob
     recipe = plan.recipe
     if recipe.rollout.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         yield ("rollout", "engine"), "the package vllm is not installed; install it, or set rollout.engine: hf"
-    for spec in expand_arms(recipe).values():
-        if isinstance(spec.tuning, LoRA) and importlib.util.find_spec("peft") is None:
-            own = recipe.arms[spec.family].tuning is not None
-            at = (*(("arms", spec.family) if own else ("model",)), "tuning")
-            yield at, "the package peft is not installed, and LoRA needs it; install it"
-            break
+    specs = expand_arms(recipe).values()
+    needed = [(_tuning_key(recipe, one.family), one.tuning.type, name) for one in specs for name in one.tuning.packages]
+    for at, tuning, package in dict.fromkeys(needed):
+        if importlib.util.find_spec(package) is None:
+            yield at, f"the package {package} is not installed, and {tuning} needs it; install it"
     yield from _in_attention(plan, address)
     if address is None:
         yield from _in_processors(recipe)

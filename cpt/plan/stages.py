@@ -11,9 +11,12 @@ from cpt.methods.kl import KL
 from cpt.methods.merge import WarpMerge
 from cpt.methods.registry import AnyMerge, AnyRegulariser, AnyReplay
 from cpt.methods.setting import Schedule
-from cpt.recipe import AnyMethod, Full, LoRA, Rollout
+from cpt.methods.targets import Sampled
+from cpt.models.tuning.kind import Tuning
+from cpt.recipe import AnyMethod, Rollout
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Attention
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 
 JOINT = "joint"
@@ -140,7 +143,7 @@ class StagePlan:
     model: ModelPlan
     method: AnyMethod
     prompt: PromptStyle
-    tuning: Full | LoRA
+    tuning: Tuning
     freeze: tuple[str, ...]
     trainer_args: Mapping[str, Any]
     data_samples: int
@@ -184,13 +187,31 @@ class StagePlan:
 
     @property
     def weights_dtype(self) -> str:
-        """Precision of the trained weights, in memory and in the policy's folder.
+        """Precision of the policy's weights, in memory and in its folder."""
+        return self.tuning.weights_dtype(self.model.dtype)
 
-        Full fine-tuning in bfloat16 keeps float32 weights and computes in bfloat16: a step of 1e-6 is smaller than the
-        distance between neighbouring bfloat16 numbers at the size of a weight, so it would be rounded away. Frozen
-        weights under LoRA stay in the model's own precision; the adapter is float32.
-        """
-        return "float32" if self.tuning.type == "full" else self.model.dtype
+    @property
+    def filter_limit(self) -> int:
+        """Tokens per rollout of a filter: training's, or what the styles of a method without rollouts take."""
+        styles = self.method.styles(self.prompt)
+        return self.max_completion_length or max(MAX_COMPLETION_TOKENS[style] for style in styles)
+
+    @property
+    def rollout_limits(self) -> tuple[int, ...]:
+        """Tokens that are sampled at most after a prompt of the stage: in its training, and to choose its samples."""
+        own = () if self.max_completion_length is None else (self.max_completion_length,)
+        return own if self.filter is None else (*own, self.filter_limit)
+
+    @property
+    def sampled_before(self) -> int:
+        """Completions that are sampled before the training, to choose its samples."""
+        return 0 if self.filter is None else self.data_samples * self.filter.rollouts
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether only the stage itself finds out which of its samples it trains on."""
+        data = getattr(self.method, "data", None)
+        return self.filter is not None or (isinstance(data, Sampled) and data.fallback == "drop")
 
     @property
     def stream(self) -> str:

@@ -6,14 +6,12 @@ from cpt.methods.registry import AnyMethod
 from cpt.recipe.arms import ArmSpec, expand_arms
 from cpt.recipe.load import load_recipe
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Full, LoRA, Recipe, Rollout, content_hash, without_neutral
+from cpt.recipe.schema import Recipe, Rollout, content_hash, without_neutral
 from cpt.recipe.source import RecipeError
 
 __all__ = [
     "AnyMethod",
     "ArmSpec",
-    "Full",
-    "LoRA",
     "Recipe",
     "RecipeError",
     "RewardSpec",

@@ -16,10 +16,11 @@ from cpt.methods.kl import KL
 from cpt.methods.registry import AnyMerge, AnyMethod, AnyRegulariser, AnyReplay
 from cpt.methods.setting import ArmView
 from cpt.methods.targets import SavedRollouts
+from cpt.models.tuning.kind import Tuning
 from cpt.recipe.contradictions import contradictions
 from cpt.recipe.errors import explain
 from cpt.recipe.rewards import RewardSpec
-from cpt.recipe.schema import Arm, Frozen, Full, LoRA, Recipe, Scalar, StageTask
+from cpt.recipe.schema import Arm, Frozen, Recipe, Scalar, StageTask
 from rewards.compose import label_of
 
 _LONGEST_NAME = 200  # of an arm: file systems take names of 255 bytes
@@ -41,7 +42,7 @@ class ArmSpec(ArmView):
 
     sweep: Mapping[str, Scalar]
     method: AnyMethod
-    tuning: Full | LoRA
+    tuning: Tuning
     freeze: tuple[Frozen, ...]
     trainer_args: Mapping[str, Any]
     regularisers: tuple[AnyRegulariser, ...] = ()

@@ -16,7 +16,7 @@ from cpt.recipe.errors import explain
 from cpt.recipe.overrides import override
 from cpt.recipe.reward_checks import check_rewards
 from cpt.recipe.rewards import as_written, carried_code, include_sources
-from cpt.recipe.schema import VERSION, LoRA, Recipe
+from cpt.recipe.schema import VERSION, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import RawRecipe, RecipeError, Written, read
 from cpt.types import Split
@@ -183,7 +183,7 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     at: KeyPath = ("arms", spec.family)
     if any(spec.method.problems()):
         return  # told already, and its batch may be no batch
-    if spec.method.needs_rollouts and isinstance(spec.tuning, LoRA) and spec.tuning.dropout:
+    if spec.method.needs_rollouts and spec.tuning.has_dropout:
         where: KeyPath = (*at, "tuning") if recipe.arms[spec.family].tuning else ("model", "tuning")
         yield (*where, "dropout"), f"must be 0 with {spec.method.type.upper()}: engines sample without dropout"
     for key in spec.trainer_args:

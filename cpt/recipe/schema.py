@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeInt, PrivateAttr
@@ -16,6 +16,8 @@ from cpt.methods.filtering import Filter
 from cpt.methods.kl import KL
 from cpt.methods.registry import Merge, Method, Regulariser, Replay
 from cpt.methods.setting import Count, Factor, Rows, Schedule, Seed, Strict
+from cpt.models.tuning.full import Full
+from cpt.models.tuning.registry import AnyTuning
 from cpt.recipe.rewards import Reward
 from cpt.recipe.source import RecipeError, Written
 from cpt.types import PromptStyle
@@ -52,44 +54,7 @@ def _named(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-class Full(Strict):
-    """Every parameter is trained, but those that `freeze` names."""
-
-    trains_weights: ClassVar[bool] = True
-    low_rank: ClassVar[bool] = False
-    merged_between_stages: ClassVar[bool] = True
-    to_merge: ClassVar[str] = ""
-
-    type: Literal["full"]
-
-
-class LoRA(Strict):
-    """Low-rank adapters (arXiv 2106.09685). `between_stages` says what the next stage starts from.
-
-    `merge`: the adapter is merged into the weights and a new one starts. `continue`: one adapter is trained through
-    all stages.
-    """
-
-    trains_weights: ClassVar[bool] = False
-    low_rank: ClassVar[bool] = True
-    to_merge: ClassVar[str] = "set tuning.between_stages: merge"
-
-    type: Literal["lora"]
-    r: Annotated[int, Field(gt=0, le=8192)] = 16
-    alpha: Count = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
-        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    )
-    between_stages: Literal["merge", "continue"] = "merge"
-
-    @property
-    def merged_between_stages(self) -> bool:
-        """Whether the next stage starts from plain weights."""
-        return self.between_stages == "merge"
-
-
-Tuning = Annotated[Full | LoRA, Field(discriminator="type"), _named("type")]
+Tuning = Annotated[AnyTuning, Field(discriminator="type"), _named("type")]
 
 
 class Model(Strict):

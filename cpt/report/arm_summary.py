@@ -147,7 +147,7 @@ def summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummary
 
     measured = {place: stage.drift for place, stage in arm.stages.items()}
     moved = drift(measured, arm.seeds, len(run.tasks), bootstrap)
-    if arm.schedule == "joint":  # its one policy is what stands for the policy after every task
+    if arm.schedule == "joint":  # its one policy stands for the policy after every task
         last = moved.stages[-1]["forward", "new"]
         moved = replace(moved, headline=replace(last, name="drift", definition=HEADLINE))
     return ArmSummary(
@@ -162,7 +162,7 @@ def summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummary
 
 
 def with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:
-    """Every sequential arm against the bound of its method, if the run has one; all arms, or none, carry the metric."""
+    """Add intransigence to every arm if the run has the bound of any method: a joint or single-task arm."""
     bounds: dict[tuple[str, str], ArmSummary] = {}
     for schedule in ("single", "joint"):  # joint, where there are both
         for item in arms:

@@ -1,4 +1,4 @@
-"""Families of arms compared where they learned alike: along their sweeps, and in one pair of settings to look at."""
+"""Families of arms compared at equal new-task accuracy: along their sweeps, and for one pair of settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cpt.report.arm_summary import ArmSummary
 # compares forgetting at matched new-task accuracy).
 MATCHED = 0.03
 LEARNED = 0.10  # gain over the base model from which a task counts as learned
-# What a setting loses: the metric of the headline table, with a sign that makes more of it worse.
+# Losses: a metric of the headline table, with the sign that makes a higher value worse.
 LOSSES = {
     "forgetting": ("BWT", -1),
     "lost": ("lost", 1),
@@ -27,10 +27,10 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms of different families that learned the new tasks about equally well, and how they differ otherwise.
+    """Two arms of different families with about equal new-task accuracy, and their differences.
 
     Attributes:
-        matched: their new-task accuracies are within `MATCHED`; otherwise it is the closest pair there is.
+        matched: their new-task accuracies are within `MATCHED`; otherwise it is the closest pair.
         gaps: first − second by metric name, with paired intervals.
     """
 
@@ -53,14 +53,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Along:
-    """Two families, at least one of them with a sweep, at all new-task accuracies that both reach.
+    """Two families, at least one with a sweep, compared at all new-task accuracies that both reach.
 
     Attributes:
-        settings: of each family those that its curve goes through.
-        overshot: settings left out, less accurate than their family's most accurate one and worse in every loss.
-        seeds: those that all settings have.
+        settings: the settings of each family's curve.
+        overshot: settings left out: less accurate than the best of their family, and worse in every loss.
+        seeds: the seeds that all settings have.
         between: least and highest shared accuracy; None if there are none, and with it no gaps.
-        accuracies: where `gaps` are: evenly spaced, or the one setting's own.
+        accuracies: those of `gaps`: evenly spaced, or that of a single setting.
         gaps: by `LOSSES`, first − second at each accuracy: above 0 where the first family loses more.
         means: of each loss the mean gap over the range.
     """
@@ -77,7 +77,7 @@ class Along:
 
     @property
     def shown(self) -> tuple[int, ...]:
-        """Which of the accuracies a table has room for: both ends and three between."""
+        """Indices of the accuracies in the table: both ends and three between."""
         return tuple(sorted({round(part * (len(self.accuracies) - 1) / 4) for part in range(5)}))
 
     def reached(self, family: int) -> tuple[float, float]:
@@ -86,7 +86,7 @@ class Along:
         return min(found), max(found)
 
     def stretches(self, loss: str) -> list[tuple[int, float, float]]:
-        """Where a difference is shown: (sign, from, to) of each run of accuracies whose intervals exclude 0."""
+        """Where the intervals exclude 0: (sign, from, to) of each run of accuracies."""
         found = []
         shown = zip(self.accuracies, (gap.sign for gap in self.gaps[loss]), strict=True)
         for sign, run in groupby(shown, key=lambda one: one[1]):
@@ -96,7 +96,7 @@ class Along:
         return found
 
     def throughout(self, loss: str) -> int:
-        """1 or −1 if a difference of this sign is shown at every accuracy, else 0."""
+        """1 or −1 if all intervals exclude 0 with this sign, else 0."""
         signs = {gap.sign for gap in self.gaps[loss]}
         return signs.pop() if len(signs) == 1 else 0
 
@@ -116,7 +116,7 @@ class Along:
 
 
 def compare(arms: Sequence[ArmSummary], scoring: Scoring, bootstrap: Bootstrap) -> tuple[list[Pair], list[Along]]:
-    """Every two families: a pair of settings, and where one of them has a sweep all that their curves share."""
+    """For every two families a pair of settings and, if one has a sweep, the comparison along their curves."""
     learned: dict[str, list[ArmSummary]] = {}
     for item in arms:
         if item.numbers[scoring].metrics["MFT"].value is not None and item.arm.schedule == "sequential":
@@ -130,7 +130,7 @@ def compare(arms: Sequence[ArmSummary], scoring: Scoring, bootstrap: Bootstrap) 
 
 
 def _pair(first: Sequence[ArmSummary], second: Sequence[ArmSummary], scoring: Scoring, bootstrap: Bootstrap) -> Pair:
-    """The matched pair nearest to the middle of what both families reach; without any, the closest pair."""
+    """The matched pair nearest to the middle of the accuracies that both reach; else the closest pair."""
     one, two = ([(_value(item, scoring, "MFT"), item) for item in family] for family in (first, second))
     candidates = [(a, b) for a in one for b in two]
     matched = [(a, b) for a, b in candidates if abs(a[0] - b[0]) <= MATCHED + 1e-9]
@@ -184,9 +184,9 @@ def _along(
 
 
 def _overshot(item: ArmSummary, family: Sequence[ArmSummary], scoring: Scoring) -> bool:
-    """Whether it is less accurate than the most accurate setting and loses more in every respect: nobody's choice.
+    """Whether a setting is less accurate than the most accurate one and loses more in every respect.
 
-    A learning rate that is too high comes back to accuracies that lower ones reach at a fraction of the cost.
+    Learning rates that are too high reach the accuracy of lower ones again, with far more forgetting.
     """
     best = max(family, key=lambda other: _value(other, scoring, "MFT"))
     if _value(item, scoring, "MFT") >= _value(best, scoring, "MFT"):

@@ -12,14 +12,14 @@ from cpt.evaluate.matrix import BY_NAME
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.report.arm_summary import ArmSummary
+from cpt.report.figure_style import MUTED, arm_colours, arms_below, label_ticks, new_figure, plotting, to_svg
 from cpt.report.load import ArmRun
-from cpt.report.style import MUTED, arm_colours, arms_below, label_ticks, new_figure, plotting, to_svg
 from cpt.report.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# What drift is drawn against, both after the same stage and in points.
+# The vertical axes of the figure, both after the same stage and in points.
 COSTS = {
     "forgetting": "−BWT after stage i: (1/(i−1)) Σ_{j<i} (R_{jj} − R_{ij}), from the second stage on",
     "general loss": "mean over the general tasks g of R_{0g} − R_{ig}",
@@ -43,7 +43,7 @@ class Point:
 
 
 def drift_view(summary: Summary) -> dict[str, Any]:
-    """What the page's template shows; no `rows` where nothing was measured."""
+    """The template's variables; `rows` is empty if nothing was measured."""
     rows: list[dict[str, Any]] = [
         {"arm": item.arm, "stage": stage, "task": found.plan["task"], "cells": _cells(item, stage)}
         for item in summary.arms
@@ -79,7 +79,7 @@ def _cell(metric: Metric, per_token: Metric) -> dict[str, str]:
 
 
 def nats(value: float) -> str:
-    """Two decimals, or two significant digits of a small number: drift spans many orders of magnitude."""
+    """Two decimals, or two significant digits if below 0.1: drift spans many orders of magnitude."""
     if value == 0 or value >= 0.1:
         return f"{value:.2f}"
     text = f"{value:.2g}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-")
@@ -87,7 +87,7 @@ def nats(value: float) -> str:
 
 
 def points(summary: Summary, scoring: Scoring, cost: str) -> list[Point]:
-    """Every arm and stage where both drift and what it is drawn against are known."""
+    """Every arm and stage where both drift and the cost are known."""
     found = []
     for item in summary.arms:
         for stage in range(1, len(summary.run.tasks) + 1):
@@ -119,7 +119,7 @@ def correlation(found: Sequence[Point]) -> str:
 
 
 def drift_figure(summary: Summary, scoring: Scoring) -> str:
-    """Drift on the new task against forgetting and against general loss, a point per arm and stage; "" without any."""
+    """Drift on the new task against forgetting and general loss, a point per arm and stage; "" if there is none."""
     panels = {name: found for name in COSTS if (found := points(summary, scoring, name))}
     if not panels:
         return ""
@@ -138,7 +138,7 @@ def _draw(axes: Axes, summary: Summary, name: str, found: Sequence[Point]) -> No
         at = (point.drift, 100 * point.cost)
         axes.plot(*at, marker="o", ms=6.5, mec="white", mew=0.8, color=colours[point.arm.name], zorder=3)
         axes.annotate(str(point.stage), at, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=MUTED)
-    if min(point.drift for point in found) > 0:  # an exact 0 has no place on a logarithmic axis
+    if min(point.drift for point in found) > 0:  # a logarithmic axis has no 0
         from matplotlib.ticker import LogLocator
 
         axes.set_xscale("log")

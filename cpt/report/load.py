@@ -1,4 +1,4 @@
-"""A run folder, finished or not, as plain data for the report. Needs neither torch nor ray, nor the tasks."""
+"""A run folder, finished or not, as plain data for the report. Needs no torch, ray or tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
-from cpt.report.stages import (
+from cpt.report.load_stage import (
     GAP,
     LOSS,
     NO_VARIANCE,
@@ -40,7 +40,7 @@ class ArmRun:
     """One arm over its seeds.
 
     Attributes:
-        schedule: sequential, joint (one stage, on the last task's place) or single (every stage from the base model).
+        schedule: sequential, joint (one stage, in the place of the last) or single (every stage from the base model).
         stages: (seed, index) → stage.
         records: (seed, stage, sample id) → record; stage 0 is the base model.
     """
@@ -64,11 +64,11 @@ class ArmRun:
 
     @property
     def point(self) -> str:
-        """The swept values alone, to label a point of a curve; the arm's name without a sweep."""
+        """Label of a point of a curve: the swept values, or the arm's name."""
         return ", ".join(short_value(value) for value in self.sweep.values()) or self.name
 
     def in_sequence(self, seed: int) -> list[tuple[int, StageRun]]:
-        """A seed's stages in order, each after the steps that are planned before it: where a curve of them begins."""
+        """A seed's stages in order, each with the number of steps planned before it."""
         found, before = [], 0
         for (own, _), stage in sorted(self.stages.items(), key=lambda item: item[0]):
             if own == seed:
@@ -77,17 +77,17 @@ class ArmRun:
         return found
 
     def rows(self, index: int) -> tuple[int, int]:
-        """The matrix's rows before and after the stage that trained on the task of this 1-based place."""
+        """The matrix rows before and after the stage that trained on the `index`-th task (1-based)."""
         if self.schedule == "joint":
             return 0, max(stage for _, stage in self.stages)
         return (0 if self.schedule == "single" else index - 1), index
 
     def reward(self, seed: int, index: int, task: str) -> Mapping[str, Any] | None:
-        """The `reward:` that pays for this task, as planned; None for the task's own, and without rollouts."""
+        """The `reward:` of this task, as planned; None for the task's own, and without rollouts."""
         plan = self.stages[seed, self.rows(index)[1]].plan
         if self.schedule != "joint":
             return plan.get("reward")
-        if self.method["type"] == "sft":  # its samples' rewards are those of its filter
+        if self.method["type"] == "sft":  # the rewards of its sources are for its filter
             return None
         return next((source["reward"] for source in plan["sources"] if source["task"] == task), None)
 
@@ -99,7 +99,7 @@ class ArmRun:
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything the report shows is made from this; `notes` say which files are missing."""
+    """All data of the report. `notes` say which files are missing."""
 
     root: Path
     name: str
@@ -114,16 +114,16 @@ class RunData:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The recipe's arms, a sweep counting once."""
+        """The recipe's arms; a sweep is one."""
         return tuple(dict.fromkeys(arm.family for arm in self.arms))
 
     @property
     def has_rewards(self) -> bool:
-        """Whether an arm is paid by a `reward:` of the recipe instead of the tasks' own."""
-        return any(self.pays(arm) for arm in self.arms)
+        """Whether an arm has a `reward:` of the recipe instead of the tasks' own."""
+        return any(self.rewards_arm(arm) for arm in self.arms)
 
-    def pays(self, arm: ArmRun) -> bool:
-        """Whether the recipe pays this arm by a `reward:` on any task."""
+    def rewards_arm(self, arm: ArmRun) -> bool:
+        """Whether this arm has a `reward:` of the recipe on any task."""
         rewards = (arm.reward(arm.seeds[0], index, task) for index, task in enumerate(self.tasks, start=1))
         return any(reward is not None for reward in rewards)
 
@@ -134,15 +134,15 @@ class RunData:
 
     @property
     def style_counts(self) -> bool:
-        """Whether some completion scores otherwise strictly than tolerantly: it is right in another style."""
+        """Whether strict and tolerant scores differ for some completion: right, but not in the style asked for."""
         return any(record.score != record.tolerant for arm in self.arms for record in arm.records.values())
 
 
 def load_run(root: str | Path) -> RunData:
-    """Read a run folder, a copy of one included: policies may be missing.
+    """Read a run folder or a copy of one; policies may be missing.
 
     Raises:
-        ValueError: not a run folder, no plan yet, or a file in it that is damaged or not what the run wrote.
+        ValueError: it is no run folder, has no plan yet, or has a file that is damaged or not what the run wrote.
     """
     store = RunStore(root)
     manifest = _manifest(store)
@@ -170,7 +170,7 @@ def _manifest(store: RunStore) -> dict[str, Any]:
     if not store.root.is_dir():
         raise ValueError(f"{store.root}: no such folder; give the folder of a cpt run (its --out)")
     if not store.manifest_path.exists() and store.plan_path.exists():
-        raise ValueError(f"{store.root}: its manifest.json is gone; the recipe's command again writes it anew")
+        raise ValueError(f"{store.root}: its manifest.json is gone; the recipe's command writes a new one")
     if not store.manifest_path.exists():
         raise ValueError(f"{store.root}: no manifest.json; give the folder of a cpt run (its --out)")
     if not is_run(store.root):
@@ -186,7 +186,7 @@ def _manifest(store: RunStore) -> dict[str, Any]:
 def _plan(store: RunStore, manifest: Mapping[str, Any], sealed: bool) -> dict[str, Any]:
     path = store.plan_path
     if not path.exists():
-        raise ValueError(f"{store.root}: no plan.json; the recipe's command again writes it anew")
+        raise ValueError(f"{store.root}: no plan.json; the recipe's command writes a new one")
     plan = read_json(path, ReportedPlan, sealed=sealed, advice="the recipe's command again, without the file, mends it")
     if sealed and plan.get("recipe_hash") != manifest["recipe_hash"]:
         raise ValueError(f"{path}: not what the run wrote: the plan of another recipe than {store.manifest_path} is of")
@@ -207,7 +207,7 @@ def _load_arm(
         ]
         records += reader.store.arm_records(first["arm"], seed, first["prompt"], done)
     schedule = str(first.get("schedule", "sequential"))
-    if schedule == "single":  # what a stage leaves of another's task is nothing that a sequence could have forgotten
+    if schedule == "single":  # scores on tasks of other stages say nothing of forgetting
         own = dict(enumerate(tasks, start=1))
         records = [r for r in records if r.stage == 0 or r.task in general or r.task == own[r.stage]]
     return ArmRun(
@@ -234,7 +234,7 @@ def _scores(
 
 
 def _family_order(recipe_text: str, arms: list[ArmRun]) -> list[str]:
-    """Families as the recipe lists them; plan.json may hold them in the order of several invocations."""
+    """Families in the recipe's order; plan.json may have that of several commands."""
     found = list(dict.fromkeys(arm.family for arm in arms))
     _, _, after = recipe_text.partition("\narms:")
     listed = [name for name in re.findall(r"^  ([A-Za-z0-9_-]+):", after, flags=re.MULTILINE) if name in found]

@@ -1,12 +1,12 @@
-"""How the weights of several objectives moved: RECAP's λ, convergence and instability by step, one row per arm."""
+"""RECAP's weights, convergence and instability of every objective by step, one row per arm."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from cpt.report.figure_style import MUTED, legend_below, new_figure, plotting, to_svg
 from cpt.report.load import ArmRun, RunData
-from cpt.report.style import MUTED, legend_below, new_figure, plotting, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ _SIGNALS = (("weight", "weight λ"), ("convergence", "convergence c"), ("instabi
 
 
 def objective_weights(run: RunData) -> str:
-    """One row of panels per arm that weighs objectives, first seed; "" if none does. Stages stand one after another."""
+    """A row of panels per arm that weighs objectives, first seed, stages one after another; "" if none does."""
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
@@ -44,7 +44,7 @@ def objective_weights(run: RunData) -> str:
 
 
 def _objectives(arm: ArmRun) -> list[str]:
-    """Names in the order in which they first have a weight."""
+    """Names in the order of their first weights."""
     found: dict[str, None] = {}
     for _, stage in arm.in_sequence(arm.seeds[0]):
         if stage.metrics:
@@ -53,9 +53,9 @@ def _objectives(arm: ArmRun) -> list[str]:
 
 
 def _series(arm: ArmRun, key: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the first seed, where there is a value: rollouts that serve several steps have one.
+    """Steps of the first seed that have a value (one per batch of rollouts), and their values.
 
-    A stage that lacks the objective leaves a gap.
+    A stage without the objective leaves a gap.
     """
     xs: list[int] = []
     ys: list[float] = []

@@ -10,9 +10,7 @@ import numpy as np
 
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric
-from cpt.report.labels import label_points
-from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
-from cpt.report.style import (
+from cpt.report.figure_style import (
     INK,
     MUTED,
     arm_colours,
@@ -23,6 +21,8 @@ from cpt.report.style import (
     plotting,
     to_svg,
 )
+from cpt.report.load import GAP, LOSS, NO_VARIANCE, REWARD, TOKEN_ACCURACY, ArmRun, RunData
+from cpt.report.point_labels import label_points
 from cpt.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def tradeoff(summary: Summary, scoring: Scoring) -> str:
 
 
 def at_least(limits: tuple[float, float], span: float) -> tuple[float, float]:
-    """Limits of an axis, in their order, widened to `span`: a curve of rounding errors should look flat."""
+    """Limits of an axis, widened to `span` so that rounding errors look flat."""
     low, high = limits
     missing = max(0.0, span - abs(high - low))
     side = math.copysign(missing / 2, high - low)
@@ -159,7 +159,7 @@ def _by_stage(
             if column + columns >= panels:
                 axes.set_xlabel("after stage")
         assert first is not None
-        first.set_ylim(at_least(first.get_ylim(), 5.0))  # the panels share it
+        first.set_ylim(at_least(first.get_ylim(), 5.0))  # shared by all panels
         arms_below(figure, run, run.arms)
         return to_svg(figure, name)
 
@@ -170,7 +170,7 @@ def learning_curves(run: RunData) -> str:
         (REWARD, "mean reward", lambda arm: True),
         (NO_VARIANCE, "groups of one reward", lambda arm: True),
         (TOKEN_ACCURACY, "token accuracy", lambda arm: True),
-        # The surrogate loss of an on-policy method is near 0 whatever happens: only supervised losses say something.
+        # Only supervised losses: the surrogate loss of an on-policy method is always near 0.
         (LOSS, "loss (nats per token)", lambda arm: not _has(arm, REWARD)),
     ]
     rows = [(key, label, [arm for arm in run.arms if wanted(arm) and _has(arm, key)]) for key, label, wanted in series]
@@ -207,7 +207,7 @@ def _series(arm: ArmRun, index: int, key: str) -> list[tuple[list[int], list[flo
     """Steps and values of one stage, per seed."""
     found = []
     for seed in arm.seeds:
-        stage = arm.stages.get((seed, index))  # a joint arm has one
+        stage = arm.stages.get((seed, index))  # a joint arm has only one
         rows = [row for row in stage.metrics if row.get(key) is not None] if stage is not None else []
         if rows:
             found.append(([row["step"] for row in rows], [float(row[key]) for row in rows]))
@@ -248,7 +248,7 @@ def _over_stages(arm: ArmRun, seed: int) -> tuple[list[float], list[float]]:
         for row in stage.metrics:
             if row.get(GAP) is not None:
                 xs.append(before + row["step"])
-                ys.append(max(float(row[GAP]), 1e-12))  # an exact 0 has no place on a logarithmic axis
+                ys.append(max(float(row[GAP]), 1e-12))  # a logarithmic axis has no 0
     return xs, ys
 
 

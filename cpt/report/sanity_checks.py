@@ -1,4 +1,4 @@
-"""Is the comparison valid? Headroom of the tasks, and per stage: steps, learning, log-probability gap, truncation."""
+"""Sanity checks: headroom of each task; steps, learning, log-probability gap and truncation of each stage."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from fractions import Fraction
 
 from cpt.evaluate.stats import Metric, mean_or_nan
 from cpt.plan.epochs import unequal
-from cpt.report.answers import rule_caveats
+from cpt.report.answer_rules import rule_caveats
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.comparison import LEARNED
 from cpt.report.load import RunData, StageRun
 from cpt.report.summary import Summary
 
-HEADROOM = 0.10  # less than this left to learn is flagged
-NO_SKILL = 0.02  # a base this rarely right gives on-policy methods nothing to reinforce
-GENERAL_SKILL = 0.50  # a general task the base can't do can't be forgotten
+HEADROOM = 0.10  # a task with less left to learn is flagged
+NO_SKILL = 0.02  # below this, on-policy methods have nothing to reinforce
+GENERAL_SKILL = 0.50  # below this, a general task has little that could be forgotten
 TRUNCATED = 0.05
 
 
 @dataclass(frozen=True)
-class TaskGate:
-    """The base model on one task. `flag` is empty when all is well."""
+class TaskCheck:
+    """The base model on one task. `flag` is empty if nothing is wrong."""
 
     task: str
     role: str
@@ -32,20 +32,20 @@ class TaskGate:
 
     @property
     def headroom(self) -> float | None:
-        """What is left to learn, under strict scoring."""
+        """1 − strict score: what is left to learn."""
         return None if self.strict.value is None else 1 - self.strict.value
 
 
 @dataclass(frozen=True)
-class StageGate:
+class StageCheck:
     """One trained stage of one seed.
 
     Attributes:
         state: `complete`, `trained` (not evaluated yet), `training` or `waiting`.
         gain_strict, gain_tolerant: score on the stage's task after it, minus the base model's.
-        gap: largest log-probability gap; `bound` is what it may be.
-        truncated: share of the stage's evaluation that ran into the token limit.
-        tokens: mean length of its completions.
+        gap: largest log-probability gap; it may not exceed `bound`.
+        truncated: share of the evaluation's completions cut off at the token limit.
+        tokens: mean length of these completions.
         flags: what is wrong, in words.
     """
 
@@ -65,7 +65,7 @@ class StageGate:
     flags: tuple[str, ...]
 
 
-def task_gates(summary: Summary) -> list[TaskGate]:
+def task_checks(summary: Summary) -> list[TaskCheck]:
     """Base scores with their flags, from the first arm that has them."""
     run = summary.run
     found = []
@@ -74,7 +74,7 @@ def task_gates(summary: Summary) -> list[TaskGate]:
             cells = [_base_cells(a, role, column) for a in summary.arms]
             strict, tolerant = next((c for c in cells if c[0].value is not None), cells[0])
             n = len(summary.arms[0].arm.scores.sample_ids[task])
-            found.append(TaskGate(task, role, n, strict, tolerant, _task_flag(role, strict.value)))
+            found.append(TaskCheck(task, role, n, strict, tolerant, _task_flag(role, strict.value)))
     return found
 
 
@@ -90,22 +90,22 @@ def _task_flag(role: str, base: float | None) -> str:
     if role == "trained" and base > 1 - HEADROOM:
         return "hardly any headroom: the base already knows it"
     if role == "trained" and base < NO_SKILL:
-        return "the base is never right: nothing for an on-policy method to reinforce"
+        return "the base is never right: an on-policy method has nothing to reinforce"
     if role == "general" and base < GENERAL_SKILL:
         return "the base can't do it: little that could be forgotten"
     return ""
 
 
-def stage_gates(summary: Summary) -> list[StageGate]:
+def stage_checks(summary: Summary) -> list[StageCheck]:
     """Every planned stage with its flags."""
     found = []
     for arm_summary in summary.arms:
         for (seed, index), stage in sorted(arm_summary.arm.stages.items()):
-            found.append(_stage_gate(arm_summary, seed, index, stage))
+            found.append(_stage_check(arm_summary, seed, index, stage))
     return found
 
 
-def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> StageGate:
+def _stage_check(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> StageCheck:
     arm, task = summary.arm, str(stage.plan["task"])
     planned, bound = int(stage.plan["steps"]), float(stage.plan["max_logprob_gap"])
     at = arm.scores.seeds.index(seed)
@@ -130,7 +130,7 @@ def _stage_gate(summary: ArmSummary, seed: int, index: int, stage: StageRun) -> 
         flags.append(f"not learned: less than {LEARNED * 100:.0f} points over the base")
     if truncated is not None and truncated > TRUNCATED:
         flags.append(f"{truncated:.0%} of completions cut off")
-    return StageGate(
+    return StageCheck(
         arm=arm.label,
         seed=seed,
         index=index,
@@ -153,11 +153,13 @@ def caveats(run: RunData) -> list[str]:
     found = list(run.notes)
     if len(run.seeds) == 1:
         found.append(
-            "One seed: the intervals cover the choice of test samples only, not what another training run would give. "
-            "Differences are of these policies, not of the methods: leads, not results."
+            "One seed: the intervals cover the choice of test samples only, not the variance between training runs. "
+            "Differences are between these policies, not between the methods: leads, not results."
         )
     elif len(run.seeds) < 5:
-        found.append(f"{len(run.seeds)} seeds: the intervals cover what other seeds would give; so few make them wide.")
+        found.append(
+            f"{len(run.seeds)} seeds: the intervals cover the variance between seeds, and are wide with so few."
+        )
     found += rule_caveats(run)
     if told := _unequal_data(run):
         found.append(f"{told[0].upper()}{told[1:]}.")
@@ -165,9 +167,7 @@ def caveats(run: RunData) -> list[str]:
         replay = next(iter(arm.stages.values())).plan.get("replay") or {}
         trained = [name for name in replay.get("tasks", ()) if name in run.general]
         if trained:
-            found.append(
-                f"{arm.label} replays {', '.join(trained)}: it goes on training what its retention there is about."
-            )
+            found.append(f"{arm.label} replays {', '.join(trained)}: its retention there is not of untrained tasks.")
     unfinished = [arm.label for arm in run.arms if not arm.finished]
     if unfinished:
         found.append(f"Unfinished: {', '.join(unfinished)}. What needs their missing evaluations is n/a.")
@@ -175,11 +175,11 @@ def caveats(run: RunData) -> list[str]:
 
 
 def _unequal_data(run: RunData) -> str:
-    seen = {}
+    epochs = {}
     for arm in run.arms:
         own = [stage.plan for (seed, _), stage in sorted(arm.stages.items()) if seed == arm.seeds[0]]
-        epochs = [plan.get("epochs", plan.get("passes")) for plan in own]  # the latter in plans of before
-        if None in epochs:  # planned by a version that did not say
+        planned = [plan.get("epochs", plan.get("passes")) for plan in own]  # older versions wrote `passes`, or neither
+        if None in planned:
             return ""
-        seen[arm.label] = list(map(Fraction, epochs))
-    return unequal(seen) if seen else ""
+        epochs[arm.label] = [Fraction(one) for one in planned]
+    return unequal(epochs) if epochs else ""

@@ -1,4 +1,4 @@
-"""Where the wall time went: phases of events.jsonl, training split by what metrics.jsonl times at each step."""
+"""Wall time by phase, from events.jsonl; training is split by the times of its steps in metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from cpt.report.figure_style import EVALUATE, IDLE, OTHER_PHASES, REST, STEP_PHASES
 from cpt.report.load import PHASE_SECONDS, STEP_SECONDS, ArmRun, RunData
-from cpt.report.style import EVALUATE, IDLE, OTHER_PHASES, REST, STEP_PHASES
 
 SHARED = "shared by all arms"
-STEP = "training steps"  # where a step's phases are not timed
+STEP = "training steps"  # if the phases of a step are not timed
 STEP_REST = "rest of step"
 TRAINING_REST = "start-up, saving"
 
 
 def running_seconds(run: RunData) -> float | None:
-    """What the attempts at a run took together, without the pauses between them; None where none is noted.
+    """Time of all attempts at a run, without the pauses between them; None if none is noted.
 
-    An attempt that has no end (it was killed, or is under way) is counted up to the last phase that it finished.
+    An attempt without an end (killed, or under way) counts up to its last finished phase.
     """
     attempts = run.manifest.get("attempts", [])
     begun = [_unix(attempt["started"]) for attempt in attempts]
@@ -35,7 +35,7 @@ def _unix(moment: str) -> float:
 
 
 def phase_seconds(run: RunData) -> dict[str, dict[str, float]]:
-    """Seconds by phase, per arm name and for what no single arm caused; failed attempts count, they took time too."""
+    """Seconds by phase, per arm and for what all arms share. Failed attempts count."""
     found: dict[str, dict[str, float]] = {**{arm.name: {} for arm in run.arms}, SHARED: {}}
     for event in run.events:
         phases = found.get(str(event.get("arm", "")), found[SHARED])
@@ -46,7 +46,7 @@ def phase_seconds(run: RunData) -> dict[str, dict[str, float]]:
 
 
 def time_bars(run: RunData) -> tuple[list[tuple[str, dict[str, float]]], dict[str, str]]:
-    """Bars with their labels, in the arms' order, and the colours of the phases in the order of stacking."""
+    """Labelled bars in the order of the arms, and the phases' colours in the order of stacking."""
     labels = {arm.name: arm.label for arm in run.arms}
     bars = [(labels.get(name, name), phases) for name, phases in phase_seconds(run).items()]
     return bars, _colours(phases for _, phases in bars)
@@ -63,7 +63,7 @@ def _split_training(arm: ArmRun, phases: Mapping[str, float]) -> dict[str, float
             step = float(row.get(STEP_SECONDS) or 0.0)
             _add(split, STEP_REST if timed else STEP, max(0.0, step - sum(timed.values())))
             inside += max(step, sum(timed.values()))
-    # A stage under way has steps but no event yet.
+    # A stage in training has steps but no event yet.
     _add(split, TRAINING_REST, max(0.0, phases.get("train", 0.0) - inside))
     return {name: seconds for name, seconds in split.items() if seconds > 0}
 

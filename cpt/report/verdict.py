@@ -1,8 +1,8 @@
-"""What a run shows in a sentence for each two arms: is the comparison fair, and what do its intervals say?
+"""One sentence for every two arms: whether the comparison is fair, and what its intervals say.
 
-Two rules make it fair: new-task accuracies are alike (`MATCHED`), and both arms have learned most of their tasks:
-gained `LEARNED` over the base. What they have not learned is said. A difference is told only if its interval, as it
-is shown, excludes 0.
+It is fair if the new-task accuracies are within `MATCHED` and both arms have learned most of their tasks, that is,
+gained `LEARNED` over the base. Tasks that were not learned are named. A difference is stated only if its interval
+excludes 0.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Metric, format_metric, format_number
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.comparison import LEARNED, LOSSES, MATCHED, Along, Pair
-from cpt.report.sanity_checks import StageGate, stage_gates
+from cpt.report.sanity_checks import StageCheck, stage_checks
 from cpt.report.summary import Summary
 
-SHORT = 3  # so many pairs get a sentence each
+SHORT = 3  # up to so many pairs get a sentence each
 CROSSED = 0.01  # curves cross where each is below the other by more than this somewhere
 _ROUNDING = 1e-9
-# Of the trained tasks, but for the last. The second leaves out what an arm overwrote while it learned the task, the
-# third what it lost of what it had learned: an arm that loses early and one that loses late differ in one of them.
+# Over the trained tasks without the last. `lost` ignores what was overwritten while the task was learned,
+# `lost_since_base` ignores what was learned and lost again.
 WORDS = {
     "forgetting": "net forgetting since the own stage",
     "lost": "right answers lost since then",
@@ -33,61 +33,60 @@ NOT_SHOWN = "no difference shown"
 
 
 def verdicts(summary: Summary) -> list[str]:
-    """One sentence for every family beside the recipe's first, strict scoring; more than `SHORT` pairs are counted.
+    """One sentence for every family other than the recipe's first, strict scoring; more than `SHORT` pairs are counted.
 
-    Families with a sweep are compared along it, and no single pair of their settings speaks for them. Plain text, to be
-    escaped like any.
+    Families with a sweep are compared along it, not by a single pair. Plain text, which the page has to escape.
     """
     strict = [pair for pair in summary.pairs if pair.scoring == "strict"]
     pairs = [pair for pair in strict if pair.first.arm.family == strict[0].first.arm.family]
     along = {one.families: one for one in summary.along if one.scoring == "strict"}
-    gates = stage_gates(summary)
+    checks = stage_checks(summary)
     if len(pairs) > SHORT:
-        return [_counted(summary, pairs, gates)]
+        return [_counted(summary, pairs, checks)]
     found = [(pair, along.get((pair.first.arm.family, pair.second.arm.family))) for pair in pairs]
-    return [_verdict(summary, pair, gates) if one is None else _along(one) for pair, one in found]
+    return [_verdict(summary, pair, checks) if one is None else _along(one) for pair, one in found]
 
 
-def both_learned(pair: Pair, gates: Sequence[StageGate]) -> bool:
+def both_learned(pair: Pair, checks: Sequence[StageCheck]) -> bool:
     """Whether both arms of a pair gained at least `LEARNED` over the base in more than half of their stages."""
     for item in (pair.first, pair.second):
-        gains = [gain for _, gain in _gains(item, pair.scoring, gates)]
+        gains = [gain for _, gain in _gains(item, pair.scoring, checks)]
         if 2 * sum(gain >= LEARNED - _ROUNDING for gain in gains) <= len(gains):
             return False
     return True
 
 
-def unlearned(pair: Pair, gates: Sequence[StageGate]) -> str:
-    """What the arms of a pair have hardly learned, in words; empty if nothing."""
-    return "; ".join(filter(None, (_unlearned(item, pair.scoring, gates) for item in (pair.first, pair.second))))
+def unlearned(pair: Pair, checks: Sequence[StageCheck]) -> str:
+    """The tasks that the arms of a pair have hardly learned, in words; empty if there are none."""
+    return "; ".join(filter(None, (_unlearned(item, pair.scoring, checks) for item in (pair.first, pair.second))))
 
 
-def _unlearned(item: ArmSummary, scoring: Scoring, gates: Sequence[StageGate]) -> str:
+def _unlearned(item: ArmSummary, scoring: Scoring, checks: Sequence[StageCheck]) -> str:
     tasks = []
-    for gate, gain in _gains(item, scoring, gates):
+    for check, gain in _gains(item, scoring, checks):
         if gain < LEARNED - _ROUNDING:
-            seed = f", seed {gate.seed}" if len(item.arm.seeds) > 1 else ""
-            tasks.append(f"{gate.task} ({format_number(100 * gain, signed=True)}{seed})")
+            seed = f", seed {check.seed}" if len(item.arm.seeds) > 1 else ""
+            tasks.append(f"{check.task} ({format_number(100 * gain, signed=True)}{seed})")
     return f"{item.arm.label} gained less than {LEARNED * 100:.0f} points on {', '.join(tasks)}" if tasks else ""
 
 
-def _gains(item: ArmSummary, scoring: Scoring, gates: Sequence[StageGate]) -> list[tuple[StageGate, float]]:
-    own = [(gate, gate.gain_strict if scoring == "strict" else gate.gain_tolerant) for gate in gates
-           if gate.arm == item.arm.label]  # fmt: skip
-    return [(gate, gain) for gate, gain in own if gain is not None]
+def _gains(item: ArmSummary, scoring: Scoring, checks: Sequence[StageCheck]) -> list[tuple[StageCheck, float]]:
+    own = [(check, check.gain_strict if scoring == "strict" else check.gain_tolerant) for check in checks
+           if check.arm == item.arm.label]  # fmt: skip
+    return [(check, gain) for check, gain in own if gain is not None]
 
 
-def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
+def _verdict(summary: Summary, pair: Pair, checks: Sequence[StageCheck]) -> str:
     arms = (pair.first, pair.second)
     names = [item.arm.label for item in arms]
     one, two = (item.headline(pair.scoring) for item in arms)
     reached = ", ".join(f"{name} {_points(found['MFT'])} %" for name, found in zip(names, (one, two), strict=True))
     reached += f", difference {format_metric(pair.gaps['MFT'], signed=True)}"
-    missed = unlearned(pair, gates)
+    missed = unlearned(pair, checks)
     if not pair.matched:
         apart = f"new-task accuracies more than {MATCHED * 100:.0f} points apart ({reached})"
         return f"Not a fair comparison of {names[0]} and {names[1]}: {apart}{f'; {missed}' if missed else ''}."
-    if not both_learned(pair, gates):
+    if not both_learned(pair, checks):
         return f"Not a fair comparison, though new-task accuracy is matched on average ({reached}): {missed}."
     told = []
     for loss, (metric, sign) in LOSSES.items():
@@ -102,7 +101,7 @@ def _verdict(summary: Summary, pair: Pair, gates: Sequence[StageGate]) -> str:
 
 
 def _more(sign: int, names: Sequence[str], *, one_run: bool, several: bool) -> str:
-    """Who loses more; "" for nobody. Of one seed's policies in the past: another run may do otherwise."""
+    """Which arm loses more; "" for none. In the past tense for one seed: another run may differ."""
     if not sign:
         return ""
     name = names[0] if sign > 0 else names[1]
@@ -110,7 +109,7 @@ def _more(sign: int, names: Sequence[str], *, one_run: bool, several: bool) -> s
 
 
 def _along(along: Along) -> str:
-    """What holds along all new-task accuracies that two families share, loss by loss."""
+    """The result along all new-task accuracies that two families share, loss by loss."""
     names = along.families
     if along.between is None:
         if not along.seeds:
@@ -151,15 +150,15 @@ def _loss(along: Along, loss: str, one_run: bool) -> str:
     return f"{WORDS[loss]} {format_metric(gap, signed=True)}{'' if point else ' on average'}: {claim}"
 
 
-def _counted(summary: Summary, pairs: Sequence[Pair], gates: Sequence[StageGate]) -> str:
+def _counted(summary: Summary, pairs: Sequence[Pair], checks: Sequence[StageCheck]) -> str:
     first = pairs[0].first.arm.family
     matched = [pair for pair in pairs if pair.matched]
-    fair = [pair for pair in matched if both_learned(pair, gates)]
+    fair = [pair for pair in matched if both_learned(pair, checks)]
     text = (
         f"Of {len(pairs)} pairs with {first}, {len(matched)} are at matched new-task accuracy, {len(fair)} of these "
         "with most tasks learned by both"
     )
-    own = next(filter(None, (_unlearned(pair.first, pair.scoring, gates) for pair in matched)), "")
+    own = next(filter(None, (_unlearned(pair.first, pair.scoring, checks) for pair in matched)), "")
     if not fair:
         return f"{text}{f': {own}' if own else ''}. Not a fair comparison."
     forgetting, general = (sum(pair.gaps[name].sign != 0 for pair in fair) for name in ("BWT", "retention"))

@@ -46,75 +46,73 @@ class Asked:
         return GenerationRequest([token for token in self.ids if token != self.pictures.made_by.image], (), 0)
 
 
-def check_agreement(
-    pool: RolloutPool,
-    version: str,
-    model: Any,
-    processor: Any,
-    *,
-    samples: Mapping[str, int],
-    prompt: PromptStyle,
-    max_tokens: int,
-    bound: float,
-    relative: bool,
-    where: str,
-) -> float:
-    """Compare, and return the largest difference in nats per token.
+@dataclass(frozen=True)
+class Terms:
+    """What is compared, and how near it has to be.
 
-    Args:
-        version: of the weights that the engines hold: those of `model`.
-        model: without adapters, on its device. In bfloat16, or with float32 weights that are trained in bfloat16.
+    Attributes:
+        where: what is evaluated, for the message.
         samples: of each task, how many test samples are evaluated.
         max_tokens: of an answer in evaluation.
         bound: in nats per token.
         relative: whether the engines compute in bfloat16, and the difference has to be what that explains, too.
-        where: what is evaluated, for the message.
+    """
+
+    where: str
+    samples: Mapping[str, int]
+    prompt: PromptStyle
+    max_tokens: int
+    bound: float
+    relative: bool = False
+
+
+def terms_of(where: str, planned: StagePlan | BasePlan) -> Terms:
+    """Of the evaluation after a stage, or of the base model's."""
+    evaluation, rollout, dtype = planned.evaluation, planned.rollout, planned.model.dtype
+    bound, relative = logprob_bound(rollout, dtype), judged_by_rounding(dtype, rollout)
+    return Terms(where, evaluation.samples, planned.prompt, evaluation.max_tokens, bound, relative)
+
+
+def check_agreement(terms: Terms, model: Any, processor: Any, pool: RolloutPool, version: str) -> float:
+    """Compare, and return the largest difference in nats per token.
+
+    Args:
+        model: without adapters, on its device. In bfloat16, or with float32 weights that are trained in bfloat16.
+        version: of the weights that the engines hold: those of `model`.
 
     Raises:
         ValueError: they disagree. The message names the sample, and says whether it is tokens, pixels or weights.
     """
     inputs = ModelInputs(processor, model)
-    asked = _asked(inputs, samples, prompt)
+    asked = _asked(inputs, terms.samples, terms.prompt)
     training = model.training
     model.eval()
     try:
         gap = 0.0
-        params = SamplingParams(min(max_tokens, TOKENS), temperature=0.0)
+        params = SamplingParams(min(terms.max_tokens, TOKENS), temperature=0.0)
         answers = pool.generate([one.request() for one in asked], params, version=version)
         for one, (answer,) in zip(asked, answers, strict=True):
-            found = _compare(model, inputs, one, answer, relative)
+            found = _compare(model, inputs, one, answer, terms.relative)
             gap = max(gap, found.gap)
-            if not found.within(bound):
+            if not found.within(terms.bound):
                 blind = one.request(pictures=False)
                 ((other,),) = pool.generate([blind], params, version=version)
                 without = Asked(one.sample, list(blind.prompt_ids), Pictures(inputs))
-                again = _compare(model, inputs, without, other, relative)
-                raise ValueError(_message(where, one, found, again, bound))
+                again = _compare(model, inputs, without, other, terms.relative)
+                raise ValueError(_message(terms.where, one, found, again, terms.bound))
     finally:
         model.train(training)
     return gap
 
 
-def check_stage(stage: StagePlan, policy: Any, processor: Any, folder: Path, pool: RolloutPool) -> float:
-    """`check_agreement` of a stage's finished policy, in memory and as its folder gives it to the engines.
+def check_folder(terms: Terms, folder: Path, policy: Any, processor: Any, pool: RolloutPool, version: str) -> float:
+    """`check_agreement` of a finished policy, in memory and as its folder gives it to the engines.
 
     Evaluation finds the weights there by their version. They are pushed in any case: what the engines may hold under
     that version is the policy of a process that died before it could say that it was done.
     """
-    version = f"{stage.key}:final"
     pool.push(read_folder(folder), version)
-    return check_agreement(
-        pool,
-        version,
-        policy,
-        processor,
-        samples=stage.evaluation.samples,
-        prompt=stage.prompt,
-        max_tokens=stage.evaluation.max_tokens,
-        bound=stage.max_logprob_gap,
-        relative=judged_by_rounding(stage.model.dtype, stage.rollout),
-        where=stage.label,
-    )
+    return check_agreement(terms, policy, processor, pool, version)
 
 
 def check_base(base: BasePlan, pool: RolloutPool) -> float:
@@ -125,18 +123,10 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
 
     path, trust, attention = base.model.path, base.model.trust_remote_code, base.model.attention
     model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
-    return check_agreement(
-        pool,
-        pool.push_folder(path, f"{base.key}:final"),
-        model.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False),
-        load_processor(path, trust_remote_code=trust),
-        samples=base.evaluation.samples,
-        prompt=base.prompt,
-        max_tokens=base.evaluation.max_tokens,
-        bound=logprob_bound(base.rollout, base.model.dtype),
-        relative=judged_by_rounding(base.model.dtype, base.rollout),
-        where="the base model",
-    )
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
+    processor = load_processor(path, trust_remote_code=trust)
+    version = pool.push_folder(path, f"{base.key}:final")
+    return check_agreement(terms_of("the base model", base), model, processor, pool, version)
 
 
 def judged_by_rounding(dtype: str, rollout: Rollout) -> bool:

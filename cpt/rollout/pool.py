@@ -1,4 +1,4 @@
-"""The rollout pool: the one handle through which training, evaluation and filtering generate."""
+"""The rollout pool: the one handle through which all of a run generates."""
 
 from __future__ import annotations
 

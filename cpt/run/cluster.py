@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: one of our own on this machine, or an existing one; what a process on it may use."""
+"""The Ray cluster of a run: a local one, or an existing one; and the GPUs that its processes get."""
 
 from __future__ import annotations
 
@@ -31,41 +31,44 @@ _STARTS = 3
 _ANSWER_SECONDS = 10.0
 _RAY_OPTIONS: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
 _WATCH_SECONDS = 0.2
-_VITAL = ("gcs_server", "raylet", "ray::DashboardA", "ray::RuntimeEnv")  # the raylet goes with its two agents
+_VITAL = (
+    "gcs_server",
+    "raylet",
+    "ray::DashboardA",
+    "ray::RuntimeEnv",
+)  # the raylet ends with either agent
 _TOO_SLOW = "timed out during startup"
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 @dataclass(frozen=True)
-class Share:
-    """What Ray reserves for one trainer and for each engine."""
+class Placement:
+    """GPUs that Ray reserves for the trainer and for each engine."""
 
     trainer_gpus: float
     engine_gpus: float
 
 
 class RayDied(RunFailed):
-    """Ray's own processes are gone (killed, out of memory). The same command goes on from what is on disk."""
+    """Ray's own processes have ended (killed, out of memory). The same command continues from what is on disk."""
 
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Connect to the cluster at `address`, or start one on this machine that ends with the block.
+    """Connect to the cluster at `address`, or start a local one that ends with the block.
 
-    A Ctrl-C or a SIGTERM to the driver ends the block as KeyboardInterrupt, so that the actors go with it; a driver
-    that is killed outright takes the local cluster along (`reaper.py`). One of our own listens on the loopback alone.
+    Ctrl-C or SIGTERM raises KeyboardInterrupt in the block, so that the actors end too. If the driver is killed, the
+    local cluster ends with it (`reaper.py`). A local cluster listens on the loopback only.
 
     Raises:
-        ValueError: there is no cluster at `address`, or it takes no connection from here; or there is no folder for a
-            local one.
-        RunFailed: Ray did not start on this machine, or the loopback is down.
+        ValueError: there is no cluster at `address`, or it refuses the connection; or a local one has no folder.
+        RunFailed: Ray did not start on this machine, the loopback is down, or a process of the run failed; Ray's
+            traceback of that process becomes one line.
         RayDied: Ray itself ended before the block.
-
-    What one of Ray's errors says of a process of the run leaves the block as a RunFailed of one line.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     with _connected(address) if address is not None else _own_cluster():
-        before = signal.signal(signal.SIGTERM, _same_as_ctrl_c())  # ray.init has set another one
+        before = signal.signal(signal.SIGTERM, _same_as_ctrl_c())  # ray.init replaces it
         try:
             yield
         except Exception as error:
@@ -93,7 +96,7 @@ def _connected(address: str) -> Iterator[None]:
 @contextmanager
 def _own_cluster() -> Iterator[None]:
     options: dict[str, Any] = {"num_cpus": local_cpus(), "include_dashboard": False}
-    if not gpu_count():  # asking torch would import it before Ray starts
+    if not gpu_count():  # torch would know too, but is not imported before Ray starts
         options["object_store_memory"] = _OBJECT_STORE_BYTES
     check_loopback()
     with private_folder() as folder, changed(token()):
@@ -107,7 +110,7 @@ def _own_cluster() -> Iterator[None]:
             folder.watch(watch.vital)
             with watch:
                 yield
-        except RayDied:  # to shut it down may end this process; then the reaper tells
+        except RayDied:  # ray.shutdown may end this process; then the reaper prints the message
             raise
         except BaseException:
             folder.told()
@@ -119,9 +122,9 @@ def _own_cluster() -> Iterator[None]:
 
 
 def _start(address: str, options: dict[str, Any]) -> None:
-    """ray.init, again where a busy machine was too slow for it. RunFailed and ValueError: see `cluster`.
+    """ray.init, repeated if the machine was too slow. RunFailed and ValueError: see `cluster`.
 
-    Ray 2.60 gives a local node 30 s, which can't be set, and then raises a bare Exception.
+    Ray 2.60 gives a local node a fixed 30 s, then raises a bare Exception.
     """
     import ray
 
@@ -142,18 +145,18 @@ def _start(address: str, options: dict[str, Any]) -> None:
             return
     raise RunFailed(
         f"Ray did not start within 30 s, {_STARTS} times in a row: this machine is too busy. Close other programs and "
-        "run the same command again; nothing is lost"
+        "run the same command again; no results are lost"
     )
 
 
 def _reason(error: Exception) -> str:
-    """What a message of Ray's says, without the traceback of another process between its first and last line."""
+    """First and last line of a message from Ray, without the traceback between them."""
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     return " … ".join([first, *(line.strip() for line in others[-1:])])
 
 
 def _of_another_process(error: Exception) -> str | None:
-    """One line for an error of Ray's, which is the whole traceback of another process; None for any other error."""
+    """One line for an error that Ray raises for a failed process; None for any other error."""
     if not any(kind.__module__.startswith("ray.") for kind in type(error).__mro__):
         return None
     cause = getattr(error, "cause", None)
@@ -161,13 +164,13 @@ def _of_another_process(error: Exception) -> str | None:
 
 
 def _check_answers(address: str) -> None:
-    """ValueError if nobody listens at an address with a port: Ray itself would go on trying for minutes."""
+    """ValueError if nothing listens at the address; Ray would keep trying for minutes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = parts.hostname, parts.port
         if host and port:
             socket.create_connection((host, port), _ANSWER_SECONDS).close()
-    except (OSError, ValueError) as error:  # a port that is no number is a ValueError
+    except (OSError, ValueError) as error:  # ValueError: the port is no number
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"no Ray cluster answers at {address} ({reason}); check --address, such as HEAD:6379 or ray://HEAD:10001, "
@@ -175,30 +178,30 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def share_of(rollout: Rollout, wanted: Resources) -> Share:
-    """GPUs as the recipe wants them; `auto` gives trainer and engines one each, or the halves of a single one, or none.
+def placement_of(rollout: Rollout, wanted: Resources) -> Placement:
+    """The GPUs that a recipe asks for; `auto` means one each for trainer and engines, half of a single one, or none.
 
-    Call inside `cluster`.
+    Call it inside `cluster`.
     """
     import ray
 
     gpus = ray.cluster_resources().get("GPU", 0.0)
-    return Share(*gpu_shares(gpus, rollout.engines, wanted.trainer_gpus, wanted.engine_gpus))
+    return Placement(*gpu_shares(gpus, rollout.engines, wanted.trainer_gpus, wanted.engine_gpus))
 
 
 def _same_as_ctrl_c() -> Callable[..., Any]:
-    """What SIGINT does, which the command line has set."""
+    """The handler of SIGINT, which the command line has installed."""
     found = signal.getsignal(signal.SIGINT)
     return found if callable(found) else signal.default_int_handler
 
 
 class Watch:
-    """Ends a block with `RayDied` when one of the processes that Ray can't do without is gone.
+    """Raises `RayDied` in a block when a process that Ray needs has ended.
 
-    Ray itself ends this process at once or after a minute; where it is faster than this watch, `cpt.run.reaper` tells.
+    Ray's library may end this process first; then `cpt.run.reaper` prints the message.
 
     Attributes:
-        vital: those processes.
+        vital: the processes that Ray needs.
     """
 
     def __init__(self, folder: str, on_death: Callable[[], None] = lambda: None) -> None:
@@ -234,9 +237,9 @@ class Watch:
         self._died = True
         self._on_death()
         vital = [process for process in self.vital if name_of(process)]
-        for process in [*vital, *processes_of(self._folder)]:  # before what is left of Ray tells about it at length
+        for process in [*vital, *processes_of(self._folder)]:  # before the rest of Ray prints pages about it
             kill(process)
-        os.kill(os.getpid(), signal.SIGUSR1)  # wakes the main thread, wherever it waits
+        os.kill(os.getpid(), signal.SIGUSR1)  # interrupts whatever the main thread waits for
 
     def _dead(self) -> bool:
         return any(name_of(process) is None for process in self.vital)

@@ -1,4 +1,4 @@
-"""Where a run's own Ray lives: a private folder that goes with the run, the loopback alone, and a token of its own."""
+"""The environment of a local Ray: a private folder that ends with the run, only the loopback, and its own token."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cpt.run import reaper
 logger = logging.getLogger(__name__)
 
 _SOCKET_PATH = 107  # bytes, of Linux; macOS has 103
-_OWN = "/cpt-XXXXXXXX/r"  # Ray opens what it is given to everybody (0777), so it is given a folder in a private one
-_SESSION = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest name that Ray puts below it
-LONGEST = _SOCKET_PATH - len(_OWN) - len(_SESSION)  # bytes of a folder's path in which Ray's sockets fit
+_OWN = "/cpt-XXXXXXXX/r"  # Ray makes its folder accessible to everybody (0777), so it lies in a private one
+_SESSION = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest path that Ray makes in it
+LONGEST = _SOCKET_PATH - len(_OWN) - len(_SESSION)  # bytes that a folder's path may have
 _EVERYWHERE = ("/tmp", "/var/tmp")
 _LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _ANSWER_SECONDS = 5.0
@@ -35,13 +35,13 @@ _LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def choose_folder(environment: Mapping[str, str], longest: int = LONGEST) -> tuple[Path, str]:
-    """The folder in which a run's Ray gets its own: RAY_TMPDIR, TMPDIR, /tmp or /var/tmp, the first that serves.
+    """Where Ray's folder is made: the first of RAY_TMPDIR, TMPDIR, /tmp and /var/tmp that can be used.
 
     Returns:
-        The folder, and a line for the user if it is not the one that the environment asks for.
+        The folder, and a line for the user if it is not what the environment asks for.
 
     Raises:
-        ValueError: none of them has a path short enough for Ray's sockets and can be written.
+        ValueError: none of them can be written and has a path short enough for Ray's sockets.
     """
     asked = {name: environment[name] for name in ("RAY_TMPDIR", "TMPDIR") if environment.get(name)}
     refused = []
@@ -61,25 +61,25 @@ def choose_folder(environment: Mapping[str, str], longest: int = LONGEST) -> tup
 
 
 def environment_of(environment: Mapping[str, str], folder: str, working_folder: str) -> dict[str, str]:
-    """What a local Ray's processes find in their environment, beside what the driver has in its own.
+    """The variables that a local Ray's processes get in addition to the driver's.
 
     Args:
-        environment: the driver's.
-        folder: Ray's private one.
-        working_folder: the driver's.
+        environment: that of the driver.
+        folder: Ray's private folder.
+        working_folder: that of the driver.
     """
     package = Path(cpt.__file__).resolve().parents[1]
     entries = environment.get("PYTHONPATH", "")
     path = without_working_folder(entries.split(os.pathsep) if entries else (), working_folder, package)
-    if not {"site-packages", "dist-packages"} & set(package.parts):  # a clone: from there, and from no other one
+    if not {"site-packages", "dist-packages"} & set(package.parts):  # a clone: import cpt from it alone
         path.insert(0, str(package))
     return {
-        # By this name Ray calls the choice between all interfaces and the loopback, on any system.
+        # Ray's switch between all interfaces and the loopback, on any system.
         _LOOPBACK_ONLY: "0",
-        # What vLLM and torch.distributed open for themselves; by default at the address of the machine's name.
+        # For the ports that vLLM and torch.distributed open; by default at the address of the machine's name.
         "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-        # Neither the folder of a script nor the working folder goes before the installed packages.
+        # Installed packages go before the folder of a script and the working folder.
         "PYTHONSAFEPATH": "1",
         "PYTHONPATH": os.pathsep.join(os.path.join(working_folder, entry) for entry in path),
         WORKING_FOLDER: working_folder,
@@ -89,17 +89,17 @@ def environment_of(environment: Mapping[str, str], folder: str, working_folder: 
 
 @cache
 def token() -> dict[str, str]:
-    """The variables of the token without which everybody on this machine could have a run's processes execute code.
+    """The variables with Ray's token. Without it, any user of this machine could make the run execute code.
 
-    One token for the life of the driver: Ray reads it once.
+    One token per driver process: Ray reads it once.
     """
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def reread_environment() -> None:
-    """Let Ray's library take its settings, the token among them, from the environment as it is now.
+    """Make Ray's library read its settings, such as the token, from the environment again.
 
-    It has read them when it was imported, which may have been before they were set.
+    It reads them when it is imported, which may be before they are set.
     """
     import ray
 
@@ -107,7 +107,7 @@ def reread_environment() -> None:
 
 
 def check_loopback() -> None:
-    """RunFailed if this machine can't reach itself: Ray would wait for itself without a word."""
+    """RunFailed if this machine can't reach itself; Ray would wait for ever without a message."""
     reasons = []
     for family, address in _LOOPBACKS:
         try:
@@ -123,10 +123,10 @@ def check_loopback() -> None:
 
 
 class PrivateFolder:
-    """A folder that nobody else may enter, with `r` for Ray and `empty`, where it starts.
+    """A folder that no other user may enter. In it are `r`, Ray's folder, and `empty`, in which Ray starts.
 
     Attributes:
-        path: of the folder.
+        path: the folder.
     """
 
     def __init__(self, path: str) -> None:
@@ -139,37 +139,37 @@ class PrivateFolder:
         )
 
     def watch(self, processes: Sequence[int]) -> None:
-        """Tell the reaper which processes Ray can't do without."""
+        """Tell the reaper which processes Ray needs."""
         self._say(f"watch {' '.join(map(str, processes))}")
 
     def died(self) -> None:
-        """Tell it that one of them has ended: Ray's library may be about to end this process."""
+        """Tell the reaper that one of them has ended; Ray's library may end this process next."""
         self._say("died")
 
     def told(self) -> None:
-        """Tell it that this process is about to end Ray itself, or tells of its end."""
+        """Tell the reaper that it need not print a message."""
         self._say("told")
 
     def close(self) -> None:
-        """End what is left of Ray, and remove the folder."""
+        """End what is left of Ray and remove the folder."""
         self.told()
         assert self._reaper.stdin is not None
         self._reaper.stdin.close()
-        with suppress(subprocess.TimeoutExpired):  # it goes on without this process
+        with suppress(subprocess.TimeoutExpired):  # the reaper continues without this process
             self._reaper.wait(_TIDY_SECONDS)
 
     def _say(self, line: str) -> None:
         assert self._reaper.stdin is not None
-        with suppress(BrokenPipeError):  # somebody has killed the reaper
+        with suppress(BrokenPipeError):  # the reaper was killed
             self._reaper.stdin.write(f"{line}\n".encode())
             self._reaper.stdin.flush()
 
 
 @contextmanager
 def private_folder() -> Iterator[PrivateFolder]:
-    """A folder for a local Ray. It goes with the block, and so does all that Ray still has running.
+    """A folder for a local Ray. It and all processes of that Ray end with the block.
 
-    Or with this process, if that is killed: see `cpt.run.reaper`.
+    If this process is killed, they end with it: see `cpt.run.reaper`.
     """
     base, note = choose_folder(os.environ)
     if note:
@@ -183,21 +183,21 @@ def private_folder() -> Iterator[PrivateFolder]:
 
 @contextmanager
 def surroundings(folder: Path) -> Iterator[None]:
-    """Environment and working folder in which Ray is to start, for the length of a block; what it starts keeps them.
+    """Set the environment and working folder in which Ray starts, within a block. Its processes keep them.
 
-    Ray puts the driver's working folder before the installed packages of every worker, so it starts from an empty one.
+    Every worker searches the driver's working folder before the installed packages, so Ray starts in an empty folder.
     """
     with changed(environment_of(os.environ, str(folder), os.getcwd())), inside(folder / "empty"):
-        _set_loopback_only(True)  # where Ray has been imported before, the variable comes too late
+        _set_loopback_only(True)  # if Ray is already imported, the variable comes too late
         try:
             yield
         finally:
-            _set_loopback_only(False)  # a cluster elsewhere has to be told an address at which this machine is reached
+            _set_loopback_only(False)  # a remote cluster needs an address at which it reaches this machine
 
 
 @contextmanager
 def changed(variables: Mapping[str, str]) -> Iterator[None]:
-    """The environment of this process with other values, for the length of a block."""
+    """Set environment variables of this process within a block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -218,7 +218,7 @@ def _set_loopback_only(only: bool) -> None:
 
 @contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """This process in another working folder, for the length of a block."""
+    """Change the working folder of this process within a block."""
     before = os.getcwd()
     os.chdir(folder)
     try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cpt.evaluate.evaluators.base import Subject
     from cpt.recipe import Recipe, Rollout
     from cpt.rollout.pool import RolloutPool
-    from cpt.run.cluster import Share
+    from cpt.run.cluster import Placement
     from cpt.store.folder import StageDir
 
 MAX_RESTARTS = 2  # of a training process that died, per stage; after that the user should know
@@ -96,7 +96,7 @@ class Run:
     plan: RunPlan
     store: RunStore
     progress: Progress
-    share: Share
+    placement: Placement
     pictures: int = 1
     evaluations: Evaluations = field(init=False)
     pool: RolloutPool = field(init=False)
@@ -107,9 +107,9 @@ class Run:
 
     def start_engines(self) -> None:
         """The rollout pool. Engines and the first training process import their libraries side by side."""
-        if not self.share.trainer_gpus:
+        if not self.placement.trainer_gpus:
             self._prepare_worker()
-        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.share, self.pictures)
+        self.pool = start_pool(self.plan.model, self.plan.recipe.rollout, self.placement, self.pictures)
 
     def everything(self) -> None:
         """Row 0 of every matrix, then arm by arm."""
@@ -148,12 +148,11 @@ class Run:
 
     def train(self, stage: StagePlan, start: Path | str) -> None:
         """One stage in a process of its own, which goes on from its last checkpoint if it dies."""
-        from cpt.train.stage import drop_checkpoints
+        from cpt.train.result import drop_checkpoints
         from cpt.train.worker import TrainerDied, run_stage
 
         where = self.store.begin_stage(stage)
-        if stage.filter is not None:
-            self.filter(stage, start, where)
+        kept = None if stage.filter is None else self.filter(stage, start, where)
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
 
         def on_step(row: Mapping[str, Any]) -> None:
@@ -163,10 +162,12 @@ class Run:
         with self.store.phase("train", **labels):
             for attempt in range(MAX_RESTARTS + 1):
                 worker = self._worker()
-                if not self.share.trainer_gpus:  # elsewhere the next process would wait for this one's device
+                if not self.placement.trainer_gpus:  # elsewhere the next process would wait for this one's device
                     self._prepare_worker(stage)
                 try:
-                    result = run_stage(worker, stage, start_folder=start, out=where, pool=self.pool, on_step=on_step)
+                    result = run_stage(
+                        worker, stage, start_folder=start, out=where, kept=kept, pool=self.pool, on_step=on_step
+                    )
                     break
                 except TrainerDied as error:
                     if attempt == MAX_RESTARTS:
@@ -183,20 +184,23 @@ class Run:
         )
         drop_checkpoints(where)
 
-    def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> None:
-        """Rollouts of the policy that the stage starts from choose its training samples. Done once, kept in a file."""
+    def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> list[int]:
+        """Rollouts of the policy that the stage starts from choose its training samples: their positions."""
         from cpt.models.load import load_processor
         from cpt.train.data import own_samples
-        from cpt.train.filter import filtered
+        from cpt.train.filter import kept_samples
 
         self._prepare_worker()
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "filter")
         with self.store.phase("filter", arm=stage.arm, seed=stage.seed, stage=stage.index):
             processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
             samples = own_samples(stage)
-            kept = filtered(stage, samples, start_folder=start, out=where, pool=self.pool, processor=processor)
+            kept = kept_samples(
+                stage, samples, start_folder=start, file=where.filter, pool=self.pool, processor=processor
+            )
         few = f", fewer than one batch of {stage.batch_samples}" if len(kept) < stage.batch_samples else ""
         self.progress.message(f"{stage.label}: the filter keeps {len(kept)} of {len(samples)} training samples{few}")
+        return kept
 
     def evaluate(self, subject: Subject) -> None:
         """Whatever has not been measured yet on a finished policy."""
@@ -234,19 +238,19 @@ class Run:
         from cpt.rollout.threads import trainer_env
         from cpt.train.worker import start_worker
 
-        return start_worker(gpus=self.share.trainer_gpus, environment=trainer_env())
+        return start_worker(gpus=self.placement.trainer_gpus, environment=trainer_env())
 
 
 @contextmanager
 def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None, pictures: int) -> Iterator[Run]:
     """Ray and the rollout pool for the length of a run."""
-    from cpt.run.cluster import cluster, share_of
+    from cpt.run.cluster import cluster, placement_of
 
     progress.message("Ray and the rollout engines start")
     with ExitStack() as stack:
         with store.phase("ray"):
             stack.enter_context(cluster(address))
-        run = Run(plan, store, progress, share_of(plan.recipe.rollout, plan.recipe.resources), pictures)
+        run = Run(plan, store, progress, placement_of(plan.recipe.rollout, plan.recipe.resources), pictures)
         with store.phase("engines"):
             run.start_engines()
         stack.callback(run.pool.close)
@@ -254,7 +258,7 @@ def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | Non
         yield run
 
 
-def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int = 1) -> RolloutPool:
+def start_pool(model: ModelPlan, rollout: Rollout, placement: Placement, pictures: int = 1) -> RolloutPool:
     """The engines that a recipe asks for, on the base model. Call inside `cpt.run.cluster.cluster`.
 
     Args:
@@ -272,7 +276,7 @@ def start_pool(model: ModelPlan, rollout: Rollout, share: Share, pictures: int =
         model.path,
         engine=rollout.engine,
         engines=rollout.engines,
-        gpus_per_engine=share.engine_gpus,
+        gpus_per_engine=placement.engine_gpus,
         dtype=model.dtype,
         attention=model.attention,
         max_model_len=rollout.max_model_len,
@@ -320,7 +324,7 @@ def _progress(plan: RunPlan) -> Iterator[Progress]:
 
 def _report(store: RunStore, recipe: Recipe) -> Path:
     from cpt.recipe.reward_checks import code_of
-    from cpt.report.build import build_report
+    from cpt.report.page import build_report
 
     store.finish()  # for the page: an attempt that gets this far has done its work
     with store.phase("report"):
@@ -329,6 +333,6 @@ def _report(store: RunStore, recipe: Recipe) -> Path:
 
 
 def _print_summary(out: Path) -> None:
-    from cpt.report.terminal import print_summary
+    from cpt.report.terminal_table import print_summary
 
     print_summary(out, console())

@@ -1,7 +1,7 @@
-"""What a run shows while it works: a live table on a terminal, plain lines anywhere else.
+"""The progress of a run: a live table on a terminal, plain lines elsewhere.
 
-The stage loop calls, in this order: `start`, then per stage `stage` once per phase and `step` once per optimizer step,
-`message` at any time, `close`. Of a step's values those named `reward`, `loss` and `tokens_per_s` are shown.
+The stage loop calls `start`, then for each stage `stage` once per phase and `step` once per optimizer step, and last
+`close`; `message` at any time. Of a step's values, `reward`, `loss` and `tokens_per_s` are shown.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ Clock = Callable[[], float]
 
 
 class Progress(Protocol):
-    """Where a run reports to. Seconds come from a monotonic clock; nothing here raises."""
+    """What the stage loop reports to. Seconds come from a monotonic clock; no method raises."""
 
     def start(self, plan: RunPlan) -> None:
         """The run begins."""
 
     def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int = 0) -> None:
-        """A stage enters a phase (`filter`, `train`, `evaluate`, `drift`, …, `done`); index 0: the base model."""
+        """A stage enters a phase (`train`, `evaluate`, `drift`, …, `done`); index 0: the base model."""
 
     def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """One optimizer step (1-based) is done."""
 
     def message(self, text: str) -> None:
-        """A line that should stay on the screen."""
+        """Show a line that stays on the screen."""
 
     def close(self) -> None:
-        """The run ended, in whatever way. Safe to call twice."""
+        """The run has ended. May be called twice."""
 
 
 @dataclass
 class Row:
-    """One arm and seed: the stage it is in."""
+    """The state of one arm and seed."""
 
     arm: str
     seed: int
@@ -66,16 +66,16 @@ class Row:
         self.step, self.values = 0, {}
 
     def advance(self, step: int, values: Mapping[str, Any], now: float) -> None:
-        """Finish a step. What precedes the first one, start-up or the steps before a checkpoint, says nothing of speed.
+        """Finish a step. Speed is measured from the first step seen, without start-up.
 
-        A training process that died goes back to its checkpoint: its start-up says nothing either.
+        After a restart from a checkpoint the measurement starts again.
         """
         if self.step == 0 or step <= self.step:
             self.first = (step, now)
         self.step, self.values, self.done_at = step, values, now
 
     def seconds_left(self, now: float) -> float | None:
-        """Until the last step of the phase, at the speed since its first step; None before the second one."""
+        """Estimated time to the last step of the phase; None before its second step."""
         made = self.step - self.first[0]
         if not self.total or self.step == 0 or made == 0:
             return None
@@ -83,11 +83,11 @@ class Row:
         return max((self.total - self.step) * pace - min(now - self.done_at, pace), 0.0)
 
     def steps(self) -> str:
-        """`12/60`, or nothing outside of training."""
+        """`12/60`; empty outside of training."""
         return f"{self.step}/{self.total}" if self.total else ""
 
     def score(self) -> str:
-        """The value that tells how training goes: the reward where there is one, else the loss."""
+        """The reward if there is one, else the loss."""
         name = next((name for name in ("reward", "loss") if self._has(name)), None)
         return f"{name} {self.values[name]:.3f}" if name else ""
 
@@ -100,7 +100,7 @@ class Row:
 
 
 class Board:
-    """The state behind both displays: one row per arm and seed, in the order they run."""
+    """The state that both displays show: one row per arm and seed, in the order they run."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -119,7 +119,7 @@ class Board:
         self.stages_per_arm = len(plan.recipe.tasks)
 
     def stage(self, arm: str, seed: int, index: int, task: str, phase: str, total_steps: int) -> Row:
-        """Enter a phase; the row is made if it is the base model's."""
+        """Enter a phase. The base model's row is made here."""
         row = self.rows.get((arm, seed))
         if row is None:
             row = Row(arm, seed)
@@ -131,7 +131,7 @@ class Board:
         return row
 
     def place(self, row: Row) -> str:
-        """`1/3` within the arm; the base model has none."""
+        """`1/3` within the arm; empty for the base model."""
         return f"{row.index}/{self.stages_per_arm}" if row.index else ""
 
     def summary(self) -> str:
@@ -140,7 +140,7 @@ class Board:
 
 
 class PlainProgress:
-    """One line per phase, and one about every tenth step. No escape codes; every line ends."""
+    """One line per phase, and one about every tenth step. No escape codes; every line ends with a newline."""
 
     def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
         self._stream = stream or sys.stdout
@@ -189,7 +189,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A table that is drawn anew four times a second, one row per arm and seed."""
+    """A table that is redrawn four times a second, one row per arm and seed."""
 
     def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
         from rich.console import Console
@@ -225,7 +225,7 @@ class LiveProgress:
             self._live = None
 
     def table(self) -> Table:
-        """The table as it stands now: as many rows as the terminal holds, the one at work among them."""
+        """The current table: as many rows as the terminal holds, including the current one."""
         from rich.table import Table
 
         table = Table(caption=self._board.summary(), caption_justify="left")
@@ -257,9 +257,9 @@ class LiveProgress:
 
 
 def make_progress(stream: TextIO | None = None) -> Progress:
-    """The live table if `stream` (standard output) is a terminal that can draw it, else plain lines.
+    """The live table if `stream` (default: standard output) is a terminal that can draw it, else plain lines.
 
-    A stream that can't be written ends no run: see `cpt.common.terminal.Output`.
+    A stream that can't be written does not end the run: see `cpt.common.terminal.Output`.
     """
     given = stream or sys.stdout
     target = cast(TextIO, given if isinstance(given, Output) else Output(given))

@@ -1,12 +1,12 @@
-"""Ends a local Ray with the run that started it, however that ends: `python -I -S reaper.py FOLDER`.
+"""Ends a local Ray when the run that started it ends for any reason: `python -I -S reaper.py FOLDER`.
 
-Ray's own processes watch each other, which takes up to a minute, and not at all those that were still starting when the
-run was killed. This one, started before Ray, waits until the run closes its end of standard input or is gone; then it
-kills every process of that Ray, and removes its folder. It imports the standard library alone.
+When a run is killed, Ray's own processes take up to a minute to end, and those still starting never do. This program is
+started before Ray. It waits until the run closes its standard input or has ended, then kills every process of that Ray
+and removes its folder. It imports only the standard library.
 
-If Ray dies first, its library may end the run's process without a word. Then the line about it comes from here. For
-that the run writes on standard input which processes Ray can't do without (`watch 12 34`), `died` as soon as it sees
-one of them end, and `told` when nothing is to be told any more.
+If Ray dies first, its library may end the run's process without a message; then this program prints one. To know that,
+it reads from standard input: `watch 12 34` (the processes that Ray needs), `died` (one of them has ended) and `told`
+(the run has printed the message itself, or there is nothing to say).
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-MARK = "CPT_RAY_FOLDER"  # in the environment of all that belongs to a local Ray
+MARK = "CPT_RAY_FOLDER"  # environment variable of every process of a local Ray
 DIED = "Ray died (killed, or out of memory); the same command again goes on from here"
 _LOOK_SECONDS = 0.2
-_RUN_SECONDS = 60.0  # that a run may take to end when its Ray has died
-_PATIENCE = 20.0  # seconds after which a process that can't be killed is left alone
+_RUN_SECONDS = 60.0  # for a run to end after its Ray has died
+_PATIENCE = 20.0  # seconds after which a process that can't be killed is ignored
 
 
 def main(folder: str) -> None:
-    """Wait for the end of the run, or of Ray, then tidy up."""
+    """Wait until the run or Ray has ended, then clean up."""
     told, died = wait(os.getppid(), folder)
     if died and not told:
-        with suppress(OSError):  # nobody is there to read it
+        with suppress(OSError):  # the reader is gone
             os.write(2, f"cpt: error: {DIED}\n".encode())
     end_all(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait(run: int, folder: str) -> tuple[bool, bool]:
-    """Until the run has ended: whether it has said so, and whether Ray had died before."""
+    """Wait until the run has ended. Returns whether it has told the user, and whether Ray died before it."""
     events = select.poll()
     events.register(0, select.POLLIN)
     said, died_at = b"", 0.0
@@ -49,8 +49,8 @@ def wait(run: int, folder: str) -> tuple[bool, bool]:
         gone = any(name_of(process) is None for process in vital)
         if gone and not died_at and b"told" not in said and os.getppid() == run and name_of(run) is not None:
             died_at = time.monotonic()
-            end_all(folder)  # before what is left of Ray tells about it at length
-        if gone:  # or the loop would not rest any more
+            end_all(folder)  # before the rest of Ray prints pages about it
+        if gone:  # an ended process would wake every poll
             for descriptor in ends:
                 events.unregister(descriptor)
             ends = []
@@ -63,24 +63,24 @@ def wait(run: int, folder: str) -> tuple[bool, bool]:
                 vital = [int(one) for one in said.partition(b"watch ")[2].partition(b"\n")[0].split()]
                 ends = wake_at_end(vital, events)
         if died_at and time.monotonic() - died_at > _RUN_SECONDS:
-            kill(run)  # it waits inside of Ray
+            kill(run)  # it hangs inside Ray
     return b"told" in said, bool(died_at) or b"died" in said
 
 
 def wake_at_end(processes: list[int], events: select.poll) -> list[int]:
-    """Have `events` wake up as soon as one of the processes has ended. Returns the descriptors that it waits for."""
+    """Make `events` wake up when one of the processes ends. Returns the descriptors that it waits for."""
     descriptors = []
     for process in processes:
-        with suppress(OSError):  # it has just ended, or the kernel is older than 5.3: looking now and then has to do
+        with suppress(OSError):  # it has just ended, or the kernel is older than 5.3: the caller polls anyway
             descriptors.append(os.pidfd_open(process))
             events.register(descriptors[-1], select.POLLIN)
     return descriptors
 
 
 def end_all(folder: str) -> None:
-    """Kill every process of the Ray, those too that are only just being started."""
+    """Kill every process of the Ray, including those that are just starting."""
     end, quiet = time.monotonic() + _PATIENCE, 0
-    while quiet < 2 and time.monotonic() < end:  # when nobody is seen twice in a row, nobody has children coming
+    while quiet < 2 and time.monotonic() < end:  # none found twice in a row: none is left to start more
         found = processes_of(folder)
         for process in found:
             kill(process)
@@ -89,9 +89,9 @@ def end_all(folder: str) -> None:
 
 
 def processes_of(folder: str) -> list[int]:
-    """Processes of the Ray whose folder this is: marked in their environment, or called by Ray and at work in it.
+    """Processes of the Ray with this folder: marked in their environment, or named by Ray and with files open in it.
 
-    Ray's agents overwrite their environment with their names, so that the mark can't be read there.
+    Ray's agents overwrite their environment with their names, so the mark can't be read there.
     """
     return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _belongs(entry, folder)]
 
@@ -104,12 +104,12 @@ def _belongs(process: Path, folder: str) -> bool:
             return False
         opened = [process / "cwd", *(process / "fd").iterdir()]
         return any(os.readlink(link).startswith(f"{folder}/") for link in opened)
-    except OSError:  # it has ended meanwhile, or is another user's
+    except OSError:  # it has ended, or belongs to another user
         return False
 
 
 def name_of(process: int) -> str | None:
-    """As the system lists it; None if it has ended."""
+    """The process's name; None if it has ended."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -119,7 +119,7 @@ def name_of(process: int) -> str | None:
 
 
 def kill(process: int) -> None:
-    """SIGKILL, if it still is there."""
+    """Send SIGKILL, unless the process has ended."""
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
 

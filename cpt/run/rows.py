@@ -43,15 +43,9 @@ def run_reads(plan: RunPlan) -> list[Read]:
 
 def stage_reads(stage: StagePlan) -> list[Read]:
     """What a stage trains on: its own samples and those that are replayed."""
-    from cpt.train.filter import completion_limit
-
-    uses = []
-    if stage.max_completion_length is not None:
-        uses.append(Use(stage.prompt, stage.max_completion_length))
-        if isinstance(stage.method, SDFT):
-            uses.append(Use(stage.prompt, stage.max_completion_length, teacher=stage.method))
-    if stage.filter is not None:
-        uses.append(Use(stage.prompt, completion_limit(stage)))
+    uses = [Use(stage.prompt, limit) for limit in stage.rollout_limits]
+    if isinstance(stage.method, SDFT):
+        uses.append(Use(stage.prompt, stage.max_completion_length, teacher=stage.method))
     if stage.method.type == "sft" and stage.method.data.type == "gold":
         uses.append(Use(stage.prompt, target=stage.method.target_style))
     return [Read(task, "train", stage.seed, n, tuple(uses) or (Use(stage.prompt),)) for task, n in stage.reads.items()]

@@ -1,4 +1,4 @@
-"""Whether everything that a run builds on is still what it wrote."""
+"""Checks that the results a run builds on are still what it wrote."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cpt.store.run_store import RunStore
 
 
 def check_results(store: RunStore, stages: Sequence[StageLike], bases: Sequence[tuple[int, str, str]]) -> None:
-    """Look at every result of these stages and base evaluations before anything is built on it.
+    """Check every result of these stages and base evaluations before the run continues.
 
-    Policies that nothing is left to do with are read only if this user's cache of digests does not know them.
+    A policy that is not needed any more is read only if its digest is not in this user's cache.
 
     Args:
-        stages: an arm's in their order.
-        bases: seed, prompt and key.
+        stages: those of one arm, in order.
+        bases: seed, prompt and key of each.
 
     Raises:
-        ValueError: a file is missing or not what the run wrote; it is named.
+        ValueError: a file, which is named, is missing or not what the run wrote.
     """
     last: StageLike | None = None
     for stage in stages:

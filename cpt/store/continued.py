@@ -1,4 +1,4 @@
-"""Whether a run folder may be gone on with: by the same recipe, in the same format, on the same data and model."""
+"""Whether a run folder may be continued: same recipe, same format, same data and model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     if manifest.exists():
         version = read_json(manifest, advice=MANIFEST_ADVICE).get("format_version")
         known = {} if isinstance(version, int) and version != FORMAT_VERSION else read_manifest(root)
-    else:  # lost: the plan says whose run it is
+    else:  # the manifest is lost: the plan says which recipe it was
         known = read_json(root / "plan.json", Plan)
         version = known.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{root}: a run of format {version}, this cpt writes {FORMAT_VERSION}; cpt report reads it. To go on, use "
-            "the cpt that made it, choose another --out, or --fresh to delete it and start anew"
+            "the cpt that made it, choose another --out, or --fresh to delete it and start again"
         )
     if known.get("recipe_hash") == recipe.resolved_hash():
         return
@@ -41,7 +41,7 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     new = recipe.dump_yaml().splitlines()
     diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
     raise ValueError(
-        f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start anew\n"
+        f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start again\n"
         f"{diff or '(the same text, which this version of cpt resolves differently)'}"
     )
 
@@ -63,7 +63,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def read_recipe_text(root: Path) -> str:
-    """recipe.yaml of a run; empty where it is missing or a link, which in a folder from elsewhere may lead anywhere."""
+    """recipe.yaml of a run; empty if it is missing or a link, which in a folder from elsewhere may point anywhere."""
     path = root / "recipe.yaml"
     if not path.is_file() or path.is_symlink():
         return ""
@@ -71,14 +71,14 @@ def read_recipe_text(root: Path) -> str:
 
 
 def check_recipe_text(root: Path, manifest: dict[str, Any]) -> None:
-    """ValueError if recipe.yaml is not the file that the run wrote; that it is missing is no loss of numbers."""
+    """ValueError if recipe.yaml is not the file that the run wrote. It may be missing: no number depends on it."""
     path, written = root / "recipe.yaml", manifest.get("recipe")
     if written is not None and path.exists() and file_digest(path) != written:
-        raise ValueError(f"{path}: not what the run wrote; the recipe's own command again writes it anew")
+        raise ValueError(f"{path}: not what the run wrote; the recipe's command writes a new one")
 
 
-# What differs between a plan and the one that a run began with, from the most telling on: keys in a planned stage's or
-# base's content, and what to call them.
+# What may have changed since the run began, the most specific first: the path in a planned stage or base evaluation,
+# and its name in the message.
 _TELLING = (
     (("model", "fingerprint"), "the base model's folder"),
     (("data",), "the training samples of {}"),
@@ -90,12 +90,12 @@ _TELLING = (
 def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planned: Mapping[str, Sequence[str]]) -> None:
     """ValueError if a stage or base evaluation that was planned before has another key now.
 
-    The recipe is the same; what it reads has changed since: data, the model, cpt itself. To go on would mean to train
-    anew what is finished, and to show it beside numbers that were made from something else.
+    The recipe is the same, but the data, the model or cpt itself has changed. Continuing would train finished stages
+    again and show them beside numbers that were made from other inputs.
 
     Args:
         old, new: plan.json, and what it would become.
-        planned: part of a plan → what identifies one of its entries.
+        planned: part of a plan → the keys that identify one of its entries.
     """
     for part, identity in planned.items():
         before = {tuple(item.get(key) for key in identity): item for item in old[part]}
@@ -104,7 +104,7 @@ def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planne
             if known["key"] != item["key"] or _same_samples_otherwise(known, item):
                 raise ValueError(
                     f"{root}: {_changed(known, item)} changed since this run was made; put back what there was, choose "
-                    "another --out, or --fresh to delete the run and start anew"
+                    "another --out, or --fresh to delete the run and start again"
                 )
 
 

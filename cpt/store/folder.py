@@ -1,4 +1,4 @@
-"""Where things lie in a run folder, and whose folder it is: lock, deletion, refusal of a changed recipe."""
+"""The layout of a run folder, its lock and its deletion."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ OWNED = (
     *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
 )
 LOCK = ".lock"
-MANIFEST_ADVICE = "delete the file and run the recipe's command again, which writes it anew from plan.json"
+MANIFEST_ADVICE = "delete the file and run the recipe's command again, which makes a new one from plan.json"
 
 
 def default_folder(name: str) -> Path:
-    """Where a command writes what is called `name`, unless `--out` says otherwise."""
+    """The folder of a run called `name`, unless `--out` says otherwise."""
     return Path("runs") / name
 
 
@@ -86,7 +86,7 @@ class PlanLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StageDir:
-    """Where the files of one stage are. Only paths, absolute ones: can be sent to a worker process."""
+    """The files of one stage. Only absolute paths, so it can be sent to a worker process."""
 
     root: Path
 
@@ -164,7 +164,7 @@ def check_ours(root: Path) -> None:
     if not root.is_dir() or is_run(root):
         return
     names = sorted(path.name for path in root.iterdir())
-    # Without a manifest only what an interrupted creation leaves may be taken over.
+    # Without a manifest, only what an interrupted creation leaves may be in it.
     strangers = [name for name in names if name not in {LOCK, "recipe.yaml"} and not name.endswith(".tmp")]
     if strangers:
         listed = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
@@ -173,10 +173,10 @@ def check_ours(root: Path) -> None:
 
 
 def is_run(root: Path) -> bool:
-    """Whether the folder is a cpt run, by its manifest, or where that is gone by its plan.
+    """Whether the folder is a cpt run, by its manifest or, if that is missing, its plan.
 
     Raises:
-        ValueError: the manifest is damaged; the message says how it comes back.
+        ValueError: the manifest is damaged; the message says how to restore it.
     """
     manifest = root / "manifest.json"
     if manifest.exists():
@@ -215,7 +215,7 @@ def _note_holder(descriptor: int) -> None:
 
 
 def delete_run(root: Path) -> None:
-    """Delete an earlier run's files, and only those. The caller knows that it is a run, and holds its lock."""
+    """Delete the files of a run, and only those. The caller has checked that it is one, and holds its lock."""
     for name in OWNED:
         path = root / name
         if path.is_dir() and not path.is_symlink():

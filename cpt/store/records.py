@@ -32,11 +32,11 @@ def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
     """Read one records.parquet.
 
     Args:
-        digest: of the file that the run wrote.
+        digest: that of the file which the run wrote.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not the one that was written, truncated, or has other columns or values than cpt writes.
+        ValueError: the file is truncated or not the one that was written, or its columns or values are wrong.
     """
     rows, _ = read_rows(path, _schema(), REEVALUATE, later=LATER, renamed=RENAMED, digest=digest)
     for number, row in enumerate(rows):

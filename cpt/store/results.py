@@ -1,4 +1,4 @@
-"""What a stage's folder holds when it is finished, and whether it still is what the run wrote."""
+"""The results in a stage's folder, and checks that they are still what the run wrote."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NO_RESULT = {
 
 
 def write_trained(where: StageDir, key: str, steps: int, **notes: Any) -> None:
-    """Write TRAINED.json: what training has left in the folder is on disk for good, and is known by its digests."""
+    """Flush what training left in the folder to disk, then write TRAINED.json with its digests."""
     write_json_atomic(where.trained, {"key": key, "steps": steps, **notes, "files": written(where)}, sealed=True)
 
 
 def written(where: StageDir) -> dict[str, Any]:
-    """Digest of every file that training has left in a stage's folder, all of them on disk for good."""
+    """Digest of every file that training left in a stage's folder, after flushing them to disk."""
     tops = [path for path in where.root.iterdir() if path.name not in _NO_RESULT and not path.name.startswith(".")]
     found = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()]
     make_durable(found)
@@ -35,7 +35,7 @@ def written(where: StageDir) -> dict[str, Any]:
 
 
 def make_durable(files: list[Path]) -> None:
-    """Have the contents and names of files on disk, also after a power cut."""
+    """Flush the contents and names of files to disk, so that they survive a power cut."""
     for file in files:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -55,7 +55,7 @@ def check_trained(where: StageDir, *, cached: bool = False, only: set[str] | Non
 
     Args:
         cached: see `cpt.common.digests.differing`.
-        only: these alone, where they are there: what a report reads of a folder that may be a copy without policies.
+        only: check these files alone, if they exist: a report reads copies of folders without policies.
     """
     files: Mapping[str, Any] = read_marker(where.trained, Trained)["files"]
     problem = None
@@ -73,7 +73,7 @@ def check_trained(where: StageDir, *, cached: bool = False, only: set[str] | Non
 
 
 def check_stage_json(where: StageDir, stage: Mapping[str, Any]) -> None:
-    """ValueError if stage.json is damaged, or the folder has been exchanged with another stage's."""
+    """ValueError if stage.json is damaged or belongs to another stage."""
     found = read_json(where.stage_json, PlannedStage, sealed=True)
     for name in ("arm", "seed", "index", "task"):
         if found[name] != stage[name]:
@@ -108,11 +108,11 @@ def recorded(where: StageDir, *, seed: int, stage: int, arm: str | None = None, 
     """The records of a finished evaluation.
 
     Args:
-        arm: whose; None for the base model's.
-        sealed: what the run writes has digests; format 1 had none.
+        arm: None for the base model.
+        sealed: whether the run's files have digests; those of format 1 do not.
 
     Raises:
-        ValueError: the file is not the one that DONE.json lists, or holds other records than these.
+        ValueError: the file is not the one that DONE.json lists, or has records of another evaluation.
     """
     done = read_marker(where.done, Done, sealed=sealed)
     digest = done["files"].get(where.records.name)

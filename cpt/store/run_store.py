@@ -1,7 +1,7 @@
 """The run folder: the only interface between stages, and between a run and its report.
 
     <run>/recipe.yaml  manifest.json  plan.json  events.jsonl  summary.json  report.html
-    <run>/rewards.html  rewards.json  rewards.parquet      (of a run whose arms are paid by rewards of the recipe)
+    <run>/rewards.html  rewards.json  rewards.parquet      (of a run with rewards of the recipe)
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, TRAINED.json,
                                        records.parquet, DONE.json, drift.parquet, evaluated/drift.json}
@@ -60,7 +60,7 @@ PLANNED = {"stages": ("arm", "seed", "index"), "bases": ("seed", "prompt")}
 
 
 class RunStore:
-    """One run folder. Reading needs no lock; a driver that writes holds it from `open_or_create` until `close`."""
+    """One run folder. Only a process that writes needs the lock, from `open_or_create` to `close`."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -85,7 +85,7 @@ class RunStore:
         return self.root / "events.jsonl"
 
     def stage_dir(self, arm: str, seed: int, index: int, task: str) -> StageDir:
-        """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers work in a folder of Ray's choice."""
+        """Folder of the `index`-th stage (1-based) of an arm. Absolute: trainers run in another working folder."""
         arms = self.root.absolute() / "arms"
         return StageDir(arms / safe_name(arm) / f"seed-{seed}" / f"{index:02d}-{safe_name(task)}")
 
@@ -171,10 +171,10 @@ class RunStore:
     def write_plan(self, plan: PlanLike) -> None:
         """Write plan.json, which the report reads, and the global batch per arm into the manifest.
 
-        An invocation may run some arms only: the stages and base evaluations that earlier ones planned are kept.
+        A command may run some arms only: what earlier commands planned is kept.
 
         Raises:
-            ValueError: plan.json is damaged, or what was planned before reads something else now (`check_same_work`).
+            ValueError: plan.json is damaged, or the data or model have changed since (`check_same_work`).
         """
         known = read_manifest(self.root)
         about = {"format": FORMAT, "format_version": FORMAT_VERSION, "recipe_hash": known["recipe_hash"]}
@@ -190,7 +190,7 @@ class RunStore:
         self.update_manifest(global_batch={**known["global_batch"], **plan.global_batch()})
 
     def finish(self, status: str = "complete") -> None:
-        """Close this attempt in the manifest: when it ended, how, and the wall time of every phase so far (seconds)."""
+        """Note in the manifest when and how this attempt ended, and the wall time of every phase so far (seconds)."""
         found = read_manifest(self.root)
         found["attempts"][-1].update(ended=manifest.now(), status=status)
         phases: dict[str, float] = {}
@@ -238,16 +238,16 @@ class RunStore:
 
     @property
     def sealed(self) -> bool:
-        """Whether the run's files have seals and digests, which those of format 1 have not."""
+        """Whether the run's files have seals and digests; those of format 1 do not."""
         return not self.manifest_path.exists() or read_manifest(self.root)["format_version"] >= 2
 
     # ---- stages
 
     def begin_stage(self, stage: StageLike) -> StageDir:
-        """Create a stage's folder and its stage.json; what an earlier stage of another key left there is deleted.
+        """Create a stage's folder and its stage.json. What a stage of another key left there is deleted.
 
-        So are markers of a training that has to be made again, such as one whose policy is gone: they would not agree
-        with what an interruption leaves of the new one.
+        So are the markers of a training that has to be repeated, for example because its policy is missing: they must
+        not stand beside the files of an interrupted new training.
         """
         where = self.stage(stage)
         if where.root.exists() and not self._is_of(where, stage.key):
@@ -262,7 +262,7 @@ class RunStore:
         return where.stage_json.exists() and read_json(where.stage_json, PlannedStage, sealed=True)["key"] == key
 
     def mark_trained(self, stage: StageLike, *, steps: int, **notes: Any) -> None:
-        """Say that training took `steps` steps and policy/ is whole. ValueError if the plan has other steps."""
+        """Mark the stage as trained, with a complete policy/. ValueError if the plan has another number of steps."""
         if steps != stage.steps:
             raise ValueError(
                 f"{stage.arm}, stage {stage.index} ({stage.task}): trained {steps} of {stage.steps} steps; not complete"
@@ -270,7 +270,7 @@ class RunStore:
         write_trained(self.stage(stage), stage.key, steps, at=manifest.now(), **notes)
 
     def is_trained(self, stage: StageLike) -> bool:
-        """Whether the plan's steps were made from the plan's key and the policy folder is there."""
+        """Whether the stage was trained as planned, by key and steps, and its policy exists."""
         where = self.stage(stage)
         if not where.trained.exists() or not (where.policy / "config.json").exists():
             return False
@@ -315,7 +315,7 @@ class RunStore:
         """All finished evaluations of one arm and seed, the base model's as its stage 0.
 
         Args:
-            prompt: the arm's prompt style, which says which evaluation of the base model is its row 0.
+            prompt: the arm's prompt style, which selects the base model's evaluation.
             stages: (index, task) of the planned stages.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What our JSON files must hold at least: whoever reads one can rely on it. More may be in them."""
+"""The fields that our JSON files must have. They may have more."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Manifest(_Shape):
     versions: dict[str, str]
     hardware: dict[str, Any]
     recipe: FileDigest | None = None
-    events: FileDigest | None = None  # how events.jsonl began when an attempt ended
+    events: FileDigest | None = None  # digest of events.jsonl when an attempt ended; it may have grown since
 
 
 class PlannedStage(_Shape):
@@ -132,7 +132,7 @@ class Audits(_Shape):
 
 
 class Checkpoint(_Shape):
-    """DIGESTS.json in a checkpoint: its own files, and of those beside it how they began when it was saved."""
+    """DIGESTS.json of a checkpoint: digests of its files, and of how the files beside it began when it was saved."""
 
     key: str
     step: int

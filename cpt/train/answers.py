@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.common.files import jsonl_line, read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
-from cpt.models.adapters import plain_parameters
 from cpt.rollout.engine import request_seed
 from cpt.train.accuracy import strictly_right
 from cpt.train.requests import training_requests
@@ -91,7 +90,7 @@ class OwnAnswers:
         version = f"{self.stage.key}:own-{epoch}:{uuid.uuid4().hex[:8]}"
         policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
         with self.trainer.phases.measure("push"):
-            self.pool.push(plain_parameters(policy), version)
+            self.pool.push(self.stage.tuning.tensors(policy), version)
         with self.trainer.phases.measure("rollout"):
             params = SamplingParams(self.stage.max_completion_length, self.setting.temperature, self.setting.rollouts)
             seeds = [request_seed("own", self.stage.seed, self.stage.index, epoch, sample.id) for sample in samples]

@@ -92,7 +92,7 @@ def stage_data(stage: StagePlan, own: Sequence[Sample], processes: int = 1) -> S
     """The samples of a stage and the order in which it reads them, as many as it needs.
 
     Args:
-        own: its own samples, or what a filter has left of them.
+        own: its own samples that it trains on.
         processes: that train; a batch is as many times as large.
     """
     batches = math.ceil(stage.steps / stage.method.batch().steps)

@@ -91,7 +91,7 @@ def grpo_trainer(
         log: keeps the rollouts.
     """
     assert stage.method.needs_rollouts and stage.max_completion_length is not None
-    assert not getattr(stage.tuning, "dropout", 0.0), "engines sample without dropout, and so must the policy"
+    assert not stage.tuning.has_dropout, "engines sample without dropout, and so must the policy"
     arguments = grpo_arguments(stage, checkpoints)
     data = stage_data(stage, own, arguments.world_size)
     specs = rewards_of(stage)
@@ -107,6 +107,7 @@ def grpo_trainer(
             group=arguments.num_generations,
             greedy=baseline.needs_greedy,
         ),
+        tensors=stage.tuning.tensors,
         reward=reward_function(stage.prompt, specs, stage.max_completion_length),
         estimator=Estimator(baseline, arguments.scale_rewards),
         gap=GapCheck(stage.max_logprob_gap, by_rounding=judged_by_rounding(stage.model.dtype, stage.rollout)),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cpt.models.policy import inner
+
 if TYPE_CHECKING:
     import torch
 
@@ -29,7 +31,7 @@ def caught_hidden(policy: Any) -> Iterator[list[torch.Tensor]]:
             are not simply its output layer's.
     """
     found: list[torch.Tensor] = []
-    plain = _plain(policy)
+    plain = inner(policy)
     text = plain.config.get_text_config()
     if any(getattr(text, name, None) not in (None, 1.0) for name in _AFTER_THE_HEAD):
         yield found
@@ -66,9 +68,5 @@ def logits_of(
     assert all(one.requires_grad for one in hidden), "the graph of the policy's forward pass is gone"
     with torch.enable_grad(), autocast():
         chosen = torch.cat(list(hidden))[:, :-1][predicting]
-        logits: torch.Tensor = _plain(policy).get_output_embeddings()(chosen)
+        logits: torch.Tensor = inner(policy).get_output_embeddings()(chosen)
     return logits.float()
-
-
-def _plain(policy: Any) -> Any:
-    return policy.get_base_model() if hasattr(policy, "peft_config") else policy

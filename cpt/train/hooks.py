@@ -13,7 +13,7 @@ from cpt.common.files import disk_may_be_full
 from cpt.rollout.timing import Phases
 from cpt.train.plugin_state import load_states, save_states
 from cpt.train.plugin_terms import PluginTerms
-from cpt.train.resume import Origin, drop_older, seal_checkpoint
+from cpt.train.resume import Origin, drop_older, load_trained, save_trained, seal_checkpoint
 from cpt.train.weighting import Objectives
 
 if TYPE_CHECKING:
@@ -66,18 +66,20 @@ class StageTrainer(_Trainer):
             self.record(self.objectives.take_metrics())
         return loss
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Loads full weights through `from_pretrained`, which knows how names on disk map to names in memory.
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """For a checkpoint only what is trained, whatever the kind of tuning: the rest is as the stage found it."""
+        assert output_dir is not None
+        save_trained(self.accelerator.unwrap_model(self.model), Path(output_dir))
 
-        transformers 5.17 hands the file's tensors to `load_state_dict(strict=False)` as they are. Models whose saved
-        names differ from their modules' (the Qwen-VL families) then load nothing, with no more than a warning.
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """What `save_model` wrote.
+
+        transformers would hand the file's tensors to `load_state_dict(strict=False)`, where a name that the model does
+        not have is no more than a warning.
         """
-        if hasattr(self.model, "peft_config"):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        policy: Any = self.accelerator.unwrap_model(self.model if model is None else model)
-        saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype)
-        policy.load_state_dict(saved.state_dict(), strict=True)
+        load_trained(
+            self.accelerator.unwrap_model(self.model if model is None else model), Path(resume_from_checkpoint)
+        )
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint is for this machine, and the stage's own files say what was trained."""

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.merge import StageWeights, distance
-from cpt.models.adapters import plain_parameters
-from cpt.models.load import load_policy
+from cpt.methods.registry import AnyMerge
 
 if TYPE_CHECKING:
     import torch
-
-    from cpt.plan.stages import StagePlan
 
 
 class Merging:
     """Merging of one stage's policy.
 
     Args:
+        load: the model in a policy's folder, in the precision that the policy has in memory.
         start: the folder that the stage started from.
-        trained: the policy as it was trained, with its adapters if it has any.
+        base: the base model's folder or Hub id; None where that is the start.
+        trained: name and value of the policy's weights as they were trained, adapters added.
         others: policy folders of the stage's earlier trainings from the same start.
     """
 
-    def __init__(self, plan: StagePlan, start: Path, trained: Any, others: Sequence[Path] = ()) -> None:
-        self.plan, self.others = plan, others
+    def __init__(
+        self,
+        setting: AnyMerge,
+        load: Callable[[Path], Any],
+        start: Path,
+        base: Path | None,
+        trained: Iterable[tuple[str, torch.Tensor]],
+        others: Sequence[Path] = (),
+    ) -> None:
+        self.setting, self.load, self.base, self.others = setting, load, base, others
         self.start = self._weights(start)
-        self.trained = distance(plain_parameters(trained), self.start)
+        self.trained = distance(trained, self.start)
 
     def apply(self, policy: Any) -> None:
         """Merge the weights of a plain model in place. A moving average (`ema`) has been put there by its plug-in."""
@@ -37,23 +44,18 @@ class Merging:
 
     def record(self, policy: Any) -> dict[str, Any]:
         """Type, and the Euclidean distance to the stage's start: of the last training's end, and of what is written."""
-        assert self.plan.merge is not None
-        left = distance(plain_parameters(policy), self.start)
-        return {"type": self.plan.merge.type, "distance_trained": self.trained, "distance_merged": left}
+        left = distance(((name, value.detach()) for name, value in policy.named_parameters()), self.start)
+        return {"type": self.setting.type, "distance_trained": self.trained, "distance_merged": left}
 
     def _merged(self, end: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        assert self.plan.merge is not None
+        base = self.base
         weights = StageWeights(
             start=self.start,
             end=end,
-            base=None if self.plan.index == 1 else lambda: self._weights(Path(self.plan.model.path)),
+            base=None if base is None else lambda: self._weights(base),
             others=lambda: list(map(self._weights, self.others)),
         )
-        return self.plan.merge.merged(weights)
+        return self.setting.merged(weights)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
-        """The parameters in a folder, in the precision and under the names that the policy's have in memory."""
-        model: Any = load_policy(
-            folder, dtype=self.plan.weights_dtype, trust_remote_code=self.plan.model.trust_remote_code
-        )
-        return dict(model.named_parameters())
+        return dict(self.load(folder).named_parameters())

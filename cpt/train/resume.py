@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cpt.common.digests import differing, file_digest, listing
 from cpt.common.files import fsync_dir, read_json, write_json_atomic
-from cpt.models.locate import checkpoint_tensors
+from cpt.models.policy import trainable
 from cpt.store.results import make_durable
 from cpt.store.schemas import Checkpoint
 from cpt.train.plugin_state import missing_state
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+TRAINED = "trained.safetensors"
+"""In a checkpoint: the values of all parameters that are trained."""
 LIST = "DIGESTS.json"
 """In a checkpoint: whose it is, and the digest of every file. Written last."""
 
@@ -107,8 +110,8 @@ def what_is_wrong(checkpoint: Path, step: int, plugins: Iterable[str] = (), orig
             file = Path(os.path.normpath(checkpoint / name))
             if not file.is_file() or file_digest(file, digest["bytes"]) != digest:
                 return f"{file} is not what it was when it was saved"
-        if "adapter_config.json" not in there:
-            checkpoint_tensors(checkpoint)
+        if TRAINED not in there:
+            return f"{TRAINED} is missing: another version of cpt saved it"
         return missing_state(checkpoint, plugins)
     except ValueError as error:
         return str(error)
@@ -132,3 +135,21 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Steps and folders, the newest last."""
     entries = list(folder.iterdir()) if folder.is_dir() else []
     return sorted((int(match[1]), path) for path in entries if (match := _NAME.fullmatch(path.name)))
+
+
+def save_trained(model: Any, checkpoint: Path) -> None:
+    """Write what is trained of a model, by its names in memory, whatever the kind of tuning."""
+    from safetensors.torch import save_file
+
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.detach().contiguous() for name, value in trainable(model).items()}, checkpoint / TRAINED)
+
+
+def load_trained(model: Any, checkpoint: Path) -> None:
+    """Read what `save_trained` wrote."""
+    from safetensors.torch import load_file
+
+    trained, saved = trainable(model), load_file(checkpoint / TRAINED)
+    assert saved.keys() == trained.keys(), "a checkpoint of this stage has what this stage trains"
+    for name, parameter in trained.items():
+        parameter.detach().copy_(saved[name])

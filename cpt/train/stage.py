@@ -6,7 +6,8 @@ import gc
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,36 +15,18 @@ from cpt.common.digests import differing
 from cpt.common.files import disk_may_be_full, read_json, read_jsonl
 from cpt.store.results import write_trained
 from cpt.store.schemas import Trained
+from cpt.train.result import TrainResult, drop_checkpoints, other_training
 
 if TYPE_CHECKING:
+    from cpt.models.policy import Policy
     from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
+    from cpt.train.merging import Merging
     from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins
     from cpt.train.weighting import Objectives
     from cpt.types import Sample
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What became of a stage.
-
-    Attributes:
-        steps: optimizer steps in total; equal to the plan's.
-        resumed_from: step that this process went on from; 0 for a start from the beginning.
-        seconds: wall time by phase of this process: load, train, save, check.
-        policy: the plain Hugging Face folder.
-        notes: what the user should know, such as a checkpoint that could not be used.
-        merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
-    """
-
-    steps: int
-    resumed_from: int
-    seconds: dict[str, float]
-    policy: Path
-    notes: tuple[str, ...] = ()
-    merge: dict[str, Any] | None = None
 
 
 def train_stage(
@@ -51,6 +34,7 @@ def train_stage(
     *,
     start_folder: str | Path,
     out: StageDir,
+    kept: Sequence[int] | None = None,
     pool: RolloutPool | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrainResult:
@@ -62,23 +46,26 @@ def train_stage(
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued;
-            filter.parquet for a filter that has not chosen the samples yet, generated/ for SFT on the policy's own
-            answers, rollouts.jsonl if the plan says so.
-        pool: rollout engines; needed by methods and filters that sample. They are left with the finished policy, which
-            `check_stage` has pushed for everybody who measures something on it.
+            generated/ for SFT on the policy's own answers, rollouts.jsonl if the plan says so.
+        kept: positions of the stage's own samples that it trains on (`cpt.train.filter.kept_samples`); None for all.
+        pool: rollout engines; needed by methods that sample. They are left with the finished policy, which
+            `check_folder` has pushed for everybody who measures something on it.
         on_step: told of every row of metrics.jsonl.
 
     Raises:
-        ValueError: a setting that the model or the trainer does not allow, or a filter that keeps no sample.
+        ValueError: a setting that the model or the trainer does not allow.
         FloatingPointError: the training diverged.
     """
-    from cpt.train.data import check_data
+    from cpt.train.data import check_data, own_samples
 
+    assert (kept is None) == (stage.filter is None), "samples are chosen before a stage is trained"
     if stage.method.needs_pool and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
     check_data(stage)
     start = Path(start_folder)
-    own = _own_samples(stage, start, out, pool)
+    own = own_samples(stage)
+    if kept is not None:
+        own = [own[position] for position in kept]
     *others, last = stage.trainings
     done: list[TrainResult] = []
     for training in others:
@@ -92,25 +79,6 @@ def train_stage(
     seconds = {name: sum(result.seconds[name] for result in done) for name in done[0].seconds}
     notes = tuple(note for result in done for note in result.notes)
     return replace(done[-1], steps=stage.steps, resumed_from=done[0].resumed_from, seconds=seconds, notes=notes)
-
-
-def _own_samples(stage: StagePlan, start: Path, out: StageDir, pool: RolloutPool | None) -> list[Sample]:
-    """The stage's own samples, or what its filter leaves of them."""
-    from cpt.models.load import load_processor
-    from cpt.train.data import own_samples
-    from cpt.train.filter import filtered
-
-    if stage.filter is None:
-        return own_samples(stage)
-    processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
-    return filtered(stage, own_samples(stage), start_folder=start, out=out, pool=pool, processor=processor)
-
-
-def other_training(out: StageDir, run: int) -> StageDir:
-    """Folder in a stage's of a training that is not its last one."""
-    from cpt.store.folder import StageDir
-
-    return StageDir(out.root / "trainings" / str(run))
 
 
 def _is_finished(where: StageDir, training: StagePlan) -> bool:
@@ -135,12 +103,16 @@ def _train(
 ) -> TrainResult:
     """One training; see `train_stage`."""
     from cpt.models.export import save_policy
-    from cpt.rollout.agreement import check_stage
+    from cpt.models.load import load_processor
+    from cpt.models.policy import Policy
+    from cpt.rollout.agreement import check_folder, terms_of
     from cpt.train.hooks import Checkpoints
     from cpt.train.log import keep_until
+    from cpt.train.merging import Merging
     from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins, make_plugins, rewarding
     from cpt.train.resume import Origin, last_checkpoint
+    from cpt.train.settings import stage_seed
     from cpt.train.weighting import objectives_of
 
     clock = time.perf_counter()
@@ -161,7 +133,12 @@ def _train(
     if objectives is not None:
         own_rows = [row | {"step": row["step"] - before} for row in read_jsonl(metrics) if row["step"] > before]
         objectives.restore(own_rows)
-    trainer = _trainer(stage, own, start, out, pool, PluginTerms(made, rewarding(stage)), objectives)
+    load, base = _loader(stage), None if stage.from_base else Path(stage.model.path)
+    _seed(stage_seed(stage))
+    policy = Policy.load(stage.tuning, load, start, base, stage.freeze)
+    processor = load_processor(start, trust_remote_code=stage.model.trust_remote_code)
+    trainer = _trainer(stage, own, policy, processor, out, pool, PluginTerms(made, rewarding(stage)), objectives)
+    policy = policy.trained_by(trainer)
     trainer.add_callback(Checkpoints(origin, made, stage.method.save_total_limit, found.path))
     _instrument(trainer, stage, metrics, before, on_step)
     plugins = StagePlugins(stage, made, own, start, out, trainer.processing_class, found.step)
@@ -173,62 +150,53 @@ def _train(
     done = trainer.state.global_step
     if done != stage.steps:
         raise RuntimeError(f"{stage.label}: {done} steps were trained, {stage.steps} are planned")
-    policy, merge = _finished(trainer, stage, start, out, plugins)
-    save_policy(policy, start, out.policy)
+    merging = None
+    if stage.merge is not None:
+        others = [other_training(out, run).policy for run in range(stage.run)]
+        merging = Merging(stage.merge, load, start, base, policy.tensors(), others)
+    model, merge = _finished(policy, trainer, plugins, merging, out.policy)
+    save_policy(model, start, out.policy)
     lap("save_s")
     if pool is not None:
-        check_stage(stage, policy, trainer.processing_class, out.policy, pool)
+        terms, version = terms_of(stage.label, stage), f"{stage.key}:final"
+        check_folder(terms, out.policy, model, trainer.processing_class, pool, version)
         lap("check_s")
     return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
 
 
-def drop_checkpoints(out: StageDir) -> None:
-    """Delete a finished stage's checkpoints and other trainings: its policy folder replaces them."""
-    for folder in (out.checkpoints, other_training(out, 0).root.parent):
-        shutil.rmtree(folder, ignore_errors=True)
+def _loader(stage: StagePlan) -> Callable[[Path], Any]:
+    """Reads a policy's folder as the stage holds policies in memory."""
+    from cpt.models.load import load_policy
+
+    model = stage.model
+    return partial(
+        load_policy, dtype=stage.weights_dtype, attention=model.attention, trust_remote_code=model.trust_remote_code
+    )
 
 
 def _trainer(
     stage: StagePlan,
     own: Sequence[Sample],
-    start: Path,
+    policy: Policy,
+    processor: Any,
     out: StageDir,
     pool: RolloutPool | None,
     plugins: PluginTerms,
     objectives: Objectives | None,
 ) -> Any:
     """The method's trainer over the stage's policy and its own samples."""
-    from cpt.models.adapters import adapter_beside, attach_adapter, freeze_parts, lora_config
-    from cpt.models.load import load_policy, load_processor
-    from cpt.train.settings import stage_seed
-
-    trust = stage.model.trust_remote_code
-    adapter = None
-    if stage.tuning.type == "lora" and stage.tuning.between_stages == "continue":
-        adapter = adapter_beside(start)
-    weights = start if adapter is None else Path(stage.model.path)
-    processor = load_processor(start, trust_remote_code=trust)
-    _seed(stage_seed(stage))
-    attention = stage.model.attention
-    policy: Any = load_policy(weights, dtype=stage.weights_dtype, attention=attention, trust_remote_code=trust)
-    peft_config = None
-    if stage.tuning.type == "full":
-        freeze_parts(policy, stage.freeze)
-    elif adapter is None:
-        peft_config = lora_config(policy, stage.tuning, stage.freeze)
-    else:
-        policy = attach_adapter(policy, adapter, stage.tuning)
+    model, checkpoints, adapters = policy.model, out.checkpoints, policy.peft_config
     added: dict[str, Any] = {"plugins": plugins, "objectives": objectives}
     if not stage.method.needs_rollouts:
         from cpt.train.sft import sft_trainer
 
-        return sft_trainer(stage, own, policy, processor, out.checkpoints, peft_config, out=out, pool=pool, **added)
+        return sft_trainer(stage, own, model, processor, checkpoints, adapters, out=out, pool=pool, **added)
     from cpt.train.grpo import grpo_trainer
     from cpt.train.rollouts import RolloutLog
 
     assert pool is not None
     log = RolloutLog(out.rollouts, stage.prompt) if stage.leaves_rollouts else None
-    return grpo_trainer(stage, own, policy, processor, out.checkpoints, pool, peft_config, log=log, **added)
+    return grpo_trainer(stage, own, model, processor, checkpoints, pool, adapters, log=log, **added)
 
 
 def _seed(seed: int) -> None:
@@ -266,39 +234,24 @@ def _zero_at_start(stage: StagePlan) -> dict[str, float]:
 
     bound = kl_bound(stage.model.dtype)
     found = {"kl": bound} if getattr(stage.method, "beta", 0.0) else {}
-    if stage.kl is not None and stage.kl.starts_at_zero(stage.index) and not getattr(stage.tuning, "dropout", 0.0):
+    if stage.kl is not None and stage.kl.starts_at_zero(stage.index) and not stage.tuning.has_dropout:
         found["plugin/kl/kl"] = bound
     return found
 
 
 def _finished(
-    trainer: Any, stage: StagePlan, start: Path, out: StageDir, plugins: StagePlugins
+    policy: Policy, trainer: Any, plugins: StagePlugins, merging: Merging | None, folder: Path
 ) -> tuple[Any, dict[str, Any] | None]:
     """The plain model that the next stage starts from, and what merging did to it.
 
-    Plug-ins look back from where the next stage starts: after merging. Only adapters they see as they were trained,
-    because afterwards there are none.
+    Plug-ins look back from where the next stage starts: after merging. What is trained beside the weights they see as
+    it was trained, because afterwards it is gone.
     """
-    from cpt.train.merging import Merging
-
-    adapted = stage.tuning.type == "lora"
-    others = [other_training(out, run).policy for run in range(stage.run)]
-    merging = None if stage.merge is None else Merging(stage, start, trainer.model, others)
-    if adapted:
+    if not policy.tuning.trains_weights:
         plugins.after(trainer)
-    policy = _plain_model(trainer.model, stage, out)
+    model = policy.finish(folder)
     if merging is not None:
-        merging.apply(policy)
-    if not adapted:
+        merging.apply(model)
+    if policy.tuning.trains_weights:
         plugins.after(trainer)
-    return policy, None if merging is None else merging.record(policy)
-
-
-def _plain_model(model: Any, stage: StagePlan, out: StageDir) -> Any:
-    """The model without adapters; one that the next stage continues is kept beside."""
-    from cpt.models.adapters import ADAPTER, merged
-    from cpt.models.export import save_adapter
-
-    if stage.tuning.type == "lora" and stage.tuning.between_stages == "continue":
-        save_adapter(model, out.policy.parent / ADAPTER)
-    return merged(model)
+    return model, None if merging is None else merging.record(model)

@@ -13,7 +13,7 @@ one of the loss (`cpt.methods.policy_loss`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ from trl.trainer.utils import use_adapter
 
 from cpt.methods.engine_weights import engine_gap, engine_weights
 from cpt.methods.policy_loss import Loss, LossSettings, masked_mean, policy_loss
-from cpt.models.adapters import plain_parameters
 from cpt.rollout.encode import render_prompts
 from cpt.rollout.sampling import ban_tokens
 from cpt.rollout.timing import REST
@@ -53,6 +52,7 @@ class Step:
     Attributes:
         inputs: makes token ids and pictures of prompts, and the model's arguments of both.
         sampler: asks the engines for completions.
+        tensors: of the policy, for the engines.
         reward: `cpt.train.reward.reward_function`.
         estimator: of advantages.
         gap: what engine and trainer may differ by.
@@ -62,6 +62,7 @@ class Step:
 
     inputs: ModelInputs
     sampler: PolicySampler
+    tensors: Callable[[Any], Iterable[tuple[str, torch.Tensor]]]
     reward: TRLReward
     estimator: Estimator
     gap: GapCheck
@@ -118,7 +119,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         texts = render_prompts(inputs.processor, [row["prompt"] for row in rows])
         prompts = list(inputs.read(texts, [row["images"] for row in rows]))
         with self.phases.measure("push"):
-            sampler.push(plain_parameters(self.accelerator.unwrap_model(self.model)), step)
+            sampler.push(self.step.tensors(self.accelerator.unwrap_model(self.model)), step)
         with self.phases.measure("rollout"):
             pictures = [tuple(row["images"]) for row in rows]
             completions, greedy = sampler.sample([prompt.ids for prompt in prompts], pictures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from cpt.common.errors import RunFailed
 from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.models.lean import lean_imports
 from cpt.train.log import MetricsTail
-from cpt.train.stage import TrainResult
+from cpt.train.result import TrainResult
 
 if TYPE_CHECKING:
     from cpt.evaluate.evaluators.base import Evaluator, Subject
@@ -46,12 +46,14 @@ class TrainWorker:
         import_trainers()
         return os.getpid()
 
-    def train(self, stage: StagePlan, start_folder: str, out: StageDir, pool: RolloutPool | None) -> TrainResult:
+    def train(
+        self, stage: StagePlan, start_folder: str, out: StageDir, kept: Sequence[int] | None, pool: RolloutPool | None
+    ) -> TrainResult:
         """See `cpt.train.stage.train_stage`."""
         import_trainers()
         from cpt.train.stage import train_stage
 
-        return train_stage(stage, start_folder=start_folder, out=out, pool=pool)
+        return train_stage(stage, start_folder=start_folder, out=out, kept=kept, pool=pool)
 
     def check(self, base: BasePlan, pool: RolloutPool) -> float:
         """See `cpt.rollout.agreement.check_base`."""
@@ -93,6 +95,7 @@ def run_stage(
     *,
     start_folder: str | Path,
     out: StageDir,
+    kept: Sequence[int] | None = None,
     pool: RolloutPool | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
@@ -110,7 +113,7 @@ def run_stage(
     rows.read()  # of an earlier attempt
     try:
         check_same_code([worker], f"{stage.label}: the training process")
-        answer = worker.train.remote(stage, str(start_folder), out, pool)
+        answer = worker.train.remote(stage, str(start_folder), out, kept, pool)
         while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
             _report(rows, on_step)
         result: TrainResult = ray.get(answer)

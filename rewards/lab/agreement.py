@@ -17,12 +17,12 @@ class Agreement:
     """Two rewards side by side on n completions.
 
     Attributes:
-        both, only_a, only_b, neither: completions by who gives at least `threshold`; they sum to `judged`.
-        failed_a, failed_b, failed_both: completions that the one, the other or both could not judge: error, timeout,
+        both, only_a, only_b, neither: completions by which rewards give at least `threshold`; they sum to `judged`.
+        failed_a, failed_b, failed_both: completions that the first, the second or both could not score: error, timeout,
             or not applicable. They are in none of the other numbers.
-        mean_difference: mean of |a - b| over the judged completions; None without any.
+        mean_difference: mean of |a - b| over the completions that both scored; None without any.
         disagreeing: positions where the values differ, by falling |a - b|, then in the order of the completions.
-        failed: positions where at least one could not judge, in order.
+        failed: positions where at least one could not score, in order.
     """
 
     threshold: float
@@ -39,7 +39,7 @@ class Agreement:
 
     @property
     def judged(self) -> int:
-        """Completions that both rewards could judge."""
+        """Completions that both rewards could score."""
         return self.both + self.only_a + self.only_b + self.neither
 
     @property
@@ -82,18 +82,17 @@ def _value(score: Score | None) -> float | None:
 
 
 def cohens_kappa(both: int, only_a: int, only_b: int, neither: int) -> float | None:
-    """Agreement beyond chance of two yes-or-no judges (Cohen 1960): (p_o - p_e) / (1 - p_e).
+    """Agreement beyond chance of two yes-or-no raters (Cohen 1960): (p_o - p_e) / (1 - p_e).
 
-    p_o is the share of equal verdicts, p_e the share to expect of two judges who say yes as often as these do but
-    independently of each other. None where there is nothing to correct: without any verdict, and where both say the
-    same of every completion (p_e = 1, kappa = 0/0). They agree then, but nothing was there to tell them apart. Where
+    p_o is the share of equal verdicts, p_e the share to expect of two raters who say yes as often as these do but
+    independently. None without any verdict, and if both say the same of every completion (p_e = 1, kappa = 0/0). If
     only one of them is constant, kappa is 0: its verdicts carry no information about the other's.
     """
     n = both + only_a + only_b + neither
     if n == 0:
         return None
     yes_a, yes_b = both + only_a, both + only_b
-    # In whole numbers: n² p_e = n² exactly where both judges are constant and equal.
+    # In whole numbers: n² p_e = n² exactly if both raters are constant and equal.
     expected = yes_a * yes_b + (n - yes_a) * (n - yes_b)
     if expected == n * n:
         return None

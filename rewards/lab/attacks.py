@@ -1,7 +1,7 @@
-"""Completions that must not pay, and other spellings of a right answer that should.
+"""Completions that must not be rewarded, and other spellings of a right answer that should be.
 
-Everything is made from one example: a question, its accepted answers and a plain wrong one. `rewards.lab.audit` decides
-what paying means and shows what a reward makes of it.
+All are made from one example: a question, its accepted answers and a plain wrong one. `rewards.lab.audit` defines what
+rewarded means, and applies a reward to them.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Example:
         gold: the accepted answers; `gold[0]` is the one that is attacked with.
         wrong: a plain wrong answer of the same kind.
         choices, candidates: as the columns of these names.
-        same: other spellings of the right answer that should pay as much, by what they change. None of them is an
-            attack ("True" to a question for yes or no).
-        other: answers that must not pay because they mean something else, by what they change.
+        same: other spellings of the right answer that should be rewarded equally, by what they change. None of them
+            is an attack ("True" to a question for yes or no).
+        other: answers that must not be rewarded because they mean something else, by what they change.
         columns: further columns that the reward is given.
     """
 
@@ -86,12 +86,12 @@ class Case:
     """One completion to try.
 
     Attributes:
-        kind: attack (must not pay more than a plain wrong answer), cost (must pay less than the plain right one), same
-            (should pay as much as the right one).
+        kind: attack (must not get more than a plain wrong answer), cost (must get less than the plain right one), same
+            (should get as much as the right one).
         name: what is tried; known limits are declared by it.
-        reads: readings of the answer for which this is an attack; one that takes the answer from wherever it stands may
-            well pay for a damaged format. None: all of them.
-        columns: what the row has instead, e.g. a `finish_reason`.
+        reads: readings of the answer for which this is an attack; one that finds the answer anywhere may reward a
+            damaged format. None: all of them.
+        columns: values that replace the row's, e.g. a `finish_reason`.
     """
 
     kind: Kind
@@ -102,14 +102,14 @@ class Case:
 
 
 def in_style(answer: str, style: Style, reasoning: str = _REASONING) -> str:
-    """An answer in the asked-for format."""
+    """An answer in the format asked for."""
     boxed = style in ("boxed", "think_boxed")
     tagged = answer if style in BARE else f"\\boxed{{{answer}}}" if boxed else f"<answer> {answer} </answer>"
     return f"<think> {reasoning} </think> {tagged}" if style.startswith("think") else tagged
 
 
 def on_answers(example: Example, style: Style) -> Iterator[Case]:
-    """What is tried on a reward that asks whether the answer is right."""
+    """Cases for a reward that asks whether the answer is right."""
     gold, wrong, question = example.gold[0], example.wrong, example.question
     yield from on_formats(example, style)
     yield from every_option(example, style)
@@ -185,7 +185,7 @@ def several(example: Example, style: Style) -> Iterator[Case]:
 
 
 def on_formats(example: Example, style: Style) -> Iterator[Case]:
-    """What is tried on every reward that looks at the format: empty, damaged, nested and repeated tags."""
+    """Cases for every reward that looks at the format: empty, damaged, nested and repeated tags."""
     gold, wrong = example.gold[0], example.wrong
     right = in_style(gold, style)
     yield from (Case("attack", "empty", text) for text in ("", " ", "\n\n\t", "\x00", "\u200b"))
@@ -240,7 +240,7 @@ def nested(right: str, gold: str) -> list[str]:
 
 
 def on_shapes(example: Example, style: Style, names: Sequence[str]) -> Iterator[Case]:
-    """What shaping rewards are there to discourage: `cut off`, `long`, `repetition`, `empty`; and `long and wrong`."""
+    """What shaping rewards should discourage: `cut off`, `long`, `repetition`, `empty`; and `long and wrong`."""
     gold = example.gold[0]
     right, wrong = in_style(gold, style), in_style(example.wrong, style)
     cut, long = {"finish_reason": "length", "n_tokens": MAX_TOKENS}, {"n_tokens": MAX_TOKENS - 1}

@@ -1,13 +1,13 @@
-"""Attacks a reward: what pays and should not, what should pay and does not.
+"""Attacks a reward: finds what is rewarded but should not be, and the other way round.
 
 The rule. A plain wrong answer in the right format gets w, the plain right one r, and r has to be more than w.
 
-- An attack on a reward for answers, or on a composite, pays if it gets more than w: what the format alone is worth, it
-  may have. The weights of a composite's shaping terms (length, repetition) come on top: brevity may be worth that.
-- An attack on a reward for the format pays if it gets more than an answer without any format.
-- What a shaping reward is there to discourage pays if it gets r or more.
-- Another spelling of the right answer should get r (less the shaping terms).
-- A completion that makes the reward fail (error, timeout) escapes its verdict, so that is a finding too.
+- An attack on a reward for answers, or on a composite, is rewarded if it gets more than w, that is, more than the
+  format alone. For a composite, the weights of its shaping terms (length, repetition) are added to w.
+- An attack on a reward for the format is rewarded if it gets more than an answer without any format.
+- What a shaping reward should discourage is rewarded if it gets r or more.
+- Another spelling of the right answer should get r (minus the shaping terms).
+- A completion that makes the reward fail (error, timeout) is a finding too.
 
 A finding that the reward's docstring names under `Limits:` is known: shown as such, and no failure of the audit. A
 user's own reward names the case there, in the words of the audit's table.
@@ -34,18 +34,18 @@ RIGHT = "right answer"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One completion of which the reward makes something else than it should.
+    """One completion that the reward does not score as it should.
 
     Attributes:
-        kind: paid (and should not have), unpaid (and should have been paid), failed (error or timeout).
+        kind: rewarded (but should not be), unrewarded (but should be rewarded), failed (error or timeout).
         case: what was tried.
         completion: what was scored.
-        score: what the reward said.
-        bound: what it may get at most (paid), has to stay below (a shaping reward's), or should get (unpaid).
-        known: the words of the docstring that admit it; empty if it is news.
+        score: the reward's score.
+        bound: what it may get at most (rewarded), has to stay below (a shaping reward), or should get (unrewarded).
+        known: the words of the docstring that state it as a limit; empty if none do.
     """
 
-    kind: Literal["paid", "unpaid", "failed"]
+    kind: Literal["rewarded", "unrewarded", "failed"]
     case: str
     style: Style
     completion: str
@@ -113,7 +113,7 @@ def audit(
 
 
 def _known(finding: Finding, plan: Plan, limits: str) -> str:
-    """The words that admit a finding. That the right answer is not paid, or that the reward fails, no words admit."""
+    """The words that state a finding as a limit. A right answer without reward, or a failure, can't be a limit."""
     if finding.case in plan.known:
         return plan.known[finding.case]
     if finding.kind == "failed" or finding.case == RIGHT:
@@ -147,23 +147,23 @@ class _Trial:
             failed = self.right if self.right.failed else self.wrong
             yield self._finding("failed", RIGHT, self.right_text, failed, 0.0)
         elif self.family != "shaping" and self.right.value <= self.wrong.value + SAME:
-            yield self._finding("unpaid", RIGHT, self.right_text, self.right, self.wrong.value)
+            yield self._finding("unrewarded", RIGHT, self.right_text, self.right, self.wrong.value)
 
     def judge(self, case: Case) -> Finding | None:
-        """What is wrong with what a case gets, if anything."""
+        """The finding of a case, if there is one."""
         score = self.score(case.completion, case.columns)
         most, least = self.wrong.value + self.shaping, self.right.value - self.shaping
         if score.failed:
             return self._finding("failed", case.name, case.completion, score, most)
         if case.kind == "same" and score.value < least - SAME:
-            return self._finding("unpaid", case.name, case.completion, score, least)
+            return self._finding("unrewarded", case.name, case.completion, score, least)
         if case.kind == "attack" and score.value > most + SAME:
-            return self._finding("paid", case.name, case.completion, score, most)
+            return self._finding("rewarded", case.name, case.completion, score, most)
         if case.kind == "cost" and score.value >= self.right.value - SAME:
-            return self._finding("paid", case.name, case.completion, score, self.right.value)
+            return self._finding("rewarded", case.name, case.completion, score, self.right.value)
         return None
 
     def _finding(
-        self, kind: Literal["paid", "unpaid", "failed"], case: str, completion: str, score: Score, bound: float
+        self, kind: Literal["rewarded", "unrewarded", "failed"], case: str, completion: str, score: Score, bound: float
     ) -> Finding:
         return Finding(kind, case, self.style, completion, score, bound)

@@ -1,4 +1,4 @@
-"""How a reward that a user has named is audited: with which questions, in which formats, by which rule."""
+"""How a user's reward is audited: with which questions, in which formats, by which rule."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check_examples(chosen: Chosen, examples: Sequence[Example], path: Path) -> N
 
 
 def plan_of(chosen: Chosen) -> Plan:
-    """The plan of the reward; of a composite, that of its first member that judges answers."""
+    """The plan of the reward; of a composite, that of its first member that scores answers."""
     names = [one.name for one in chosen.members if one.name in PLANS]
     if chosen.composite:
         names = [one.name for one in chosen.members if one.name in names and one.family in ("answer", "composite")]
@@ -93,7 +93,7 @@ def read_of(chosen: Chosen) -> Read:
 def styles_of(chosen: Chosen) -> tuple[Style, ...]:
     """The formats that the reward can read: the one that a member asks for, else those of its reading.
 
-    Where a member pays for the format, an answer without any is not tried: it may be worth nothing at all.
+    If a member rewards the format, an answer without any format is not tried: it may get 0.
     """
     fixed = [one.parameters["template"] for one in chosen.members if "template" in one.parameters]
     if fixed:
@@ -108,8 +108,8 @@ def read_examples(path: Path) -> list[Example]:
     """A user's own questions, from JSON lines, each of them checked.
 
     A row has `gold` and may have `question`, `choices`, `candidates`, `meta`; `wrong`, a plain wrong answer (default: a
-    gold answer of another row); `same`, other spellings of the right one; `other`, answers that must not pay. The last
-    two are lists, or mappings from what they change to the answer.
+    gold answer of another row); `same`, other spellings of the right one; `other`, answers that must not be rewarded.
+    The last two are lists, or mappings from what they change to the answer.
 
     Raises:
         ValueError: a row without gold, or no wrong answer to be found.

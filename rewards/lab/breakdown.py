@@ -1,4 +1,4 @@
-"""What a reward said of many completions: means over what could be judged, and counts of everything."""
+"""A reward's scores of many completions: means over the scored rows, and counts of all."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rewards.score import STATUSES, Score, Status
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a reward said of n completions.
+    """A reward's scores of n completions.
 
     Attributes:
         not_applicable: rows without a column that the reward needs; they have no status.
-        mean: of the rows that could be judged; None if there is none.
+        mean: over the rows that could be scored; None if there is none.
         statuses: rows by status, every status named.
-        parts: mean of each part over the judged rows that have it.
+        parts: mean of each part over the scored rows that have it.
     """
 
     n: int
@@ -36,7 +36,7 @@ class Summary:
 
 
 def summarise(scores: Sequence[Score | None]) -> Summary:
-    """Means over what could be judged, and counts of everything. None is a row that the reward does not apply to."""
+    """Means over the scored rows, and counts of all. None is a row that the reward does not apply to."""
     applicable = [score for score in scores if score is not None]
     judged = [score for score in applicable if not score.failed]
     counted = Counter(score.status for score in applicable)

@@ -32,7 +32,7 @@ class Member:
 
     @property
     def read(self) -> Read | None:
-        """How it reads the answer; None if it does not, or does so in its own way."""
+        """How it reads the answer; None if it does not, or in its own way."""
         if self.name == PYTHON or "read" not in get(self.name).parameters:
             return None
         found: Read = self.parameters.get("read", get(self.name).parameters["read"].default)
@@ -41,7 +41,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A reward, what to call it, and what it is made of: one member, or those of a composite."""
+    """A reward, its label, and its members: one, or those of a composite."""
 
     label: str
     reward: Reward
@@ -96,8 +96,8 @@ def from_data(data: Any, label: str = "", folder: Path | None = None, clip: Sequ
     """A mapping with `type` and parameters, or a list of components (`rewards.compose`).
 
     Args:
-        label: what to call it; default: its type with its parameters, or its components' labels.
-        folder: what a user's `file` is relative to.
+        label: its name; default: its type with its parameters, or its components' labels.
+        folder: the folder that a user's `file` is relative to.
         clip: of a composite.
     """
     if isinstance(data, Mapping):

@@ -1,7 +1,6 @@
-"""Saved completions: reading them, scoring them in this process, and what came out of it.
+"""Reads saved completions, scores them in this process, and writes the results.
 
-No Ray, no GPU and no model: a debugger stops inside a reward (a user's own: with CPT_DEBUG=1), on the very row that
-went wrong in a run.
+No Ray, no GPU and no model: a debugger can stop inside a reward (a user's own: with CPT_DEBUG=1) on any row of a run.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def score_saved(saved: Saved, reward: Reward, name: str) -> list[Score | None]:
         raise ValueError(f"{saved.path}: no row has all of {', '.join(sorted(needed))}, which reward {name} needs")
     failed = [score for score in scores if score is not None and score.failed]
     if len(failed) == len(scores):
-        raise ValueError(f"reward {name} could judge no row; the first: {failed[0].status}: {failed[0].detail}")
+        raise ValueError(f"reward {name} could score no row; the first: {failed[0].status}: {failed[0].detail}")
     return scores
 
 
@@ -241,7 +240,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-# What a reward gets to see of a row, and how it is read. `task` is for rewards that differ by task.
+# The columns of a row that rewards get, and how they are read. `task` is for rewards that differ by task.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "gold": as_texts,
     "candidates": as_texts,

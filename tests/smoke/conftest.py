@@ -62,7 +62,7 @@ def pool(base: Path) -> LocalPool:
 def uncompared() -> Iterator[None]:
     """No comparison of engine and trainer after a stage: its pushes and prompts would count as the stage's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cpt.rollout.agreement.check_stage", lambda *args, **kwargs: None)
+        patch.setattr("cpt.rollout.agreement.check_folder", lambda *args, **kwargs: None)
         yield
 
 

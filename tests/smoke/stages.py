@@ -86,14 +86,31 @@ def on_task(stage: StagePlan, task: str) -> StagePlan:
     return replace(stage, task=task)
 
 
+def kept_by_filter(stage: StagePlan, start: Path | str, out: Path, pool: Any) -> list[int] | None:
+    """Positions of the samples that the stage's filter keeps; None without a filter."""
+    from cpt.models.load import load_processor
+    from cpt.train.data import own_samples
+    from cpt.train.filter import kept_samples
+
+    if stage.filter is None:
+        return None
+    file, processor = StageDir(out).filter, load_processor(start)
+    return kept_samples(stage, own_samples(stage), start_folder=start, file=file, pool=pool, processor=processor)
+
+
 def trained(
-    stage: StagePlan, start: Path, out: Path, pool: Any = None, on_step: Callable[[dict[str, Any]], None] | None = None
+    stage: StagePlan,
+    start: Path,
+    out: Path,
+    pool: Any = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    kept: Sequence[int] | None = None,
 ) -> StageDir:
     """`out` after the stage."""
     from cpt.train.stage import train_stage
 
     folder = StageDir(out)
-    train_stage(stage, start_folder=start, out=folder, pool=pool, on_step=on_step)
+    train_stage(stage, start_folder=start, out=folder, kept=kept, pool=pool, on_step=on_step)
     return folder
 
 

@@ -54,6 +54,7 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
     step = Step(
         inputs=ModelInputs(load_processor(model), policy),
         sampler=PolicySampler(pool, key or "key", max_tokens=8, temperature=args.temperature, group=4),
+        tensors=(Full(type="full") if peft is None else LoRA(type="lora")).tensors,
         reward=odd,
         estimator=Estimator(GROUP_MEAN, "group"),
         gap=GapCheck(1e-4, by_rounding=False),

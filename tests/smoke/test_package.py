@@ -40,7 +40,7 @@ def test_what_the_wheel_holds(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = {f"cpt/recipe/shipped/{path.relative_to(ROOT / 'recipes')}" for path in (ROOT / "recipes").glob("**/*.*")}
     assert {name for name in shipped if "__pycache__" not in name} <= names
-    data = ("tasks/world/tiny/model.safetensors", "report/template.html.j2", "report/rewards/study.html.j2")
+    data = ("tasks/world/tiny/model.safetensors", "report/page.html.j2", "report/rewards/page.html.j2")
     others = {"cpt/cli/torchvision_repair.py", "rewards/lab/audit_examples.json"}
     assert {*others, *(f"cpt/{name}" for name in data)} <= names
 

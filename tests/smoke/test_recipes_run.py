@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stages import rows
+from stages import kept_by_filter, rows
 
 from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan
@@ -89,7 +89,8 @@ def test_two_steps_of_every_arm(recipe: str, family: str, pool: LocalPool, tmp_p
         start: Path | str = by_arm[arm][0].model.path
         for stage in first_stages(by_arm[arm]):
             out = in_run(tmp_path, stage)
-            result = train_stage(stage, start_folder=start, out=out, pool=pool)
+            chosen = kept_by_filter(stage, start, out.root, pool)
+            result = train_stage(stage, start_folder=start, out=out, kept=chosen, pool=pool)
             assert result.steps == stage.steps == len(rows(out))
             write_trained(out, stage.key, stage.steps)  # as the driver does: others may take its rollouts
             start = result.policy

@@ -40,12 +40,12 @@ def pool_of(kind: type[LocalPool], shipped: Path, dtype: str = "float32") -> Loc
 
 def agreement(pool: LocalPool, shipped: Path, **options: Any) -> float:
     from cpt.models.load import load_policy, load_processor
-    from cpt.rollout.agreement import check_agreement
+    from cpt.rollout.agreement import Terms, check_agreement
 
-    settings = {"samples": TASKS, "prompt": "think", "max_tokens": 8, "bound": 1e-4, "relative": False}
+    terms = Terms("row 0", **{"samples": TASKS, "prompt": "think", "max_tokens": 8, "bound": 1e-4} | options)
     policy = load_policy(shipped, dtype=pool.settings.dtype)
     version = pool.push_folder(shipped, "v")
-    return check_agreement(pool, version, policy, load_processor(shipped), where="row 0", **settings | options)
+    return check_agreement(terms, policy, load_processor(shipped), pool, version)
 
 
 def test_they_agree_in_both_precisions(shipped: Path):

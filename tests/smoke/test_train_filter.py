@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import Killed, die_at, digest, planned, rows, trained
+from stages import Killed, die_at, digest, kept_by_filter, planned, rows, trained
 
 from cpt.methods.filtering import read_filter
-from cpt.models.load import load_processor
 from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
@@ -20,7 +19,7 @@ from cpt.run.progress import PlainProgress
 from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
 from cpt.train.data import own_samples
-from cpt.train.filter import filter_seed, filtered
+from cpt.train.filter import filtering
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("uncompared")]
 MODEL = Path("builtin/tiny-qwen2_5-vl")
@@ -56,20 +55,15 @@ def stage_of(method: dict[str, Any], **settings: Any) -> StagePlan:
 
 
 def train(stage: StagePlan, out: Path, pool: LocalPool | None, **options: Any) -> StageDir:
-    return trained(stage, Path(stage.model.path), out, pool, **options)
+    """As a run does: the filter first, if there is one, and what it keeps to the training."""
+    start = Path(stage.model.path)
+    return trained(stage, start, out, pool, kept=kept_by_filter(stage, start, out, pool), **options)
 
 
 def choose(stage: StagePlan, out: Path, pool: LocalPool | None) -> list[str]:
     """Ids of the samples that the filter keeps."""
-    samples = filtered(
-        stage,
-        own_samples(stage),
-        start_folder=stage.model.path,
-        out=StageDir(out),
-        pool=pool,
-        processor=load_processor(stage.model.path),
-    )
-    return [sample.id for sample in samples]
+    samples = own_samples(stage)
+    return [samples[position].id for position in kept_by_filter(stage, stage.model.path, out, pool) or ()]
 
 
 def test_no_group_of_the_first_batch_has_one_reward(pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -84,9 +78,8 @@ def test_no_group_of_the_first_batch_has_one_reward(pool: LocalPool, tmp_path: P
     def watched(self: Any, asked: Any) -> Any:
         ids, size = [row["sample"].id for row in asked], self.args.num_generations
         drawn.extend(ids)
-        monkeypatch.setattr(
-            "cpt.rollout.sampler.request_seed", lambda key, step, rank, row: filter_seed(stage, ids[row // size])
-        )
+        seeds = filtering(stage).seed_of
+        monkeypatch.setattr("cpt.rollout.sampler.request_seed", lambda key, step, rank, row: seeds(ids[row // size]))
         return rollouts(self, asked)
 
     monkeypatch.setattr(StageGRPOTrainer, "_rollouts", watched)

@@ -93,10 +93,10 @@ def test_a_killed_stage_resumes_to_the_same_weights(
 @pytest.mark.parametrize("between", ["merge", "continue"])
 def test_the_reference_of_the_kl_term_is_the_stages_start(base: Path, pool: LocalPool, tmp_path: Path, between: str):
     tuning = {"type": "lora", "r": 2, "alpha": 4, "between_stages": between}
-    stage = stage_of(base, GRPO | {"beta": 0.1, "learning_rate": 1e-2}, tuning=tuning, freeze=["vision_tower"])
+    plan = stage_of(base, GRPO | {"beta": 0.1, "learning_rate": 1e-2}, tuning=tuning, freeze=["vision_tower"])
     start = base
-    for index in (1, 2):
-        out = StageDir(tmp_path / str(index))
+    for stage in (plan, dataclasses.replace(plan, index=2)):
+        out = StageDir(tmp_path / str(stage.index))
         train_stage(stage, start_folder=start, out=out, pool=pool)
         first, second = rows(out)
         assert first["kl"] == pytest.approx(0, abs=1e-6)

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 from stages import Killed, die_at, digest, planned, rows, tensors
 
 from cpt.methods.registry import Merge, Regulariser
+from cpt.models.load import load_policy
 from cpt.plan.stages import StagePlan
 from cpt.rollout.local import LocalPool
 from cpt.store.folder import StageDir
-from cpt.train.stage import drop_checkpoints, train_stage
+from cpt.train.result import drop_checkpoints
+from cpt.train.stage import train_stage
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
 STEPS = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-2}
@@ -34,6 +37,11 @@ def two_stages(base: Path, method: dict[str, Any], merge: Any = None, tuning: An
 def trained(stage: StagePlan, start: Path, out: Path) -> dict[str, torch.Tensor]:
     train_stage(stage, start_folder=start, out=StageDir(out))
     return tensors(out / "policy")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """By their names in memory."""
+    return {name: value.detach() for name, value in load_policy(folder).named_parameters()}
 
 
 def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
@@ -98,19 +106,19 @@ def test_the_base_model_and_depth_count(base: Path, tmp_path: Path):
 def test_the_policy_is_the_average_over_the_steps(base: Path, tmp_path: Path):
     saving = SFT | {"save_steps": 1, "save_total_limit": 3}
     plain, _ = two_stages(base, saving)
-    steps = [trained(replace(plain, merge=None), base, tmp_path / "plain")]
-    steps = [tensors(tmp_path / "plain" / "checkpoints" / f"checkpoint-{i}") for i in (1, 2)] + steps
+    trained(replace(plain, merge=None), base, tmp_path / "plain")
+    checkpoints = [tmp_path / "plain" / "checkpoints" / f"checkpoint-{i}" for i in (1, 2, 3)]
+    steps = [load_file(folder / "trained.safetensors") for folder in checkpoints]  # by their names in memory
     averaging, _ = two_stages(base, SFT, {"type": "ema", "decay": 0.5})
-    found = trained(averaging, base, tmp_path / "ema")
-    for name, value in tensors(base).items():
+    trained(averaging, base, tmp_path / "ema")
+    start, found = (weights(folder) for folder in (base, tmp_path / "ema" / "policy"))
+    for name, value in start.items():
         weighted = value / 8 + steps[0][name] / 8 + steps[1][name] / 4 + steps[2][name] / 2
         torch.testing.assert_close(found[name], weighted, **EXACT)
     assert norm(found, steps[2]) > 0
 
 
 def test_a_continued_adapter_is_itself_the_average(base: Path, tmp_path: Path):
-    from safetensors.torch import load_file
-
     tuning = LORA | {"between_stages": "continue"}
     plain, averaging = (two_stages(base, SFT, merge, tuning)[0] for merge in (None, {"type": "ema", "decay": 0.5}))
     end, found = (trained(stage, base, tmp_path / str(i)) for i, stage in enumerate((plain, averaging)))

@@ -13,7 +13,8 @@ from cpt.models.load import load_policy, load_processor
 from cpt.models.locate import model_bytes
 from cpt.plan.disk import policy_bytes
 from cpt.store.folder import StageDir
-from cpt.train.stage import drop_checkpoints, train_stage
+from cpt.train.result import drop_checkpoints
+from cpt.train.stage import train_stage
 
 pytestmark = pytest.mark.smoke
 SFT = {"type": "sft", "learning_rate": 1e-2, "max_steps": 4, "per_device_train_batch_size": 8}
@@ -115,7 +116,7 @@ def test_a_bfloat16_model_s_policy_takes_the_room_that_is_planned(
     assert stage.model.dtype == "bfloat16"
     train_stage(stage, start_folder=model, out=out)
     assert {tensor.dtype for tensor in tensors(out.policy).values()} == {dtype}
-    assert model_bytes(out.policy) == pytest.approx(policy_bytes(stage), rel=0.01)
+    assert model_bytes(out.policy) == pytest.approx(policy_bytes(stage.model, stage.weights_dtype), rel=0.01)
 
 
 @pytest.mark.parametrize(("between", "rank"), [("merge", 4), ("continue", 2)])
@@ -154,18 +155,16 @@ def test_merged_weights_are_read_without_touching_the_base(base: Path):
     import torch
     from peft import get_peft_model
 
-    from cpt.models.adapters import lora_config, merged, merged_parameters
-
     (stage,) = planned(base, SFT, tuning={"type": "lora", "r": 2, "alpha": 4})
     policy = load_policy(base)
     names = [name for name, _ in policy.named_parameters()]
-    model = get_peft_model(policy, lora_config(policy, stage.tuning, ["vision_tower"]))
+    model = get_peft_model(policy, stage.tuning.attach(policy, ["vision_tower"], None).peft_config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = dict(merged_parameters(model))
+    found = dict(stage.tuning.tensors(model))
     assert list(found) == names
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
-    for name, parameter in merged(model).named_parameters():
+    for name, parameter in stage.tuning.plain(model).named_parameters():
         torch.testing.assert_close(found[name], parameter.detach())

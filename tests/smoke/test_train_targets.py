@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from stages import Killed, die_at, digest, rows
 
 from cpt.models.load import load_policy, load_processor
@@ -90,8 +91,10 @@ def chosen(path: Path) -> dict[str, str]:
 
 
 def same(given: dict[str, Any], folder: Path) -> bool:
-    """Whether the weights are those of a policy's folder."""
-    return all(value.equal(given[name]) for name, value in load_policy(folder).named_parameters())
+    """Whether the weights are those of a policy's folder, or of a checkpoint, where all of them are trained."""
+    trained = folder / "trained.safetensors"
+    there = load_file(trained) if trained.exists() else dict(load_policy(folder).named_parameters())
+    return all(value.equal(given[name]) for name, value in there.items())
 
 
 def test_one_shot_imitates_what_the_start_has_said(base: Path, pool: Listening, tmp_path: Path, imitated: list[str]):

@@ -14,7 +14,8 @@ from stages import digest, planned, rows
 
 from cpt.common.files import append_jsonl
 from cpt.store.folder import StageDir
-from cpt.train.stage import TrainResult, train_stage
+from cpt.train.result import TrainResult
+from cpt.train.stage import train_stage
 from cpt.train.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("ray_cluster")]
@@ -52,7 +53,7 @@ def pretender(how: str) -> Any:
     import ray
 
     class Pretender:  # local, so that Ray sends its code: workers can't import test modules
-        def train(self, stage: Any, start: str, out: StageDir, pool: Any) -> TrainResult:
+        def train(self, stage: Any, start: str, out: StageDir, kept: Any, pool: Any) -> TrainResult:
             for step in (1, 2):
                 append_jsonl(out.metrics, {"step": step, "loss": 1 / step})
             if how == "dies":
@@ -102,7 +103,7 @@ def ask_until_it_ends(worker: Any, out: Path) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with suppress(RayTaskError):
-            ray.get(worker.train.remote(None, "", StageDir(out), None), timeout=60)
+            ray.get(worker.train.remote(None, "", StageDir(out), None, None), timeout=60)
 
 
 @pytest.mark.parametrize("how", ["works", "raises"])

@@ -30,7 +30,7 @@ from cpt.store.checks import check_results
 from cpt.store.run_store import RunStore
 from cpt.train.resume import Origin, last_checkpoint, seal_checkpoint
 
-# What nobody reads again, or the next call writes anew whatever is in it.
+# Files that nothing reads again, or that the next call writes again in any case.
 OUTPUTS = {"report.html", "summary.json", ".lock"}
 REWRITTEN_BY_RUN = {"recipe.yaml"}
 
@@ -304,7 +304,7 @@ def outcome(case: Case, root: Path, before: Any, plain: dict[str, bytes | str], 
         if "events.jsonl" not in damaged:  # the advice about a damaged one
             left = [name for name in left if name != "events.jsonl"]
         assert {Path(name).name for name in left} <= REWRITTEN_BY_RUN, f"the run goes on from {left}"
-        return f"{report}; run writes it anew"
+        return f"{report}; run writes it again"
     (done, step, notes), (all_done, newest, _) = result, before[1]
     assert all(was or not now for now, was in zip(done, all_done, strict=True)), "more is done than was"
     assert step <= newest and (step == newest or notes or step == 0)

@@ -125,6 +125,7 @@ class Toy(StageGRPOTrainer):
         self.step = Step(
             inputs=ModelInputs(self.processor, None),
             sampler=SimpleNamespace(push=lambda tensors, step: None, sample=self._sample),
+            tensors=lambda model: model.named_parameters(),
             reward=self.reward,
             estimator=Estimator(BASELINES[baseline], scale),
             gap=GapCheck(1e-6, by_rounding=False),

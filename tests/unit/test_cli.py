@@ -13,7 +13,9 @@ from command import cpt
 from folders import model_folder
 
 from cpt import __version__
-from cpt.cli.app import main
+from cpt.cli import build_model
+from cpt.cli.app import COMMANDS, main
+from cpt.cli.rewards import GROUP
 
 RECIPE = """\
 version: 1
@@ -49,8 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
         noted.append(("eval", args, kwargs))
 
     monkeypatch.setitem(sys.modules, "cpt.run.loop", types.SimpleNamespace(run_recipe=run_recipe))
-    evaluate = types.SimpleNamespace(evaluate_folder=evaluate_folder)
-    monkeypatch.setitem(sys.modules, "cpt.cli.evaluate", evaluate)
+    monkeypatch.setattr("cpt.cli.evaluate.evaluate_folder", evaluate_folder)
     return noted
 
 
@@ -223,6 +224,22 @@ def test_help_and_version(capfd):
         f"\n  {name} " in shown for name in ("run", "plan", "report", "eval", "filter", "tasks", "doctor", "model")
     )
     assert cpt("nonsense") == 2
+
+
+def test_every_command_has_its_own_help(capfd):
+    for args, groups in (
+        ([], COMMANDS),
+        (["rewards"], GROUP.info.cls.table),
+        (["model"], build_model.GROUP.info.cls.table),
+    ):
+        for name in groups:
+            assert cpt(*args, name, "--help") == 0
+            assert f"Usage: cpt {' '.join([*args, name])} " in capfd.readouterr().out
+
+
+def test_a_misspelt_command_is_told_the_nearest(capfd):
+    assert cpt("rnu") == 2
+    assert "No such command 'rnu'. Did you mean 'run'?" in capfd.readouterr().err
 
 
 def test_help_imports_nothing_that_takes_time():

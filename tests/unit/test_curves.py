@@ -12,9 +12,9 @@ from synthetic import Arm, make_run
 from cpt.evaluate.curves import GRID, Sweep, gaps, interpolate, mean_gap, shared_range
 from cpt.evaluate.intervals import Floats, percentile
 from cpt.evaluate.stats import Bootstrap, Metric
-from cpt.report.build import render
 from cpt.report.comparison import Along
 from cpt.report.load import load_run
+from cpt.report.page import render
 from cpt.report.summary import Summary, summarise
 from cpt.report.verdict import verdicts
 
@@ -81,7 +81,7 @@ def test_what_holds_along_the_whole_range_is_said(tmp_path: Path) -> None:
     assert "] on average: the sft policies lost more, all along; " in text
     page = render(summary)
     assert "Along the sweeps" in page and "left out: grpo · lr 0.9" in page
-    assert "what is true of it need not be true of the sweeps" in page
+    assert "it need not represent their sweeps" in page
     assert summary.as_dict()["along"][0]["new_task_accuracy"] == list(along.between)
 
 

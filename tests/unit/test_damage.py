@@ -14,8 +14,8 @@ from synthetic import change_json
 
 from cpt.common.digests import listing
 from cpt.common.files import read_json
-from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.report.sanity_checks import caveats
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore
@@ -128,7 +128,7 @@ def test_the_advice_about_a_damaged_manifest_leads_out(run: Case, content: bytes
         assert all(str(path) in line and "delete the file" in line for line in told(run))
     assert "no manifest.json" not in " ".join(told(run))
     path.unlink()
-    assert "its manifest.json is gone; the recipe's command again writes it anew" in told(run)[0]
+    assert "its manifest.json is gone; the recipe's command writes a new one" in told(run)[0]
     assert resumed(run, run.root) == before
     assert shown(run.root)[0]["format_version"] == 3
 

@@ -7,6 +7,7 @@ test_methods_regularisers. A page marks what is run: `file: NAME` is written, `i
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -285,3 +287,69 @@ def test_the_guide_s_evaluator_measures_a_stage(tmp_path: Path):
     )
     store.mark_measured(out, one.name, stage.key, measured_key(one, subject) or "", one.files(out))
     assert out.markers() == [out.root / "evaluated" / "weights.json"]
+
+
+# ---- names of files and modules
+
+ROOMS = "cpt|rewards|tests|scripts|benchmarks|recipes|requirements|docs"
+PATHS = re.compile(rf"(?<![\w/.])(?:\.\./)?((?:{ROOMS})/[\w/.-]*(?:\.(?:py|md|txt|yaml|j2|png)|/))(?![\w*<{{])")
+DOTTED = re.compile(r"`((?:cpt|rewards)(?:\.\w+)+)`")
+DEFINED = re.compile(r"`(\w+)`\s+(?:in|of)\s+\[[^]]*\]\((?:\.\./)?((?:cpt|rewards|tests)/[\w/]+\.py)\)")
+ELSEWHERE_ROOTED = ("", "recipes", "cpt/report")  # a recipe's files are relative to it, a template to its package
+MADE_BY_THE_GUIDES = {"cpt/methods/confidence.py", "cpt/methods/reinforce_batch.py", "cpt/tasks/photos.py"}
+FILES = {"parquet", "json", "html", "py"}  # `rewards.json` is a file and no module
+
+
+def texts() -> dict[str, str]:
+    """The pages, and every source file with its comments and docstrings."""
+    sources = [path for room in ("cpt", "rewards", "scripts") for path in sorted((ROOT / room).rglob("*.py"))]
+    every = [*map(ROOT.joinpath, PAGES), *sources]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in every}
+
+
+@cache
+def defined_in(path: Path) -> set[str]:
+    """The names that a module defines or imports, those in its classes included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
+def is_there(dotted: str) -> bool:
+    """Whether a dotted name is a module of this repository, or stands for names that are defined in one."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:end])
+        module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if module.is_file():
+            return set(parts[end:]) <= defined_in(module)
+    return False
+
+
+def test_every_file_and_module_that_is_named_exists():
+    gone = []
+    for name, text in texts().items():
+        for path in set(PATHS.findall(text)) - MADE_BY_THE_GUIDES:
+            if not any((ROOT / folder / path).exists() for folder in ELSEWHERE_ROOTED):
+                gone.append(f"{name}: {path}")
+        for dotted in set(DOTTED.findall(text)):
+            if dotted.rpartition(".")[2] not in FILES and not is_there(dotted):
+                gone.append(f"{name}: {dotted}")
+    assert not gone
+
+
+def test_every_definition_that_a_page_names_is_in_its_file():
+    named = [(page, name, path) for page in PAGES for name, path in DEFINED.findall(text_of(page))]
+    assert named
+    assert not [one for one in named if one[1] not in defined_in(ROOT / one[2])]
+
+
+def test_every_link_of_a_page_leads_to_a_file():
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(page))]
+    assert not [one for one in links if "://" not in one[1] and not ((ROOT / one[0]).parent / one[1]).exists()]

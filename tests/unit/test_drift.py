@@ -19,11 +19,11 @@ from cpt.evaluate.drift import DIRECTIONS, DriftRow, drift, rank_correlation, re
 from cpt.evaluate.stats import Bootstrap
 from cpt.plan.make import make_plan
 from cpt.recipe import Recipe
-from cpt.report.build import build_report
 from cpt.report.drift import drift_figure, drift_view, nats, points
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.report.summary import summarise
-from cpt.report.terminal import print_summary
+from cpt.report.terminal_table import print_summary
 
 BOOT = Bootstrap(resamples=200)
 RECIPE: dict[str, Any] = {

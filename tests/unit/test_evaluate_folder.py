@@ -28,7 +28,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     pool = SimpleNamespace(push_folder=lambda path, version: version, close=lambda: None)
     monkeypatch.setattr("cpt.run.cluster.cluster", lambda address: nullcontext())
-    monkeypatch.setattr("cpt.run.cluster.share_of", lambda rollout, wanted: None)
+    monkeypatch.setattr("cpt.run.cluster.placement_of", lambda rollout, wanted: None)
     monkeypatch.setattr("cpt.run.loop.start_pool", lambda model, rollout, share, pictures: pool)
     monkeypatch.setattr(GenerationEvaluator, "records", records)
     return asked

@@ -24,9 +24,8 @@ from cpt.methods.filtering import (
 from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.schema import Recipe
-from cpt.store.folder import StageDir
 from cpt.train.data import own_samples
-from cpt.train.filter import filtered
+from cpt.train.filter import kept_samples
 
 RECIPE = """\
 version: 1
@@ -226,10 +225,10 @@ def test_a_joint_stage_must_keep_some_of_every_task(tmp_path):
         PromptRollouts(one.id, one.task, ("", ""), (0.0, float(one.task == "count-colour")), (False, False))
         for one in samples
     ]
-    out = StageDir(tmp_path)
-    write_filter(out.filter, FilterFile(stage.key, rif(), prompts, select(rif(), prompts, "0/2")))
+    file = tmp_path / "filter.parquet"
+    write_filter(file, FilterFile(stage.key, rif(), prompts, select(rif(), prompts, "0/2")))
     with pytest.raises(ValueError, match=r"keeps none of 64 training samples of which-row; prompts by right"):
-        filtered(stage, samples, start_folder=tmp_path, out=out, pool=None, processor=None)
+        kept_samples(stage, samples, start_folder=tmp_path, file=file, pool=None, processor=None)
 
 
 # ---- alone

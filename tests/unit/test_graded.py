@@ -11,8 +11,8 @@ from synthetic import Arm, make_run, record, reseal
 from cpt.evaluate.matrix import accuracy_matrix, metrics
 from cpt.evaluate.scores import collect
 from cpt.evaluate.transitions import base_transitions, flipped, stage_transitions, trained_transitions
-from cpt.report.answers import answers_of
-from cpt.report.build import build_report
+from cpt.report.answer_rules import answers_of
+from cpt.report.page import build_report
 from cpt.store.records import read_records, write_records
 from cpt.types import Record
 

@@ -20,7 +20,7 @@ from cpt.plan.make import make_plan
 from cpt.plan.preflight import preflight
 from cpt.plan.run_plan import RunPlan
 from cpt.recipe import load_recipe
-from cpt.run.cluster import Share
+from cpt.run.cluster import Placement
 from cpt.run.loop import start_pool
 from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 
@@ -333,7 +333,7 @@ def test_a_dtype_that_cannot_be_trained_in_is_refused(recipe, model):
 def test_engines_are_not_started_without_a_dtype(recipe, cache):
     plan = make_plan(recipe("model.name_or_path=org/name"))
     with pytest.raises(ValueError, match=r"auto needs the model's config\.json on this machine"):
-        start_pool(plan.model, plan.recipe.rollout, Share(0, 0))
+        start_pool(plan.model, plan.recipe.rollout, Placement(0, 0))
 
 
 @pytest.mark.parametrize(

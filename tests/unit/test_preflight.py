@@ -18,7 +18,7 @@ from cpt.plan.make import make_plan
 from cpt.plan.preflight import check_fit, gpu_count, gpu_shares, machine_problems, preflight
 from cpt.recipe import RecipeError
 from cpt.recipe.schema import Resources, Rollout
-from cpt.run.cluster import share_of
+from cpt.run.cluster import placement_of
 
 GB = 1 << 30
 
@@ -212,8 +212,8 @@ def test_what_fits_is_no_problem(load, machine):
 @pytest.mark.parametrize("gpus", [0, 1, 2, 3, 8])
 def test_ray_is_asked_for_what_was_checked(monkeypatch, gpus):
     monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": float(gpus)})
-    share = share_of(Rollout(engines=2), Resources())
-    assert (share.trainer_gpus, share.engine_gpus) == gpu_shares(gpus, 2)
+    placement = placement_of(Rollout(engines=2), Resources())
+    assert (placement.trainer_gpus, placement.engine_gpus) == gpu_shares(gpus, 2)
 
 
 def test_plan_says_what_this_machine_could_not_run(tmp_path, machine, capfd, monkeypatch):

@@ -11,7 +11,7 @@ from demo_recipe import problems
 from folders import model_folder
 
 from cpt.cli.plan_table import reward_lines
-from cpt.cli.rewards_file import examples_in, rewards_in
+from cpt.cli.rewards.from_file import examples_in, rewards_in
 from cpt.plan.make import make_plan
 from cpt.recipe import Recipe, RewardSpec, load_recipe
 from cpt.recipe.source import RecipeError

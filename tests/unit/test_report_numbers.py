@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, mark_done, records, reseal
 
-from cpt.report.build import render
 from cpt.report.load import load_run
-from cpt.report.samples import sample_cards
-from cpt.report.sanity_checks import stage_gates, task_gates
+from cpt.report.page import render
+from cpt.report.sample_cards import sample_cards
+from cpt.report.sanity_checks import stage_checks, task_checks
 from cpt.report.summary import summarise
-from cpt.report.terminal import print_summary
+from cpt.report.terminal_table import print_summary
 from cpt.report.verdict import both_learned
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore
@@ -67,7 +67,7 @@ def test_arms_at_matched_new_task_accuracy_are_compared_by_hand(tmp_path: Path) 
     assert one.headline()["essential"].value == pytest.approx(0.6)
     strict = next(pair for pair in summary.pairs if pair.scoring == "strict")
     assert strict.matched
-    assert both_learned(strict, stage_gates(summary))
+    assert both_learned(strict, stage_checks(summary))
     assert strict.gaps["MFT"].value == 0
     assert strict.gaps["FM"].value == pytest.approx(0.5)
     assert strict.gaps["retention"].value == pytest.approx(-0.5)
@@ -87,7 +87,7 @@ def test_arms_that_learned_nothing_are_matched_but_not_learned(tmp_path: Path) -
     summary = summarise(load_run(tmp_path))
     pair = summary.pairs[0]
     assert pair.matched
-    assert not both_learned(pair, stage_gates(summary))
+    assert not both_learned(pair, stage_checks(summary))
 
 
 def test_samples_that_flipped_come_first(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_picture_that_is_not_the_runs_is_not_shown(tmp_path: Path) -> None:
         assert card.question == "<user> what an older version asked <assistant>"
 
 
-# ---- validity
+# ---- sanity checks
 
 
 def test_gates_flag_what_makes_a_comparison_worthless(tmp_path: Path) -> None:
@@ -142,19 +142,19 @@ def test_gates_flag_what_makes_a_comparison_worthless(tmp_path: Path) -> None:
         handle.write('{"step": 13, "logprob_gap": 0.5}\n')
     reseal(tmp_path)
     summary = summarise(load_run(tmp_path))
-    gates = {(gate.arm, gate.index): gate for gate in stage_gates(summary)}
-    assert gates["sft", 1].flags == ("not learned: less than 10 points over the base",)
-    assert gates["grpo", 1].flags == ()
-    assert gates["grpo", 1].gap == pytest.approx(6e-6, abs=6e-6)
-    assert gates["grpo", 2].flags == ("metrics of 13 of 12 steps", "log-probability gap above its bound")
-    assert all(gate.flag == "" for gate in task_gates(summary))
+    checks = {(check.arm, check.index): check for check in stage_checks(summary)}
+    assert checks["sft", 1].flags == ("not learned: less than 10 points over the base",)
+    assert checks["grpo", 1].flags == ()
+    assert checks["grpo", 1].gap == pytest.approx(6e-6, abs=6e-6)
+    assert checks["grpo", 2].flags == ("metrics of 13 of 12 steps", "log-probability gap above its bound")
+    assert all(check.flag == "" for check in task_checks(summary))
 
 
 def test_tasks_without_headroom_or_skill_are_flagged(tmp_path: Path) -> None:
     base = {(0, "a"): "1" * 20, (0, "b"): "0" * 20, (0, "x"): "1" + "0" * 19}
     rest = {(i, task): "1" * 20 for i in (1, 2) for task in "abx"}
     hand_made(tmp_path, {"sft": {**base, **rest}}, ["a", "b"], ["x"])
-    flags = {gate.task: gate.flag for gate in task_gates(summarise(load_run(tmp_path)))}
+    flags = {check.task: check.flag for check in task_checks(summarise(load_run(tmp_path)))}
     assert "headroom" in flags["a"]
     assert "never right" in flags["b"]
     assert "could be forgotten" in flags["x"]

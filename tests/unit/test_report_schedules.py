@@ -9,10 +9,10 @@ import pytest
 from synthetic import Arm, make_run, reseal
 
 from cpt.evaluate.drift import DriftRow, write_drift
-from cpt.report.build import render
 from cpt.report.load import load_run
 from cpt.report.objective_plots import objective_weights
-from cpt.report.sanity_checks import caveats, stage_gates
+from cpt.report.page import render
+from cpt.report.sanity_checks import caveats, stage_checks
 from cpt.report.summary import Summary, summarise
 
 SFT, GRPO = Arm("sft"), Arm("grpo", "grpo")
@@ -31,7 +31,7 @@ def test_a_joint_arm_has_a_last_row_only(tmp_path: Path):
     assert metrics["AvgAcc"].value is not None
     assert {name for name, metric in metrics.items() if metric.value is None} == {"MFT", "MAA", "BWT", "FWT", "FM"}
     assert "missing cell: stage 1" in metrics["FM"].reason
-    assert [(gate.index, gate.task, gate.state) for gate in stage_gates(found)][-1] == (3, "joint", "complete")
+    assert [(check.index, check.task, check.state) for check in stage_checks(found)][-1] == (3, "joint", "complete")
 
 
 def test_a_joint_arms_drift_is_the_mean_over_all_tasks(tmp_path: Path):
@@ -99,4 +99,4 @@ def test_weights_of_objectives_are_drawn_where_there_are_any(tmp_path: Path):
     reseal(tmp_path)
     drawn = objective_weights(load_run(tmp_path))
     assert drawn.startswith("<svg")
-    assert "What the objectives weighed" in render(summarise(load_run(tmp_path)))
+    assert "Weights of the objectives" in render(summarise(load_run(tmp_path)))

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic import Plan, Recipe, Stage, mark_done, reseal
+from synthetic import Plan, Recipe, Stage, change_json, mark_done, reseal
 
 from cpt.common.files import append_jsonl
-from cpt.report.build import build_report
 from cpt.report.load import load_run
+from cpt.report.page import build_report
 from cpt.report.rewards.study import study
-from cpt.report.rewards.study_terminal import print_study
-from cpt.report.samples import held_out_samples
+from cpt.report.rewards.terminal_table import print_study
+from cpt.report.sample_cards import held_out_samples
 from cpt.report.summary import summarise
 from cpt.store.records import read_records, write_records
 from cpt.store.run_store import RunStore
@@ -181,7 +181,7 @@ def share(says: Says) -> float:
     return sum(TASK.score(s, says(s, i), "direct").parts["strict"] for i, s in enumerate(SAMPLES)) / len(SAMPLES)
 
 
-def test_held_out_reward_and_truth_are_those_of_the_records(numbers: dict[str, Any]):
+def test_held_out_reward_and_accuracy_are_those_of_the_records(numbers: dict[str, Any]):
     held = numbers["abstain"]["held_out"]
     absent = sum(sample.gold[0] == "unanswerable" for sample in SAMPLES[1:]) / 60
     assert held["strict"]["before"]["value"] == pytest.approx(share(honest)) == pytest.approx(40 / 60)
@@ -205,7 +205,7 @@ def test_the_hack_is_flagged_and_the_honest_gain_is_not(numbers: dict[str, Any],
 def test_what_the_policy_does_is_what_the_audit_said(numbers: dict[str, Any], page: Page):
     (stage,) = numbers["abstain"]["stages"]
     assert next(iter(stage["after"]["kinds"])) == "declined"
-    assert stage["audit"]["pays"]["declined"]["value"] == pytest.approx(0.8)
+    assert stage["audit"]["rewarded"]["declined"]["value"] == pytest.approx(0.8)
     assert stage["predicted"] is True
     absent = sum(sample.gold[0] == "unanswerable" for sample in SAMPLES[1:])
     assert stage["after"]["texts"][0]["count"] == 59 - absent
@@ -221,7 +221,8 @@ def test_the_page_has_its_figures_and_loads_nothing(page: Page):
     figures = [attributes["aria-label"] for tag, attributes in page.tags if tag == "figure"]
     assert len(figures) == 6  # no general tasks: no curve of their retention
     assert {a.get("id") for tag, a in page.tags if tag == "section"} == {
-        "sets", "seen", "hacking", "audit", "exploits", "components", "length", "exploration", "forgetting",
+        "sets", "reward-vs-accuracy", "hacking", "audit", "exploits", "components", "length", "exploration",
+        "forgetting",
     }  # fmt: skip
     links = {a["href"] for tag, a in page.tags if tag == "a"}
     assert {link for link in links if link and not link.startswith("#")} == {"report.html", "report.html#arms"}
@@ -250,7 +251,7 @@ def test_a_copied_folder_gives_the_same_page_and_its_python_is_not_executed(run:
     assert witness.read_text() == "executed"
     witness.unlink()
     code = (
-        "import sys; from cpt.report.build import build_report; build_report(sys.argv[1]); "
+        "import sys; from cpt.report.page import build_report; build_report(sys.argv[1]); "
         "heavy = {'torch', 'ray', 'vllm', 'trl', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(copy)], check=True)
@@ -260,7 +261,7 @@ def test_a_copied_folder_gives_the_same_page_and_its_python_is_not_executed(run:
 
 
 def code_in(root: Path) -> frozenset[str]:
-    """The texts of all functions that a run is paid by."""
+    """The texts of all functions that a run's rewards have."""
     plan = json.loads((root / "plan.json").read_text())
     rewards = [stage["reward"] for stage in plan["stages"] if stage.get("reward")]
     return frozenset(one["source"] for reward in rewards for one in reward["components"] if "source" in one)
@@ -304,7 +305,7 @@ def test_without_what_the_run_kept_a_python_reward_is_not_known(tmp_path: Path):
     assert python.overall.words == "n/a: the reward is not known"
     assert python.stages[0].audit is None
     assert "does not execute" in python.stages[0].unaudited
-    assert python.paid is None
+    assert python.wrong_rewarded is None
 
 
 def test_code_that_the_folder_has_and_the_recipe_has_not_is_not_executed(tmp_path: Path):
@@ -325,9 +326,21 @@ def test_what_was_kept_of_other_completions_does_not_count(tmp_path: Path):
     assert studied(root, trusted=False)["abstain"]["held_out"]["words"] == "n/a: the reward is not known"
 
 
+def test_audits_that_an_older_version_kept_are_read(tmp_path: Path):
+    root = study_run(tmp_path)
+    before = studied(root, trusted=True)
+
+    def with_old_names(kept: dict[str, Any]) -> None:
+        for audit in kept["audits"].values():
+            audit["pays"], audit["unpaid"] = audit.pop("rewarded"), audit.pop("unrewarded")
+
+    change_json(root / "rewards.json", with_old_names)
+    assert studied(root, trusted=False) == before
+
+
 @pytest.fixture
 def joint_run(tmp_path: Path) -> Path:
-    """One joint arm over two tasks, paid by the recipe on the second alone; it gets answerable right."""
+    """One joint arm over two tasks, with a reward of the recipe on the second alone; it gets answerable right."""
     own = composite({"type": "accuracy", "weight": 0.5}, {"type": "format", "weight": 0.5})
     sources = ({"task": "count-colour", "reward": None}, {"task": "answerable", "reward": own})
     stage = Joint("grpo", "grpo", {}, 0, 2, "joint", {"type": "grpo"}, 20, schedule="joint", sources=sources)
@@ -346,15 +359,15 @@ def joint_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_joint_arm_is_judged_by_what_its_tasks_pay_from_the_base_to_its_end(joint_run: Path):
+def test_a_joint_arm_is_rescored_by_its_tasks_rewards_from_the_base_to_its_end(joint_run: Path):
     run = load_run(joint_run)
     assert run.has_rewards
     (one,) = study(summarise(run), trusted=code_in(joint_run)).sets
-    assert [stage.seen.task for stage in one.stages] == ["count-colour", "answerable"]
-    assert one.stages[0].seen.words == "n/a: not evaluated yet"  # no record of it in this folder
-    paid = one.stages[1].seen.changes["reward"]
-    assert paid.before.value == pytest.approx(0.5 + 0.5 * 40 / 60)  # right on two of three, always in the format
-    assert paid.after.value == 1.0
+    assert [stage.held_out.task for stage in one.stages] == ["count-colour", "answerable"]
+    assert one.stages[0].held_out.words == "n/a: not evaluated yet"  # no record of it in this folder
+    reward = one.stages[1].held_out.changes["reward"]
+    assert reward.before.value == pytest.approx(0.5 + 0.5 * 40 / 60)  # right on two of three, always in the format
+    assert reward.after.value == 1.0
     assert one.reward[0] == "the task's own"
     page = build_report(joint_run).with_name("rewards.html").read_text(encoding="utf-8")
     assert "joint, answerable" in page
@@ -363,7 +376,7 @@ def test_a_joint_arm_is_judged_by_what_its_tasks_pay_from_the_base_to_its_end(jo
 def test_a_joint_arm_without_a_reward_of_its_own_or_without_rollouts_makes_no_such_page(joint_run: Path):
     plan = json.loads((joint_run / "plan.json").read_text())
     (stage,) = plan["stages"]
-    stage["method"] = {"type": "sft"}  # what its filter is paid for is no reward of the arm
+    stage["method"] = {"type": "sft"}  # the reward of its filter is no reward of the arm
     (joint_run / "plan.json").write_text(json.dumps(plan))
     reseal(joint_run)
     assert not load_run(joint_run).has_rewards
@@ -373,7 +386,7 @@ def test_a_joint_arm_without_a_reward_of_its_own_or_without_rollouts_makes_no_su
     assert not load_run(joint_run).has_rewards
 
 
-def test_samples_that_the_tasks_make_otherwise_are_not_judged(tmp_path: Path):
+def test_samples_that_the_tasks_make_otherwise_are_not_rescored(tmp_path: Path):
     root = study_run(tmp_path)
     change_records(RunStore(root).base_dir(0, "direct").records, prompt="another question")
     change_records(RunStore(root).stage_dir("accuracy", 0, 1, "answerable").records, prompt="another question")

@@ -11,10 +11,10 @@ from rich.console import Console
 from synthetic import Arm, make_run
 from test_report_numbers import BASE, FORGETFUL, KEEPING, hand_made
 
-from cpt.report.build import render
 from cpt.report.load import load_run
+from cpt.report.page import render
 from cpt.report.summary import Summary, summarise
-from cpt.report.terminal import print_summary
+from cpt.report.terminal_table import print_summary
 from cpt.report.verdict import verdicts
 
 

@@ -77,20 +77,20 @@ def test_a_substring_match_fails():
     found = audit(substring, Plan((WORD,)))
     assert not found.passed
     for case in ("denial", "several answers", "every option", "question repeated", "broken tags", "text around"):
-        assert ("paid", case) in news(found)
-    assert ("unpaid", "capitals") in news(found)
+        assert ("rewarded", case) in news(found)
+    assert ("unrewarded", "capitals") in news(found)
 
 
 def test_a_substring_match_without_case_pays_for_everything_and_misses_nothing():
     def lower(completion: str, *, gold: list[str], **_: object) -> Score:
         return substring(completion.lower(), gold=gold)
 
-    assert {kind for kind, _ in news(audit(lower, Plan((WORD,))))} == {"paid"}
+    assert {kind for kind, _ in news(audit(lower, Plan((WORD,))))} == {"rewarded"}
 
 
 def test_a_reward_that_does_not_look_at_the_answer_fails():
     found = audit(lambda completion, **_: Score(1.0), Plan((WORD,)), styles=["direct"])
-    assert ("unpaid", "right answer") in news(found)
+    assert ("unrewarded", "right answer") in news(found)
 
 
 def test_a_reward_that_pays_for_what_it_can_not_read_fails():
@@ -119,7 +119,7 @@ def test_a_composite_may_pay_for_format_but_not_more():
     assert news(audit_chosen(chosen, [WORD])) == set()
     only_format = json.dumps([{"type": "format", "weight": 1.0}])
     (hackable,) = choose([only_format])
-    assert ("unpaid", "right answer") in news(audit_chosen(hackable, styles=["direct"]))
+    assert ("unrewarded", "right answer") in news(audit_chosen(hackable, styles=["direct"]))
 
 
 def test_a_composites_length_term_is_no_finding_of_its_own():
@@ -163,7 +163,7 @@ def test_the_users_own_questions(tmp_path):
     with pytest.raises(ValueError, match="row 1: needs a wrong answer"):
         read_examples(path)
     (exact, number) = choose(["exact", "number"])
-    assert news(audit_chosen(exact, [first, second])) == {("unpaid", "word")}
+    assert news(audit_chosen(exact, [first, second])) == {("unrewarded", "word")}
     assert news(audit_chosen(number, [first, second])) == set()
 
 

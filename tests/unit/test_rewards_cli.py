@@ -137,7 +137,7 @@ def test_other_columns_and_formats(tmp_path, monkeypatch, capfd):
         (["score", "records.parquet", "--reward", "exact", "--column", "gold"], "--column gold: has to be OURS=THEIRS"),
         (["score", "records.parquet", "--reward", "exact", "--template", "thnk"], "did you mean 'think'?"),
         (["score", "records.parquet", "--reward", "exact", "--by", "tsk"], "to group by; did you mean 'task'?"),
-        (["score", "records.parquet", "--reward", "length"], "reward length could judge no row; the first: error"),
+        (["score", "records.parquet", "--reward", "length"], "reward length could score no row; the first: error"),
         (["score", "records.parquet", "--rewards", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
         (["score", "records.parquet", "--rewards", "plain.yaml"], "plain.yaml: has no `reward:`"),
         (["score", "records.parquet", "--rewards", "odd.yaml"], "odd.yaml: odd has to be a list of components"),
@@ -215,7 +215,7 @@ def test_an_audit_on_the_users_own_questions(tmp_path, monkeypatch, capfd):
     path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["rightly"]})
     assert rewards("audit", "yes-no", "--on", path, "--template", "direct") == 1
     shown = " ".join(capfd.readouterr().out.split())
-    assert "not paid the same (1) 1 <answer> rightly </answer>" in shown
+    assert "not rewarded the same (1) 1 <answer> rightly </answer>" in shown
 
 
 ADMITS = """def score(completion, *, gold, **_):
@@ -233,7 +233,7 @@ def test_a_users_docstring_admits_limits_by_naming_the_cases(tmp_path, monkeypat
     path = lines("mine.jsonl", {"question": "Is it ?", "gold": "yes", "wrong": "no", "same": ["Yes"]})
     seen = ""
     for limits, code in (("it likes words.", 1), ("CASES pay. Capitals count: the same (1).", 0)):
-        cases = re.findall(r"(?m)^ paid +(.+?)  +\d", seen)
+        cases = re.findall(r"(?m)^ rewarded +(.+?)  +\d", seen)
         Path("my_reward.py").write_text(ADMITS.replace("LIMITS", limits.replace("CASES", ", ".join(cases))))
         assert rewards("audit", reward, "--on", path, "--template", "direct", "--show", "1") == code
         seen = capfd.readouterr().out
@@ -243,9 +243,9 @@ def test_a_users_docstring_admits_limits_by_naming_the_cases(tmp_path, monkeypat
     assert rewards("audit", composite, "--on", path, "--template", "direct") == 0
 
 
-def test_no_words_admit_that_a_right_answer_is_not_paid(tmp_path, monkeypatch, capfd):
+def test_no_words_admit_that_a_right_answer_is_not_rewarded(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    text = "def score(completion, **_):\n    'Nothing.\\n\\nLimits: the right answer is not paid.'\n    return 0.0"
+    text = "def score(completion, **_):\n    'Nothing.\\n\\nLimits: the right answer is not rewarded.'\n    return 0.0"
     Path("my_reward.py").write_text(text)
     reward = json.dumps({"type": "python", "file": "my_reward.py", "name": "score"})
     assert rewards("audit", reward, "--template", "direct") == 1

@@ -130,7 +130,7 @@ def test_an_exception_is_an_error_of_that_row_and_a_refusal_when_it_hits_every_r
     assert first is not None and first.value == 1.0
     assert second is not None and (second.status, second.detail) == ("error", "ZeroDivisionError: division by zero")
     broken = read_saved(lines(tmp_path / "b.jsonl", {"completion": "0"}))
-    with pytest.raises(ValueError, match="reward mine could judge no row; the first: error: ZeroDivisionError"):
+    with pytest.raises(ValueError, match="reward mine could score no row; the first: error: ZeroDivisionError"):
         score_saved(broken, divides, "mine")
 
 

@@ -11,7 +11,7 @@ import pytest
 from command import cpt
 from folders import model_folder
 
-from cpt.cli.rewards_file import rewards_in
+from cpt.cli.rewards.from_file import rewards_in
 
 RECIPE = """\
 version: 1
@@ -41,8 +41,11 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, di
     model_folder(tmp_path / "model")
     Path("demo.yaml").write_text(RECIPE)
     monkeypatch.setitem(sys.modules, "cpt.run.loop", types.SimpleNamespace(run_recipe=run_recipe))
-    table = types.SimpleNamespace(print_study=lambda folder, console: console.print(f"table of {folder}"))
-    monkeypatch.setitem(sys.modules, "cpt.report.rewards.study_terminal", table)
+
+    def print_study(folder: Path, console: Any) -> None:
+        console.print(f"table of {folder}")
+
+    monkeypatch.setattr("cpt.cli.rewards.study.print_study", print_study)
     return noted
 
 

@@ -23,7 +23,7 @@ from cpt.recipe.schema import Model, Rollout
 from cpt.rollout.encode import encode_prompts
 from cpt.rollout.limits import EngineKind
 from cpt.run import rows, rows_fit
-from cpt.run.cluster import Share
+from cpt.run.cluster import Placement
 from cpt.run.loop import start_pool
 from cpt.run.reads import Read, Use
 from cpt.run.rows import check_first_rows, check_rows, known_to_fit, run_reads, stage_reads
@@ -197,7 +197,7 @@ def test_the_most_pictures_of_a_sample_are_what_engines_are_ready_for(model, own
     started: list[Any] = []
     monkeypatch.setattr("cpt.rollout.pool.RolloutPool.start", lambda *_, **settings: started.append(settings))
     for pictures in (1, 7):
-        start_pool(model, Rollout(), Share(0, 0), pictures)
+        start_pool(model, Rollout(), Placement(0, 0), pictures)
     assert [settings["limit_images"] for settings in started] == [4, 7]
 
 

@@ -23,18 +23,16 @@ from cpt.train.resume import (
     what_is_wrong,
 )
 
-PARTS = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+PARTS = ("trained.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
 
 def write_checkpoint(
-    folder: Path, step: int, weights: str = "model.safetensors", plugins: str = "", origin: Origin = NOTHING
+    folder: Path, step: int, weights: str = "trained.safetensors", plugins: str = "", origin: Origin = NOTHING
 ) -> Path:
     """A checkpoint as transformers lays it out, with arrays and archives of a few bytes."""
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     save_file({"w": np.arange(64, dtype=np.float32)}, path / weights)
-    if weights.startswith("adapter"):
-        (path / "adapter_config.json").write_text("{}")
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         with zipfile.ZipFile(path / name, "w") as archive:
             archive.writestr("data", b"state" * 20)
@@ -69,9 +67,10 @@ def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == Found()
 
 
-@pytest.mark.parametrize("weights", ["model.safetensors", "adapter_model.safetensors"])
-def test_a_checkpoint_of_either_kind_is_whole(tmp_path: Path, weights: str) -> None:
-    assert what_is_wrong(write_checkpoint(tmp_path, 3, weights), 3) is None
+def test_a_checkpoint_of_another_version_is_not_taken(tmp_path: Path) -> None:
+    assert what_is_wrong(write_checkpoint(tmp_path, 3), 3) is None
+    found = what_is_wrong(write_checkpoint(tmp_path, 4, weights="model.safetensors"), 4)
+    assert found == "trained.safetensors is missing: another version of cpt saved it"
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -143,7 +142,7 @@ def test_a_checkpoint_without_its_plugins_state_gives_way(tmp_path: Path) -> Non
 
 def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 2)
-    cut(write_checkpoint(tmp_path, 4) / "model.safetensors")
+    cut(write_checkpoint(tmp_path, 4) / "trained.safetensors")
     (tmp_path / "checkpoint-5").write_text("no folder")
     found = last_checkpoint(tmp_path)
     assert (found.path, found.step) == (tmp_path / "checkpoint-2", 2)

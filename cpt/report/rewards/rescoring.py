@@ -1,7 +1,7 @@
-"""What each arm's own reward says of the recorded held-out completions: from the records alone, without a model.
+"""Rescores the recorded held-out completions with each arm's own reward, without a model.
 
-A reward may be a function that the run's recipe carries as Python text. The run itself executes it, and keeps what it
-says in rewards.parquet; `cpt report` on a folder from elsewhere executes no text from that folder and reads that file.
+A reward may be Python text in the recipe. The run itself executes it and keeps the scores in rewards.parquet; `cpt
+report` executes no text from the folder and reads that file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cpt.common.files import atomic_path
 from cpt.common.parquet import read_rows
 from cpt.recipe.rewards import RewardSpec
 from cpt.report.load import ArmRun, RunData
-from cpt.report.samples import held_out_samples, same_question
+from cpt.report.sample_cards import held_out_samples, same_question
 from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
 from cpt.types import PromptStyle, Record, Sample
@@ -30,13 +30,13 @@ _COLUMNS = ("arm", "seed", "stage", "task", "sample_id", "reward", "status", "ex
 
 
 @dataclass(frozen=True)
-class ArmJudged:
+class Rescored:
     """One arm's completions on the trained tasks.
 
     Attributes:
-        samples: by id, made again; those that this installation's tasks make otherwise than the run's did are missing.
+        samples: by id, made again; without those that this installation's tasks make differently.
         scores: by key, of every record that could be scored.
-        identities: by key: changes with the reward and with the completion.
+        identities: by key; an identity changes with the reward and with the completion.
     """
 
     samples: Mapping[str, Sample]
@@ -45,24 +45,24 @@ class ArmJudged:
 
 
 def spec_of(arm: ArmRun, index: int, task: str) -> RewardSpec | None:
-    """What an arm is paid for on the task of this 1-based place; None for the task's own."""
+    """The reward of an arm on the task of this 1-based place; None for the task's own."""
     found = arm.reward(arm.seeds[0], index, task)
     return None if found is None else RewardSpec.model_validate(found)
 
 
 def may_run(spec: RewardSpec | None, trusted: frozenset[str] | None) -> bool:
-    """Whether all functions that a reward carries as text are among those that may be executed."""
+    """Whether all functions in a reward may be executed."""
     return spec is None or spec.code() <= (trusted or frozenset())
 
 
-def judge(
+def rescore(
     run: RunData, arm: ArmRun, *, trusted: frozenset[str] | None, kept: Mapping[tuple[str, Key], tuple[str, Score]]
-) -> ArmJudged:
+) -> Rescored:
     """Score an arm's records of the trained tasks with the reward of the task's own stage.
 
     Args:
-        trusted: texts of functions that may be executed; the scores of any other are taken from `kept`.
-        kept: of `read_scores`.
+        trusted: texts of functions that may be executed; scores of others are taken from `kept`.
+        kept: the result of `read_scores`.
     """
     samples: dict[str, Sample] = {}
     scores: dict[Key, Score] = {}
@@ -81,7 +81,7 @@ def judge(
                 identity, score = kept.get((arm.name, key), ("", None))
                 if score is not None and identity == identities[key]:
                     scores[key] = score
-    return ArmJudged(samples, scores, identities)
+    return Rescored(samples, scores, identities)
 
 
 def _samples(task: str, records: Iterable[Record]) -> dict[str, Sample]:
@@ -122,14 +122,14 @@ def _identity(plan: Mapping[str, Any], record: Record) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def write_scores(root: Path, run: RunData, judged: Mapping[str, ArmJudged]) -> None:
+def write_scores(root: Path, run: RunData, rescored: Mapping[str, Rescored]) -> None:
     """Write rewards.parquet: one row per arm and held-out completion of a trained task; `reward` is null on failure."""
     from rewards.lab.saved import write_table
 
     rows: list[tuple[Any, ...]] = []
     for arm in run.arms:
-        if arm.name in judged:
-            of = judged[arm.name]
+        if arm.name in rescored:
+            of = rescored[arm.name]
             for key, score in sorted(of.scores.items()):
                 value = None if score.failed else score.value
                 task = arm.records[key].task
@@ -142,7 +142,7 @@ def write_scores(root: Path, run: RunData, judged: Mapping[str, ArmJudged]) -> N
 
 
 def read_scores(root: Path) -> dict[tuple[str, Key], tuple[str, Score]]:
-    """What `write_scores` kept: (arm, key) → (identity, score). Empty without the file."""
+    """The scores that `write_scores` kept: (arm, key) → (identity, score). Empty without the file."""
     if not (root / FILE).is_file():
         return {}
     import pyarrow as pa

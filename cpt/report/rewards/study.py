@@ -1,6 +1,6 @@
-"""Everything the rewards' page shows: per reward set what was seen and true, what was exploited, what was predicted.
+"""Everything the rewards' page shows: per reward set reward and accuracy, exploits, and what the audit predicted.
 
-A run has such a page when one of its arms is paid by a `reward:` of the recipe. Every arm with rollouts is on it.
+A run has this page if one of its arms has a `reward:`. Every arm with rollouts is on it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from cpt.common.files import read_json, write_json_atomic
 from cpt.evaluate.stats import format_number
 from cpt.report.arm_summary import ArmSummary
 from cpt.report.load import REWARD, ArmRun, RunData, StageRun
-from cpt.report.rewards import rescoring as judge
-from cpt.report.rewards.audited import Prediction, example_of, predict
-from cpt.report.rewards.exploits import Exploits, Rewarded, find_exploits
-from cpt.report.rewards.reward_vs_accuracy import Seen, mean_of_stages, seen_in_stage
-from cpt.report.rewards.study_plots import STRICT
+from cpt.report.rewards import rescoring
+from cpt.report.rewards.audit import Prediction, example_of, predict
+from cpt.report.rewards.exploits import Exploits, Scored, find_exploits
+from cpt.report.rewards.plots import STRICT
+from cpt.report.rewards.reward_vs_accuracy import HeldOut, held_out_in_stage, mean_of_stages
 from cpt.report.summary import Summary
 from cpt.store.schemas import Audits
 from cpt.types import Sample
@@ -30,16 +30,16 @@ OTHER_SAMPLES = "this installation's tasks make other samples than the run's"
 
 @dataclass(frozen=True)
 class RewardStage:
-    """One stage under one reward set; of a joint stage one of its tasks, from the base model to its end.
+    """One stage under one reward set. A joint stage has one for each task, from the base model to its end.
 
     Attributes:
-        seen: its own task on held-out samples, before and after.
-        training: reward and truth of the rollouts, first and last tenth of the steps, in words.
-        before, after: exploits among the held-out completions of the stage's task; None if not known.
-        audit: what the audit says; None with `unaudited`, the reason.
+        held_out: its own task on held-out samples, before and after.
+        training: reward and accuracy of the rollouts, first and last tenth of the steps, in words.
+        before, after: exploits among the held-out completions of the task; None if not known.
+        audit: the audit's result; if None, `unaudited` is the reason.
     """
 
-    seen: Seen
+    held_out: HeldOut
     training: str
     before: Exploits | None
     after: Exploits | None
@@ -48,15 +48,15 @@ class RewardStage:
 
     @property
     def predicted(self) -> bool | None:
-        """Whether the audit pays for the most frequent kind of exploit; None if nothing was exploited or is known."""
+        """Whether the audit predicts the most frequent kind of exploit; None if there is none, or it is not known."""
         if self.after is None or self.audit is None or not self.after.texts:
             return None
         return self.audit.predicts(next(iter(self.after.kinds)))
 
 
 @dataclass(frozen=True)
-class Share:
-    """Share of completions that are wrong and paid, mean over stages."""
+class BeforeAfter:
+    """A share of completions before and after a stage, mean over stages."""
 
     before: float
     after: float
@@ -68,13 +68,13 @@ class RewardSet:
 
     Attributes:
         reward: in words; one text per different reward over the stages.
-        overall: `seen`, mean over stages.
+        overall: `held_out`, mean over stages.
     """
 
     summary: ArmSummary
     reward: tuple[str, ...]
     stages: tuple[RewardStage, ...]
-    overall: Seen
+    overall: HeldOut
 
     @property
     def arm(self) -> ArmRun:
@@ -89,16 +89,16 @@ class RewardSet:
     @property
     def hacked(self) -> bool:
         """Whether any stage is flagged."""
-        return any(stage.seen.hacked for stage in self.stages)
+        return any(stage.held_out.hacked for stage in self.stages)
 
     @property
-    def paid(self) -> Share | None:
-        """Wrong and paid, before and after; None where no stage is known."""
+    def wrong_rewarded(self) -> BeforeAfter | None:
+        """Share that is wrong but rewarded; None where no stage is known."""
         known = [(s.before, s.after) for s in self.stages if s.before and s.after and s.before.total and s.after.total]
         if not known:
             return None
         shares = [(before.count / before.total, after.count / after.total) for before, after in known]
-        return Share(*(sum(column) / len(column) for column in zip(*shares, strict=True)))
+        return BeforeAfter(*(sum(column) / len(column) for column in zip(*shares, strict=True)))
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
@@ -106,7 +106,7 @@ class RewardSet:
         for index, stage in enumerate(self.stages, start=1):
             parts = {"before": stage.before, "after": stage.after, "audit": stage.audit}
             plain = {name: None if part is None else part.as_dict() for name, part in parts.items()}
-            stages.append({"stage": index, "predicted": stage.predicted, "held_out": stage.seen.as_dict(), **plain})
+            stages.append({"stage": index, "predicted": stage.predicted, "held_out": stage.held_out.as_dict(), **plain})
         return {
             "reward": list(self.reward),
             "hacked": self.hacked,
@@ -128,33 +128,35 @@ class Study:
 
 
 def study(summary: Summary, *, trusted: frozenset[str] | None) -> Study:
-    """Judge, compare, audit. Rewards whose code is among `trusted` are executed, and what they say is kept in the
-    folder; with None, what was kept is read.
+    """Rescore, compare, audit.
+
+    Rewards whose code is among `trusted` are executed and their scores kept in the folder; with None, those are read.
     """
     run = summary.run
     audits = _kept_audits(run)  # first: nothing parses rewards.parquet before its digest is known to be right
-    kept = {} if trusted is not None else judge.read_scores(run.root)
-    judged: dict[str, judge.ArmJudged] = {}
+    kept = {} if trusted is not None else rescoring.read_scores(run.root)
+    rescored: dict[str, rescoring.Rescored] = {}
     predictions: dict[str, dict[str, Any]] = {}
     sets = []
     for item in summary.arms:
-        if not any(REWARD in row for s in item.arm.stages.values() for row in s.metrics) and not run.pays(item.arm):
+        has_rollouts = any(REWARD in row for stage in item.arm.stages.values() for row in stage.metrics)
+        if not has_rollouts and not run.rewards_arm(item.arm):
             continue
-        judged[item.arm.name] = judge.judge(run, item.arm, trusted=trusted, kept=kept)
-        sets.append(_set(summary, item, judged[item.arm.name], audits, trusted))
+        rescored[item.arm.name] = rescoring.rescore(run, item.arm, trusted=trusted, kept=kept)
+        sets.append(_set(summary, item, rescored[item.arm.name], audits, trusted))
         for stage, key in zip(sets[-1].stages, _keys(item.arm, run.tasks), strict=True):
             if stage.audit is not None:
                 predictions[key] = stage.audit.as_dict()
     if trusted is not None:
-        judge.write_scores(run.root, run, judged)
-        scores = [path for path in (run.root / judge.FILE,) if path.exists()]
+        rescoring.write_scores(run.root, run, rescored)
+        scores = [path for path in (run.root / rescoring.FILE,) if path.exists()]
         files = listing(run.root, scores)
         write_json_atomic(run.root / FILE, {"audits": predictions, "files": files}, sealed=True)
     return Study(summary, tuple(sets))
 
 
 def _kept_audits(run: RunData) -> Mapping[str, Any]:
-    """What the run kept of its audits. ValueError if that, or what it kept of its rewards, is not what it wrote."""
+    """The audits that the run kept. ValueError if rewards.json or rewards.parquet is not what the run wrote."""
     path, sealed = run.root / FILE, run.manifest["format_version"] >= 2
     if not path.exists():
         return {}
@@ -168,7 +170,7 @@ def _kept_audits(run: RunData) -> Mapping[str, Any]:
 
 
 def _keys(arm: ArmRun, tasks: Sequence[str]) -> list[str]:
-    """Of every task, for what is kept of its audit: its stage's key, which changes with the reward."""
+    """For every task the key of its audit: that of its stage, which changes with the reward."""
     if arm.schedule == "joint":  # one stage on all of them
         return [f"{arm.stages[arm.seeds[0], len(tasks)].plan['key']}/{task}" for task in tasks]
     return [str(arm.stages[arm.seeds[0], index].plan["key"]) for index in range(1, len(tasks) + 1)]
@@ -177,7 +179,7 @@ def _keys(arm: ArmRun, tasks: Sequence[str]) -> list[str]:
 def _set(
     summary: Summary,
     item: ArmSummary,
-    judged: judge.ArmJudged,
+    rescored: rescoring.Rescored,
     audits: Mapping[str, Any],
     trusted: frozenset[str] | None,
 ) -> RewardSet:
@@ -187,31 +189,31 @@ def _set(
     for index, (task, key) in enumerate(zip(run.tasks, _keys(arm, run.tasks), strict=True), start=1):
         rows = arm.rows(index)
         first = arm.stages[arm.seeds[0], rows[1]]
-        spec = judge.spec_of(arm, index, task)
+        spec = rescoring.spec_of(arm, index, task)
         words["the task's own" if spec is None else spec.describe()] = None
-        seen = seen_in_stage(
-            arm.records, judged.scores, task=task, rows=rows, seeds=arm.seeds, bootstrap=summary.bootstrap
+        held_out = held_out_in_stage(
+            arm.records, rescored.scores, task=task, rows=rows, seeds=arm.seeds, bootstrap=summary.bootstrap
         )
-        samples = [sample for sample in judged.samples.values() if sample.task == task]
+        samples = [sample for sample in rescored.samples.values() if sample.task == task]
         audit, reason = None, "" if samples else OTHER_SAMPLES if first.evaluated else "not evaluated yet"
-        if samples and judge.may_run(spec, trusted):
+        if samples and rescoring.may_run(spec, trusted):
             audit = predict(spec, task, samples, first.plan["prompt"])
         elif samples and key in audits:
             audit = Prediction.from_dict(audits[key])
         elif samples:
             reason = UNTRUSTED
-        before, after = (_exploits(arm, judged, samples, task, row) for row in rows)
+        before, after = (_exploits(arm, rescored, samples, task, row) for row in rows)
         training = "; ".join(_training(arm.stages[seed, rows[1]]) for seed in arm.seeds)
-        stages.append(RewardStage(seen, training, before, after, audit, reason))
-    overall = mean_of_stages([stage.seen for stage in stages], summary.bootstrap)
+        stages.append(RewardStage(held_out, training, before, after, audit, reason))
+    overall = mean_of_stages([stage.held_out for stage in stages], summary.bootstrap)
     return RewardSet(item, tuple(words), tuple(stages), overall)
 
 
-def _exploits(arm: ArmRun, judged: judge.ArmJudged, samples: list[Sample], task: str, row: int) -> Exploits | None:
+def _exploits(arm: ArmRun, rescored: rescoring.Rescored, samples: list[Sample], task: str, row: int) -> Exploits | None:
     found = [
-        Rewarded(record, judged.samples[record.sample_id], judged.scores[key])
+        Scored(record, rescored.samples[record.sample_id], rescored.scores[key])
         for key, record in arm.records.items()
-        if key[1] == row and record.task == task and key in judged.scores and record.sample_id in judged.samples
+        if key[1] == row and record.task == task and key in rescored.scores and record.sample_id in rescored.samples
     ]
     if not found:
         return None
