@@ -67,7 +67,9 @@ TRAINING = (
         "TRL teaches the model's forward to return log-probabilities instead of logits",
         "fused_lm_head",
     ),
-    PrivateName("transformers.trainer", "Trainer._load_from_checkpoint", "weights are loaded by from_pretrained"),
+    PrivateName(
+        "transformers.trainer", "Trainer._load_from_checkpoint", "what is trained is loaded by its names in memory"
+    ),
 )
 """Of TRL and of transformers' trainer."""
 

@@ -28,6 +28,8 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
     from cpt.methods.advantages import GROUP_MEAN
     from cpt.models.inputs import ModelInputs
     from cpt.models.load import load_policy, load_processor
+    from cpt.models.tuning.full import Full
+    from cpt.models.tuning.lora import LoRA
     from cpt.rollout.sampler import PolicySampler
     from cpt.tasks import get_task
     from cpt.train.advantages import Estimator
@@ -151,5 +153,5 @@ def test_the_ban_leaves_the_saved_policy_alone(base, pool, tmp_path):
     from safetensors.torch import load_file
 
     trainer = train(base, pool, tmp_path, max_steps=1)
-    trainer.save_model(str(tmp_path / "policy"))
+    trainer.model.save_pretrained(tmp_path / "policy")
     assert load_file(tmp_path / "policy" / "model.safetensors").keys() == load_file(base / "model.safetensors").keys()

@@ -21,8 +21,11 @@ from cpt.train.resume import LIST, Found, Origin, last_checkpoint  # noqa: E402
 class Backward:
     """In the place of transformers' trainer: a backward pass, and the callbacks it would call."""
 
-    def __init__(self, processes: int = 1) -> None:
-        self.accelerator = SimpleNamespace(num_processes=processes, sync_gradients=False)
+    def __init__(self, processes: int = 1, model: Any = None) -> None:
+        self.model = model
+        self.accelerator = SimpleNamespace(
+            num_processes=processes, sync_gradients=False, unwrap_model=lambda wrapped: wrapped
+        )
         self.is_fsdp_enabled = self.is_deepspeed_enabled = False
         self._metrics: Any = {"train": defaultdict(list)}
         self.callbacks: list[Any] = []
@@ -106,12 +109,24 @@ class Remembers(Plugin):
 
 
 def saved(folder: Path, step: int, callback: Checkpoints) -> Path:
-    """A checkpoint as transformers writes it, and what the callback adds."""
+    """A checkpoint, and what the callback adds."""
     path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    (path / "adapter_config.json").write_text("{}")
+    Trainer(model=torch.nn.Linear(1, 1)).save_model(str(path))
     callback.on_save(SimpleNamespace(output_dir=str(folder)), SimpleNamespace(global_step=step), None)
     return path
+
+
+def test_a_checkpoint_holds_what_is_trained_and_nothing_else(tmp_path: Path):
+    model, again = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    for one in (model, again):
+        one.bias.requires_grad_(False)
+    kept = again.bias.clone()
+    Trainer(model=model).save_model(str(tmp_path))
+    Trainer(model=again)._load_from_checkpoint(str(tmp_path))
+    assert again.weight.equal(model.weight) and again.bias.equal(kept) and again.weight.requires_grad
+    other: Any = torch.nn.Linear(2, 1)  # trains its bias, too
+    with pytest.raises(AssertionError, match="a checkpoint of this stage has what this stage trains"):
+        Trainer(model=other)._load_from_checkpoint(str(tmp_path))
 
 
 def test_a_checkpoint_is_whole_when_it_has_what_plugins_keep(tmp_path: Path):
