@@ -39,7 +39,6 @@ class PolicyGradient(BaseMethod):
     needs_rollouts: ClassVar[bool] = True
     baseline: ClassVar[Baseline] = GROUP_MEAN  # what a reward is compared with (`cpt.methods.advantages`)
 
-    type: str
     learning_rate: LearningRate = 1e-6
     per_device_train_batch_size: Rows = 128
     num_generations: Annotated[int, Field(ge=2, le=65_536)] = 8

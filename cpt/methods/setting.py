@@ -103,6 +103,7 @@ class BaseMethod(Part):
     trl_config: ClassVar[tuple[str, str]]  # module in trl.trainer and class name
     needs_rollouts: ClassVar[bool]
 
+    type: str
     max_steps: Count | None = None
     num_train_epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
     learning_rate: LearningRate
