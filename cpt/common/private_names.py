@@ -21,6 +21,7 @@ PUBLIC = frozenset(
         "transformers.utils",
         "transformers.utils.logging",
         "trl",
+        "trl.trainer",
         "trl.data_utils",
         "vllm",
         "vllm.distributed.weight_transfer",  # with `base`, documented for transfers of one's own
@@ -40,12 +41,14 @@ class PrivateName:
         name: of a class, a function or a variable, or `Class.attribute`; empty for the module itself.
         use: what cpt does with it.
         written: the word by which it is used in the sources, if not the last part of `name`.
+        without: what cpt does in a version that lacks it; empty where it can't do without.
     """
 
     module: str
     name: str
     use: str
     written: str = ""
+    without: str = ""
 
     @property
     def word(self) -> str:
@@ -65,7 +68,8 @@ TRAINING = (
         "trl.trainer.utils",
         "add_fused_lm_head",
         "TRL teaches the model's forward to return log-probabilities instead of logits",
-        "fused_lm_head",
+        written="fused_lm_head",
+        without="log-probabilities are computed from logits, as with TRL before 1.15",
     ),
     PrivateName(
         "transformers.trainer", "Trainer._load_from_checkpoint", "what is trained is loaded by its names in memory"

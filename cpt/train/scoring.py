@@ -10,6 +10,7 @@ import torch
 
 from cpt.methods.plugin import Batch
 from cpt.train.batch import PolicyBatch, Rollouts, Scores
+from cpt.train.output_layer import label_scores
 from cpt.train.supervised import IGNORED
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def score(
     inputs: ModelInputs,
     batch: PolicyBatch,
     *,
+    temperature: float,
     autocast: Autocast,
     most: int | None = None,
 ) -> Scores:
     """The completions' tokens under `model`, each row with its own pictures.
 
     Args:
-        model: with TRL's output layer, and without the tokens that are banned.
+        model: of one of TRL's trainers, without the tokens that are banned.
+        temperature: that completions are sampled at.
         most: rows that go through the model together; None for all.
     """
     width, parts = batch.completion_ids.shape[1], []
@@ -78,19 +81,13 @@ def score(
         labels[:, :-width] = IGNORED
         given = inputs.batch(ids, mask, inputs.vision(rows.pictures, ids.device), said)
         with autocast():
-            found = without_logits(model, **given, labels=labels)
+            found = label_scores(model, labels, temperature, **given)
         parts.append((found.log_probs, found.entropy))
     logps, entropies = (
         None if some[0] is None else torch.cat([one[:, -width:] for one in some]) for some in zip(*parts, strict=True)
     )
     assert logps is not None
     return Scores(logps, entropies)
-
-
-def without_logits(model: Any, **given: Any) -> Any:
-    """The model's outputs with log-probabilities of the labels, [B, L - 1] and 0 where there is none, in place of
-    logits, which TRL's output layer never forms."""
-    return model(**given, fused_lm_head=True)
 
 
 def as_model_inputs(batch: PolicyBatch) -> Batch:

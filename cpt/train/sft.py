@@ -14,6 +14,7 @@ from cpt.models.inputs import ModelInputs
 from cpt.train.data import as_dataset, sft_rows, stage_data
 from cpt.train.hidden import caught_outputs
 from cpt.train.hooks import StageTrainer
+from cpt.train.output_layer import from_outputs
 from cpt.train.settings import config, shared_arguments
 from cpt.train.supervised import AnswerCollator
 from cpt.train.targets import NumberedRows, TargetRows, target_rows
@@ -72,7 +73,7 @@ class StageSFTTrainer(StageTrainer, SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's loss, with what weights of tasks and plug-ins add."""
-        source, policy = inputs.pop("source", None), self.accelerator.unwrap_model(model)
+        source, policy, labels = inputs.pop("source", None), self.accelerator.unwrap_model(model), inputs["labels"]
         weighing: AbstractContextManager[list[Any]] = nullcontext([])
         if self.weights is not None:
             weighing = caught_outputs(model)
@@ -80,11 +81,11 @@ class StageSFTTrainer(StageTrainer, SFTTrainer):
             loss = super().compute_loss(model, inputs, *args, **kwargs)
         if self.weights is not None:
             tokens = kwargs.get("num_items_in_batch")
-            loss = loss + self.weights.more(outputs[0], source, tokens, self.state.global_step)
+            loss = loss + self.weights.more(from_outputs(outputs[0], labels), source, tokens, self.state.global_step)
         if not self.plugins:
             return loss
         with self.phases.measure("plugins"):
-            batch = Batch({key: inputs[key] for key in inputs.keys() - _NO_MODEL_INPUT}, inputs["labels"])
+            batch = Batch({key: inputs[key] for key in inputs.keys() - _NO_MODEL_INPUT}, labels)
             terms = self.plugins.term(model, policy, batch, hidden, self.accelerator.autocast)
             return loss + terms / self.current_gradient_accumulation_steps
 

@@ -239,7 +239,8 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         """Log-probabilities and entropies of the completions' tokens; hidden states where plug-ins use them."""
         policy = self.accelerator.unwrap_model(model)
         with self.plugins.catching(policy) if keep_hidden else nullcontext([]) as caught:
-            scores = score(model, self.step.inputs, batch, autocast=self.accelerator.autocast, most=most)
+            options: Any = {"temperature": self.args.temperature, "autocast": self.accelerator.autocast}
+            scores = score(model, self.step.inputs, batch, most=most, **options)
         return replace(scores, hidden=torch.cat(caught)) if caught else scores
 
     def _without_gradients(self, model: Any, batch: PolicyBatch) -> torch.Tensor:

@@ -21,8 +21,8 @@ from cpt.methods.recap import RecapReplay, Reweighting
 from cpt.methods.replay import Static
 from cpt.tasks import get_task
 from cpt.train.batch import Parts
+from cpt.train.output_layer import label_scores
 from cpt.train.reward import rewards_of
-from cpt.train.scoring import without_logits
 
 if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
@@ -166,7 +166,7 @@ class SourceWeights:
             for batch in batches:
                 inputs = send_to_device(dict(batch), model.device)
                 source = inputs.pop("source")
-                outputs = without_logits(model, **inputs, use_cache=False)  # as TRL's loss calls it
+                outputs = label_scores(model, **inputs, use_cache=False)  # as TRL's loss calls it
                 sums = sums + self._sums(source, *_by_row(outputs))
         self._observe(sums, step)
 
@@ -174,7 +174,7 @@ class SourceWeights:
         """What is added to the unweighed loss: (λ − 1) times each row's share of it.
 
         Args:
-            outputs: the model's, of a micro-batch.
+            outputs: `cpt.train.output_layer.LabelScores` of a micro-batch.
             source: [B].
             tokens: of the whole optimizer step, which the loss is divided by; None for those of the micro-batch.
         """
@@ -201,5 +201,5 @@ class SourceWeights:
 
 
 def _by_row(outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood and number of target tokens of every row, from what TRL's loss leaves in the outputs."""
+    """Negative log-likelihood and number of target tokens of every row."""
     return -outputs.log_probs.sum(dim=1), outputs.label_mask.sum(dim=1)

@@ -7,13 +7,15 @@ of a line, and a model with four parameters.
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from toy_stage import stage_of
 
@@ -51,6 +53,14 @@ def score_of(text: str) -> Score:
 
 def text_of(ids: list[int]) -> str:
     return "".join(map(str, ids))
+
+
+@contextmanager
+def with_trls_output_layer() -> Iterator[None]:
+    """Whichever TRL is installed: the table below returns what a model with that layer does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cpt.train.output_layer.IN_TILES", True)
+        yield
 
 
 class Table(torch.nn.Module):
@@ -107,8 +117,9 @@ class Toy(StageGRPOTrainer):
         self.args = SimpleNamespace(
             steps_per_generation=parts, gradient_accumulation_steps=parts, num_iterations=iterations,
             gradient_checkpointing=False, per_device_train_batch_size=8 // parts, num_generations=4, beta=0.0,
-            max_completion_length=LONGEST, mask_truncated_completions=False, vllm_importance_sampling_correction=True,
-            vllm_importance_sampling_mode="token_truncate", vllm_importance_sampling_clip_min=None,
+            temperature=1.0, max_completion_length=LONGEST, mask_truncated_completions=False,
+            vllm_importance_sampling_correction=True, vllm_importance_sampling_mode="token_truncate",
+            vllm_importance_sampling_clip_min=None,
             vllm_importance_sampling_clip_max=3.0,
         )  # fmt: skip
         self.loss_settings = LossSettings(

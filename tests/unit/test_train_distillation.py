@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ def trainers() -> Any:
 
 
 @pytest.fixture(scope="module")
-def toy(trainers: Any) -> Any:
+def toy(trainers: Any) -> Iterator[Any]:
     """A trainer with a teacher on a table. The teacher's prompts end with word 1, the policy's with word 0."""
     import table_trainer
 
@@ -39,7 +40,8 @@ def toy(trainers: Any) -> Any:
             super().__init__(*args)
             self.step = replace(self.step, teacher=SimpleNamespace(prompts=lambda *_: [[0, 1], [1]]))
 
-    return Toy
+    with table_trainer.with_trls_output_layer():
+        yield Toy
 
 
 @pytest.mark.parametrize("settings", [{"decay": 0.5}, {"teacher": "live", "distillation_alpha": 0.5}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +21,12 @@ from cpt.plan.stages import StagePlan  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def tables() -> Any:
+def tables() -> Iterator[Any]:
     """The toy trainer's module; not imported with this one, because TRL takes seconds."""
     import table_trainer
 
-    return table_trainer
+    with table_trainer.with_trls_output_layer():
+        yield table_trainer
 
 
 RAPO = RaPO(type="rapo", coefficient=0.5, sharpness=2.0, decay=0.5)

@@ -127,8 +127,8 @@ def test_several_micro_batches_tell_their_losses_beforehand(tmp_path: Path):
     objectives = Objectives(second_stage(tmp_path, SFT, {"type": "static", "weights": {"which-row": 1.0}}))
     weights = SourceWeights(objectives)
     batches = [
-        {"logps": torch.tensor([[-1.0], [-2.0]]), "source": torch.tensor([0, 1])},
-        {"logps": torch.tensor([[-5.0], [-3.0]]), "source": torch.tensor([0, 0])},
+        {"logps": torch.tensor([[-1.0], [-2.0]]), "labels": None, "source": torch.tensor([0, 1])},
+        {"logps": torch.tensor([[-5.0], [-3.0]]), "labels": None, "source": torch.tensor([0, 0])},
     ]
     weights.tell(Answers(), batches, step=4)
     told = objectives.take_metrics()
