@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from cpt.common.pictures import prepared_pictures
 from rewards.score import Score
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ class Sample:
             ValueError: a picture can't be used; sample and remedy are named.
         """
         if self.images:
-            from cpt.common.pictures import prepared_pictures
-
             object.__setattr__(self, "images", prepared_pictures(self.images, f"sample {self.id}"))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence, Set
 from itertools import islice
 from typing import Literal
 
+from rapidfuzz.distance import LCSseq
+
 from rewards import prose
 from rewards.extract import Extraction, Read, Template, bare, read_answer
 from rewards.match import accepted, bad_gold, spelled, unpaid
@@ -203,8 +205,6 @@ def _shares(said: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
 
 
 def _order(said: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    from rapidfuzz.distance import LCSseq
-
     longer = max(len(said), len(wanted))
     in_place = sum(one == other for one, other in zip(said, wanted, strict=False))
     return {"positions": in_place / longer, "lcs": LCSseq.similarity(said, wanted) / longer}

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
 from rewards import python_file
 from rewards.registry import COLUMNS, Entry, get, make, names, nearest
 from rewards.score import Reward, Score, Status, required_columns
@@ -219,8 +221,6 @@ def _in_python(one: Mapping[str, Any], folder: Path | None) -> Iterator[tuple[st
 
 
 def _in_parameters(entry: Entry, one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from pydantic import TypeAdapter, ValidationError
-
     fixable = _fixable(entry)
     known = [*entry.parameters, *fixable]
     given = parameters_of(one)

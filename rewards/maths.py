@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rewards.extract import Read, Template, normalise, read_answer
 from rewards.match import accepted, bad_gold, unpaid
+from rewards.maths_process import shared
 from rewards.maths_text import comparable, is_text, letter_of, plain, quantity_in, without_unit
 from rewards.numbers import judge
 from rewards.registry import reward
@@ -97,8 +98,6 @@ def _to_compare(gold: str, answer: str) -> tuple[str, str] | None:
 
 
 def _judged(pairs: Sequence[tuple[str, str]], answer: str, limit: float) -> Score:
-    from rewards.maths_process import shared
-
     try:
         value = 0.0
         for said in dict.fromkeys(said for _, said in pairs):

@@ -19,6 +19,8 @@ from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
+from pydantic import ConfigDict, ValidationError, create_model
+
 from rewards.score import Reward, Score
 
 if TYPE_CHECKING:
@@ -87,8 +89,6 @@ class Entry:
     @cached_property
     def schema(self) -> type[BaseModel]:
         """Checks parameters by the function's annotations; unknown ones are refused."""
-        from pydantic import ConfigDict, create_model
-
         hints = get_type_hints(self.function, include_extras=True)
         fields: dict[str, Any] = {name: (hints[name], p.default) for name, p in self.parameters.items()}
         return create_model(self.name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
@@ -144,8 +144,6 @@ def make(name: str, **parameters: Any) -> Reward:
     Raises:
         ValueError: there is no such reward or parameter, or a value has the wrong type.
     """
-    from pydantic import ValidationError
-
     entry = get(name)
     unknown = [key for key in parameters if key not in entry.parameters]
     if unknown:

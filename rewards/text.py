@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rapidfuzz.distance import LCSseq, Levenshtein
+
 from rewards.extract import Extraction, Read, Template, bare, read_answer
 from rewards.match import accepted, bad_gold, hedges, unpaid, words_of
 from rewards.registry import reward
@@ -161,8 +163,6 @@ def _read(
 
 def _similarity(said: str, gold: Sequence[str]) -> float:
     """The best of 1 − Levenshtein distance / longer length."""
-    from rapidfuzz.distance import Levenshtein
-
     return max(
         1.0 - _distance(Levenshtein.distance(said[:MAX_CHARS], answer[:MAX_CHARS]), said, answer) for answer in gold
     )
@@ -176,8 +176,6 @@ def _distance(shown: int, said: str, answer: str) -> float:
 
 def _rouge(said: Sequence[str], gold: Sequence[str], beta: float) -> tuple[float, float, float]:
     """F, precision and recall of one gold answer."""
-    from rapidfuzz.distance import LCSseq
-
     common = LCSseq.similarity(said[:MAX_TOKENS], gold[:MAX_TOKENS]) if gold else 0
     if not common:
         return 0.0, 0.0, 0.0

@@ -6,19 +6,20 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from jinja2 import Template
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from cpt.cli.commands import Command, group
+from cpt.models.load import load_processor
+from cpt.rollout.encode import encode_prompts
+from cpt.rollout.engine import EngineSettings
+from cpt.rollout.local import LocalPool, build_engine
 from cpt.tasks import get_task
 from cpt.tasks.world import builtin, pretrain, tiny
 from cpt.types import GenerationRequest, PromptStyle, SamplingParams
-
-if TYPE_CHECKING:
-    from cpt.rollout.local import LocalPool
 
 GROUP = group("The built-in model.", {"build": Command("build_model:build", "Make the built-in model from scratch.")})
 CARD_SAMPLES = 512
@@ -111,10 +112,6 @@ class _bar:
 
 def measure(folder: Path, samples: int) -> Scores:
     """Strict accuracy (greedy) and pass@8 (T = 1) of a folder on the test split, by built-in task and prompt."""
-    from cpt.models.load import load_processor
-    from cpt.rollout.engine import EngineSettings
-    from cpt.rollout.local import LocalPool, build_engine
-
     processor = load_processor(folder)
     pool = LocalPool(build_engine("hf", EngineSettings(str(folder))))
     version = pool.push_folder(folder, "card")
@@ -128,8 +125,6 @@ def measure(folder: Path, samples: int) -> Scores:
 def _measure_task(
     pool: LocalPool, version: str, processor: object, name: str, prompt: PromptStyle, samples: int
 ) -> Cell:
-    from cpt.rollout.encode import encode_prompts
-
     task = get_task(name)
     questions = task.samples("test", samples)
     ids = encode_prompts(processor, [task.messages(q, prompt) for q in questions], [q.images for q in questions])

@@ -11,10 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cpt.evaluate.evaluators.base import Subject
+from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
 from cpt.plan.stages import BasePlan, EvaluationPlan
 from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.rollout.limits import engine_kind
+from cpt.run.cluster import cluster, placement_of
+from cpt.run.rows import check_rows, evaluation_reads
 from cpt.store.folder import StageDir
 from cpt.store.records import write_records
 from cpt.tasks import get_task, task_names
@@ -60,12 +65,7 @@ def evaluate_folder(
         ValueError: the model can't be loaded, a task has too few samples or one that can't be used, or `out` can't be
             written.
     """
-    from cpt.evaluate.evaluators.base import Subject
-    from cpt.evaluate.evaluators.generation import GenerationEvaluator
-    from cpt.rollout.limits import engine_kind
-    from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
-    from cpt.run.rows import check_rows, evaluation_reads
 
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))

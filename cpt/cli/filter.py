@@ -15,12 +15,16 @@ from rich.table import Table
 from cpt.cli.arguments import Overrides, RecipePath, TrustRewards
 from cpt.common.keys import nearest
 from cpt.methods.filtering import RIF, FilterFile, write_filter
+from cpt.models.load import load_processor
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import available_model, check_fit, check_machine, gpu_count
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe, expand_arms, load_recipe
 from cpt.recipe.arms import filter_reward_of
 from cpt.recipe.schema import StageTask
+from cpt.rollout.limits import engine_kind
+from cpt.run.cluster import cluster, placement_of
+from cpt.run.rows import check_rows, merged, stage_reads
 from cpt.store.folder import default_folder
 
 BAR = 28  # characters of the longest bar
@@ -106,11 +110,7 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
 
 
 def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> FilterFile:
-    from cpt.models.load import load_processor
-    from cpt.rollout.limits import engine_kind
-    from cpt.run.cluster import cluster, placement_of
     from cpt.run.loop import start_pool
-    from cpt.run.rows import check_rows, merged, stage_reads
     from cpt.train.data import own_samples
     from cpt.train.filter import filtering, roll_out
 

@@ -12,6 +12,7 @@ from cpt.common.console import console
 from cpt.plan.make import make_plan
 from cpt.plan.preflight import check_fit
 from cpt.recipe import load_recipe
+from cpt.run.rows import check_first_rows, run_reads
 from cpt.store.folder import default_folder
 
 
@@ -25,8 +26,6 @@ def plan(
     trust_rewards: TrustRewards = False,
 ) -> None:
     """Show arms, stages, samples, steps, epochs and disk of a recipe. Starts nothing."""
-    from cpt.run.rows import check_first_rows, run_reads
-
     loaded = load_recipe(recipe, overrides or (), trust_rewards=trust_rewards)
     if resolved:
         typer.echo(loaded.dump_yaml(), nl=False)

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from cpt.common.digests import bytes_digest, open_regular
 from cpt.common.errors import RunFailed
 
@@ -134,8 +136,6 @@ def read_json(
 
 def _misshapen(found: dict[str, Any], shape: type[BaseModel]) -> str:
     """What of it is missing or of another type; empty if nothing."""
-    from pydantic import ValidationError
-
     try:
         shape.model_validate(found)
     except ValidationError as error:

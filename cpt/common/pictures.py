@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image, ImageOps
 
 MIN_SIDE = 4
 """Pixels. Image processors take a side of 1 or 3 for the colour channels, and then read other pixels."""
@@ -26,7 +25,7 @@ _REFUSED = {
 _WHITE = (255, 255, 255)
 
 
-def prepared_pictures(pictures: Sequence[Any], owner: str) -> tuple[Image, ...]:
+def prepared_pictures(pictures: Sequence[Any], owner: str) -> tuple[Image.Image, ...]:
     """Every picture as `prepared` has it.
 
     Args:
@@ -41,10 +40,8 @@ def prepared_pictures(pictures: Sequence[Any], owner: str) -> tuple[Image, ...]:
     )
 
 
-def open_picture(path: str | Path, owner: str) -> Image:
+def open_picture(path: str | Path, owner: str) -> Image.Image:
     """The picture in a file, as `prepared` has it. ValueError if there is none or it is damaged: names owner, file."""
-    from PIL import Image
-
     try:
         found = Image.open(path)
     except Exception as error:  # decoders meet damaged headers with exceptions of many kinds
@@ -53,7 +50,7 @@ def open_picture(path: str | Path, owner: str) -> Image:
         return prepared(found, f"{owner}: the picture")
 
 
-def prepared(picture: Any, name: str) -> Image:
+def prepared(picture: Any, name: str) -> Image.Image:
     """The picture turned by its EXIF orientation, composited on white, in RGB, with no tag left.
 
     An RGB picture in memory without any tag is returned itself. 16-bit greys are scaled from 0 … 65,535; colour
@@ -67,9 +64,7 @@ def prepared(picture: Any, name: str) -> Image:
         ValueError: it is no PIL picture, its data is damaged, a side is shorter than `MIN_SIDE`, or its mode has no
             defined range of values.
     """
-    from PIL.Image import Image
-
-    if not isinstance(picture, Image):
+    if not isinstance(picture, Image.Image):
         kind = type(picture).__name__
         raise ValueError(f"{name} is no PIL picture but a {kind}; give PIL.Image.fromarray(…) or PIL.Image.open(…)")
     size = f"{picture.width} × {picture.height}"
@@ -82,16 +77,14 @@ def prepared(picture: Any, name: str) -> Image:
         reason = _REFUSED.get(picture.mode, "of a kind without a defined way to RGB")
         raise ValueError(f"{name} has mode {picture.mode} ({reason}); scale it to 0 … 255 and convert it to RGB")
     try:
-        if type(picture) is Image and picture.mode == "RGB" and not picture.info and not picture.getexif():
+        if type(picture) is Image.Image and picture.mode == "RGB" and not picture.info and not picture.getexif():
             return picture
         return _converted(picture)
     except Exception as error:  # decoders meet damaged data with exceptions of many kinds
         raise ValueError(f"{name} ({size}): {_unreadable(error, getattr(picture, 'filename', ''))}") from error
 
 
-def _converted(picture: Image) -> Image:
-    from PIL import Image, ImageOps
-
+def _converted(picture: Image.Image) -> Image.Image:
     upright = ImageOps.exif_transpose(picture)
     if upright.mode in _SIXTEEN_BITS:
         return _eight_bits(upright)
@@ -107,11 +100,10 @@ def _converted(picture: Image) -> Image:
     return result
 
 
-def _eight_bits(picture: Image) -> Image:
+def _eight_bits(picture: Image.Image) -> Image.Image:
     """Of 16-bit greys: v / 257, rounded, so that black stays black and white white. A grey declared transparent is
     white."""
     import numpy as np
-    from PIL import Image
 
     values = np.asarray(picture).astype(np.uint32)
     greys = ((values + 128) // 257).astype(np.uint8)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import cpt
+import rewards
 from cpt.common.errors import RunFailed
 
 WORKING_FOLDER = "CPT_WORKING_FOLDER"  # in the environment of a local Ray, which itself starts in an empty folder
@@ -43,12 +47,6 @@ def _code() -> Callable[..., tuple[str, str]]:
     """A function for another process. Made here, it is sent as it is: one imported there would be the other copy's."""
 
     def code(_: object = None) -> tuple[str, str]:
-        import hashlib
-        from pathlib import Path
-
-        import cpt
-        import rewards
-
         text = hashlib.blake2b(digest_size=16)
         folders = [Path(package.__file__ or "").resolve().parent for package in (cpt, rewards)]
         for folder in folders:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from safetensors import safe_open
+
 from cpt.methods.likelihood import completion_logits, row_means, row_nlls
 from cpt.methods.memory import Row, drawn, remembered, without_dropout
 from cpt.methods.plugin import Plugin, Stage
@@ -119,7 +121,5 @@ def _key(row: Row) -> str:
 
 
 def _opened(folder: Path | None) -> Any:
-    from safetensors import safe_open
-
     assert folder is not None
     return safe_open(folder / FILE, framework="pt")

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from cpt.models.policy import inner
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 _KINDS = ("token_type_ids", "mm_token_type_ids")
 _OF_TOKENS = {"input_ids", "attention_mask", "labels", *_KINDS}
@@ -70,7 +71,7 @@ class ModelInputs:
         # In these families (Qwen-VL) a picture advances positions by other than its number of tokens.
         self.own_positions = hasattr(getattr(plain, "base_model", None), "get_rope_index")
 
-    def read(self, texts: Sequence[str], images: Sequence[Sequence[Image]]) -> Iterator[Prompt]:
+    def read(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Iterator[Prompt]:
         """Rendered prompts, with one placeholder a picture, and their pictures as the processor reads them.
 
         Args:
@@ -91,7 +92,7 @@ class ModelInputs:
             yield from self._call(rows[start:stop])
             start = stop
 
-    def pictures(self, images: Sequence[Sequence[Image]]) -> list[Pictures]:
+    def pictures(self, images: Sequence[Sequence[Image.Image]]) -> list[Pictures]:
         """The same of prompts whose text is not known, but their token ids are: B sequences of pictures."""
         texts = [(self.tokenizer.eos_token or "").join([self._placeholder] * len(own)) for own in images if own]
         found = self.read(texts, [own for own in images if own])
@@ -165,7 +166,7 @@ class ModelInputs:
         ours, theirs = sum(run.count(self.image) for run in pictures.runs), ids.count(self.image)
         raise ValueError(wrong_pictures(ours, theirs))
 
-    def _call(self, rows: Sequence[tuple[str, Sequence[Image]]]) -> Iterator[Prompt]:
+    def _call(self, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Iterator[Prompt]:
         """One call of the processor: for rows with pictures, or for rows without any."""
         texts, images = [text for text, _ in rows], [list(own) for _, own in rows]
         bos = self.tokenizer.bos_token  # the rule of transformers' `apply_chat_template`
@@ -213,8 +214,6 @@ class ModelInputs:
         """What the processor returns for one grey picture; nothing if it is none for pictures."""
         if not isinstance(getattr(self.processor, "image_token", None), str):
             return {}
-        from PIL import Image
-
         grey = Image.new("RGB", (64, 64), (127, 127, 127))
         return dict(self.processor(text=[self._placeholder], images=[[grey]], return_tensors="pt"))
 

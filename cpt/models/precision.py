@@ -19,12 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from cpt.models.attention import PACKAGES
-
-if TYPE_CHECKING:
-    import torch
 
 MOST = 3.0
 """Largest `excess` that is put down to rounding."""
@@ -51,8 +50,6 @@ def excess(difference: torch.Tensor, logps: torch.Tensor, noise: float) -> float
         logps: [N], the trainer's.
         noise: see `logit_noise`.
     """
-    import torch
-
     if not len(difference):
         return 0.0
     unit = 2 * noise * -torch.expm1(logps.float().clamp(max=0.0)) + EXACT
@@ -67,8 +64,6 @@ def in_float32(model: Any) -> Iterator[None]:
     Weights are cast module by module while these run, so that no second copy of the model is needed. Flash attention,
     which knows no float32, gives way to `sdpa`.
     """
-    import torch
-
     device = next(model.parameters()).device.type
 
     def cast(module: Any, args: Any, kwargs: Any) -> Any:
@@ -102,6 +97,4 @@ def in_float32(model: Any) -> Iterator[None]:
 
 
 def _float32(value: Any) -> Any:
-    import torch
-
     return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

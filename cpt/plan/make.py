@@ -26,6 +26,8 @@ from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, 
 from cpt.recipe.arms import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
+from cpt.tasks.registry import data_fingerprint
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 
 __all__ = [
@@ -107,9 +109,6 @@ def _choose(specs: Mapping[str, ArmSpec], arms: Sequence[str] | None) -> list[Ar
 
 
 def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan:
-    from cpt.tasks.registry import data_fingerprint
-    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
-
     settings = recipe.evaluation
     styles = {style for spec in specs for style in spec.method.styles(spec.prompt)}
     tasks: list[StageTask | GeneralTask] = [*recipe.tasks, *recipe.general]
@@ -141,9 +140,6 @@ def _plan_arm(
     evaluation: EvaluationPlan,
     everything: Mapping[str, ArmSpec],
 ) -> list[StagePlan]:
-    from cpt.tasks.registry import data_fingerprint
-    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
-
     with recipe.told_at("arms", spec.family, "kl", "path"):
         kl = _plan_kl(spec.kl)
     imitated: dict[int, str] = {}

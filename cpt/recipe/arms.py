@@ -21,6 +21,7 @@ from cpt.recipe.contradictions import contradictions
 from cpt.recipe.errors import explain
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Recipe, Scalar, StageTask
+from cpt.tasks import get_task, read_samples, task_names
 from rewards.compose import label_of
 
 _LONGEST_NAME = 200  # of an arm: file systems take names of 255 bytes
@@ -61,14 +62,10 @@ class ArmSpec(ArmView):
 
     def known_tasks(self) -> list[str]:
         """See `ArmView.known_tasks`."""
-        from cpt.tasks import task_names
-
         return list(task_names())
 
     def components(self, task: str) -> dict[str, float | None]:
         """See `ArmView.components`."""
-        from cpt.tasks import get_task, read_samples
-
         reward = self.rewards.get(task)
         if reward is not None:
             return {label_of(one): one["weight"] for one in reward.data()}

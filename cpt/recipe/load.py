@@ -19,6 +19,7 @@ from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import RawRecipe, RecipeError, Written, read
+from cpt.tasks import get_task, task_names
 from cpt.types import Split
 
 MAX_STEPS = 10_000_000
@@ -135,8 +136,6 @@ def _check_numbers(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
-    from cpt.tasks import task_names
-
     known, trainable = task_names(), task_names("stage")
     yield from _check_sizes(recipe)
     for section, names in (("tasks", recipe.task_names), ("general", recipe.general_names)):
@@ -169,8 +168,6 @@ def _check_sizes(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _too_many(name: str, split: Split, asked: int, path: KeyPath) -> Iterator[Problem]:
-    from cpt.tasks import get_task, task_names
-
     if name not in task_names():
         return  # told elsewhere
     size = getattr(get_task(name), "size", None)

@@ -8,6 +8,9 @@ from cpt.common.keys import KeyPath, Problem
 from cpt.recipe.arms import ArmSpec
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe, StageTask
+from cpt.tasks import get_task, read_samples, task_names
+from cpt.tasks.row import reward_row
+from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 from rewards import score
 from rewards.compose import PYTHON, parameters_of, problems
@@ -68,10 +71,6 @@ def _inside(where: tuple[str | int, ...]) -> KeyPath:
 
 
 def _on_a_sample(path: KeyPath, spec: RewardSpec, task: StageTask, prompt: PromptStyle) -> Iterator[Problem]:
-    from cpt.tasks import get_task, read_samples, task_names
-    from cpt.tasks.row import reward_row
-    from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
-
     if task.name not in task_names():
         return  # told elsewhere
     known = get_task(task.name)
@@ -103,9 +102,6 @@ def _on_golds(path: KeyPath, spec: RewardSpec, task: StageTask, samples: int) ->
 
     Of very many samples the first `MOST_GOLDS` are looked at; the others are when their stage starts.
     """
-    from cpt.tasks import get_task, read_samples, task_names
-    from cpt.tasks.row import reward_row
-
     composite = spec.build()
     if task.name not in task_names() or not checks_golds(composite):
         return

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from cpt.common.files import write_json_atomic, write_text_atomic
 from cpt.evaluate.curves import GRID
 from cpt.evaluate.intervals import DEFINITION
@@ -142,8 +144,6 @@ def _thresholds(run: RunData) -> dict[str, float]:
 def _figures(
     summary: Summary, bars: Any, phase_colours: dict[str, str], filtered: list[FilteredStage]
 ) -> dict[str, Any]:
-    from markupsafe import Markup
-
     twice = ("tradeoff", "stages", "retention", "drift")  # drawn under both scorings if these differ
     drawn = dict.fromkeys((f"{name}_tolerant" for name in twice), "")
     for scoring in SCORINGS if summary.run.style_counts else SCORINGS[:1]:

@@ -13,6 +13,7 @@ from cpt.evaluate.transitions import flipped
 from cpt.report.figure_style import arm_colours
 from cpt.report.load import ArmRun, RunData
 from cpt.report.summary import Summary
+from cpt.tasks import get_task, read_samples
 from cpt.types import Record, Sample
 
 if TYPE_CHECKING:
@@ -151,8 +152,6 @@ def _cell(record: Record | None) -> Cell | None:
 @lru_cache(maxsize=32)
 def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
     """The task's test samples by id, made again; {} if the task, its files or some samples are missing."""
-    from cpt.tasks import get_task, read_samples
-
     try:
         return {sample.id: sample for sample in read_samples(get_task(task), "test", n)}
     except ValueError:

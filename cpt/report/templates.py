@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from cpt.evaluate.stats import Metric, format_number
 
 if TYPE_CHECKING:
@@ -46,8 +48,6 @@ def _interval(metric: Metric, signed: bool = False) -> str:
 
 def _formula(text: str) -> Any:
     """HTML of a formula, with subscripts."""
-    from markupsafe import Markup, escape
-
     return Markup(re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", str(escape(text))))
 
 

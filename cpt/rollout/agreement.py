@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from cpt.models.inputs import ModelInputs, Pictures, Prompt
+from cpt.models.load import load_policy, load_processor
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
 from cpt.plan.make import logprob_bound
+from cpt.rollout.encode import render_prompts
+from cpt.rollout.engine import banned_tokens
 from cpt.rollout.sync import read_folder
+from cpt.tasks import get_task
 from cpt.types import Completion, GenerationRequest, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
-    import torch
-
     from cpt.plan.stages import BasePlan, StagePlan
     from cpt.recipe import Rollout
     from cpt.rollout.pool import RolloutPool
@@ -117,10 +121,6 @@ def check_folder(terms: Terms, folder: Path, policy: Any, processor: Any, pool: 
 
 def check_base(base: BasePlan, pool: RolloutPool) -> float:
     """`check_agreement` of the base model, loaded for it."""
-    import torch
-
-    from cpt.models.load import load_policy, load_processor
-
     path, trust, attention = base.model.path, base.model.trust_remote_code, base.model.attention
     model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
@@ -140,9 +140,6 @@ def _asked(inputs: ModelInputs, samples: Mapping[str, int], prompt: PromptStyle)
     Raises:
         ValueError: token ids and pictures give another input than the rendered prompt does.
     """
-    from cpt.rollout.encode import render_prompts
-    from cpt.tasks import get_task
-
     tasks = [(task := get_task(name), task.samples("test", min(count, PROMPTS))) for name, count in samples.items()]
     turns = [(task, own[turn]) for turn in range(PROMPTS) for task, own in tasks if turn < len(own)]
     chosen = [one for one in turns if one[1].images][:PROMPTS] or turns[:PROMPTS]
@@ -196,8 +193,6 @@ class Difference:
 
 
 def _compare(model: Any, inputs: ModelInputs, one: Asked, answer: Completion, relative: bool) -> Difference:
-    import torch
-
     ids = torch.tensor([[*one.ids, *answer.token_ids]], device=model.device)
     said = torch.arange(ids.shape[1], device=ids.device)[None] >= len(one.ids)
     vision = inputs.vision([one.pictures], ids.device, model.dtype)
@@ -221,10 +216,6 @@ def _answered(logits: torch.Tensor, prompt: int) -> torch.Tensor:
 
 
 def _logps(logits: torch.Tensor, model: Any, answer: Completion) -> torch.Tensor:
-    import torch
-
-    from cpt.rollout.engine import banned_tokens
-
     scores = logits.clone()
     scores[:, list(banned_tokens(model.config))] = -torch.inf
     chosen = torch.tensor(answer.token_ids, device=logits.device)[:, None]

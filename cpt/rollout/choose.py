@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 _NUMBERS = 1 << 10  # drawn at a time per completion; what is drawn must not depend on the batch
 
@@ -34,8 +32,6 @@ class Chooser:
             step: number of the token; steps are asked for in order.
             rows: int [R], places among `seeds`; never more than in the step before.
         """
-        import torch
-
         scores = logits.float() / (self.temperature or 1.0)
         scores[:, self.banned] = -torch.inf
         logprobs = torch.log_softmax(scores, -1)
@@ -56,8 +52,6 @@ class Noise:
     """
 
     def __init__(self, seeds: Sequence[int], vocabulary: int) -> None:
-        import torch
-
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.vocabulary = vocabulary
         self.tokens = max(1, _NUMBERS // vocabulary)
@@ -65,8 +59,6 @@ class Noise:
 
     def at(self, step: int, rows: torch.Tensor) -> torch.Tensor:
         """Numbers [len(rows), vocabulary] of token `step`; ask for steps in order, for rows that never grow."""
-        import torch
-
         place = step % self.tokens
         if place == 0:
             self.drawn = torch.ones(len(self.generators), self.tokens, self.vocabulary)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from cpt.models.inputs import ModelInputs
+from cpt.models.load import load_policy, load_processor
 from cpt.rollout.choose import Chooser
 from cpt.rollout.engine import Engine, read_vocabulary, request_seed
 from cpt.rollout.sync import unpack
@@ -16,8 +20,6 @@ from cpt.tasks.world import builtin
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
-    import torch
-
     from cpt.rollout.sync import Packed
 
 
@@ -33,11 +35,6 @@ class HFEngine(Engine):
     kind, packages = "hf", ("transformers", "torch")
 
     def _start(self) -> None:
-        import torch
-
-        from cpt.models.inputs import ModelInputs
-        from cpt.models.load import load_policy, load_processor
-
         path, trust = self.settings.model_path, self.settings.trust_remote_code
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         policy = load_policy(
@@ -53,8 +50,6 @@ class HFEngine(Engine):
 
     def _replace(self, tensors: Packed, version: str) -> None:
         """Names may be those of the model in memory or those of its checkpoints."""
-        import torch
-
         given = dict(unpack(tensors))
         own = dict(self.model.named_parameters())
         if not own.keys() <= given.keys():
@@ -89,8 +84,6 @@ class HFEngine(Engine):
         return answers
 
     def _batch(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[list[Completion]]:
-        import torch
-
         seeds = [request_seed(request.seed, k) for request in requests for k in range(params.n)]
         choose = Chooser(seeds, params.temperature, self.vocabulary.banned)
         with torch.inference_mode():
@@ -127,7 +120,6 @@ class HFEngine(Engine):
         Prompts and pictures are encoded once for each completion, for how those of a picture are repeated differs from
         family to family.
         """
-        import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
         said: list[torch.Tensor] = []

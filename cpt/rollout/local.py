@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cpt.models.load import resolve_model
+from cpt.models.locate import checkpoint_tensors
 from cpt.rollout.engine import Engine, EngineSettings
+from cpt.rollout.engine_vllm import VLLMEngine
 from cpt.rollout.sync import fingerprint, pack, read_folder
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
@@ -23,8 +27,6 @@ _SMALL_FOR_A_CPU = 3_000_000  # parameters; see `choose_engine`
 def build_engine(kind: EngineName, settings: EngineSettings) -> Engine:
     """An engine in this process."""
     if kind == "vllm":
-        from cpt.rollout.engine_vllm import VLLMEngine
-
         return VLLMEngine(settings)
     from cpt.rollout.engine_hf import HFEngine
 
@@ -47,10 +49,6 @@ def choose_engine(model_path: str, gpus: float) -> EngineName:
         model_path: Hugging Face folder or Hub id.
         gpus: that each engine has.
     """
-    from importlib.util import find_spec
-
-    from cpt.models.locate import checkpoint_tensors
-
     if find_spec("vllm") is None:
         return "hf"
     if gpus or not Path(model_path).is_dir():
@@ -61,8 +59,6 @@ def choose_engine(model_path: str, gpus: float) -> EngineName:
 
 def local_folder(name: str | Path) -> Path:
     """The folder of a model on this machine; a Hub id is looked up in, or fetched into, the Hub's cache."""
-    from cpt.models.load import resolve_model
-
     source = resolve_model(name)
     if Path(source).is_dir():
         return Path(source)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cpt.common.errors import RunFailed
 from cpt.common.processes import check_same_code, enter_working_folder
+from cpt.models.load import resolve_model
 from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_gap, check_sampling, logprob_gap
 from cpt.rollout.local import EngineName, build_engine, choose_engine, local_folder
 from cpt.rollout.sync import fingerprint, pack, read_folder
+from cpt.rollout.threads import engine_env
 from cpt.types import Completion, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -104,9 +106,6 @@ class RolloutPool:
             ValueError: the cluster can't hold the engines, or one failed to start.
         """
         import ray
-
-        from cpt.models.load import resolve_model
-        from cpt.rollout.threads import engine_env
 
         source = resolve_model(model_path)
         kind = choose_engine(source, gpus_per_engine) if engine == "auto" else engine

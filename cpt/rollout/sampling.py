@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from cpt.rollout.engine import BAN, banned_tokens
 
 
@@ -18,8 +20,6 @@ def ban_tokens(model: Any) -> None:
     The bias is no parameter: it is neither trained, nor saved, nor pushed. A model whose output layer has a bias of its
     own is left as it is.
     """
-    import torch
-
     banned = banned_tokens(model.config)
     head = model.get_output_embeddings()
     head = getattr(head, "base_layer", head)  # inside of an adapter

@@ -8,9 +8,13 @@ vLLM's `nccl` and `ipc` backends, the faster way between GPUs.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +49,6 @@ def pack(named_tensors: Iterable[tuple[str, torch.Tensor]], dtype: str | None = 
 
 def unpack(packed: Packed) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of `pack`, without a copy: read only where they lie in the object store."""
-    import warnings
-
     import torch
 
     for name, (dtype, array) in packed.items():
@@ -62,8 +64,6 @@ def read_folder(folder: str | Path) -> Iterator[tuple[str, torch.Tensor]]:
     Raises:
         ValueError: the folder holds none.
     """
-    from safetensors import safe_open
-
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
         raise ValueError(f"{folder} holds no *.safetensors files")
@@ -97,8 +97,6 @@ def check_fingerprint(packed: Packed, expected: str) -> None:
 
 def register_vllm_backend() -> None:
     """Teach vLLM, in this process, to take weights that are handed over as arrays. Idempotent."""
-    from dataclasses import dataclass
-
     from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
     from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
     from vllm.model_executor.model_loader import reload

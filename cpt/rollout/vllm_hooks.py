@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,6 @@ LOADER = "cpt_hub_names"
 
 def register_loader() -> None:
     """Teach vLLM to read folders under the Hub's names, whatever theirs are. Idempotent."""
-    import copy
-
     from vllm.model_executor import model_loader
     from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 

@@ -11,6 +11,7 @@ from cpt.evaluate.evaluators.registry import evaluators
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import BasePlan, StagePlan
 from cpt.store.run_store import RunStore
+from cpt.train.worker import run_evaluator
 
 if TYPE_CHECKING:
     from cpt.rollout.pool import RolloutPool
@@ -72,8 +73,6 @@ class Evaluations:
             if evaluator.needs_engines:
                 pool.push_folder(subject.folder, subject.version)
             if evaluator.needs_model:
-                from cpt.train.worker import run_evaluator
-
                 notes = run_evaluator(worker(), evaluator, subject, pool)
             else:
                 notes = evaluator.run(subject, pool)

@@ -13,21 +13,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.common.console import console, counted
+from cpt.models.load import load_processor
 from cpt.plan.epochs import data_notes
 from cpt.plan.make import make_plan
+from cpt.plan.preflight import gpu_count
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import BasePlan, ModelPlan, StagePlan
+from cpt.recipe.reward_checks import code_of
+from cpt.rollout.engine import EngineSettings
+from cpt.rollout.limits import engine_kind
+from cpt.rollout.pool import RolloutPool
+from cpt.rollout.threads import trainer_env
+from cpt.run.cluster import cluster, placement_of
 from cpt.run.evaluation import Evaluations
 from cpt.run.progress import DONE, Progress, make_progress
 from cpt.run.rows import check_rows, run_reads
 from cpt.store.checks import check_results
 from cpt.store.continued import check_may_go_on
 from cpt.store.run_store import RunStore
+from cpt.train.result import drop_checkpoints
+from cpt.train.worker import TrainerDied, run_check, run_stage, start_worker
 
 if TYPE_CHECKING:
     from cpt.evaluate.evaluators.base import Subject
     from cpt.recipe import Recipe, Rollout
-    from cpt.rollout.pool import RolloutPool
     from cpt.run.cluster import Placement
     from cpt.store.folder import StageDir
 
@@ -56,9 +65,6 @@ def run_recipe(
         ValueError: the folder holds a run of another recipe, or something in the recipe or in a task's samples does not
             fit the model.
     """
-    from cpt.plan.preflight import gpu_count
-    from cpt.rollout.limits import engine_kind
-
     plan = make_plan(recipe, arms)
     pictures = 1
     if not fresh:
@@ -130,8 +136,6 @@ class Run:
 
     def _check(self, base: BasePlan) -> None:
         """That transformers means by the base model what the engines do."""
-        from cpt.train.worker import run_check
-
         with self.store.phase("check", arm="base", seed=base.seed, stage=0):
             run_check(self._kept_worker(), base, self.pool)
 
@@ -148,9 +152,6 @@ class Run:
 
     def train(self, stage: StagePlan, start: Path | str) -> None:
         """One stage in a process of its own, which goes on from its last checkpoint if it dies."""
-        from cpt.train.result import drop_checkpoints
-        from cpt.train.worker import TrainerDied, run_stage
-
         where = self.store.begin_stage(stage)
         kept = None if stage.filter is None else self.filter(stage, start, where)
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "train", stage.steps)
@@ -186,7 +187,6 @@ class Run:
 
     def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> list[int]:
         """Rollouts of the policy that the stage starts from choose its training samples: their positions."""
-        from cpt.models.load import load_processor
         from cpt.train.data import own_samples
         from cpt.train.filter import kept_samples
 
@@ -235,17 +235,12 @@ class Run:
         return self._waiting
 
     def _start_worker(self) -> Any:
-        from cpt.rollout.threads import trainer_env
-        from cpt.train.worker import start_worker
-
         return start_worker(gpus=self.placement.trainer_gpus, environment=trainer_env())
 
 
 @contextmanager
 def _open(plan: RunPlan, store: RunStore, progress: Progress, address: str | None, pictures: int) -> Iterator[Run]:
     """Ray and the rollout pool for the length of a run."""
-    from cpt.run.cluster import cluster, placement_of
-
     progress.message("Ray and the rollout engines start")
     with ExitStack() as stack:
         with store.phase("ray"):
@@ -267,9 +262,6 @@ def start_pool(model: ModelPlan, rollout: Rollout, placement: Placement, picture
     Raises:
         ValueError: the model is on the Hub, and its dtype is not known yet (see `cpt.plan.preflight.available_model`).
     """
-    from cpt.rollout.engine import EngineSettings
-    from cpt.rollout.pool import RolloutPool
-
     if model.dtype == "auto":
         raise ValueError("model.dtype: auto needs the model's config.json on this machine; write float32 or bfloat16")
     return RolloutPool.start(
@@ -323,7 +315,6 @@ def _progress(plan: RunPlan) -> Iterator[Progress]:
 
 
 def _report(store: RunStore, recipe: Recipe) -> Path:
-    from cpt.recipe.reward_checks import code_of
     from cpt.report.page import build_report
 
     store.finish()  # for the page: an attempt that gets this far has done its work

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpt.methods.sdft import SDFT
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import ModelPlan, StagePlan
+from cpt.rollout.limits import EngineKind, check_family
 from cpt.run.reads import Read, Row, Use
+from cpt.run.rows_fit import Fit, own_limit
 from cpt.tasks import get_task, read_samples
 from cpt.tasks.chat import check_blocks, checked_prompt, with_text
 from cpt.tasks.world import builtin
 from cpt.types import PromptStyle, Sample, Split
-
-if TYPE_CHECKING:
-    from cpt.rollout.limits import EngineKind
 
 FIRST = 32
 """Samples of each task and split that `cpt plan` checks; for keys it may read more (`cpt.tasks.fingerprint`)."""
@@ -101,9 +100,6 @@ def check_rows(
     """
     if known_to_fit(reads, model, max_model_len):
         return 1
-    from cpt.rollout.limits import EngineKind, check_family
-    from cpt.run.rows_fit import Fit
-
     print(f"checking {sum(read.samples for read in reads)} samples of {len({r.task for r in reads})} tasks", flush=True)
     fit = Fit(model, max_model_len)
     pictures: dict[int, str] = {}  # number → the first sample with so many
@@ -120,8 +116,6 @@ def check_rows(
 
 def known_to_fit(reads: Sequence[Read], model: ModelPlan, max_model_len: int | None) -> bool:
     """Whether all is built in, and no limit is set so that it would not fit."""
-    from cpt.run.rows_fit import own_limit
-
     names = {task.name for task in builtin.tasks()}
     uses = [use for read in reads for use in read.uses]
     if (

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from cpt.common.console import counted
+from cpt.models.load import load_processor
 from cpt.models.locate import stated_length
 from cpt.rollout.encode import encode_prompts, render_prompts
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from cpt.plan.stages import ModelPlan
     from cpt.run.reads import Read, Row, Use
 
@@ -77,8 +78,6 @@ class Fit:
     def processor(self) -> Any:
         """The model's, loaded when it is first needed: that imports transformers."""
         if self._processor is None:
-            from cpt.models.load import load_processor
-
             self._processor = load_processor(self.model.path, trust_remote_code=self.model.trust_remote_code)
         return self._processor
 
@@ -199,7 +198,5 @@ def _said(read: Read, row: Row, use: Use, prompt: int, after: int, limit: int, m
     )
 
 
-def _blank(size: Size) -> Image:
-    from PIL import Image
-
+def _blank(size: Size) -> Image.Image:
     return Image.new("RGB", size)

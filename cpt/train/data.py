@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from datasets import Dataset
+
 from cpt.methods.replay import mixture, replayed
 from cpt.tasks import get_task
 from cpt.tasks.chat import checked_prompt
@@ -21,8 +23,6 @@ from cpt.tasks.registry import data_fingerprint
 from cpt.types import PromptStyle, Sample, TargetStyle
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from cpt.plan.stages import StagePlan
 
 
@@ -156,8 +156,6 @@ class RowLookup:
 
 def as_dataset(rows: Sequence[dict[str, Any]], order: Sequence[int]) -> Dataset:
     """A map-style dataset of `len(order)` rows for a trainer that reads it in this process."""
-    from datasets import Dataset
-
     return Dataset.from_dict({"row": list(order)}).with_transform(RowLookup(rows))
 
 

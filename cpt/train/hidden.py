@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from cpt.models.policy import inner
-
-if TYPE_CHECKING:
-    import torch
 
 # Settings of text models whose forward pass does more to the logits than the output layer.
 _AFTER_THE_HEAD = (
@@ -63,8 +62,6 @@ def logits_of(
     policy: Any, hidden: Sequence[torch.Tensor], predicting: torch.Tensor, autocast: Callable[[], Any]
 ) -> torch.Tensor:
     """Logits [N, V] at the N true positions of `predicting` [B, L - 1], differentiable also inside `no_grad`."""
-    import torch
-
     assert all(one.requires_grad for one in hidden), "the graph of the policy's forward pass is gone"
     with torch.enable_grad(), autocast():
         chosen = torch.cat(list(hidden))[:, :-1][predicting]

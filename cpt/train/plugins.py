@@ -12,7 +12,9 @@ from cpt.methods.sdft import SDFT
 from cpt.methods.setting import Setting
 from cpt.methods.snapshot import Snapshot
 from cpt.models.inputs import ModelInputs
+from cpt.models.load import load_policy
 from cpt.rollout.encode import render_prompts
+from cpt.rollout.sampling import ban_tokens
 from cpt.tasks import get_task
 from cpt.train.data import training_samples
 from cpt.train.settings import stage_seed
@@ -152,9 +154,6 @@ class StagePlugins:
         return reference
 
     def _load(self, name: str, policy: Any) -> Any:
-        from cpt.models.load import load_policy
-        from cpt.rollout.sampling import ban_tokens
-
         path = {"stage_start": str(self.start), "base": self.plan.model.path}.get(name, name)
         base = self.plan.model
         model: Any = load_policy(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
+
 from cpt.common.digests import differing, file_digest, listing
 from cpt.common.files import fsync_dir, read_json, write_json_atomic
 from cpt.models.policy import trainable
@@ -139,16 +141,12 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 def save_trained(model: Any, checkpoint: Path) -> None:
     """Write what is trained of a model, by its names in memory, whatever the kind of tuning."""
-    from safetensors.torch import save_file
-
     checkpoint.mkdir(parents=True, exist_ok=True)
     save_file({name: value.detach().contiguous() for name, value in trainable(model).items()}, checkpoint / TRAINED)
 
 
 def load_trained(model: Any, checkpoint: Path) -> None:
     """Read what `save_trained` wrote."""
-    from safetensors.torch import load_file
-
     trained, saved = trainable(model), load_file(checkpoint / TRAINED)
     assert saved.keys() == trained.keys(), "a checkpoint of this stage has what this stage trains"
     for name, parameter in trained.items():

@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
 
@@ -20,8 +22,6 @@ def stage_seed(stage: StagePlan) -> int:
 
 def shared_arguments(stage: StagePlan, checkpoints: Path) -> dict[str, Any]:
     """What every trainer is given: the plan's settings, reproducibility, silence; on CUDA also checkpointing."""
-    import torch
-
     cuda = torch.cuda.is_available()
     arguments = stage.method.trl_arguments()
     arguments |= {

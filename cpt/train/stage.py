@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.common.digests import differing
 from cpt.common.files import disk_may_be_full, read_json, read_jsonl
+from cpt.models.export import save_policy
+from cpt.models.load import load_policy, load_processor
+from cpt.models.policy import Policy
 from cpt.store.results import write_trained
 from cpt.store.schemas import Trained
+from cpt.tasks.world import builtin
+from cpt.train.log import keep_until
+from cpt.train.merging import Merging
 from cpt.train.result import TrainResult, drop_checkpoints, other_training
+from cpt.train.rollouts import RolloutLog
 
 if TYPE_CHECKING:
-    from cpt.models.policy import Policy
     from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
-    from cpt.train.merging import Merging
     from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins
     from cpt.train.weighting import Objectives
@@ -102,13 +107,8 @@ def _train(
     on_step: Callable[[dict[str, Any]], None] | None,
 ) -> TrainResult:
     """One training; see `train_stage`."""
-    from cpt.models.export import save_policy
-    from cpt.models.load import load_processor
-    from cpt.models.policy import Policy
     from cpt.rollout.agreement import check_folder, terms_of
     from cpt.train.hooks import Checkpoints
-    from cpt.train.log import keep_until
-    from cpt.train.merging import Merging
     from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins, make_plugins, rewarding
     from cpt.train.resume import Origin, last_checkpoint
@@ -166,8 +166,6 @@ def _train(
 
 def _loader(stage: StagePlan) -> Callable[[Path], Any]:
     """Reads a policy's folder as the stage holds policies in memory."""
-    from cpt.models.load import load_policy
-
     model = stage.model
     return partial(
         load_policy, dtype=stage.weights_dtype, attention=model.attention, trust_remote_code=model.trust_remote_code
@@ -192,7 +190,6 @@ def _trainer(
 
         return sft_trainer(stage, own, model, processor, checkpoints, adapters, out=out, pool=pool, **added)
     from cpt.train.grpo import grpo_trainer
-    from cpt.train.rollouts import RolloutLog
 
     assert pool is not None
     log = RolloutLog(out.rollouts, stage.prompt) if stage.leaves_rollouts else None
@@ -215,7 +212,6 @@ def _instrument(
     """Metrics to disk instead of to the terminal."""
     from transformers import PrinterCallback
 
-    from cpt.tasks.world import builtin
     from cpt.train.metrics import StepMetrics
 
     trainer.remove_callback(PrinterCallback)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
+if TYPE_CHECKING:
     from cpt.models.inputs import ModelInputs, Prompt
 
 IGNORED = -100  # label of a token that is no part of an answer
@@ -22,8 +22,6 @@ def answered(
     inputs: ModelInputs, prompts: Sequence[Prompt], answers: Sequence[str], device: Any = None
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The model's arguments for B prompts with an answer each, padded on the right; labels [B, L] on the answers."""
-    import torch
-
     said = inputs.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     rows = [[*prompt.ids, *ids] for prompt, ids in zip(prompts, said, strict=True)]
     longest = max(map(len, rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.models.lean import lean_imports
 from cpt.train.log import MetricsTail
 from cpt.train.result import TrainResult
+from cpt.train.stage import train_stage
 
 if TYPE_CHECKING:
     from cpt.evaluate.evaluators.base import Evaluator, Subject
@@ -51,7 +54,6 @@ class TrainWorker:
     ) -> TrainResult:
         """See `cpt.train.stage.train_stage`."""
         import_trainers()
-        from cpt.train.stage import train_stage
 
         return train_stage(stage, start_folder=start_folder, out=out, kept=kept, pool=pool)
 
@@ -64,8 +66,6 @@ class TrainWorker:
 
     def measure(self, evaluator: Evaluator, subject: Subject, pool: RolloutPool) -> dict[str, Any]:
         """See `cpt.evaluate.evaluators.base.Evaluator.run`. What the models took is free again afterwards."""
-        import gc
-
         import torch
 
         found = evaluator.run(subject, pool)
@@ -165,9 +165,6 @@ def _answer(reference: Any, where: str, process: str) -> Any:
 
 def import_trainers() -> None:
     """Import TRL's trainers, and nothing along with them that training makes no use of."""
-    import atexit
-    import gc
-
     with lean_imports("transformers", "trl"):
         from transformers.utils import logging
         from trl import GRPOTrainer, SFTTrainer  # noqa: F401

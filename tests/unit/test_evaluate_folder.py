@@ -27,8 +27,8 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return [rows[0], replace(rows[1], finish_reason="length")]
 
     pool = SimpleNamespace(push_folder=lambda path, version: version, close=lambda: None)
-    monkeypatch.setattr("cpt.run.cluster.cluster", lambda address: nullcontext())
-    monkeypatch.setattr("cpt.run.cluster.placement_of", lambda rollout, wanted: None)
+    monkeypatch.setattr("cpt.cli.evaluate.cluster", lambda address: nullcontext())
+    monkeypatch.setattr("cpt.cli.evaluate.placement_of", lambda rollout, wanted: None)
     monkeypatch.setattr("cpt.run.loop.start_pool", lambda model, rollout, share, pictures: pool)
     monkeypatch.setattr(GenerationEvaluator, "records", records)
     return asked

@@ -55,6 +55,21 @@ FORBIDDEN = {
     "cpt.cli": MACHINERY,
     "cpt.cli.build_model": frozenset(),
 }
+# What takes a tenth of a second or more to import, and may therefore be imported inside a function: in the modules that
+# a command loads before it knows whether they are needed, and nowhere else. So may modules of ours that import these.
+LAZY = MACHINERY | frozenset((
+    "accelerate", "datasets", "huggingface_hub", "jinja2", "math_verify", "matplotlib", "numpy", "peft", "pyarrow",
+    "rich", "safetensors.torch", "scipy", "sklearn",
+))  # fmt: skip
+QUICK = [
+    "cpt.cli", "cpt.common", "cpt.run", "cpt.recipe", "cpt.plan", "cpt.report", "cpt.methods", "cpt.train.stage",
+    "cpt.train.worker", "cpt.rollout.pool", "cpt.rollout.local", "cpt.types", "rewards",
+]  # fmt: skip
+# Inside of functions everywhere: a training process and an engine first hide what these would import beside
+# (`cpt.models.lean`), and vLLM reads environment variables that an engine sets.
+HIDING = ("transformers", "trl", "vllm")
+# Started by its path: it says first where this package is.
+BY_PATH = ("rewards.python_worker",)
 # Imported by a program in a process of its own, or the program itself.
 PROGRAMS = {"cpt.cli.__main__"}
 
@@ -67,12 +82,13 @@ def forbidden(module: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name: where, and whether only a type checker sees it."""
+    """One imported name: where, whether only a type checker sees it, and whether it is inside a function."""
 
     module: str
     line: int
     name: str
     typing_only: bool
+    late: bool = False
 
 
 def belongs(name: str, prefix: str) -> bool:
@@ -97,10 +113,15 @@ def typing_only_nodes(tree: ast.Module) -> set[ast.AST]:
     return {below for node in guarded for statement in node.body for below in ast.walk(statement)}
 
 
+def nodes_in_functions(tree: ast.Module) -> set[ast.AST]:
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return {below for function in functions for below in ast.walk(function)}
+
+
 def imports_in(module: str, source: str, is_package: bool = False) -> list[Import]:
     """Every import statement of a module at any depth; `from package import module` counts as the module."""
     tree = ast.parse(source)
-    guarded = typing_only_nodes(tree)
+    guarded, late = typing_only_nodes(tree), nodes_in_functions(tree)
     found = []
     for node in ast.walk(tree):
         names: list[str] = []
@@ -114,7 +135,8 @@ def imports_in(module: str, source: str, is_package: bool = False) -> list[Impor
                 base = ".".join([*parts, base] if base else parts)
             dotted = [f"{base}.{alias.name}" for alias in node.names]
             names = [name if name in sources() else base for name in dotted]
-        found += [Import(module, node.lineno, name, node in guarded) for name in dict.fromkeys(names)]
+        where = (node in guarded, node in late)
+        found += [Import(module, node.lineno, name, *where) for name in dict.fromkeys(names)]
     return found
 
 
@@ -205,6 +227,50 @@ def test_what_is_imported_is_declared():
     assert not undeclared
 
 
+@cache
+def at_once() -> dict[str, set[str]]:
+    """Module → all that is imported when it is, packages on the way and what others import in turn included."""
+    loads: dict[str, set[str]] = {module: set() for module in sources()}
+    for found in imports():
+        if not found.typing_only and not found.late:
+            loads[found.module] |= {found.name, found.name.rpartition(".")[0]}
+    for module, names in loads.items():
+        names.add(module.rpartition(".")[0])
+    grown = True
+    while grown:
+        grown = False
+        for names in loads.values():
+            more = set().union(*(loads[name] for name in names if name in loads)) - names
+            names |= more
+            grown = grown or bool(more)
+    return loads
+
+
+def takes_long(name: str) -> bool:
+    """Whether an import has to wait for what is in LAZY."""
+    return any(belongs(one, lazy) for one in {name, *at_once().get(name, ())} for lazy in LAZY)
+
+
+def is_quick(module: str) -> bool:
+    """Whether a module is one of QUICK, or imported by one of them at once."""
+    quick = [name for name in sources() if any(belongs(name, room) for room in QUICK)]
+    return module in quick or any(module in at_once()[name] for name in quick)
+
+
+def may_be_late(found: Import) -> bool:
+    """Whether this import may stand inside a function."""
+    if any(belongs(found.name, package) for package in HIDING):
+        return True
+    if found.name in sources() and found.module in BY_PATH:
+        return True
+    return is_quick(found.module) and takes_long(found.name)
+
+
+def test_only_what_takes_long_is_imported_inside_a_function():
+    late = [found for found in imports() if found.late and not may_be_late(found)]
+    assert not late, [f"{found.module}:{found.line} imports {found.name}: to the top" for found in late]
+
+
 def loaded_after(*modules: str) -> set[str]:
     """Which parts of the machinery are loaded after importing `modules` in a fresh interpreter."""
     code = f"import sys, json\nfor name in {list(modules)!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
@@ -244,6 +310,7 @@ def late():
         ("ray", True),
         ("vllm", False),
     }
+    assert [item.name for item in imports_in("cpt.example", source) if item.late] == ["vllm"]
     in_package = imports_in("cpt.example", "from . import a\nfrom .. import types", is_package=True)
     assert [item.name for item in in_package] == ["cpt.example", "cpt.types"]
 

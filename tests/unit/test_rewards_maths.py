@@ -290,7 +290,7 @@ def test_what_math_verify_raises_is_an_error(monkeypatch, tmp_path, module, mess
     (tmp_path / "math_verify.py").write_text(module)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     process = MathsProcess()
-    monkeypatch.setattr("rewards.maths_process.shared", process)
+    monkeypatch.setattr("rewards.maths.shared", process)
     try:
         score = say("1", "2")
     finally:

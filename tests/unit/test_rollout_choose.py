@@ -33,5 +33,5 @@ def model_of(parameters: int, folder: Path) -> str:
 )
 def test_choice(parameters, gpus, installed, expected, tmp_path, monkeypatch):
     spec = ModuleSpec("vllm", None) if installed else None
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    monkeypatch.setattr("cpt.rollout.local.find_spec", lambda name: spec)
     assert choose_engine(model_of(parameters, tmp_path), gpus) == expected

@@ -107,7 +107,7 @@ def test_a_processor_that_does_not_load_is_no_fault_of_a_picture(model, own, mon
     def load(*_: Any, **__: Any) -> Any:
         raise ImportError("OwnProcessor requires\nnum2words")
 
-    monkeypatch.setattr("cpt.models.load.load_processor", load)
+    monkeypatch.setattr("cpt.run.rows_fit.load_processor", load)
     own(lambda k: ("What is this ?", [blank()]))
     said = rf"^{BUILTIN}: the model's processor can't be loaded \(OwnProcessor requires num2words\)$"
     with pytest.raises(ValueError, match=said):
@@ -147,7 +147,7 @@ def test_a_prompt_that_is_one_token_too_long_is_named(model, own, monkeypatch, c
             def __call__(self, *args: Any, **options: Any) -> Any:
                 return self.inner(*args, **options)
 
-        monkeypatch.setattr("cpt.models.load.load_processor", lambda *a, **k: Plain(load_processor(*a, **k)))
+        monkeypatch.setattr("cpt.run.rows_fit.load_processor", lambda *a, **k: Plain(load_processor(*a, **k)))
     pictures = [blank(), blank(60, 40)]
     fits = 512 - 8 - tokens_of(model, "", pictures)
     assert tokens_of(model, words(fits), pictures) == 504

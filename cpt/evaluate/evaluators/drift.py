@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.evaluate.drift import DriftRow, write_drift
 from cpt.evaluate.evaluators.base import Engines, Subject
+from cpt.methods.divergence import completion_kl
+from cpt.models.inputs import ModelInputs
+from cpt.models.load import load_policy, load_processor
+from cpt.rollout.encode import encode_prompts
+from cpt.rollout.engine import banned_tokens, request_seed
 from cpt.store.folder import StageDir
+from cpt.tasks import get_task
 from cpt.types import GenerationRequest, Sample, SamplingParams, Task
 
 if TYPE_CHECKING:
@@ -70,8 +76,6 @@ def measure_drift(subject: Subject, pool: Engines) -> list[DriftRow]:
     """One row per prompt that `subject.drift` asks for, in their order."""
     import torch
 
-    from cpt.models.load import load_policy, load_processor
-
     model, trust = subject.model, subject.model.trust_remote_code
     processor = load_processor(model.path, trust_remote_code=trust)
     said = _sample(subject, processor, pool)
@@ -94,10 +98,6 @@ def measure_drift(subject: Subject, pool: Engines) -> list[DriftRow]:
 
 def _sample(subject: Subject, processor: Any, pool: Engines) -> list[Said]:
     """A completion of either policy for every prompt, at temperature 1 and within evaluation's limit of tokens."""
-    from cpt.rollout.encode import encode_prompts
-    from cpt.rollout.engine import request_seed
-    from cpt.tasks import get_task
-
     items: list[tuple[Task, str, Sample]] = []
     for group, names in subject.drift.groups.items():
         for task in map(get_task, names):
@@ -131,9 +131,6 @@ def _batches(said: Sequence[Said], vocabulary: int) -> Iterator[list[Said]]:
 def _divergences(base: Any, policy: Any, processor: Any, batch: Sequence[Said]) -> tuple[list[float], list[float]]:
     """KL(base ‖ policy) over the base's completions and KL(policy ‖ base) over the policy's, in nats per completion."""
     import torch
-
-    from cpt.methods.divergence import completion_kl
-    from cpt.rollout.engine import banned_tokens
 
     prompts = _prompts(base, processor, batch)
     completions = [ids for one in batch for ids in (one.base, one.policy)]
@@ -181,8 +178,6 @@ def _logits(model: Any, prompts: dict[str, torch.Tensor], ids: torch.Tensor, mas
 
 def _prompts(model: Any, processor: Any, batch: Sequence[Said]) -> dict[str, torch.Tensor]:
     """The model's arguments for R prompts, padded on the left as in training on rollouts."""
-    from cpt.models.inputs import ModelInputs
-
     inputs = ModelInputs(processor, model)
     pictures = inputs.pictures([one.sample.images for one in batch])
     return inputs.prompts([one.prompt for one in batch], pictures, model.device, model.dtype)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.evaluate.evaluators.base import Engines, Subject, measured_key
+from cpt.models.load import load_processor
 from cpt.plan.stages import plain
+from cpt.rollout.encode import encode_prompts, render_prompts
 from cpt.rollout.engine import request_seed
 from cpt.store.folder import GENERATION, StageDir
 from cpt.store.records import write_records
@@ -51,8 +53,6 @@ def prepare_questions(
     Raises:
         ValueError: fewer than one sample, or more than a task has.
     """
-    from cpt.rollout.encode import encode_prompts, render_prompts
-
     items: list[tuple[Task, Sample]] = []
     for task in tasks:
         n = samples if isinstance(samples, int) else samples[task.name]
@@ -191,8 +191,6 @@ class GenerationEvaluator:
         model, samples = subject.model, subject.evaluation.samples
         same = (model.path, subject.prompt, *samples.items())
         if same not in self._questions:
-            from cpt.models.load import load_processor
-
             processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
             tasks = [get_task(name) for name in samples]
             self._questions[same] = prepare_questions(processor, tasks, samples=samples, prompt=subject.prompt)

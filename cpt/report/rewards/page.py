@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from markupsafe import Markup
+
 from cpt.report import plots as curves
 from cpt.report.arm_summary import TITLES
 from cpt.report.figure_style import arm_colours
@@ -48,8 +50,6 @@ def _view(study: Study) -> dict[str, Any]:
 
 
 def _figures(study: Study) -> dict[str, Any]:
-    from markupsafe import Markup
-
     summary, run = study.summary, study.summary.run
     arms = [one.arm for one in study.sets]
     held_out = {

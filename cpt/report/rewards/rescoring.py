@@ -21,6 +21,7 @@ from cpt.tasks import get_task
 from cpt.tasks.row import reward_row
 from cpt.types import PromptStyle, Record, Sample
 from rewards.batch import guarded
+from rewards.lab.saved import write_table
 from rewards.score import Score
 
 FILE = "rewards.parquet"
@@ -124,8 +125,6 @@ def _identity(plan: Mapping[str, Any], record: Record) -> str:
 
 def write_scores(root: Path, run: RunData, rescored: Mapping[str, Rescored]) -> None:
     """Write rewards.parquet: one row per arm and held-out completion of a trained task; `reward` is null on failure."""
-    from rewards.lab.saved import write_table
-
     rows: list[tuple[Any, ...]] = []
     for arm in run.arms:
         if arm.name in rescored:

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
     ModelT = TypeVar("ModelT", bound=PreTrainedModel)
@@ -80,8 +81,6 @@ def packed_attention(
     Returns:
         [1, tokens, heads, head size], as transformers' attention functions return it.
     """
-    import torch
-
     lengths = boundaries.diff()
     distinct = torch.unique(lengths).tolist()
     states = [x[0].transpose(0, 1) for x in (query_1HSD, key_1HSD, value_1HSD)]  # each [tokens, heads, head size]
@@ -123,8 +122,6 @@ def mrope_positions(
         Positions, int64 [3, B, T] (0 on padding), and what to add to a token's index among the real tokens to get its
         position once the pictures are past, int64 [B, 1].
     """
-    import torch
-
     t, h, w = grid[0], grid[1] // merge, grid[2] // merge
     per_image, span = t * h * w, max(h, w)
     image = (is_image_BT & attention_mask_BT.bool()).long()
@@ -162,8 +159,6 @@ def _one_size(grids: torch.Tensor | None) -> TypeGuard[torch.Tensor]:
 
 def _give_positions(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """Pre-hook of the multimodal model: positions of a fresh batch, instead of its loop over rows and pictures."""
-    import torch
-
     ids, types, grids = (kwargs.get(key) for key in ("input_ids", "mm_token_type_ids", "image_grid_thw"))
     past = kwargs.get("past_key_values")
     given = kwargs.get("position_ids") is not None or kwargs.get("video_grid_thw") is not None
@@ -204,8 +199,6 @@ def first_occurrences(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         `kept`, int64 [K] increasing, and `places`, int64 [N], with rows[kept][places] equal to rows.
     """
-    import torch
-
     flat = rows.flatten(1).contiguous()
     bits = flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
     factors = torch.randint(2**31, 2**62, (bits.shape[1],), generator=torch.Generator().manual_seed(0)) | 1
@@ -222,7 +215,6 @@ def first_occurrences(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _tower_positions(module: Any, grids: torch.Tensor) -> dict[str, torch.Tensor]:
     """The tower's rotary positions and window order for equally sized pictures: those of one picture, repeated."""
-    import torch
     from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
     count, one, merge = len(grids), grids[:1], module.config.spatial_merge_size

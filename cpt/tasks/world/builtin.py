@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.tasks.world.format import MAX_COMPLETION_TOKENS, MAX_PROMPT_TOKENS
+from cpt.tasks.world.tasks import TASKS
+from cpt.tasks.world.tiny import is_tiny
 from cpt.types import Task
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ MODELS: dict[str, Path] = {"builtin/tiny-qwen2_5-vl": Path(__file__).parent / "t
 @lru_cache(maxsize=1)
 def tasks() -> tuple[Task, ...]:
     """The tasks: what the built-in model's vocabulary and training are made from."""
-    from cpt.tasks.world.tasks import TASKS
-
     return tuple(cls() for cls in TASKS)
 
 
@@ -40,7 +40,6 @@ def accelerate(model: Any, attention: str = "auto") -> Any:
         attention: that the recipe asks for; the built-in model too does what it names.
     """
     from cpt.tasks.world.attention import batch_images
-    from cpt.tasks.world.tiny import is_tiny
 
     return batch_images(model) if attention == "auto" and is_tiny(model.config) else model
 

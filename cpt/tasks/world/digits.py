@@ -9,6 +9,8 @@ import random
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from cpt.tasks.samples import split_of
 from cpt.tasks.world.base import BuiltinTask, Question
 from cpt.tasks.world.scene import BACKGROUND, CELL, SIZE
@@ -16,7 +18,6 @@ from cpt.types import Split
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
 DIGITS = tuple(str(d) for d in range(10))
 _INK = 16.0  # the scans count ink in 0..16
@@ -39,10 +40,9 @@ def scan_numbers(split: Split) -> tuple[int, ...]:
     return tuple(i for i in range(len(labels)) if split_of(f"scan/{i}") == split)
 
 
-def _strip(rng: random.Random, scans: list[int]) -> Image:
+def _strip(rng: random.Random, scans: list[int]) -> Image.Image:
     """The scans side by side in the middle row, each shifted by up to a pixel: RGB, 48x48."""
     import numpy as np
-    from PIL import Image
 
     images, _ = _scans()
     canvas = np.full((SIZE, SIZE), float(BACKGROUND[0]))
@@ -61,14 +61,14 @@ class DigitTask(BuiltinTask):
 
     family = "digits"
 
-    def read(self, rng: random.Random, split: Split, count: int) -> tuple[list[int], tuple[Image, ...]]:
+    def read(self, rng: random.Random, split: Split, count: int) -> tuple[list[int], tuple[Image.Image, ...]]:
         """Labels of `count` random scans of the split, and the picture of them."""
         _, labels = _scans()
         scans = [rng.choice(scan_numbers(split)) for _ in range(count)]
         return [int(labels[s]) for s in scans], (_strip(rng, scans),)
 
     def ask(
-        self, rng: random.Random, labels: list[int], image: tuple[Image, ...], *gold: str, habit: str, easy: bool
+        self, rng: random.Random, labels: list[int], image: tuple[Image.Image, ...], *gold: str, habit: str, easy: bool
     ) -> Question:
         """A question about the picture; the scans have decided the split."""
         reasoning = "I read " + " , ".join(map(str, labels)) + " ."

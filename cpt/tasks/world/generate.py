@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
+if TYPE_CHECKING:
     Choose = Callable[[torch.Tensor, int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
     """From logits [R, V], the number of the token and the rows' places among all completions [R] to the next tokens
     and their log-probabilities, each [R]."""
@@ -30,8 +30,6 @@ def generate(
         limit: tokens of a completion at most.
         stop: ids that end a completion.
     """
-    import torch
-
     device = inputs["input_ids"].device
     mask = torch.nn.functional.pad(inputs["attention_mask"], (0, limit), value=1).repeat_interleave(n, 0)
     width = inputs["input_ids"].shape[1]

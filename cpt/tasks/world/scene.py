@@ -5,11 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
+from PIL import Image, ImageDraw
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (230, 210, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -64,10 +61,8 @@ def key(scene: Scene) -> str:
 
 
 @lru_cache(maxsize=4096)
-def render(scene: Scene) -> Image:
+def render(scene: Scene) -> Image.Image:
     """The picture, RGB, 48x48. Equal scenes share one picture."""
-    from PIL import Image, ImageDraw
-
     image = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
     canvas = ImageDraw.Draw(image)
     for thing in scene:
@@ -75,7 +70,7 @@ def render(scene: Scene) -> Image:
     return image
 
 
-def _draw_thing(canvas: ImageDraw, thing: Thing) -> None:
+def _draw_thing(canvas: ImageDraw.ImageDraw, thing: Thing) -> None:
     x, y = thing.column * CELL + CELL // 2, thing.row * CELL + CELL // 2
     half = _HALF[thing.large]
     box = (x - half, y - half, x + half - 1, y + half - 1)

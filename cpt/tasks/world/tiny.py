@@ -10,8 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
 from cpt.tasks.world.format import FORMAT
 from cpt.tasks.world.scene import SIZE
+from cpt.tasks.world.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
@@ -46,8 +49,6 @@ CHAT_TEMPLATE = (
 
 def vocabulary() -> list[str]:
     """Every word of the built-in world, sorted, after the special tokens: what the tasks say and the format's tags."""
-    from cpt.tasks.world.tasks import TASKS
-
     text = [
         *FORMAT.instruction.values(),
         *TAGS,
@@ -67,7 +68,6 @@ GUESS = "I guess ."
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer: white space and punctuation split, case kept, decoding joins with single spaces."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = {word: i for i, word in enumerate(vocabulary())}
