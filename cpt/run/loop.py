@@ -173,7 +173,7 @@ class Run:
                 except TrainerDied as error:
                     if attempt == MAX_RESTARTS:
                         raise
-                    self._waiting = None  # what has killed this one may have killed that one, too
+                    self._waiting = None  # it may have died of the same cause
                     self.progress.message(f"{error}; going on from its last checkpoint")
         if result.resumed_from:
             self.progress.message(f"{stage.label}: went on from step {result.resumed_from}")

@@ -14,6 +14,7 @@ from cpt.plan.make import make_plan
 from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
 from cpt.rollout.local import LocalPool
+from cpt.run.cluster import Placement
 from cpt.run.loop import Run
 from cpt.run.progress import PlainProgress
 from cpt.store.folder import StageDir
@@ -175,7 +176,7 @@ def test_the_driver_filters_before_the_trainer_and_tells(
     (stage,) = plan.stages
     monkeypatch.setattr(Run, "_prepare_worker", lambda self: None)
     with RunStore(tmp_path).open_or_create(recipe) as store:
-        run = Run(plan, store, PlainProgress(shown), share=None)
+        run = Run(plan, store, PlainProgress(shown), Placement(0, 0))
         run.pool = pool
         where = store.begin_stage(stage)
         for _ in range(2):
