@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rewards import prose
 from rewards.arithmetic import solved
 from rewards.extract import Extraction, Read, Template, normalise, read_answer
-from rewards.match import accepted, bad_gold, canonical, exact_match, unpaid, words_of
+from rewards.match import accepted, bad_gold, canonical, exact_match, unrewarded, words_of
 from rewards.registry import reward
 from rewards.score import Score
 from rewards.unanswerable import UNANSWERABLE, as_unanswerable
@@ -44,7 +44,7 @@ def exact(
         return bad_gold(_NO_GOLD)
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, "match")
+        return unrewarded(said, "match")
     value = exact_match(said.answer, answers)
     return Score(value, {"match": value}, said.answer)
 
@@ -79,7 +79,7 @@ def normalised(
         return bad_gold(_NO_GOLD)
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, "match")
+        return unrewarded(said, "match")
     answer = canonical(words_of(said, read), articles)
     right = {canonical(g, articles) for g in answers}
     value = float(bool(answer) and (answer in right or canonical(solved(said.answer), articles) in right))
@@ -116,15 +116,15 @@ def yes_no(
         return bad_gold(f"gold has to be yes or no, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
-        return unpaid(said, "match")
+        return unrewarded(said, "match")
     if len(said.answer) > prose.MAX_CHARS:
-        return unpaid(Extraction("", "malformed"), "match")
+        return unrewarded(Extraction("", "malformed"), "match")
     # 1 and 0 are answers only if gold has them.
     says = verdict_of_gold(said.answer) if said.answer in map(normalise, answers) else verdict(said.raw)
     if says == "both":
-        return unpaid(Extraction("", "ambiguous"), "match")
+        return unrewarded(Extraction("", "ambiguous"), "match")
     if not says:
-        return unpaid(Extraction("", "no_answer"), "match")
+        return unrewarded(Extraction("", "no_answer"), "match")
     value = float(says in wanted)
     return Score(value, {"match": value}, says)
 
@@ -162,7 +162,7 @@ def unanswerable(
         return bad_gold(_NO_GOLD)
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, "match", "answerability")
+        return unrewarded(said, "match", "answerability")
     answer = as_unanswerable(said.raw)
     value = float(answer in answers)
     agrees = UNANSWERABLE in answers if answer == UNANSWERABLE else answers != {UNANSWERABLE}

@@ -104,11 +104,11 @@ def _rows(columns: Mapping[str, Any], length: int) -> list[dict[str, Any]]:
 
 def _log(scores: Sequence[Score | None], log_metric: Callable[[str, float], None]) -> None:
     scored = [score for score in scores if score is not None]
-    judged = [score for score in scored if not score.failed]
-    for part in sorted({part for score in judged for part in score.parts}):
-        values = [score.parts[part] for score in judged if part in score.parts]
+    whole = [score for score in scored if not score.failed]
+    for part in sorted({part for score in whole for part in score.parts}):
+        values = [score.parts[part] for score in whole if part in score.parts]
         log_metric(f"reward/{part}", sum(values) / len(values))
-    log_metric("reward/errors", (len(scored) - len(judged)) / len(scored))
+    log_metric("reward/errors", (len(scored) - len(whole)) / len(scored))
     if len(scored) < len(scores):
         log_metric("reward/not_applicable", 1 - len(scored) / len(scores))
     for status, count in sorted(Counter(score.status for score in scored).items()):

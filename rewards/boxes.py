@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rewards import prose
 from rewards.extract import Extraction, Read, ReadStatus, Template, read_answer
-from rewards.match import accepted, bad_gold, unpaid
+from rewards.match import accepted, bad_gold, unrewarded
 from rewards.registry import reward
 from rewards.score import Score
 
@@ -143,10 +143,10 @@ def _overlap(
         return bad_gold(f"every gold answer has to be one box [x1, y1, x2, y2] with an area, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
-        return unpaid(said, "iou")
+        return unrewarded(said, "iou")
     box, status = read_box(said.raw)
     if box is None:
-        return unpaid(Extraction("", status), "iou")
+        return unrewarded(Extraction("", status), "iou")
     text = "[" + ", ".join(f"{x:.6g}" for x in box) + "]"
     if coordinates != "same":
         size = _MAX_SIZE[coordinates]
@@ -154,7 +154,7 @@ def _overlap(
         if not width or not height:
             return bad_gold(f"coordinates={coordinates} needs the image's width and height in the row's meta")
         if min(box) < 0 or max(box) > size:
-            return unpaid(Extraction("", "malformed"), "iou")
+            return unrewarded(Extraction("", "malformed"), "iou")
         x, y = float(width) / size, float(height) / size
         box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
     return max(intersection_over_union(box, one) for one in golden), text

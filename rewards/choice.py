@@ -10,7 +10,7 @@ from rewards import prose
 from rewards.arithmetic import solved
 from rewards.decoration import composed
 from rewards.extract import Extraction, Read, ReadStatus, Template, bare, normalise, read_answer
-from rewards.match import accepted, bad_gold, spelled, unpaid
+from rewards.match import accepted, bad_gold, spelled, unrewarded
 from rewards.registry import reward
 from rewards.remember import remembered
 from rewards.score import Score
@@ -74,10 +74,10 @@ def choice(
         return bad_gold(f"gold has to be a letter, one of the choices or its index, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
     if said.status != "ok":
-        return unpaid(said, "match")
+        return unrewarded(said, "match")
     named, status = _read_choice(said.raw, options)
     if status != "ok":
-        return unpaid(Extraction("", status), "match")
+        return unrewarded(Extraction("", status), "match")
     value = float(not right.isdisjoint(named))
     return Score(value, {"match": value}, chr(ord("A") + min(named)))
 

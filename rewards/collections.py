@@ -12,7 +12,7 @@ from rapidfuzz.distance import LCSseq
 
 from rewards import prose
 from rewards.extract import Extraction, Read, Template, bare, read_answer
-from rewards.match import accepted, bad_gold, spelled, unpaid
+from rewards.match import accepted, bad_gold, spelled, unrewarded
 from rewards.registry import reward
 from rewards.score import Score
 
@@ -67,13 +67,13 @@ def items(
     slashes between letters always separate, so "salt and pepper" is two items; the comma of "1,000" does where that is
     nearer to gold. More than 1,000 items are malformed.
     """
-    judged = _items(completion, gold, template, candidates, question, read, one_list)
-    if isinstance(judged, Extraction):
-        return unpaid(judged, "f1", "jaccard", "precision", "recall")
-    if isinstance(judged, Score):
-        return judged
+    pairs = _items(completion, gold, template, candidates, question, read, one_list)
+    if isinstance(pairs, Extraction):
+        return unrewarded(pairs, "f1", "jaccard", "precision", "recall")
+    if isinstance(pairs, Score):
+        return pairs
     said, parts = max(
-        ((one, _shares(one, other)) for one in judged[0] for other in judged[1]), key=lambda pair: pair[1]["f1"]
+        ((one, _shares(one, other)) for one in pairs[0] for other in pairs[1]), key=lambda pair: pair[1]["f1"]
     )
     value = float(parts["jaccard"] == 1) if credit == "all" else parts[credit]
     return Score(value, parts, ", ".join(said))
@@ -103,14 +103,14 @@ def ordered_list(
 
     Limits: those of `set` (partial credit, several answers). One item missing at the start loses all positions.
     """
-    judged = _items(completion, gold, template, candidates, question, read, one_list)
-    if isinstance(judged, Extraction):
-        return unpaid(judged, "positions", "lcs")
-    if isinstance(judged, Score):
-        return judged
+    pairs = _items(completion, gold, template, candidates, question, read, one_list)
+    if isinstance(pairs, Extraction):
+        return unrewarded(pairs, "positions", "lcs")
+    if isinstance(pairs, Score):
+        return pairs
     chosen = "positions" if credit == "all" else credit
     said, parts = max(
-        ((one, _order(one, other)) for one in judged[0] for other in judged[1]), key=lambda pair: pair[1][chosen]
+        ((one, _order(one, other)) for one in pairs[0] for other in pairs[1]), key=lambda pair: pair[1][chosen]
     )
     value = float(parts["positions"] == 1) if credit == "all" else parts[credit]
     return Score(value, parts, ", ".join(said))

@@ -100,14 +100,14 @@ class Composite:
                 parts[one.label] = 0.0 if closed else score.value
                 if len(score.parts) > 1:
                     parts |= {f"{one.label}/{name}": part for name, part in score.parts.items()}
-        judged = list(scores.values())
+        scored = list(scores.values())
         details = "; ".join(f"{label}: {score.detail}" for label, score in scores.items() if score.detail)
-        extracted = next((score.extracted for score in judged if score.extracted), "")
-        failed = [score.status for score in judged if score.failed]
+        extracted = next((score.extracted for score in scored if score.extracted), "")
+        failed = [score.status for score in scored if score.failed]
         if failed:
             return Score(0.0, parts, extracted, failed[0], details)
         value = sum(one.weight * parts[one.label] for one in self.components)
-        statuses: list[Status] = [score.status for score in judged if score.status != "ok"]
+        statuses: list[Status] = [score.status for score in scored if score.status != "ok"]
         return Score(min(max(value, self.low), self.high), parts, extracted, statuses[0] if statuses else "ok", details)
 
 

@@ -2,7 +2,7 @@
 
 `undecorated` takes all of it away, `unwrapped` only what a typesetter would: a metric whose definition compares the
 whole answer (VQA accuracy, ANLS, ROUGE-L) still sees its words. Nothing here chooses between answers: what is left is
-the whole answer, so a second answer or a denial stays where it is, and is judged.
+the whole answer, so a second answer or a denial stays where it is, and is scored.
 
 Signs that can be a part of an answer stay: a minus, brackets around several things (points, intervals, sets), a
 factorial, a prime, a full stop before a digit, names such as __init__ and *args.

@@ -170,7 +170,7 @@ def words_of(said: Extraction, read: Read) -> str:
     return said.answer if read == "tolerant" else said.raw
 
 
-def unpaid(read: Extraction, *parts: str) -> Score:
+def unrewarded(read: Extraction, *parts: str) -> Score:
     """The score of a completion without an answer: 0 in every part, with the reading's status."""
     return Score(0.0, dict.fromkeys(parts, 0.0), read.answer, read.status)
 

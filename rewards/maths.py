@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards.extract import Read, Template, normalise, read_answer
-from rewards.match import accepted, bad_gold, unpaid
+from rewards.match import accepted, bad_gold, unrewarded
 from rewards.maths_process import shared
 from rewards.maths_text import comparable, is_text, letter_of, plain, quantity_in, without_unit
-from rewards.numbers import judge
+from rewards.numbers import agrees
 from rewards.registry import reward
 from rewards.score import Score
 
@@ -63,7 +63,7 @@ def maths(
         return bad_gold(wrong)
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, "match")
+        return unrewarded(said, "match")
     if len(said.raw) > max([MAX_CHARACTERS, *map(len, answers)]):
         return Score(0.0, {"match": 0.0}, "", "malformed", f"an answer of {len(said.raw)} characters")
     answer, expected = plain(said.raw), [plain(one) for one in answers]
@@ -84,7 +84,7 @@ def _same_text(normalised: str, answer: str, expected: Sequence[str]) -> bool:
 def _same_number(gold: str, answer: str) -> bool:
     wanted = quantity_in(gold, bare=True)
     said = quantity_in(answer) if wanted else None
-    return wanted is not None and said is not None and all(judge(said, wanted))
+    return wanted is not None and said is not None and all(agrees(said, wanted))
 
 
 def _to_compare(gold: str, answer: str) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from rewards.decoration import undecorated
 from rewards.extract import Extraction, Read, ReadStatus, Template, read_answer
-from rewards.match import accepted, bad_gold, unpaid
+from rewards.match import accepted, bad_gold, unrewarded
 from rewards.quantity import MAX_CHARS, Quantity, read_quantity
 from rewards.registry import reward
 from rewards.remember import remembered
@@ -88,17 +88,17 @@ def number(
     if not wanted or any(one.quantity is None for one in wanted):
         return bad_gold(unreadable_number(gold=answers))
     if found is None or found.quantity is None:
-        return unpaid(Extraction("", said.status if found is None else found.status), "number", "unit")
-    judged = []
+        return unrewarded(Extraction("", said.status if found is None else found.status), "number", "unit")
+    compared = []
     for one in wanted:
         assert one.quantity is not None
         near = 0.0 if years == "exact" and _YEAR.fullmatch(one.text) else relative
-        judged.append(judge(found.quantity, one.quantity, absolute, near, require_unit))
-    right, unit = max(judged, key=lambda parts: (all(parts), parts))
+        compared.append(agrees(found.quantity, one.quantity, absolute, near, require_unit))
+    right, unit = max(compared, key=lambda parts: (all(parts), parts))
     return Score(float(right and unit), {"number": float(right), "unit": float(unit)}, str(found.quantity))
 
 
-def judge(
+def agrees(
     said: Quantity, gold: Quantity, absolute: float = 0.0, relative: float = 0.0, require_unit: bool = False
 ) -> tuple[bool, bool]:
     """Whether the value is right, and whether the unit is not wrong."""

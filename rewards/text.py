@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from rewards.extract import Extraction, Read, Template, bare, read_answer
-from rewards.match import accepted, bad_gold, hedges, unpaid, words_of
+from rewards.match import accepted, bad_gold, hedges, unrewarded, words_of
 from rewards.registry import reward
 from rewards.score import Score
 from rewards.scripts import tokens as tokens_of
@@ -132,7 +132,7 @@ def rouge_l(
     said, answers = found
     tokens = tokens_of(said.raw)
     if not tokens:
-        return unpaid(Extraction("", "no_answer"), *parts)
+        return unrewarded(Extraction("", "no_answer"), *parts)
     f, precision, recall = max(_rouge(tokens, tokens_of(answer), beta) for answer in answers)
     return Score(f, {"f": f, "precision": precision, "recall": recall}, said.answer)
 
@@ -155,9 +155,9 @@ def _read(
         return bad_gold("the row has no gold answer")
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, *parts)
+        return unrewarded(said, *parts)
     if refuse_hedges and hedges(said.answer, [bare(answer) for answer in answers], candidates):
-        return unpaid(Extraction("", "ambiguous"), *parts)
+        return unrewarded(Extraction("", "ambiguous"), *parts)
     return Extraction(said.answer, "ok", " ".join(words_of(said, read).lower().split())), answers
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rewards.extract import Read, Template, read_answer
-from rewards.match import accepted, bad_gold, unpaid, words_of
+from rewards.match import accepted, bad_gold, unrewarded, words_of
 from rewards.prose import words
 from rewards.registry import reward
 from rewards.remember import remembered
@@ -124,7 +124,7 @@ def vqa(
         return bad_gold("the row has no gold answer")
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, "consensus")
+        return unrewarded(said, "consensus")
     answer = vqa_normalise(words_of(said, read))
     value = consensus(answer, answers)
     return Score(value, {"consensus": value}, answer)
@@ -160,7 +160,7 @@ def vizwiz(
         return bad_gold("the row has no gold answer")
     said = read_answer(completion, read, template, candidates, question)
     if said.status != "ok":
-        return unpaid(said, "consensus", "answerability")
+        return unrewarded(said, "consensus", "answerability")
     answer = _vizwiz_normalise(words_of(said, read), wordings)
     value = consensus(answer, answers)
     no_answer = 2 * answers.count(UNANSWERABLE) > len(answers)

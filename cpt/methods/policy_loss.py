@@ -27,7 +27,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """What a loss depends on beside its batch; names, units and defaults as in `cpt.recipe.methods.PolicyGradient`.
+    """What a loss depends on beside its batch; names, units and defaults as in `cpt.methods.policy_gradient.PolicyGradient`.
 
     Attributes:
         max_completion_length: tokens that `dr_grpo` divides by.

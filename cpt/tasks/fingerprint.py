@@ -8,7 +8,7 @@ a version) has a method
 
     def fingerprint(self, split: Split, n: int, seed: int) -> str
 
-which must change whenever one of the first `n` samples does, or what is paid for an answer, and should not otherwise.
+which must change whenever one of the first `n` samples does, or its reward, and should not otherwise.
 """
 
 from __future__ import annotations

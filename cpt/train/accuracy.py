@@ -41,9 +41,9 @@ def accuracy(
     found = {f"true/{name}": _mean([parts[name] for parts in scores]) for name in ("strict", "tolerant")}
     if tokens is not None:
         right = map(_is_right, tasks, scores)
-        judged = list(zip(right, tokens, strict=True))
+        scored = list(zip(right, tokens, strict=True))
         for name, wanted in (("right", True), ("wrong", False)):
-            lengths = [n for is_right, n in judged if is_right is wanted]
+            lengths = [n for is_right, n in scored if is_right is wanted]
             if lengths:
                 found[f"length/{name}"] = _mean(lengths)
     return found

@@ -30,7 +30,7 @@ class Filtering:
     """What a filter asks of the policy that a stage starts from. All as in the stage's training.
 
     Attributes:
-        rewards: task → what its rollouts are paid for; None for the task's own reward.
+        rewards: task → what its rollouts are rewarded for; None for the task's own reward.
         limit: tokens per rollout.
         seed, index: the run's seed and the stage's position.
     """
@@ -51,7 +51,7 @@ class Filtering:
 
         The k-th completion draws from the k-th stream of its request (`cpt.rollout.engine`), so this and k decide it,
         whatever else is in the call. Training draws from other streams, which know the step and the row
-        (`cpt.rollout.trl`): there a kept prompt may still, by chance, earn one reward eight times.
+        (`cpt.rollout.sampler`): there a kept prompt may still, by chance, earn one reward eight times.
         """
         return request_seed("filter", self.seed, self.index, sample_id)
 

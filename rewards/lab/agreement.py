@@ -17,7 +17,7 @@ class Agreement:
     """Two rewards side by side on n completions.
 
     Attributes:
-        both, only_a, only_b, neither: completions by which rewards give at least `threshold`; they sum to `judged`.
+        both, only_a, only_b, neither: completions by which rewards give at least `threshold`; they sum to `scored`.
         failed_a, failed_b, failed_both: completions that the first, the second or both could not score: error, timeout,
             or not applicable. They are in none of the other numbers.
         mean_difference: mean of |a - b| over the completions that both scored; None without any.
@@ -38,7 +38,7 @@ class Agreement:
     failed: tuple[int, ...]
 
     @property
-    def judged(self) -> int:
+    def scored(self) -> int:
         """Completions that both rewards could score."""
         return self.both + self.only_a + self.only_b + self.neither
 
@@ -58,9 +58,9 @@ def agree(a: Sequence[Score | None], b: Sequence[Score | None], threshold: float
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold: must be above 0 and at most 1, not {threshold:g}")
     values = list(zip(map(_value, a), map(_value, b), strict=True))
-    judged = {i: (x, y) for i, (x, y) in enumerate(values) if x is not None and y is not None}
-    verdicts = [(x >= threshold - SAME, y >= threshold - SAME) for x, y in judged.values()]
-    difference = {i: abs(x - y) for i, (x, y) in judged.items()}
+    scored = {i: (x, y) for i, (x, y) in enumerate(values) if x is not None and y is not None}
+    verdicts = [(x >= threshold - SAME, y >= threshold - SAME) for x, y in scored.values()]
+    difference = {i: abs(x - y) for i, (x, y) in scored.items()}
     failed = [(x is None, y is None) for x, y in values]
     return Agreement(
         threshold=threshold,
@@ -71,9 +71,9 @@ def agree(a: Sequence[Score | None], b: Sequence[Score | None], threshold: float
         failed_a=failed.count((True, False)),
         failed_b=failed.count((False, True)),
         failed_both=failed.count((True, True)),
-        mean_difference=sum(difference.values()) / len(judged) if judged else None,
-        disagreeing=tuple(sorted((i for i in judged if difference[i] > SAME), key=lambda i: (-difference[i], i))),
-        failed=tuple(i for i in range(len(values)) if i not in judged),
+        mean_difference=sum(difference.values()) / len(scored) if scored else None,
+        disagreeing=tuple(sorted((i for i in scored if difference[i] > SAME), key=lambda i: (-difference[i], i))),
+        failed=tuple(i for i in range(len(values)) if i not in scored),
     )
 
 

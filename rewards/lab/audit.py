@@ -108,7 +108,7 @@ def audit(
             trial = _Trial(reward, example, style, family, shaping)
             cases = [case for case in _cases(plan, example, style, family) if case.reads is None or read in case.reads]
             tried += len(cases)
-            findings += [*trial.without_a_difference(), *filter(None, map(trial.judge, cases))]
+            findings += [*trial.without_a_difference(), *filter(None, map(trial.finding, cases))]
     return Audit(tried, tuple(replace(one, known=_known(one, plan, limits)) for one in findings))
 
 
@@ -149,7 +149,7 @@ class _Trial:
         elif self.family != "shaping" and self.right.value <= self.wrong.value + SAME:
             yield self._finding("unrewarded", RIGHT, self.right_text, self.right, self.wrong.value)
 
-    def judge(self, case: Case) -> Finding | None:
+    def finding(self, case: Case) -> Finding | None:
         """The finding of a case, if there is one."""
         score = self.score(case.completion, case.columns)
         most, least = self.wrong.value + self.shaping, self.right.value - self.shaping

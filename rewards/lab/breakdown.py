@@ -38,16 +38,16 @@ class Summary:
 def summarise(scores: Sequence[Score | None]) -> Summary:
     """Means over the scored rows, and counts of all. None is a row that the reward does not apply to."""
     applicable = [score for score in scores if score is not None]
-    judged = [score for score in applicable if not score.failed]
+    scored = [score for score in applicable if not score.failed]
     counted = Counter(score.status for score in applicable)
     sums: dict[str, list[float]] = {}
-    for score in judged:
+    for score in scored:
         for name, part in score.parts.items():
             sums.setdefault(name, []).append(part)
     return Summary(
         n=len(scores),
         not_applicable=len(scores) - len(applicable),
-        mean=math.fsum(score.value for score in judged) / len(judged) if judged else None,
+        mean=math.fsum(score.value for score in scored) / len(scored) if scored else None,
         statuses={status: counted[status] for status in STATUSES},
         parts={name: math.fsum(values) / len(values) for name, values in sums.items()},
     )
@@ -69,10 +69,10 @@ def with_scores(saved: Saved, scores: Mapping[str, Sequence[Score | None]]) -> d
     """
     columns = dict(saved.columns)
     for name, found in scores.items():
-        judged = [None if one is None or one.failed else one for one in found]
-        columns[f"{name}/value"] = [None if one is None else one.value for one in judged]
+        scored = [None if one is None or one.failed else one for one in found]
+        columns[f"{name}/value"] = [None if one is None else one.value for one in scored]
         for field in ("status", "extracted", "detail"):
             columns[f"{name}/{field}"] = [None if one is None else getattr(one, field) for one in found]
-        for part in dict.fromkeys(part for one in judged if one is not None for part in one.parts):
-            columns[f"{name}/part/{part}"] = [None if one is None else one.parts.get(part) for one in judged]
+        for part in dict.fromkeys(part for one in scored if one is not None for part in one.parts):
+            columns[f"{name}/part/{part}"] = [None if one is None else one.parts.get(part) for one in scored]
     return columns

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stages import EasilyPaid, random_model, replace_tasks
+from stages import EasilyRewarded, random_model, replace_tasks
 
 from cpt.models.locate import locate_model
 from cpt.rollout.engine import EngineSettings
@@ -67,8 +67,8 @@ def uncompared() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def easily_paid() -> Iterator[None]:
-    """Every task pays for completions of some lengths, see `EasilyPaid`."""
+def easily_rewarded() -> Iterator[None]:
+    """Every task pays for completions of some lengths, see `EasilyRewarded`."""
     with pytest.MonkeyPatch.context() as patch:
-        replace_tasks(patch, EasilyPaid)
+        replace_tasks(patch, EasilyRewarded)
         yield

@@ -68,7 +68,7 @@ def replace_tasks(patch: Any, stand_in: Callable[[str], Any]) -> None:
     patch.setattr(cpt.tasks.registry, "_registry", lambda: known)
 
 
-class EasilyPaid:
+class EasilyRewarded:
     """A task whose reward a model with random weights earns now and then."""
 
     def __init__(self, name: str) -> None:

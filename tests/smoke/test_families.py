@@ -13,7 +13,7 @@ from typing import Any
 
 import families
 import pytest
-from stages import EasilyPaid, planned, replace_tasks, rows, tensors, trained
+from stages import EasilyRewarded, planned, replace_tasks, rows, tensors, trained
 
 from cpt.rollout.engine import EngineSettings, banned_tokens, logprob_gap
 from cpt.rollout.local import LocalPool, build_engine
@@ -40,7 +40,7 @@ def pictures() -> list[Any]:
     return [Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
 
 
-class Album(EasilyPaid):
+class Album(EasilyRewarded):
     """Questions about one picture, two, none and one again; about two where none is not allowed."""
 
     least = 0

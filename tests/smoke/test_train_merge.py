@@ -20,7 +20,7 @@ from cpt.store.folder import StageDir
 from cpt.train.result import drop_checkpoints
 from cpt.train.stage import train_stage
 
-pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_rewarded")]
 STEPS = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-2}
 SFT = {"type": "sft"} | STEPS
 GRPO = {"type": "grpo", "num_generations": 4, "max_completion_length": 6} | STEPS

@@ -19,7 +19,7 @@ from cpt.rollout.local import LocalPool
 from cpt.store.folder import StageDir
 from cpt.train.stage import train_stage
 
-pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_rewarded")]
 ROWS = 8
 SHARED = {"learning_rate": 0.05, "max_steps": 2, "optim": "sgd", "max_grad_norm": 1e9}
 METHODS = {

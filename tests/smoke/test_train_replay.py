@@ -79,7 +79,7 @@ def test_recap_weighs_the_components_of_every_source(base: Path, pool: LocalPool
     assert sum(last[f"{name}/weight"] for name in names) == pytest.approx(6.0)
 
 
-def test_replayed_prompts_are_paid_by_their_own_task(base: Path, pool: LocalPool, tmp_path: Path):
+def test_replayed_prompts_are_rewarded_by_their_own_task(base: Path, pool: LocalPool, tmp_path: Path):
     out = trained(second_stage(base, GRPO, {"type": "buffer", "ratio": 0.5}), base, tmp_path, pool)
     assert len(rows(out)) == 3
     assert all("reward/accuracy" in row for row in rows(out))

@@ -21,7 +21,7 @@ from cpt.store.folder import StageDir
 from cpt.tasks import get_task
 from cpt.train.stage import train_stage
 
-pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_rewarded")]
 ROWS = 8
 SHARED = {"type": "sdft", "max_completion_length": 6, "max_steps": 3, "per_device_train_batch_size": ROWS}
 SGD = {"learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 1e9}

@@ -16,7 +16,7 @@ from cpt.rollout.local import LocalPool
 from cpt.store.folder import StageDir
 from cpt.train.stage import train_stage
 
-pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_paid")]
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("easily_rewarded")]
 GRPO = {
     "type": "grpo", "learning_rate": 1e-2, "max_steps": 3, "per_device_train_batch_size": 8, "num_generations": 4,
     "max_completion_length": 6, "save_steps": 1,

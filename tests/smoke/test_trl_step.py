@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
 CLOCK = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
-def paid(text: str) -> float:
+def rewarded(text: str) -> float:
     return len(text) % 5 / 4
 
 
@@ -56,7 +56,7 @@ class Rewarded:
         return getattr(self.task, name)
 
     def reward(self, sample: Any, completion: str, prompt: Any) -> Score:
-        return Score(paid(completion), {}, completion)
+        return Score(rewarded(completion), {}, completion)
 
 
 class Script:
@@ -115,7 +115,7 @@ def test_the_same_completions_make_the_same_policy(
     stock = Stock(
         model=load_policy(base),
         args=arguments,
-        reward_funcs=lambda completions, **_: [paid(turn[0]["content"]) for turn in completions],
+        reward_funcs=lambda completions, **_: [rewarded(turn[0]["content"]) for turn in completions],
         train_dataset=as_dataset(policy_rows(data.samples, stage.prompt), data.order),
         processing_class=processor,
     )

@@ -15,7 +15,7 @@ def scores(*values: float | str) -> list[Score]:
 
 def test_a_table_by_hand():
     found = agree(scores(1, 1, 0.9, 0, 0.2, 0), scores(1, 0.6, 0, 1, 0, 0))
-    assert (found.both, found.only_a, found.only_b, found.neither, found.judged) == (2, 1, 1, 2, 6)
+    assert (found.both, found.only_a, found.only_b, found.neither, found.scored) == (2, 1, 1, 2, 6)
     assert found.mean_difference == pytest.approx((0 + 0.4 + 0.9 + 1 + 0.2 + 0) / 6)
     # p_o = 4/6, both judges say yes to half: p_e = 1/2, kappa = (2/3 - 1/2) / (1/2).
     assert found.kappa == pytest.approx(1 / 3)
@@ -29,12 +29,12 @@ def test_disagreements_come_worst_first_and_equal_ones_in_order():
 def test_what_could_not_be_judged_counts_nowhere_else():
     found = agree(scores("error", 1, "timeout", 1), scores(1, "timeout", "error", 1))
     assert (found.failed_a, found.failed_b, found.failed_both, found.failed) == (1, 1, 1, (0, 1, 2))
-    assert (found.judged, found.both, found.mean_difference, found.disagreeing) == (1, 1, 0.0, ())
+    assert (found.scored, found.both, found.mean_difference, found.disagreeing) == (1, 1, 0.0, ())
 
 
 def test_where_a_reward_does_not_apply_counts_nowhere_else_either():
     found = agree([None, *scores(1)], scores(1, 1))
-    assert (found.failed_a, found.failed, found.judged) == (1, (0,), 1)
+    assert (found.failed_a, found.failed, found.scored) == (1, (0,), 1)
 
 
 def test_a_completion_that_is_wrong_is_not_one_that_failed():
@@ -74,4 +74,4 @@ def test_kappa_by_hand(counts, kappa):
 
 def test_nothing_to_compare():
     found = agree([], [])
-    assert (found.judged, found.mean_difference, found.kappa) == (0, None, None)
+    assert (found.scored, found.mean_difference, found.kappa) == (0, None, None)

@@ -61,14 +61,14 @@ def print_agreement(names: tuple[str, str], found: Agreement, out: Console) -> N
     table.add_row(plain(f"{a} {no}"), str(found.only_b), str(found.neither))
     out.print(table)
     different = found.only_a + found.only_b
-    lines = [f"verdicts differ in {different} of {found.judged} rows, values in {len(found.disagreeing)}"]
+    lines = [f"verdicts differ in {different} of {found.scored} rows, values in {len(found.disagreeing)}"]
     if found.mean_difference is not None:
         lines.append(f"mean |difference| {found.mean_difference:.3f}")
     if found.kappa is not None:
         lines.append(f"Cohen's kappa {found.kappa:.3f}")
     else:
         why = (
-            "both say the same of every row, so there is nothing to tell apart" if found.judged else "no row was scored"
+            "both say the same of every row, so there is nothing to tell apart" if found.scored else "no row was scored"
         )
         lines.append(f"Cohen's kappa n/a: {why}")
     if found.failed:
