@@ -1,4 +1,4 @@
-"""Names of other libraries that cpt uses and that their documentation promises nobody.
+"""Undocumented names of other libraries that cpt uses.
 
 Any release may drop or change them. tests/unit/test_private_names.py looks for each in the installed versions, and for
 names that are used and not listed here. Public are documented modules (`PUBLIC`) and, in them, names without a leading
@@ -77,15 +77,15 @@ TRAINING = (
 )
 """Of TRL and of transformers' trainer."""
 
-_PREFIX = "names of weights on the Hub"
+_HUB_NAMES = "names of weights on the Hub"
 ELSEWHERE = (
     PrivateName("trl.trainer.base_config", "_BaseConfig", "the names of its fields are read from its source"),
     PrivateName("transformers.configuration_utils", "PreTrainedConfig._attn_implementation", "which attention runs"),
-    PrivateName("transformers.conversion_mapping", "get_model_conversion_mapping", _PREFIX),
-    PrivateName("transformers.core_model_loading", "WeightConverter", _PREFIX),
-    PrivateName("transformers.core_model_loading", "WeightRenaming", _PREFIX),
-    PrivateName("transformers.core_model_loading", "_weight_conversions", _PREFIX),
-    PrivateName("transformers.core_model_loading", "rename_source_key", _PREFIX),
+    PrivateName("transformers.conversion_mapping", "get_model_conversion_mapping", _HUB_NAMES),
+    PrivateName("transformers.core_model_loading", "WeightConverter", _HUB_NAMES),
+    PrivateName("transformers.core_model_loading", "WeightRenaming", _HUB_NAMES),
+    PrivateName("transformers.core_model_loading", "_weight_conversions", _HUB_NAMES),
+    PrivateName("transformers.core_model_loading", "rename_source_key", _HUB_NAMES),
     PrivateName("transformers.modeling_utils", "PreTrainedModel._from_config", "the built-in model with an attention"),
     PrivateName(
         "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",

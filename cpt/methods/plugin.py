@@ -1,11 +1,10 @@
 """Where an algorithm meets a method's training, whatever the method is.
 
 A plug-in is two classes in one file: a `cpt.methods.setting.Setting`, which is what a recipe says and which imports no
-torch, and a `Plugin`, which does it in one stage. It may act at five points: before the stage, in the loss (`term`: of
-this batch's data; `penalty`: of the parameters alone), after the backward pass, after the optimizer's step, and after
-the stage.
-`cpt.train.plugin_terms` calls them in SFT and in reinforcement learning alike; nothing in a plug-in knows which it is.
-A sixth point, `reward`, is for methods with rollouts alone.
+torch, and a `Plugin`, which does it in one stage. It may act before the stage, in the loss (`term`: of this batch's
+data; `penalty`: of the parameters alone), after the backward pass, after the optimizer's step, and after the stage.
+`cpt.train.plugin_terms` calls it in SFT and in reinforcement learning alike; nothing in a plug-in knows which it is.
+Two more points are for methods with rollouts alone: `reward`, and `deviation`, which advantages are divided by.
 """
 
 from __future__ import annotations
@@ -159,7 +158,7 @@ class Plugin:
         """Go on from a checkpoint: after `before_stage`, when the policy has the checkpoint's weights again."""
 
     def metrics(self) -> dict[str, float]:
-        """Numbers of the last step, logged as `plugin/<name>`."""
+        """Numbers of the last step, logged as `plugin/<plug-in>/<metric>`."""
         return {}
 
 

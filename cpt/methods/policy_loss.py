@@ -3,10 +3,12 @@
 With π the policy, π_old the weights that the completions were scored with when they came, π_engine what sampled them
 and π_ref the reference, every loss is (`policy_loss`)
 
-    L = aggregate over tokens of  w_t · ℓ(ρ_t, A) + β · k3_t
+    L = aggregate over tokens of  m_t · w_t · ℓ(ρ_t, A) + β · k3_t,  minus entropy_coef · mean entropy
     ρ_t = π(y_t) / π_old(y_t)          the probability ratio (`probability_ratio`), of tokens or of completions
     w_t = π_old(y_t) / π_engine(y_t)   the correction for the engine's rounding, bounded (`cpt.methods.engine_weights`)
     k3_t                               an estimate of KL(π ‖ π_ref) (`k3`)
+    m_t                                0 for tokens left out: far from the sampler (`near_sampler`), or of low entropy
+                                       (`high_entropy`); 1 by default, as entropy_coef is 0
 
 `LOSSES` names each one's ℓ and its aggregation. The names of losses, settings and metrics are those of TRL's
 GRPOConfig and GRPOTrainer, and so are the values, bit for bit: a change in the order of operations is a change.
@@ -27,7 +29,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """What a loss depends on beside its batch; names, units and defaults as in `cpt.methods.policy_gradient.PolicyGradient`.
+    """What a loss depends on beside its batch. Names and units are those of `cpt.methods.policy_gradient`.
 
     Attributes:
         max_completion_length: tokens that `dr_grpo` divides by.

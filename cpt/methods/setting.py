@@ -1,7 +1,7 @@
 """What a recipe may say of an arm: the base classes of its parts, and what they may know of each other.
 
-Every setting is explicit. Of methods they are named as in TRL's configs; our own defaults stand in the classes and end
-up in the resolved plan: nothing that influences a comparison is left to a trainer's default.
+Settings of methods have TRL's names. Their defaults are in these classes and end up in the resolved recipe, so that
+nothing that influences a comparison is left to a trainer's default.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class BatchSize:
 class BaseMethod(Part):
     """What every trainer shares. Names, units and meaning are those of `transformers.TrainingArguments`.
 
-    The schedule is constant without warm-up and there is no weight decay, for every method alike: SFT and RL recipes
+    By default the schedule is constant without warm-up and there is no weight decay, for every method alike: SFT and RL recipes
     in the literature differ in these (cosine for SFT, constant for RL), which would mix two causes in one comparison.
     """
 

@@ -268,7 +268,7 @@ def _plan_kl(setting: KL | None) -> KL | None:
     return setting.model_copy(update={"path": str(found.resolve())})
 
 
-# What at its default plays no part in a stage's work is no part of its key.
+# Left out of a stage's key where they are at their defaults, and so play no part in its work.
 _ADDED: dict[str, Any] = {
     "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None, "merge": None,
     "rollouts_key": None,

@@ -129,7 +129,7 @@ class Rollout(Strict):
     """The pool of inference engines that serves training rollouts and evaluation.
 
     `max_logprob_gap` stops the run when engine and trainer disagree by more, in nats per token; null is 1e-4 for
-    float32 and 0.5 otherwise. `max_model_len: null` is the model's own limit.
+    float32; otherwise 0.5, and no more than rounding explains. `max_model_len: null` is the model's own limit.
     """
 
     engine: Literal["auto", "vllm", "hf"] = "auto"
@@ -246,7 +246,7 @@ class Recipe(Strict):
     def resolved_hash(self) -> str:
         """Identity of everything in the recipe that can change a policy (all but `NEUTRAL`); 32 hexadecimal digits."""
         content = without_neutral(self.resolved())
-        if self.model.attention == "auto":  # as before the key came to be, so that runs of then can be gone on with
+        if self.model.attention == "auto":  # left out where it is auto
             del content["model"]["attention"]
         return content_hash(content)
 

@@ -1,4 +1,4 @@
-"""Evaluators over the policies of a run: which of them have still to measure what, and that they do."""
+"""Evaluators over the policies of a run: what is still to be measured, and measuring it."""
 
 from __future__ import annotations
 

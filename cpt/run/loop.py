@@ -135,7 +135,7 @@ class Run:
             self.evaluate(subject)
 
     def _check(self, base: BasePlan) -> None:
-        """That transformers means by the base model what the engines do."""
+        """Check that engines and transformers give the base model the same log-probabilities."""
         with self.store.phase("check", arm="base", seed=base.seed, stage=0):
             run_check(self._kept_worker(), base, self.pool)
 
@@ -163,7 +163,7 @@ class Run:
         with self.store.phase("train", **labels):
             for attempt in range(MAX_RESTARTS + 1):
                 worker = self._worker()
-                if not self.placement.trainer_gpus:  # elsewhere the next process would wait for this one's device
+                if not self.placement.trainer_gpus:  # with GPUs, the next process would wait for this one's
                     self._prepare_worker(stage)
                 try:
                     result = run_stage(

@@ -53,8 +53,8 @@ class StageTrainer(_Trainer):
             self._metrics["train"][name].append(value)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """See `Trainer.training_step`, which calls nobody between the last backward pass and the clipping of
-        gradients: there plug-ins lay hands on them."""
+        """See `Trainer.training_step`. It has no callback between the last backward pass and the clipping of gradients,
+        which is where plug-ins change them."""
         with self.phases.measure("forward_backward"):
             loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:

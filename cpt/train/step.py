@@ -1,14 +1,21 @@
 """A step of reinforcement learning, from prompts to the loss.
 
-    prompts → Rollouts (completions, the engine's log-probabilities)
-            → Rewards → advantages
-            → PolicyBatch → loss of the policy's log-probabilities + plug-ins' terms
-    → backward → plug-ins' hands on the gradients (`cpt.train.hooks`) → optimizer → weights to the engines
+Once per batch of rollouts, in `_generate_and_score_completions`:
 
-TRL's GRPOTrainer keeps arguments, data loading, logging and checkpoints. Of its methods two are replaced: the one that
-makes a batch, which it then shuffles, cuts into micro-batches and perhaps uses for several optimizer steps, and the one
-that computes a micro-batch's loss. Estimators differ in one pure function of advantages (`cpt.methods.advantages`) and
-one of the loss (`cpt.methods.policy_loss`).
+    weights to the engines → prompts → Rollouts (completions, the engine's log-probabilities)
+    → PolicyBatch: log-probabilities of policy and reference, engine and trainer compared
+    → Rewards → advantages
+
+For each micro-batch, in `_compute_loss`:
+
+    log-probabilities with gradients → loss + plug-ins' terms
+
+Then `StageTrainer.training_step` (`cpt.train.hooks`): backward → plug-ins change the gradients → optimizer step.
+
+`cpt.train.stage` builds this trainer (`cpt.train.grpo`) and calls its `train`. TRL's GRPOTrainer keeps arguments, data
+loading, logging and checkpoints. It shuffles a batch, cuts it into micro-batches and may use it for several optimizer
+steps. Two of its methods are replaced, those named above. Estimators differ in one pure function of advantages
+(`cpt.methods.advantages`) and one of the loss (`cpt.methods.policy_loss`).
 """
 
 from __future__ import annotations
@@ -56,7 +63,7 @@ class Step:
         reward: `cpt.train.reward.reward_function`.
         estimator: of advantages.
         gap: what engine and trainer may differ by.
-        teacher: what a teacher is asked, whose divergence is then all that is learned from; None for policy gradients.
+        teacher: SDFT's teacher prompts; if set, there is no policy-gradient loss.
         log: keeps the rollouts; None where no arm imitates them.
     """
 

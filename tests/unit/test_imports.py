@@ -1,4 +1,4 @@
-"""The import direction, read from the sources: what the science rests on never reaches for the machinery."""
+"""The import direction, read from the sources. Lower layers import no torch, trl, vllm or ray."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# From the ground up. A string is a room: a module and everything below it, or several. A room imports from itself and
-# from lower rows, never from its neighbours in the same row or from above. Of two names that fit, the longer counts.
+# From the lowest to the highest. A name stands for a module and everything below it, and imports from itself and from
+# lower rows only: not from others in its row, not from above. Of two names that fit, the longer counts.
 LAYERS = [
     ["rewards"],
     ["rewards.lab"],
@@ -65,12 +65,12 @@ QUICK = [
     "cpt.cli", "cpt.common", "cpt.run", "cpt.recipe", "cpt.plan", "cpt.report", "cpt.methods", "cpt.train.stage",
     "cpt.train.worker", "cpt.rollout.pool", "cpt.rollout.local", "cpt.types", "rewards",
 ]  # fmt: skip
-# Inside of functions everywhere: a training process and an engine first hide what these would import beside
-# (`cpt.models.lean`), and vLLM reads environment variables that an engine sets.
+# May be imported inside any function: their optional imports are hidden first (`cpt.models.lean`), and vLLM reads
+# environment variables that an engine sets.
 HIDING = ("transformers", "trl", "vllm")
 # Started by its path: it says first where this package is.
 BY_PATH = ("rewards.python_worker",)
-# Imported by a program in a process of its own, or the program itself.
+# Programs, which are not imported.
 PROGRAMS = {"cpt.cli.__main__"}
 
 

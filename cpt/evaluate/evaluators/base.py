@@ -77,7 +77,7 @@ class Subject:
 
     @property
     def stage(self) -> int:
-        """Number of stages that the policy has been trained in last; 0 for the base model."""
+        """Position of the last stage that trained the policy; 0 for the base model."""
         return self.plan.index if isinstance(self.plan, StagePlan) else 0
 
     @property

@@ -113,8 +113,8 @@ def _sample(subject: Subject, processor: Any, pool: Engines) -> list[Said]:
     for folder, version in ((subject.folder, subject.version), (subject.model.path, f"{subject.key}:drift:base")):
         pool.push_folder(folder, version)
         spoken.append([one.token_ids for (one,) in pool.generate(requests, params, version=version)])
-    ours, base = spoken
-    return [Said(task, group, sample, prompts[i], base[i], ours[i]) for i, (task, group, sample) in enumerate(items)]
+    policy, base = spoken
+    return [Said(task, group, sample, prompts[i], base[i], policy[i]) for i, (task, group, sample) in enumerate(items)]
 
 
 def _batches(said: Sequence[Said], vocabulary: int) -> Iterator[list[Said]]:
@@ -139,10 +139,10 @@ def _divergences(base: Any, policy: Any, processor: Any, batch: Sequence[Said]) 
     lengths = torch.tensor([len(ids) for ids in completions], device=base.device)
     mask = torch.arange(longest, device=base.device) < lengths[:, None]
     with torch.inference_mode():
-        ours, theirs = (_logits(model, prompts, pad, mask) for model in (base, policy))
+        of_base, of_policy = (_logits(model, prompts, pad, mask) for model in (base, policy))
         banned = banned_tokens(base.config)
-        forward = completion_kl(ours[::2], theirs[::2], mask[::2], banned)
-        reverse = completion_kl(theirs[1::2], ours[1::2], mask[1::2], banned)
+        forward = completion_kl(of_base[::2], of_policy[::2], mask[::2], banned)
+        reverse = completion_kl(of_policy[1::2], of_base[1::2], mask[1::2], banned)
     return forward.tolist(), reverse.tolist()
 
 
