@@ -94,8 +94,9 @@ class BatchSize:
 class BaseMethod(Part):
     """What every trainer shares. Names, units and meaning are those of `transformers.TrainingArguments`.
 
-    By default the schedule is constant without warm-up and there is no weight decay, for every method alike: SFT and RL recipes
-    in the literature differ in these (cosine for SFT, constant for RL), which would mix two causes in one comparison.
+    By default the schedule is constant without warm-up and there is no weight decay, for every method alike. SFT and RL
+    recipes in the literature differ in these (cosine for SFT, constant for RL), which would mix two causes in one
+    comparison.
     """
 
     # Settings of ours that are no argument of TRL's config.
