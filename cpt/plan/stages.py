@@ -117,7 +117,7 @@ class StagePlan:
         batch_samples: training samples (for GRPO: prompts) of one batch.
         global_batch: completions that one optimizer step learns from.
         max_completion_length: tokens per training rollout; None where the method has none.
-        max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
+        max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token; no part of the key.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are rewarded for; None for the task's own reward, and for methods without rollouts.
         schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.
