@@ -71,7 +71,11 @@ class Tuning(Strict):
         raise NotImplementedError
 
     def model_problems(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What it asks for and a model of these tensors has not: (path of the key below `tuning`, what to change)."""
+        """What it asks for and a model has not: (path of the key below `tuning`, what to change).
+
+        Args:
+            tensors: of the model, but for those of frozen parts.
+        """
         yield from ()
 
     def attach(self, model: Any, freeze: Sequence[str], kept: Path | None) -> Attached:
@@ -82,7 +86,7 @@ class Tuning(Strict):
 
         Args:
             model: in the precision of `weights_dtype`. Its weights are the start's, or with `kept` the base model's.
-            freeze: parts of the model that are not trained: `vision_tower`, `projector`.
+            freeze: parts of the model that are not trained: `vision_tower`, `projector`. It has all of them.
             kept: the folder that `keep` wrote at the stage before; None where there is none.
 
         Raises:
