@@ -23,6 +23,11 @@ JOINT = "joint"
 """What the one stage of a joint schedule is called."""
 
 
+def finished_version(key: str) -> str:
+    """What engines call the weights of a finished policy, or of the base model: who pushes them again sends nothing."""
+    return f"{key}:final"
+
+
 @dataclass(frozen=True)
 class ModelPlan:
     """The base model.
