@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Freezing(Plugin):
+class Freezing(Plugin, ABC):
     """Sets the gradients of chosen parameters to zero after every backward pass, penalties' gradients included.
 
     `requires_grad` is left alone: the optimizer has the same parameters in every stage, so its checkpoints fit, and so

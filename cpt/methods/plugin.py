@@ -9,7 +9,7 @@ Two more points are for methods with rollouts alone: `reward`, and `deviation`, 
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +162,7 @@ class Plugin:
         return {}
 
 
-class Penalty(Plugin):
+class Penalty(Plugin, ABC):
     """A plug-in that is a penalty alone, and logs it."""
 
     last = 0.0

@@ -7,7 +7,7 @@ nothing that influences a comparison is left to a trainer's default.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -193,13 +193,13 @@ class Setting(Part):
         """Whether it says what advantages are divided by (`Plugin.deviation`)."""
         return False
 
+    @abstractmethod
     def plugin(self) -> Plugin:
         """A fresh one for one stage."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmView:
+class ArmView(ABC):
     """What the parts of an arm may know of it. `cpt.recipe.arms.ArmSpec` is the whole of it.
 
     Attributes:
@@ -224,10 +224,10 @@ class ArmView:
         """The plug-ins that do."""
         return [one for one in (*self.regularisers, self.kl) if one is not None and one.needs_rollouts]
 
+    @abstractmethod
     def known_tasks(self) -> Collection[str]:
         """All tasks that there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def components(self, task: str) -> Mapping[str, float | None]:
         """What it is rewarded for on a task: weights by name, None where the task does not tell; none if unknown."""
-        raise NotImplementedError

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open  # late: `cpt doctor` also looks where it is not installed
-
 from cpt.common.digests import known_digest, open_regular
 from cpt.models.image_text import check_image_text
 from cpt.tasks.world.builtin import MODELS
@@ -189,6 +187,8 @@ def file_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: it can't be read, is cut off, or its header does not describe exactly what it holds.
     """
+    from safetensors import SafetensorError, safe_open  # late: `cpt doctor` also looks where it is not installed
+
     open_regular(file).close()
     try:
         with safe_open(file, "numpy") as weights:

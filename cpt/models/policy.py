@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.models.tuning.kind import Tuning
+from cpt.models.tuning.parts import check_parts
 
 if TYPE_CHECKING:
     import torch
@@ -48,14 +49,15 @@ class Policy:
             freeze: parts of the model that are not trained.
 
         Raises:
-            ValueError: a folder is damaged, the model lacks what the tuning asks for, or nothing is left to train.
+            ValueError: a folder is damaged, the model lacks what `tuning` or `freeze` asks for, or nothing is left to
+                train.
         """
-        if base is None or tuning.merged_between_stages:
-            return cls(tuning, *tuning.attach(load(start), freeze, None))
-        kept = start.parent / KEPT
-        if not kept.is_dir():
+        kept = None if base is None or tuning.merged_between_stages else start.parent / KEPT
+        if kept is not None and not kept.is_dir():
             raise ValueError(f"{kept} is missing, which the stage goes on with; train the stage before it again")
-        return cls(tuning, *tuning.attach(load(base), freeze, kept))
+        model = load(start if kept is None or base is None else base)
+        check_parts(model, freeze)
+        return cls(tuning, *tuning.attach(model, freeze, kept))
 
     def trained_by(self, trainer: Any) -> Policy:
         """The policy as it is in its trainer, which may have put adapters into the model."""

@@ -277,7 +277,7 @@ _ADDED: dict[str, Any] = {
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key", "run", "leaves_rollouts", "evaluation", "drift"):
+    for name in ("arm", "family", "sweep", "key", "run", "leaves_rollouts", "evaluation", "drift", "max_logprob_gap"):
         del content[name]
     content["model"] = stage.model.content()
     content["method"].get("data", {}).pop("arm", None)  # `rollouts_key` says which stage it is

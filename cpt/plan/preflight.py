@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from cpt.common.keys import KeyPath, Problem
 from cpt.models.attention import PACKAGES, check_attention
 from cpt.models.image_text import check_image_text
 from cpt.models.locate import (
+    Tensor,
     check_model_folder,
     checkpoint_tensors,
     hub_folder,
@@ -23,6 +24,7 @@ from cpt.models.locate import (
     read_config,
     stated_length,
 )
+from cpt.models.tuning.parts import in_part, lacking
 from cpt.plan.disk import check_room, size
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
@@ -61,21 +63,30 @@ def _in_model(plan: RunPlan) -> Iterator[Problem]:
     folder = Path(plan.model.path)
     if plan.model.nbytes is None:
         return
-    yield from _in_tuning(plan, folder)
+    yield from _in_trained(plan, checkpoint_tensors(folder))
     yield from _in_lengths(plan, folder)
 
 
-def _in_tuning(plan: RunPlan, folder: Path) -> Iterator[Problem]:
-    tensors = checkpoint_tensors(folder)
+def _in_trained(plan: RunPlan, tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
+    """What an arm freezes, and then what it trains of the rest."""
     for stages in plan.by_arm.values():
-        at = _tuning_key(plan.recipe, stages[0].family)
-        for below, message in stages[0].tuning.model_problems(tensors):
-            yield (*at, *below), message
+        family, tuning, freeze = stages[0].family, stages[0].tuning, stages[0].freeze
+        missing = lacking(tensors.keys(), freeze)
+        for part in missing:
+            at = (*_model_key(plan.recipe, family, "freeze"), freeze.index(part))
+            yield at, f"the model has no {part}; leave it out"
+        rest = {name: one for name, one in tensors.items() if not any(in_part(name, part) for part in freeze)}
+        if not rest:
+            yield _model_key(plan.recipe, family, "freeze"), "leaves nothing to train; freeze less"
+            continue
+        beside = f", beside the frozen {' and '.join(freeze)}" if len(rest) < len(tensors) else ""
+        for below, message in tuning.model_problems(rest):
+            yield (*_model_key(plan.recipe, family, "tuning"), *below), message + beside
 
 
-def _tuning_key(recipe: Recipe, family: str) -> KeyPath:
-    """Where an arm's tuning is written: with the arm, or with the model."""
-    return (*(("arms", family) if recipe.arms[family].tuning is not None else ("model",)), "tuning")
+def _model_key(recipe: Recipe, family: str, name: str) -> KeyPath:
+    """Where an arm's `tuning` or `freeze` is written: with the arm, or with the model."""
+    return (*(("arms", family) if getattr(recipe.arms[family], name) is not None else ("model",)), name)
 
 
 def _in_lengths(plan: RunPlan, folder: Path) -> Iterator[Problem]:
@@ -124,7 +135,11 @@ def machine_problems(plan: RunPlan, address: str | None = None) -> Iterator[Prob
     if recipe.rollout.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         yield ("rollout", "engine"), "the package vllm is not installed; install it, or set rollout.engine: hf"
     specs = expand_arms(recipe).values()
-    needed = [(_tuning_key(recipe, one.family), one.tuning.type, name) for one in specs for name in one.tuning.packages]
+    needed = [
+        (_model_key(recipe, one.family, "tuning"), one.tuning.type, name)
+        for one in specs
+        for name in one.tuning.packages
+    ]
     for at, tuning, package in dict.fromkeys(needed):
         if importlib.util.find_spec(package) is None:
             yield at, f"the package {package} is not installed, and {tuning} needs it; install it"

@@ -23,6 +23,11 @@ JOINT = "joint"
 """What the one stage of a joint schedule is called."""
 
 
+def finished_version(key: str) -> str:
+    """What engines call the weights of a finished policy, or of the base model: who pushes them again sends nothing."""
+    return f"{key}:final"
+
+
 @dataclass(frozen=True)
 class ModelPlan:
     """The base model.
@@ -117,7 +122,7 @@ class StagePlan:
         batch_samples: training samples (for GRPO: prompts) of one batch.
         global_batch: completions that one optimizer step learns from.
         max_completion_length: tokens per training rollout; None where the method has none.
-        max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token.
+        max_logprob_gap: bound on |engine − trainer| log-probability, in nats per token; no part of the key.
         parent_key: key of the stage before, or the base model's.
         reward: what rollouts are rewarded for; None for the task's own reward, and for methods without rollouts.
         schedule: see `cpt.recipe.schema.Arm`. A joint stage's task is called `joint`, its index that of the last task.

@@ -32,11 +32,12 @@ Asked = Annotated[int, Field(gt=0, le=1_000_000)]
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 
 # What may change between two invocations of one run, because it leaves the policies as they are: how many engines share
-# the requests, what hardware is asked for, how often a stage is saved, and what is measured on finished policies. A
-# task's `evaluation_samples` belongs here, too (`without_neutral`).
+# the requests, what hardware is asked for, how often a stage is saved, when a run is stopped, and what is measured on
+# finished policies. A task's `evaluation_samples` belongs here, too (`without_neutral`).
 NEUTRAL = frozenset(
     {
         ("rollout", "engines"),
+        ("rollout", "max_logprob_gap"),
         ("rollout", "gpu_memory_utilization"),
         ("resources",),
         ("reward_sets",),

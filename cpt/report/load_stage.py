@@ -82,7 +82,8 @@ class Reader:
         evaluated = trained and self._evaluated(where, plan["key"], own)
         if trained and not where.metrics.exists() and where.metrics.name in self._listed(where):
             self.missing(where.metrics)
-        return StageRun(plan, trained, evaluated, metrics, self._drift(where, trained, plan["key"]))
+        asked = "drift" not in plan or bool(plan["drift"]["samples"])  # earlier versions planned no drift
+        return StageRun(plan, trained, evaluated, metrics, self._drift(where, trained, plan["key"], asked))
 
     def check_base(self, prompt: str, seed: int) -> None:
         """ValueError if the base model's evaluation is not the planned one."""
@@ -112,9 +113,11 @@ class Reader:
             return False
         return matches
 
-    def _drift(self, where: StageDir, trained: bool, key: str) -> Sequence[DriftRow] | str:
+    def _drift(self, where: StageDir, trained: bool, key: str, asked: bool) -> Sequence[DriftRow] | str:
         if not trained:
             return "not trained yet"
+        if not asked:
+            return "not asked for"  # any more, perhaps: then some stages would have it and others not
         marker, files = where.marker(DRIFT), self._listed(where)  # before format 3 training measured it
         if marker.exists():
             found = read_marker(marker, Measured, sealed=self.sealed)

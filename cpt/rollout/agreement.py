@@ -19,6 +19,7 @@ from cpt.models.inputs import ModelInputs, Pictures, Prompt
 from cpt.models.load import load_policy, load_processor
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
 from cpt.plan.make import logprob_bound
+from cpt.plan.stages import finished_version
 from cpt.rollout.encode import render_prompts
 from cpt.rollout.engine import banned_tokens
 from cpt.rollout.sync import read_folder
@@ -125,7 +126,7 @@ def check_base(base: BasePlan, pool: RolloutPool) -> float:
     model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
     processor = load_processor(path, trust_remote_code=trust)
-    version = pool.push_folder(path, f"{base.key}:final")
+    version = pool.push_folder(path, finished_version(base.key))
     return check_agreement(terms_of("the base model", base), model, processor, pool, version)
 
 

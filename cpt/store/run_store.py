@@ -305,10 +305,6 @@ class RunStore:
         """Whether the stage is trained and its records are there."""
         return self.is_trained(stage) and self.is_measured(self.stage(stage), GENERATION, stage.key)
 
-    def is_base_done(self, seed: int, prompt: str, key: str) -> bool:
-        """Whether the base model's records are there."""
-        return self.is_measured(self.base_dir(seed, prompt), GENERATION, key)
-
     # ---- records
 
     def arm_records(self, arm: str, seed: int, prompt: str, stages: Sequence[tuple[int, str]]) -> list[Record]:

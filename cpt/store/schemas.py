@@ -79,6 +79,12 @@ class Plan(_Shape):
     bases: list[PlannedBase]
 
 
+class PlannedDrift(_Shape):
+    """What drift a stage is asked for; earlier versions planned none."""
+
+    samples: dict[str, NonNegativeInt]
+
+
 class ReportedStage(PlannedStage):
     """What the report needs of a planned stage."""
 
@@ -88,6 +94,7 @@ class ReportedStage(PlannedStage):
     method: dict[str, Any]
     max_logprob_gap: float
     global_batch: int
+    drift: PlannedDrift | None = None
 
 
 class ReportedPlan(_Shape):

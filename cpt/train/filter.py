@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, emptied, read_filter, select, write_filter
+from cpt.plan.stages import finished_version
 from cpt.recipe.rewards import RewardSpec
 from cpt.rollout.engine import request_seed
 from cpt.train.accuracy import strictly_right
@@ -93,7 +94,9 @@ def kept_samples(
     if found is None or found.key != stage.key or [prompt.sample_id for prompt in found.prompts] != ids:
         if pool is None:
             raise ValueError(f"{stage.label}: the filter needs a rollout pool")
-        version = pool.push_folder(start_folder, f"{stage.parent_key}:final")  # as the stage before was evaluated
+        version = pool.push_folder(
+            start_folder, finished_version(stage.parent_key)
+        )  # as the stage before was evaluated
         prompts = roll_out(asked, samples, pool=pool, version=version, processor=processor)
         found = FilterFile(stage.key, asked.rule, prompts, asked.select(prompts))
         write_filter(file, found)

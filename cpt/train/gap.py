@@ -77,7 +77,8 @@ class GapCheck:
 
 def measured_noise(batch: PolicyBatch, model: Any, autocast: Autocast) -> float:
     """What rounding does to the model's logits on a few tokens of the batch."""
-    few = batch.rows(slice(0, _ROWS))
+    first = int(batch.completion_mask.any(dim=1).int().argmax())  # completions may be masked out
+    few = batch.rows(slice(first, first + _ROWS))
     few = replace(few, completion_ids=few.completion_ids[:, :_TOKENS], completion_mask=few.completion_mask[:, :_TOKENS])
     inputs, width = as_model_inputs(few).inputs, few.completion_ids.shape[1]
     with torch.no_grad():

@@ -16,6 +16,7 @@ from cpt.common.files import disk_may_be_full, read_json, read_jsonl
 from cpt.models.export import save_policy
 from cpt.models.load import load_policy, load_processor
 from cpt.models.policy import Policy
+from cpt.plan.stages import finished_version
 from cpt.store.results import write_trained
 from cpt.store.schemas import Trained
 from cpt.tasks.world import builtin
@@ -158,7 +159,7 @@ def _train(
     save_policy(model, start, out.policy)
     lap("save_s")
     if pool is not None:
-        terms, version = terms_of(stage.label, stage), f"{stage.key}:final"
+        terms, version = terms_of(stage.label, stage), finished_version(stage.key)
         check_folder(terms, out.policy, model, trainer.processing_class, pool, version)
         lap("check_s")
     return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)

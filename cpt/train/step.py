@@ -167,7 +167,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
 
     def _corrected(self, batch: PolicyBatch) -> PolicyBatch:
         """With weights for the engine's rounding, after a check that it is no more than that."""
-        args, gap, step = self.args, self.step.gap, self.state.global_step + 1
+        args = self.args
         assert batch.old_logps is not None
         weights, metrics = engine_weights(
             batch.old_logps,
@@ -177,11 +177,20 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
             args.vllm_importance_sampling_clip_min,
             args.vllm_importance_sampling_clip_max,
         )
-        gap.largest(metrics, step)
-        policy = self.accelerator.unwrap_model(self.model)
-        gap.rounding(batch, batch.old_logps, policy, self.accelerator.autocast, step)
-        self.record(metrics)
+        self._compared(batch, batch.old_logps, metrics)
         return replace(batch, importance=weights)
+
+    def _compared(self, batch: PolicyBatch, logps_BT: torch.Tensor, metrics: Mapping[str, torch.Tensor]) -> None:
+        """Log what engine and trainer differ by, after a check that it is no more than precision explains.
+
+        Args:
+            logps_BT: of the weights that sampled.
+            metrics: of `cpt.methods.engine_weights`.
+        """
+        policy, step = self.accelerator.unwrap_model(self.model), self.state.global_step + 1
+        self.step.gap.largest(metrics, step)
+        self.step.gap.rounding(batch, logps_BT.detach(), policy, self.accelerator.autocast, step)
+        self.record(metrics)
 
     def _rewarded(self, rollouts: Rollouts) -> Rewards:
         """What the completions earn."""
@@ -222,9 +231,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         assert scores.entropies is not None and batch.advantages is not None
         if batch.importance is None and int(batch.step) == self.state.global_step:
             # Not compared yet. These are still the weights that sampled.
-            metrics = engine_gap(scores.logps, batch.engine_logps, batch.completion_mask)
-            self.step.gap.largest(metrics, self.state.global_step + 1)
-            self.record(metrics)
+            self._compared(batch, scores.logps, engine_gap(scores.logps, batch.engine_logps, batch.completion_mask))
         if self.step.teacher is not None:
             entropy = masked_mean(scores.entropies, batch.completion_mask)
             return Loss(scores.logps.new_zeros(()), {"entropy": entropy})

@@ -27,6 +27,7 @@ from cpt.evaluate.drift import DriftRow, write_drift
 from cpt.methods.filtering import RIF, FilterFile, PromptRollouts, write_filter
 from cpt.report.load import load_run
 from cpt.store.checks import check_results
+from cpt.store.folder import GENERATION
 from cpt.store.run_store import RunStore
 from cpt.train.resume import Origin, last_checkpoint, seal_checkpoint
 
@@ -248,7 +249,7 @@ def resumed(case: Case, root: Path) -> tuple[list[bool], int, tuple[str, ...]]:
         store.write_plan(case.plan)
         bases = [(base["seed"], base["prompt"], base["key"]) for base in case.plan.as_dict()["bases"]]
         check_results(store, case.plan.stages, bases)
-        done = [store.is_base_done(*base) for base in bases]
+        done = [store.is_measured(store.base_dir(seed, prompt), GENERATION, key) for seed, prompt, key in bases]
         for stage in case.plan.stages:
             measured = store.is_measured(store.stage(stage), "drift", stage.key)
             done += [store.is_trained(stage), store.is_done(stage), measured]

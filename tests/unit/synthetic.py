@@ -110,6 +110,7 @@ class Stage:
     global_batch: int = 64
     schedule: str = "sequential"
     replay: Mapping[str, Any] | None = None
+    drift: Mapping[str, Any] = field(default_factory=lambda: {"samples": {"a": 3}})
 
     @property
     def key(self) -> str:

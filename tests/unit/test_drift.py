@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from synthetic import Arm, make_run, reseal
+from synthetic import Arm, change_json, make_run, reseal
 
 from cpt.evaluate.drift import DIRECTIONS, DriftRow, drift, rank_correlation, read_drift, write_drift
 from cpt.evaluate.stats import Bootstrap
@@ -193,6 +194,25 @@ def test_a_run_without_drift_still_has_a_report(tmp_path: Path) -> None:
     assert drift_view(summary)["rows"] == []
     assert drift_figure(summary, "strict") == ""
     assert "drift" not in printed(tmp_path, 160)
+
+
+def test_what_the_recipe_asks_for_no_more_is_not_reported(measured_run: Path, tmp_path: Path) -> None:
+    """Otherwise stages that were measured before would stand beside those after. Asked for again, it is there."""
+    root = tmp_path / "run"
+    shutil.copytree(measured_run, root)
+    plan = root / "plan.json"
+
+    def headline() -> float | None:
+        return summarise(load_run(root), BOOT).arms[0].drift.headline.value
+
+    def ask(samples: dict[str, int]) -> None:
+        change_json(plan, lambda content: [stage.update(drift={"samples": samples}) for stage in content["stages"]])
+
+    ask({})
+    assert headline() is None
+    assert "the recipe asks for none" in build_report(root).read_text(encoding="utf-8")
+    ask({"a": 3})
+    assert headline() == pytest.approx(4.0)
 
 
 def printed(root: Path, width: int) -> str:

@@ -17,6 +17,7 @@ from cpt.evaluate.evaluators.drift import DriftEvaluator
 from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
+from cpt.plan.stages import finished_version
 from cpt.recipe import Recipe
 from cpt.run.evaluation import Evaluations
 from cpt.store.checks import check_results
@@ -137,6 +138,14 @@ def test_another_version_of_an_evaluator_measures_again(tmp_path: Path):
     before = measured_key(one, subject)
     one.version = 2
     assert measured_key(one, subject) != before
+
+
+def test_the_next_stage_calls_a_policy_what_its_evaluators_do(tmp_path: Path):
+    """Its filter then finds in the engines what they have pushed."""
+    _, plan = planned(tmp_path)
+    first, second = plan.stages[:2]
+    assert first.arm == second.arm
+    assert finished_version(second.parent_key) == Subject.of_stage(first, StageDir(tmp_path)).version
 
 
 def test_an_evaluator_is_added_to_a_run_that_is_trained(store: RunStore, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -68,6 +69,9 @@ QUICK = [
 # May be imported inside any function: their optional imports are hidden first (`cpt.models.lean`), and vLLM reads
 # environment variables that an engine sets.
 HIDING = ("transformers", "trl", "vllm")
+# Inside of functions in what `cpt doctor` loads: it says itself that they are missing.
+DOCTOR = "cpt.cli.doctor"
+MAY_BE_MISSING = MACHINERY | {"safetensors"}
 # Started by its path: it says first where this package is.
 BY_PATH = ("rewards.python_worker",)
 # Programs, which are not imported.
@@ -263,7 +267,14 @@ def may_be_late(found: Import) -> bool:
         return True
     if found.name in sources() and found.module in BY_PATH:
         return True
+    if found.module in doctors() and any(belongs(found.name, package) for package in MAY_BE_MISSING):
+        return True
     return is_quick(found.module) and takes_long(found.name)
+
+
+def doctors() -> set[str]:
+    """All that `cpt doctor` loads."""
+    return {DOCTOR} | at_once()[DOCTOR]
 
 
 def test_only_what_takes_long_is_imported_inside_a_function():
@@ -281,6 +292,26 @@ def loaded_after(*modules: str) -> set[str]:
 
 def test_the_command_line_starts_without_machinery():
     assert loaded_after("cpt.cli.app") == set()
+
+
+def test_cpt_doctor_looks_where_packages_are_missing():
+    """Called whole, but for the interpreters in which it tries the packages. It says what is missing, and fails."""
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(MAY_BE_MISSING)!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+from cpt.cli import doctor
+doctor.probe = lambda code: "ModuleNotFoundError: not here"
+from cpt.cli.app import main
+main(["doctor"])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert re.search(r"built-in model +No module named 'safetensors'", result.stdout), result.stdout
 
 
 def test_the_science_loads_without_machinery():

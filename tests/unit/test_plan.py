@@ -116,6 +116,9 @@ def test_keys_say_what_is_the_same_work(recipe):
     assert keys(make_plan(recipe())) == found
     # Neither names nor what leaves the numbers alone is part of a key.
     assert keys(make_plan(recipe("name=other", "rollout.engines=3", "arms.sft.method.save_steps=2"))) == found
+    looser = make_plan(recipe("rollout.max_logprob_gap=0.01"))  # says when a run is stopped
+    assert keys(looser) == found
+    assert [base.key for base in looser.bases] == [base.key for base in plan.bases]
     # A point of a sweep is the same work as an arm with that value.
     alone = keys(make_plan(recipe("arms.grpo.sweep={}", "arms.grpo.method.beta=0.1")))
     assert alone["grpo", 0, 2] == found["grpo@beta=0.1", 0, 2]

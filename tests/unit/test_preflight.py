@@ -72,6 +72,30 @@ def test_a_model_that_has_none_of_the_usual_layers_says_which_it_has(load, tmp_p
     assert "model.tuning.target_modules: the model has none of these linear layers; it has query_key_value" in problem
 
 
+@pytest.mark.parametrize("tuning", ["full", "{type: lora, target_modules: [q_proj]}"])
+def test_a_part_that_is_frozen_is_one_that_the_model_has(load, tmp_path, tuning):
+    tensors = {"layers.0.q_proj.weight": (4, 4), "vision_tower.k_proj.weight": (4, 4)}
+    model_folder(tmp_path / "model", tensors)
+    settings = [f"model={{name_or_path: {tmp_path / 'model'}, tuning: {tuning}}}"]
+    check_fit(make_plan(load(*settings, "model.freeze=[vision_tower]")))
+    told = "the model has no projector; leave it out"
+    (problem,) = unfit(load(*settings, "model.freeze=[vision_tower, projector]"))
+    assert problem == f"command line: model.freeze.1: {told}"
+    (problem,) = unfit(load(*settings, "arms.sft.freeze=[projector]"))
+    assert problem == f"command line: arms.sft.freeze.0: {told}"
+
+
+def test_what_is_frozen_is_not_there_to_be_trained(load, tmp_path):
+    model_folder(tmp_path / "model", {"layers.0.k_proj.weight": (4, 4), "vision_tower.q_proj.weight": (4, 4)})
+    model = f"model={{name_or_path: {tmp_path / 'model'}, freeze: [vision_tower]}}"
+    (problem, *_) = unfit(load(model, "model.tuning={type: lora, target_modules: [q_proj]}"))
+    assert "model.tuning.target_modules.0: the model has no linear layer 'q_proj'" in problem
+    assert problem.endswith(", beside the frozen vision_tower")
+    model_folder(tmp_path / "blind", {"vision_tower.q_proj.weight": (4, 4)})
+    (problem,) = unfit(load(f"model={{name_or_path: {tmp_path / 'blind'}, freeze: [vision_tower]}}"))
+    assert problem.endswith("model.freeze: leaves nothing to train; freeze less")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -20,7 +20,7 @@ import pytest
 from cpt.common.private_names import PRIVATE_NAMES, PUBLIC, TRAINING, PrivateName
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARIES = ("accelerate", "peft", "ray", "transformers", "trl", "vllm")
+LIBRARIES = ("accelerate", "peft", "ray", "torch", "transformers", "trl", "vllm")
 
 
 # What the installed libraries have
@@ -256,27 +256,65 @@ class Sources(dict[str, Source]):
 
     def _inherited(self, source: Source, node: ast.ClassDef) -> tuple[set[str], set[str]]:
         """What the classes above this one define: ours, and those of libraries."""
-        ours: set[str] = set()
-        foreign: set[str] = set()
+        above = self._above(source, node)
+        ours = set().union(*(own_attributes(one) for one in above if isinstance(one, ast.ClassDef)))
+        return ours, set().union(*(attributes(*one) for one in above if isinstance(one, tuple)))
+
+    def _above(self, source: Source, node: ast.ClassDef) -> list[ast.ClassDef | tuple[str, str]]:
+        """The classes above this one: ours, and (module, name) of the libraries' that they inherit from."""
+        found: list[ast.ClassDef | tuple[str, str]] = []
         for base in node.bases:
             name = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
             module, name = source.known.get(name, (None, name))
             if module is not None and of_libraries(module):
-                foreign |= attributes(module, name)
+                found.append((module, name))
                 continue
             place = source if module is None else self.get(module.replace(".", "/") + ".py")
             above = None if place is None else place.classes.get(name)
             if above is not None and above is not node:
-                more = self._inherited(place, above)
-                ours, foreign = ours | own_attributes(above) | more[0], foreign | more[1]
-        return ours, foreign
+                found += [above, *self._above(place, above)]
+        return found
+
+    def inherited(self) -> Iterator[tuple[str, str, str, str]]:
+        """Private names that a class or one of ours above it uses of itself, for each library's class that has them.
+
+        Module and name of that class, the private name, and who uses it. A class that is put before several of the
+        libraries' uses the name of all of them.
+        """
+        for source in self.values():
+            for node in source.classes.values():
+                above = self._above(source, node)
+                own = [node, *(one for one in above if isinstance(one, ast.ClassDef))]
+                words = {word for one in own for word in (*used_of_self(one), *own_attributes(one)) if is_private(word)}
+                for module, name in (one for one in above if isinstance(one, tuple)):
+                    yield from ((module, name, word, node.name) for word in words & attributes(module, name))
+
+
+def used_of_self(node: ast.ClassDef) -> set[str]:
+    return {below.attr for below in ast.walk(node) if isinstance(below, ast.Attribute) and is_self(below.value)}
+
+
+def lineage(module: str, name: str) -> set[tuple[str, str]]:
+    """A library's class and those it inherits from, each with the module that defines it."""
+    found = defined(module, name)
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        return set()
+    where, node = found
+    bases = (base.value if isinstance(base, ast.Subscript) else base for base in node.bases)
+    names = {base.id for base in bases if isinstance(base, ast.Name)} - {name}
+    return {(where, name)}.union(*(lineage(where, base) for base in names))
+
+
+@cache
+def sources() -> Sources:
+    files = [path for folder in ("cpt", "rewards") for path in sorted((ROOT / folder).rglob("*.py"))]
+    listing = ROOT / "cpt" / "common" / "private_names.py"
+    return Sources({str(path.relative_to(ROOT)): tree(path) for path in files if path != listing})
 
 
 @cache
 def touches() -> list[Touch]:
-    files = [path for folder in ("cpt", "rewards") for path in sorted((ROOT / folder).rglob("*.py"))]
-    listing = ROOT / "cpt" / "common" / "private_names.py"
-    return Sources({str(path.relative_to(ROOT)): tree(path) for path in files if path != listing}).touches()
+    return sources().touches()
 
 
 def users(name: PrivateName) -> set[str]:
@@ -291,6 +329,20 @@ def test_no_other_private_name_is_touched():
 
 def test_every_listed_name_is_touched():
     assert [str(name) for name in PRIVATE_NAMES if not users(name)] == []
+
+
+def unlisted(found: Sources) -> list[str]:
+    """What is inherited and is listed neither for that class nor for one that it inherits from."""
+    listed = {(name.module, name.name) for name in PRIVATE_NAMES}
+    return sorted(
+        f"{module}.{name}.{word} of {user}"
+        for module, name, word, user in found.inherited()
+        if not {(where, f"{owner}.{word}") for where, owner in lineage(module, name)} & listed
+    )
+
+
+def test_a_name_is_listed_for_every_class_whose_it_is():
+    assert not unlisted(sources())
 
 
 def test_training_rests_on_few_private_names():
@@ -327,3 +379,23 @@ class Ours(Above):
         (9, "_raylet"),
         (9, "_models"),
     }
+
+
+def test_a_class_before_two_of_the_libraries_uses_the_names_of_both():
+    source = """
+from transformers import Trainer
+from trl import GRPOTrainer, RewardTrainer, SFTTrainer
+class Mixin:
+    def record(self): self._metrics, self._mine
+    def _load_from_checkpoint(self): ...
+class Ours(Mixin, SFTTrainer): ...
+class Others(Mixin, GRPOTrainer): ...
+class More(Mixin, RewardTrainer): ...
+"""
+    found = Sources({"cpt/example.py": ast.parse(source)})
+    assert {(name, word, user) for _, name, word, user in found.inherited()} == {
+        (name, word, user)
+        for name, user in (("SFTTrainer", "Ours"), ("GRPOTrainer", "Others"), ("RewardTrainer", "More"))
+        for word in ("_metrics", "_load_from_checkpoint")
+    }
+    assert unlisted(found) == ["trl.RewardTrainer._metrics of More"]

@@ -93,6 +93,7 @@ def test_the_hash_knows_what_changes_numbers_and_nothing_else(load):
         (),
         ("arms.sft.method.weight_decay=0.0",),  # the default, written out
         ("rollout.engines=4", "resources.trainer_gpus=1"),
+        ("rollout.max_logprob_gap=0.01",),
         ("arms.sft.method.save_steps=5", "arms.grpo.method.save_total_limit=3"),
     ]
     assert len({load(*overrides).resolved_hash() for overrides in same}) == 1

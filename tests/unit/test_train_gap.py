@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,7 +62,10 @@ def test_the_largest_difference_keeps_the_bound():
 
 def test_noise_is_that_of_the_logits():
     model = Rounded()
-    assert measured_noise(batch(0.0)[0], model, model.autocast) == pytest.approx(0.01)
+    rows, _ = batch(0.0)
+    assert measured_noise(rows, model, model.autocast) == pytest.approx(0.01)
+    masked = torch.tensor([[0, 0], [0, 0], [1, 1]])  # the first completions count nowhere
+    assert measured_noise(replace(rows, completion_mask=masked), model, model.autocast) == pytest.approx(0.01)
 
 
 def test_what_rounding_explains_passes_and_is_measured_only_when_it_must_be():

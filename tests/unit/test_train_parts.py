@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ pytest.importorskip("trl")
 from cpt.methods.kl import KL  # noqa: E402
 from cpt.methods.rapo import RaPO  # noqa: E402
 from cpt.plan.stages import StagePlan  # noqa: E402
+from cpt.train.gap import GapCheck  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,21 @@ def test_an_engine_with_other_weights_is_told_at_once(tables: Any):
         wrong = {"importance": None, "engine_logps": batch.engine_logps, "logps": None}
         with pytest.raises(ValueError, match=r"step 1: .* differ by 0\.00\d+ nats per token"):
             toy._compute_loss(toy.model, batch.columns() | wrong)
+
+
+@pytest.mark.parametrize("correction", [True, False])
+def test_with_or_without_correction_bfloat16_has_to_explain_the_differences(tables: Any, correction: bool):
+    """Far below the bound on the largest one; nothing rounds here, so that 1e-4 nats are one unit."""
+    toy = tables.Toy(4, "group_mean", "group", None)
+    toy.args.vllm_importance_sampling_correction = correction
+    toy.step = replace(toy.step, gap=GapCheck(0.5, by_rounding=True))
+    part = next(toy.generate().cut(2))
+    toy._compute_loss(toy.model, part.columns())
+    off = {"importance": None, "engine_logps": part.engine_logps - 0.01}
+    with pytest.raises(ValueError, match=r"step 1: .* differ by 100\.0 times what bfloat16 explains"):
+        toy._compute_loss(toy.model, part.columns() | off)
+    toy.state.global_step = 1  # the batch is used again: these weights did not sample it
+    toy._compute_loss(toy.model, part.columns() | off)
 
 
 def test_a_batch_that_mixes_prompts_in_a_group_is_refused(tables: Any):

@@ -115,3 +115,10 @@ def test_a_merged_kind_starts_from_where_the_stage_before_ended(tmp_path: Path):
     assert set(trainable(policy.model)) == {"block.q_proj.weight", "block.down_proj.weight", "block.down_proj.bias"}
     assert policy.finish(tmp_path / "2" / "policy") is policy.model
     assert not (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kind_freezes_a_part_that_the_model_lacks(kind: str, tmp_path: Path):
+    """Of a model on the Hub nobody knew before it was loaded."""
+    with pytest.raises(ValueError, match=r"^freeze: Plain has no vision_tower; leave it out$"):
+        Policy.load(KINDS[kind], lambda folder: Plain(), tmp_path, freeze=["vision_tower"])

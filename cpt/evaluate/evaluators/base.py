@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cpt.plan.stages import BasePlan, DriftPlan, EvaluationPlan, ModelPlan, StagePlan
+from cpt.plan.stages import BasePlan, DriftPlan, EvaluationPlan, ModelPlan, StagePlan, finished_version
 from cpt.recipe import content_hash
 from cpt.store.folder import StageDir
 from cpt.types import Completion, GenerationRequest, PromptStyle, SamplingParams
@@ -64,7 +64,7 @@ class Subject:
     @property
     def version(self) -> str:
         """Of the weights in the engines."""
-        return f"{self.key}:final"
+        return finished_version(self.key)
 
     @property
     def arm(self) -> str:

@@ -7,6 +7,7 @@ keeps no state: what is trained is in the model, and what outlasts a stage is in
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -66,14 +67,19 @@ class Tuning(Strict):
         """
         return "float32" if self.trains_weights else model_dtype
 
+    @abstractmethod
     def trained_numbers(self, tensors: Mapping[str, Tensor]) -> int:
         """How many numbers a checkpoint holds, at most, for a model of these tensors."""
-        raise NotImplementedError
 
     def model_problems(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What it asks for and a model of these tensors has not: (path of the key below `tuning`, what to change)."""
+        """What it asks for and a model has not: (path of the key below `tuning`, what to change).
+
+        Args:
+            tensors: of the model, but for those of frozen parts.
+        """
         yield from ()
 
+    @abstractmethod
     def attach(self, model: Any, freeze: Sequence[str], kept: Path | None) -> Attached:
         """Make a plain model one that is trained this way. Names of parameters are the same at every call.
 
@@ -82,13 +88,12 @@ class Tuning(Strict):
 
         Args:
             model: in the precision of `weights_dtype`. Its weights are the start's, or with `kept` the base model's.
-            freeze: parts of the model that are not trained: `vision_tower`, `projector`.
+            freeze: parts of the model that are not trained: `vision_tower`, `projector`. It has all of them.
             kept: the folder that `keep` wrote at the stage before; None where there is none.
 
         Raises:
             ValueError: the model, or what is in `kept`, does not suit the setting.
         """
-        raise NotImplementedError
 
     def tensors(self, model: Any) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and value of everything that rollout engines need, one at a time; nothing is changed.
@@ -101,7 +106,7 @@ class Tuning(Strict):
 
     def keep(self, model: Any, folder: Path) -> None:
         """Write what the next stage's `attach` reads, a whole folder or none; only if not `merged_between_stages`."""
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract: most kinds keep nothing
 
     def plain(self, model: Any) -> Any:
         """The plain model whose weights are the policy's, made in place: what is saved, evaluated, started from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # The Qwen-VL families keep the projector (merger) inside the vision tower.
 _PARTS = {
-    "vision_tower": r"visual(?!\.merger)|vision_tower|vision_model",
+    "vision_tower": r"visual(?!\.merger)|vision_tower|vision_model|vit",
     "projector": r"visual\.merger|multi_modal_projector|connector",
 }
 
@@ -27,20 +27,21 @@ def modules_in(parts: Sequence[str]) -> str | None:
     return rf"(.*\.)?({names})\..*" if names else None
 
 
-def freeze_parts(model: PreTrainedModel, parts: Sequence[str]) -> int:
-    """Stop training the named parts. Returns how many numbers that freezes.
+def lacking(names: Collection[str], parts: Sequence[str]) -> list[str]:
+    """Those of the parts that none of these parameters belongs to."""
+    return [part for part in parts if not any(in_part(name, part) for name in names)]
 
-    Raises:
-        ValueError: the model has no such part, or nothing is left to train.
-    """
-    frozen = 0
-    for part in parts:
-        hit = [parameter for name, parameter in model.named_parameters() if in_part(name, part)]
-        if not hit:
-            raise ValueError(f"freeze: {type(model).__name__} has no {part}; leave it out")
-        for parameter in hit:
+
+def check_parts(model: PreTrainedModel, parts: Sequence[str]) -> None:
+    """ValueError if the model lacks one of the parts. Of one in a local folder `cpt.plan.preflight` has told it."""
+    if missing := lacking([name for name, _ in model.named_parameters()], parts):
+        raise ValueError(f"freeze: {type(model).__name__} has no {missing[0]}; leave it out")
+
+
+def freeze_parts(model: PreTrainedModel, parts: Sequence[str]) -> None:
+    """Stop training the named parts. ValueError if nothing is left to train."""
+    for name, parameter in model.named_parameters():
+        if any(in_part(name, part) for part in parts):
             parameter.requires_grad_(False)
-        frozen += sum(parameter.numel() for parameter in hit)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("freeze leaves nothing to train")
-    return frozen
