@@ -92,6 +92,9 @@ def test_a_mistake_is_named_with_line_key_and_remedy(load, old, new, expected):
         ("arms.grpo.method.num_generations=1", "must be greater than or equal to 2"),
         ("arms.grpo.method.loss_type=dappo", "unknown value 'dappo'; did you mean 'dapo'?"),
         ("arms.grpo.method.temperature=0", "must be greater than or equal to 0.01"),
+        ("arms.grpo.method.temperature=2.5", "must be less than or equal to 2, not 2.5"),  # the engines' limit
+        ("arms.grpo.filter={type: rif, temperature: 2.5}", "must be less than or equal to 2, not 2.5"),
+        ("evaluation.temperature=2.5", "must be less than or equal to 2, not 2.5"),
         ("model.tuning={type: full, r: 8}", "model.tuning.r: belongs to type: lora"),
         ("model.tuning=loar", "model.tuning: unknown type 'loar'; did you mean 'lora'?"),
         ("rollout.engine=vlm", "rollout.engine: unknown value 'vlm'; did you mean 'vllm'?"),
