@@ -113,6 +113,20 @@ def test_truncated_sampling_is_refused_with_the_reason(load, place, key):
     assert f"{place}.{key}: training rollouts sample from the whole distribution" in problem
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("resources.trainer_gpus=0.5", "must be a whole number, not 0.5"),
+        ("resources.trainer_gpus=atuo", "unknown value 'atuo'; did you mean 'auto'?"),
+        ("resources.engine_gpus=-1", "must be greater than or equal to 0, not -1"),
+        ("rollout.engine=3", "unknown value 3; known: auto, vllm, hf"),  # no number may stand there
+    ],
+)
+def test_where_a_number_or_a_word_may_stand_one_line_says_what_is_wrong(load, override, message):
+    (problem,) = problems(load, override)
+    assert message in problem
+
+
 def test_all_problems_are_told_at_once(load):
     assert len(problems(load, "sedes=[1]", "data.samples=0", "arms.sft.method.max_step=1")) == 3
 
