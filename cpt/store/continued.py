@@ -116,19 +116,29 @@ def _same_samples_otherwise(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def check_whole_run(root: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """ValueError if some arms alone are to be evaluated otherwise than the rest was, or will be.
+    """ValueError if some arms alone are to be measured otherwise than the rest was, or will be.
 
     Their matrices would have other test samples than those of the arms that stay, and the base model's row, which all
-    share, could go with one of them only.
+    share, could go with one of them only. Their drift would be a mean over other prompts.
     """
     asked = [item["evaluation"] for item in new["stages"] if "evaluation" in item][:1]
     planned = {item["arm"] for item in new["stages"]}
-    others = {i["arm"] for i in old["stages"] if i["arm"] not in planned and i.get("evaluation") not in (None, *asked)}
-    if asked and others:
-        raise ValueError(
-            f"{root}: the recipe's evaluation is another than that of {', '.join(sorted(others))}; run the command "
-            "without --arm, which evaluates all arms by the new one, or choose another --out"
-        )
+    rest = [item for item in old["stages"] if item["arm"] not in planned]
+    evaluated = {item["arm"] for item in rest if item.get("evaluation") not in (None, *asked)}
+    prompts = {task: number for item in new["stages"] for task, number in _drift_prompts(item).items()}
+    moved = {item["arm"] for item in rest for task, n in _drift_prompts(item).items() if prompts.get(task, n) != n}
+    for name, others in (("evaluation", evaluated if asked else set()), ("drift", moved)):
+        if others:
+            raise ValueError(
+                f"{root}: the recipe's {name} is another than that of {', '.join(sorted(others))}; run the command "
+                "without --arm, which measures all arms by the new one, or choose another --out"
+            )
+
+
+def _drift_prompts(item: Mapping[str, Any]) -> Mapping[str, int]:
+    """Of a planned stage: task → prompts of it that drift is measured on; none where it is not."""
+    found: Mapping[str, int] = (item.get("drift") or {}).get("samples", {})
+    return found
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:
