@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,29 @@ from cpt.common.files import read_json
 from cpt.store.folder import FORMAT_VERSION, MANIFEST_ADVICE, RecipeLike, check_ours
 from cpt.store.schemas import Manifest, Plan
 
+PLANNED = {"stages": ("arm", "seed", "index"), "bases": ("seed", "prompt")}
+"""Part of a plan → the keys that identify one of its entries."""
+
 
 def check_may_go_on(root: Path, recipe: RecipeLike) -> None:
     """ValueError unless `root` is absent, empty, or a run of this recipe in this format."""
     check_ours(root)
     if (root / "manifest.json").exists() or (root / "plan.json").exists():
         check_same_recipe(root, recipe)
+
+
+def planned_before(root: Path, new: dict[str, Any]) -> dict[str, Any] | None:
+    """plan.json; None without one.
+
+    Raises:
+        ValueError: it is damaged, or `new` can't take its place (`check_same_work`, `check_whole_run`).
+    """
+    if not (root / "plan.json").exists():
+        return None
+    old = read_json(root / "plan.json", Plan, sealed=True)
+    check_same_work(root, old, new)
+    check_whole_run(root, old, new)
+    return old
 
 
 def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
@@ -87,7 +104,7 @@ _TELLING = (
 )
 
 
-def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planned: Mapping[str, Sequence[str]]) -> None:
+def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """ValueError if a stage or base evaluation that was planned before has another key now.
 
     The recipe is the same, but the data, the model or cpt itself has changed. Continuing would train finished stages
@@ -95,9 +112,8 @@ def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planne
 
     Args:
         old, new: plan.json, and what it would become.
-        planned: part of a plan → the keys that identify one of its entries.
     """
-    for part, identity in planned.items():
+    for part, identity in PLANNED.items():
         before = {tuple(item.get(key) for key in identity): item for item in old[part]}
         for item in new[part]:
             known = before.get(tuple(item.get(key) for key in identity), item)
