@@ -30,7 +30,7 @@ from pydantic import BeforeValidator, ValidationError
 from cpt.common.digests import bytes_digest
 from cpt.common.files import AGAIN, atomic_path
 from cpt.common.parquet import read_rows
-from cpt.methods.setting import Part, Proportion, Rows, Temperature
+from cpt.methods.setting import Part, Proportion, Rows, SamplingTemperature
 
 _SAME = 1e-6  # rewards nearer than this are one: trainers hold them in float32
 _ROUNDING = 1e-9  # of bounds such as 0.3 against passes/rollouts
@@ -59,7 +59,7 @@ class RIF(Part):
     control: Literal["none", "random_same_size"] = "none"
     min_pass: Proportion | None = None
     max_pass: Proportion | None = None
-    temperature: Temperature = 1.0
+    temperature: SamplingTemperature = 1.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """See `Part.problems`."""

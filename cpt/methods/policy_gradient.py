@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from cpt.methods.advantages import GROUP_MEAN, Baseline, Scale
-from cpt.methods.setting import BaseMethod, BatchSize, Count, Factor, LearningRate, Rows, Temperature, Weight
+from cpt.methods.setting import BaseMethod, BatchSize, Count, Factor, LearningRate, Rows, SamplingTemperature, Weight
 from cpt.types import PromptStyle
 
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
@@ -43,7 +43,7 @@ class PolicyGradient(BaseMethod):
     per_device_train_batch_size: Rows = 128
     num_generations: Annotated[int, Field(ge=2, le=65_536)] = 8
     max_completion_length: Count | None = None  # null: the prompt style's
-    temperature: Temperature = 1.0
+    temperature: SamplingTemperature = 1.0
     steps_per_generation: Rows | None = None  # forward passes served by one generation; null: one optimizer step
     num_iterations: Rows = 1
     beta: Weight = 0.0

@@ -15,7 +15,7 @@ from cpt.methods.ema import WithAverage
 from cpt.methods.likelihood import completion_logits, row_means
 from cpt.methods.plugin import Batch, Plugin, Stage
 from cpt.methods.running import Means
-from cpt.methods.setting import BaseMethod, BatchSize, Count, Decay, LearningRate, Proportion, Rows, Temperature
+from cpt.methods.setting import BaseMethod, BatchSize, Count, Decay, LearningRate, Proportion, Rows, SamplingTemperature
 from cpt.methods.snapshot import Snapshot
 from cpt.types import PromptStyle, TargetStyle
 
@@ -73,7 +73,7 @@ class SDFT(BaseMethod):
     per_device_train_batch_size: Rows = 32
     num_generations: Rows = 1
     max_completion_length: Count | None = None  # null: the prompt style's
-    temperature: Temperature = 1.0  # of the completions
+    temperature: SamplingTemperature = 1.0  # of the completions
     distillation_alpha: Proportion = 0.0
     num_loss_tokens_to_skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     teacher: Teacher = "ema"

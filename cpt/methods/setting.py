@@ -30,7 +30,10 @@ Factor = Annotated[float, Field(gt=0, le=1e9)]
 Weight = Annotated[float, Field(ge=0, le=1e9)]
 """A factor that may be 0."""
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
-"""Below it logits overflow, above it nothing but noise is sampled."""
+"""Of a softmax. Below it logits overflow, above it all is alike."""
+MAX_TEMPERATURE = 2.0
+"""That completions are sampled at: vLLM's limit, and so everybody's."""
+SamplingTemperature = Annotated[float, Field(ge=0.01, le=MAX_TEMPERATURE)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 """Of an exponential moving average."""
 Proportion = Annotated[float, Field(ge=0, le=1)]

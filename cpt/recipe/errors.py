@@ -29,9 +29,15 @@ _TYPES = {
 def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[Problem]:
     """Every problem as (path as written, message). `data` is what was validated, `prefix` its place in the recipe."""
     schema = _schema()
-    for detail in error.errors(include_url=False):
-        path, node = _written_path(detail["loc"], data)
+    details = error.errors(include_url=False)
+    written = [_written_path(detail["loc"], data) for detail in details]
+    kinds: dict[KeyPath, set[bool]] = {}
+    for detail, (path, _) in zip(details, written, strict=True):
+        kinds.setdefault(path, set()).add(detail["type"] == "literal_error")
+    for detail, (path, node) in zip(details, written, strict=True):
         whole = (*prefix, *path)
+        if len(kinds[path]) == 2 and isinstance(node, str) != (detail["type"] == "literal_error"):
+            continue  # a number or a word may stand here: only what is wrong with that which was meant
         if detail["type"] == "extra_forbidden":
             yield whole, _unknown_key(whole, _at(path[:-1], data), schema)
         else:

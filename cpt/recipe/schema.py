@@ -15,7 +15,7 @@ from cpt.common.keys import Key, KeyPath, dotted
 from cpt.methods.filtering import Filter
 from cpt.methods.kl import KL
 from cpt.methods.registry import Merge, Method, Regulariser, Replay
-from cpt.methods.setting import Count, Factor, Rows, Schedule, Seed, Strict
+from cpt.methods.setting import MAX_TEMPERATURE, Count, Factor, Rows, Schedule, Seed, Strict
 from cpt.models.tuning.full import Full
 from cpt.models.tuning.registry import AnyTuning
 from cpt.recipe.rewards import Reward
@@ -108,7 +108,7 @@ class Evaluation(Strict):
 
     samples: Asked = 256
     max_tokens: Count | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] = 0.0
 
 
 class Drift(Strict):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cpt.methods.setting import MAX_TEMPERATURE
 from cpt.models.inputs import wrong_pictures
 from cpt.rollout.sync import check_fingerprint
 from cpt.types import Completion, GenerationRequest, SamplingParams
@@ -23,9 +24,6 @@ UNLOADED = "none"
 
 BAN = -100.0
 """A banned token's bias: the lowest that vLLM takes; e^-100 is 0 beside any float32 probability."""
-
-MAX_TEMPERATURE = 2.0
-"""vLLM's limit, and so everybody's."""
 
 
 class StaleWeights(RuntimeError):

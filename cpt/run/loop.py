@@ -29,7 +29,7 @@ from cpt.run.evaluation import Evaluations
 from cpt.run.progress import DONE, Progress, make_progress
 from cpt.run.rows import check_rows, run_reads
 from cpt.store.checks import check_results
-from cpt.store.continued import check_may_go_on
+from cpt.store.continued import check_may_go_on, planned_before
 from cpt.store.run_store import RunStore
 from cpt.train.result import drop_checkpoints
 from cpt.train.worker import TrainerDied, run_check, run_stage, start_worker
@@ -69,6 +69,7 @@ def run_recipe(
     pictures = 1
     if not fresh:
         check_may_go_on(out, recipe)
+        planned_before(out, plan.as_dict())
     if fresh or not _finished(plan, RunStore(out)):
         gpu = address is not None or gpu_count() > 0
         kind = engine_kind(plan.model.path, recipe.rollout, recipe.resources, gpu=gpu)

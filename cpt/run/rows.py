@@ -25,6 +25,7 @@ from cpt.run.reads import Read, Row, Use
 from cpt.run.rows_fit import Fit, own_limit
 from cpt.tasks import get_task, read_samples
 from cpt.tasks.chat import check_blocks, checked_prompt, with_text
+from cpt.tasks.metric import scale_of
 from cpt.tasks.world import builtin
 from cpt.types import PromptStyle, Sample, Split
 
@@ -131,8 +132,10 @@ def known_to_fit(reads: Sequence[Read], model: ModelPlan, max_model_len: int | N
 
 
 def rows_of(read: Read) -> list[Row]:
-    """The samples as rows, after the checks that need no model. ValueError names the sample."""
-    samples = read_samples(get_task(read.task), read.split, read.samples, read.seed)
+    """The samples as rows, after the checks that need no model. ValueError names the sample, or the task."""
+    task = get_task(read.task)
+    scale_of(task)
+    samples = read_samples(task, read.split, read.samples, read.seed)
     return [_row(read, sample) for sample in samples]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,29 @@ from cpt.common.files import read_json
 from cpt.store.folder import FORMAT_VERSION, MANIFEST_ADVICE, RecipeLike, check_ours
 from cpt.store.schemas import Manifest, Plan
 
+PLANNED = {"stages": ("arm", "seed", "index"), "bases": ("seed", "prompt")}
+"""Part of a plan → the keys that identify one of its entries."""
+
 
 def check_may_go_on(root: Path, recipe: RecipeLike) -> None:
     """ValueError unless `root` is absent, empty, or a run of this recipe in this format."""
     check_ours(root)
     if (root / "manifest.json").exists() or (root / "plan.json").exists():
         check_same_recipe(root, recipe)
+
+
+def planned_before(root: Path, new: dict[str, Any]) -> dict[str, Any] | None:
+    """plan.json; None without one.
+
+    Raises:
+        ValueError: it is damaged, or `new` can't take its place (`check_same_work`, `check_whole_run`).
+    """
+    if not (root / "plan.json").exists():
+        return None
+    old = read_json(root / "plan.json", Plan, sealed=True)
+    check_same_work(root, old, new)
+    check_whole_run(root, old, new)
+    return old
 
 
 def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
@@ -87,7 +104,7 @@ _TELLING = (
 )
 
 
-def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planned: Mapping[str, Sequence[str]]) -> None:
+def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """ValueError if a stage or base evaluation that was planned before has another key now.
 
     The recipe is the same, but the data, the model or cpt itself has changed. Continuing would train finished stages
@@ -95,9 +112,8 @@ def check_same_work(root: Path, old: dict[str, Any], new: dict[str, Any], planne
 
     Args:
         old, new: plan.json, and what it would become.
-        planned: part of a plan → the keys that identify one of its entries.
     """
-    for part, identity in planned.items():
+    for part, identity in PLANNED.items():
         before = {tuple(item.get(key) for key in identity): item for item in old[part]}
         for item in new[part]:
             known = before.get(tuple(item.get(key) for key in identity), item)
@@ -116,19 +132,29 @@ def _same_samples_otherwise(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def check_whole_run(root: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """ValueError if some arms alone are to be evaluated otherwise than the rest was, or will be.
+    """ValueError if some arms alone are to be measured otherwise than the rest was, or will be.
 
     Their matrices would have other test samples than those of the arms that stay, and the base model's row, which all
-    share, could go with one of them only.
+    share, could go with one of them only. Their drift would be a mean over other prompts.
     """
     asked = [item["evaluation"] for item in new["stages"] if "evaluation" in item][:1]
     planned = {item["arm"] for item in new["stages"]}
-    others = {i["arm"] for i in old["stages"] if i["arm"] not in planned and i.get("evaluation") not in (None, *asked)}
-    if asked and others:
-        raise ValueError(
-            f"{root}: the recipe's evaluation is another than that of {', '.join(sorted(others))}; run the command "
-            "without --arm, which evaluates all arms by the new one, or choose another --out"
-        )
+    rest = [item for item in old["stages"] if item["arm"] not in planned]
+    evaluated = {item["arm"] for item in rest if item.get("evaluation") not in (None, *asked)}
+    prompts = {task: number for item in new["stages"] for task, number in _drift_prompts(item).items()}
+    moved = {item["arm"] for item in rest for task, n in _drift_prompts(item).items() if prompts.get(task, n) != n}
+    for name, others in (("evaluation", evaluated if asked else set()), ("drift", moved)):
+        if others:
+            raise ValueError(
+                f"{root}: the recipe's {name} is another than that of {', '.join(sorted(others))}; run the command "
+                "without --arm, which measures all arms by the new one, or choose another --out"
+            )
+
+
+def _drift_prompts(item: Mapping[str, Any]) -> Mapping[str, int]:
+    """Of a planned stage: task → prompts of it that drift is measured on; none where it is not."""
+    found: Mapping[str, int] = (item.get("drift") or {}).get("samples", {})
+    return found
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:

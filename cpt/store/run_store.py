@@ -38,7 +38,7 @@ from cpt.common.files import (
     write_text_atomic,
 )
 from cpt.store import manifest
-from cpt.store.continued import changes_of, check_same_recipe, check_same_work, check_whole_run, read_manifest
+from cpt.store.continued import PLANNED, changes_of, check_same_recipe, planned_before, read_manifest
 from cpt.store.folder import (
     FORMAT_VERSION,
     GENERATION,
@@ -52,11 +52,10 @@ from cpt.store.folder import (
     safe_name,
 )
 from cpt.store.results import counts, make_durable, read_marker, recorded, write_trained
-from cpt.store.schemas import FORMAT, Plan, PlannedStage, Trained
+from cpt.store.schemas import FORMAT, PlannedStage, Trained
 from cpt.types import Record
 
 _TIMES = ("start", "seconds")
-PLANNED = {"stages": ("arm", "seed", "index"), "bases": ("seed", "prompt")}
 
 
 class RunStore:
@@ -174,15 +173,13 @@ class RunStore:
         A command may run some arms only: what earlier commands planned is kept.
 
         Raises:
-            ValueError: plan.json is damaged, or the data or model have changed since (`check_same_work`).
+            ValueError: plan.json is damaged, or can't be gone on with (`planned_before`).
         """
         known = read_manifest(self.root)
         about = {"format": FORMAT, "format_version": FORMAT_VERSION, "recipe_hash": known["recipe_hash"]}
         new = {**plan.as_dict(), **about}
-        if self.plan_path.exists():
-            old = read_json(self.plan_path, Plan, sealed=True)
-            check_same_work(self.root, old, new, PLANNED)
-            check_whole_run(self.root, old, new)
+        old = planned_before(self.root, new)
+        if old is not None:
             for part, identity in PLANNED.items():
                 planned = {tuple(item[key] for key in identity) for item in new[part]}
                 new[part] += [item for item in old[part] if tuple(item[key] for key in identity) not in planned]

@@ -224,6 +224,19 @@ def test_some_arms_alone_are_not_evaluated_otherwise(store: RunStore, tmp_path: 
         again.write_plan(make_plan(recipe, ["b"]))
 
 
+def test_drift_of_some_arms_alone_is_not_measured_on_other_prompts(store: RunStore, tmp_path: Path):
+    """A mean over one prompt beside one over two compares no policies; drift of some arms alone does no harm."""
+    (few, _), (more, _) = planned(tmp_path, "drift.samples=1"), planned(tmp_path, "drift.samples=2")
+    with RunStore(store.root).open_or_create(few) as again:
+        again.write_plan(make_plan(few, ["a"]))  # b has none
+        again.write_plan(make_plan(few))
+    with RunStore(store.root).open_or_create(more) as again:
+        with pytest.raises(ValueError, match=r"drift is another than that of a; run the command without --arm"):
+            again.write_plan(make_plan(more, ["b"]))
+        again.write_plan(make_plan(more))
+        again.write_plan(make_plan(more, ["b"]))
+
+
 def test_test_samples_that_are_others_without_being_asked_for_are_refused(store: RunStore, tmp_path: Path):
     recipe, plan = planned(tmp_path, "drift.samples=0")
     data = {**plan.stages[0].evaluation.data, "which-row": "changed"}

@@ -92,6 +92,9 @@ def test_a_mistake_is_named_with_line_key_and_remedy(load, old, new, expected):
         ("arms.grpo.method.num_generations=1", "must be greater than or equal to 2"),
         ("arms.grpo.method.loss_type=dappo", "unknown value 'dappo'; did you mean 'dapo'?"),
         ("arms.grpo.method.temperature=0", "must be greater than or equal to 0.01"),
+        ("arms.grpo.method.temperature=2.5", "must be less than or equal to 2, not 2.5"),  # the engines' limit
+        ("arms.grpo.filter={type: rif, temperature: 2.5}", "must be less than or equal to 2, not 2.5"),
+        ("evaluation.temperature=2.5", "must be less than or equal to 2, not 2.5"),
         ("model.tuning={type: full, r: 8}", "model.tuning.r: belongs to type: lora"),
         ("model.tuning=loar", "model.tuning: unknown type 'loar'; did you mean 'lora'?"),
         ("rollout.engine=vlm", "rollout.engine: unknown value 'vlm'; did you mean 'vllm'?"),
@@ -108,6 +111,20 @@ def test_a_setting_that_cannot_be_is_refused(load, override, message):
 def test_truncated_sampling_is_refused_with_the_reason(load, place, key):
     (problem, *_) = problems(load, f"{place}.{key}=0.9")
     assert f"{place}.{key}: training rollouts sample from the whole distribution" in problem
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("resources.trainer_gpus=0.5", "must be a whole number, not 0.5"),
+        ("resources.trainer_gpus=atuo", "unknown value 'atuo'; did you mean 'auto'?"),
+        ("resources.engine_gpus=-1", "must be greater than or equal to 0, not -1"),
+        ("rollout.engine=3", "unknown value 3; known: auto, vllm, hf"),  # no number may stand there
+    ],
+)
+def test_where_a_number_or_a_word_may_stand_one_line_says_what_is_wrong(load, override, message):
+    (problem,) = problems(load, override)
+    assert message in problem
 
 
 def test_all_problems_are_told_at_once(load):

@@ -216,6 +216,13 @@ def test_damaged_files_stop_before_anything_starts(model, own, tmp_path: Path):
         check_rows(read(1), model, None)
 
 
+def test_a_threshold_that_no_score_can_have_stops_before_anything_starts(model, own, monkeypatch):
+    monkeypatch.setattr(Own, "right_from", 90, raising=False)
+    own(lambda k: ("What ?", []))
+    with pytest.raises(ValueError, match="task own: right_from is 90; set a number above 0 and at most 1"):
+        check_rows(read(1, "test"), model, None)
+
+
 def test_a_plan_looks_at_the_first_rows_alone(own):
     seen: list[int] = []
     own(lambda k: (seen.append(k), ("What ?", []))[1])

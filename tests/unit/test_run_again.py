@@ -72,3 +72,18 @@ def test_the_page_of_a_finished_run_does_not_say_that_it_runs(finished, tmp_path
         "interrupted",
         "complete",
     ]
+
+
+def test_a_refused_command_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    """Otherwise the page would show the refused recipe beside numbers that were made by another."""
+    arm = "{method: {type: sft, max_steps: 2}}"
+    asked, other = (
+        load_arm(tmp_path, arm, f"arms={{a: {arm}, b: {arm}}}", f"evaluation.samples={samples}") for samples in (2, 3)
+    )
+    out = tmp_path / "run"
+    with RunStore(out).open_or_create(asked) as store:
+        store.write_plan(make_plan(asked))
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match="the recipe's evaluation is another than that of a"):
+        stage_loop.run_recipe(other, out=out, arms=["b"])
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
