@@ -135,8 +135,8 @@ def our_trainer(stage: Any, folder: Path, engine: str) -> Any:
 
     from cpt.models.load import load_policy, load_processor
     from cpt.rollout.pool import RolloutPool
+    from cpt.run.worker import import_trainers
     from cpt.train.data import own_samples
-    from cpt.train.worker import import_trainers
 
     import_trainers()
     from cpt.train.grpo import grpo_trainer
@@ -151,7 +151,7 @@ def stock_trainer(stage: Any, folder: Path) -> Any:
     """TRL's trainer and transformers' model, with nothing of ours but a stopwatch."""
     from cpt.models.load import load_processor
     from cpt.rollout.timing import REST
-    from cpt.train.worker import import_trainers
+    from cpt.run.worker import import_trainers
 
     import_trainers()
     from transformers import AutoModelForImageTextToText

@@ -109,8 +109,8 @@ def contestant(method: str, arm: dict[str, Any], steps: int, pipe: Connection) -
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - TRL prints its logs
     from cpt.rollout.engine import EngineSettings
     from cpt.rollout.local import LocalPool, build_engine
+    from cpt.run.worker import import_trainers
     from cpt.store.folder import StageDir
-    from cpt.train.worker import import_trainers
 
     import_trainers()
     from cpt.train.stage import train_stage

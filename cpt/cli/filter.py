@@ -110,9 +110,9 @@ def filter_task(recipe: Recipe, task: str, arm: str | None, policy: str | None, 
 
 
 def _sample(recipe: Recipe, stage: StagePlan, policy: str) -> FilterFile:
+    from cpt.run.filtering import filtering, roll_out
     from cpt.run.loop import start_pool
     from cpt.train.data import own_samples
-    from cpt.train.filter import filtering, roll_out
 
     kind = engine_kind(stage.model.path, recipe.rollout, recipe.resources, gpu=gpu_count() > 0)
     pictures = check_rows(merged(stage_reads(stage)), stage.model, recipe.rollout.max_model_len, kind)

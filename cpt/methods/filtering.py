@@ -1,6 +1,6 @@
 """Rollout-based instance filtering (RIF): which training prompts are worth a policy's time.
 
-The setting with its rule, the selection, and filter.parquet, which holds what a filter saw. `cpt.train.filter` samples.
+The setting with its rule, the selection, and filter.parquet, its result. `cpt.run.filtering` samples.
 
 Source: RIF-RFT of arXiv 2507.05386. Before training, the policy that is about to be trained samples n = 8 completions
 of every prompt at temperature 1. A prompt whose completions all earn the same gives a group-relative method no

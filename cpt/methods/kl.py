@@ -72,8 +72,8 @@ class KL(Setting):
     decay: Decay | None = None  # of `ema` alone; null: 0.99
 
     @property
-    def needs_rollouts(self) -> bool:
-        """See `Setting.needs_rollouts`."""
+    def changes_reward(self) -> bool:
+        """See `Setting.changes_reward`."""
         return self.into == "reward"
 
     def starts_at_zero(self, stage: int) -> bool:

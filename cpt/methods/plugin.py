@@ -116,7 +116,7 @@ class Plugin:
     def reward(self, batch: Batch, logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
         """What to add to the rewards of these rollouts, before advantages are taken: [N], detached.
 
-        Called only where `Setting.needs_rollouts`, once per micro-batch of a generation.
+        Called only where `Setting.changes_reward`, once per micro-batch of a generation.
 
         Args:
             batch: the rollouts, their completions in the last T columns.

@@ -50,8 +50,8 @@ class RaPO(Setting):
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
     @property
-    def needs_rollouts(self) -> bool:
-        """See `Setting.needs_rollouts`."""
+    def changes_reward(self) -> bool:
+        """See `Setting.changes_reward`."""
         return True
 
     @property

@@ -86,7 +86,7 @@ class RecapReplay(Weighed, Recap):
             yield from self._window_problems(arm)
         if self.weigh != "advantages":
             return
-        if changing := arm.changes_reward:
+        if changing := arm.reward_changes:
             yield (
                 ("weigh",),
                 f"advantages are those of the reward's own components, without what {changing[0].type} adds; set "

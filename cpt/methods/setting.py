@@ -187,7 +187,7 @@ class Setting(Part):
     type: str
 
     @property
-    def needs_rollouts(self) -> bool:
+    def changes_reward(self) -> bool:
         """Whether it changes the reward, which only methods with rollouts have."""
         return False
 
@@ -223,9 +223,9 @@ class ArmView(ABC):
     merge: Part | None = None
 
     @property
-    def changes_reward(self) -> list[Setting]:
-        """The plug-ins that do."""
-        return [one for one in (*self.regularisers, self.kl) if one is not None and one.needs_rollouts]
+    def reward_changes(self) -> list[Setting]:
+        """The plug-ins that change the reward."""
+        return [one for one in (*self.regularisers, self.kl) if one is not None and one.changes_reward]
 
     @abstractmethod
     def known_tasks(self) -> Collection[str]:

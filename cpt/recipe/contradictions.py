@@ -60,7 +60,7 @@ def _needs(at: KeyPath, setting: Setting, arm: ArmView) -> Iterator[Problem]:
 
 def _reward_change(at: KeyPath, setting: Setting, arm: ArmView) -> Iterator[Problem]:
     """What stands against a change of the reward."""
-    if not setting.needs_rollouts or any(setting.problems()):
+    if not setting.changes_reward or any(setting.problems()):
         return
     method, name = arm.method, setting.type
     if not isinstance(method, PolicyGradient):
@@ -81,7 +81,7 @@ def _reward_change(at: KeyPath, setting: Setting, arm: ArmView) -> Iterator[Prob
             f"{name} needs the trainer's own log-probabilities before the reward; set "
             "method.vllm_importance_sampling_correction: true",
         )
-    elif method.scale_rewards == "group" and not any(one.own_deviation for one in arm.changes_reward):
+    elif method.scale_rewards == "group" and not any(one.own_deviation for one in arm.reward_changes):
         yield (
             at,
             f"{name} has no say in a group of equal task rewards, where GRPO's division by the group's deviation "

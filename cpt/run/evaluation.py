@@ -10,8 +10,8 @@ from cpt.evaluate.evaluators.base import Evaluator, Subject, measured_key
 from cpt.evaluate.evaluators.registry import evaluators
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import BasePlan, StagePlan
+from cpt.run.worker import run_evaluator
 from cpt.store.run_store import RunStore
-from cpt.train.worker import run_evaluator
 
 if TYPE_CHECKING:
     from cpt.rollout.pool import RolloutPool

@@ -28,11 +28,11 @@ from cpt.run.cluster import cluster, placement_of
 from cpt.run.evaluation import Evaluations
 from cpt.run.progress import DONE, Progress, make_progress
 from cpt.run.rows import check_rows, run_reads
+from cpt.run.worker import TrainerDied, run_check, run_stage, start_worker
 from cpt.store.checks import check_results
 from cpt.store.continued import check_may_go_on, planned_before
 from cpt.store.run_store import RunStore
 from cpt.train.result import drop_checkpoints
-from cpt.train.worker import TrainerDied, run_check, run_stage, start_worker
 
 if TYPE_CHECKING:
     from cpt.evaluate.evaluators.base import Subject
@@ -188,8 +188,8 @@ class Run:
 
     def filter(self, stage: StagePlan, start: Path | str, where: StageDir) -> list[int]:
         """Rollouts of the policy that the stage starts from choose its training samples: their positions."""
+        from cpt.run.filtering import kept_samples
         from cpt.train.data import own_samples
-        from cpt.train.filter import kept_samples
 
         self._prepare_worker()
         self.progress.stage(stage.arm, stage.seed, stage.index, stage.task, "filter")

@@ -19,7 +19,7 @@ from cpt.train.distillation import Demonstrations
 from cpt.train.gap import GapCheck
 from cpt.train.reward import check_stage_golds, reward_function, rewards_of
 from cpt.train.settings import config, shared_arguments
-from cpt.train.step import StageGRPOTrainer, Step
+from cpt.train.step import StageGRPOTrainer, StepTools
 
 if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
@@ -97,7 +97,7 @@ def grpo_trainer(
     specs = rewards_of(stage)
     check_stage_golds(data.samples, specs, stage.prompt)
     baseline: Baseline = getattr(stage.method, "baseline", GROUP_MEAN)
-    step = Step(
+    tools = StepTools(
         inputs=ModelInputs(processor, policy),
         sampler=PolicySampler(
             pool,
@@ -115,7 +115,7 @@ def grpo_trainer(
         log=log,
     )
     return StageGRPOTrainer(
-        step,
+        tools,
         plugins=plugins,
         objectives=objectives,
         model=policy,

@@ -60,7 +60,7 @@ def make_plugins(plan: StagePlan, objectives: Objectives | None = None) -> dict[
 
 def rewarding(plan: StagePlan) -> frozenset[str]:
     """Names of the plug-ins that change the reward."""
-    return frozenset(setting.type for setting in settings_of(plan) if setting.needs_rollouts)
+    return frozenset(setting.type for setting in settings_of(plan) if setting.changes_reward)
 
 
 class StagePlugins:

@@ -53,7 +53,7 @@ def train_stage(
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued;
             generated/ for SFT on the policy's own answers, rollouts.jsonl if the plan says so.
-        kept: positions of the stage's own samples that it trains on (`cpt.train.filter.kept_samples`); None for all.
+        kept: positions of the stage's own samples that it trains on (`cpt.run.filtering.kept_samples`); None for all.
         pool: rollout engines; needed by methods that sample. They are left with the finished policy, which
             `check_folder` has pushed for everybody who measures something on it.
         on_step: told of every row of metrics.jsonl.

@@ -53,7 +53,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepTools:
     """What a stage's steps are made with.
 
     Attributes:
@@ -78,11 +78,11 @@ class Step:
 
 
 class StageGRPOTrainer(StageTrainer, GRPOTrainer):
-    """TRL's trainer with our step. Arguments beside `step` are those of `StageTrainer` and GRPOTrainer."""
+    """TRL's trainer with our step. Arguments beside `tools` are those of `StageTrainer` and GRPOTrainer."""
 
-    def __init__(self, step: Step, **arguments: Any) -> None:
-        super().__init__(reward_funcs=[step.reward], processing_class=step.inputs.processor, **arguments)
-        self.step, self.loss_settings = step, LossSettings.of(self.args)
+    def __init__(self, tools: StepTools, **arguments: Any) -> None:
+        super().__init__(reward_funcs=[tools.reward], processing_class=tools.inputs.processor, **arguments)
+        self.tools, self.loss_settings = tools, LossSettings.of(self.args)
         for model in (self.model, self.ref_model):
             if model is not None:
                 ban_tokens(self.accelerator.unwrap_model(model))
@@ -100,8 +100,8 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
             batch = self._scored(self._padded(rollouts))
             rewards = self._rewarded(rollouts)
             batch = replace(batch, advantages=self._advantages(rewards, batch))
-            if self.step.teacher is not None:
-                batch = self._with_teacher(batch, rows, self.step.teacher)
+            if self.tools.teacher is not None:
+                batch = self._with_teacher(batch, rows, self.tools.teacher)
         return batch.columns()
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -122,11 +122,11 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
 
     def _rollouts(self, rows: Sequence[Row]) -> Rollouts:
         """Completions by the policy as it is now."""
-        inputs, sampler, step = self.step.inputs, self.step.sampler, self.state.global_step
+        inputs, sampler, step = self.tools.inputs, self.tools.sampler, self.state.global_step
         texts = render_prompts(inputs.processor, [row["prompt"] for row in rows])
         prompts = list(inputs.read(texts, [row["images"] for row in rows]))
         with self.phases.measure("push"):
-            sampler.push(self.step.tensors(self.accelerator.unwrap_model(self.model)), step)
+            sampler.push(self.tools.tensors(self.accelerator.unwrap_model(self.model)), step)
         with self.phases.measure("rollout"):
             pictures = [tuple(row["images"]) for row in rows]
             completions, greedy = sampler.sample([prompt.ids for prompt in prompts], pictures)
@@ -140,7 +140,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         return padded(
             rollouts,
             self.state.global_step,
-            pad=self.step.inputs.tokenizer.pad_token_id,
+            pad=self.tools.inputs.tokenizer.pad_token_id,
             drop_truncated=self.args.mask_truncated_completions,
             device=self.accelerator.device,
         )
@@ -153,13 +153,14 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         graph would cost the memory that was to be saved.
         """
         args = self.args
-        correction, passes = args.vllm_importance_sampling_correction, args.steps_per_generation * args.num_iterations
-        if correction and passes * args.gradient_accumulation_steps == 1 and not args.gradient_checkpointing:
+        correction = args.vllm_importance_sampling_correction
+        micro_batches = args.steps_per_generation * args.num_iterations  # that are trained on, counted with repeats
+        if correction and micro_batches * args.gradient_accumulation_steps == 1 and not args.gradient_checkpointing:
             with self.phases.measure("forward_backward"):
                 kept = self._score(self.model, batch, keep_hidden=True)
             batch = replace(batch, logps=kept.logps, entropies=kept.entropies, hidden=kept.hidden)
             batch = replace(batch, old_logps=kept.logps.detach())
-        elif correction or args.gradient_accumulation_steps % passes:
+        elif correction or args.gradient_accumulation_steps % micro_batches:
             batch = replace(batch, old_logps=self._without_gradients(self.model, batch))
         if args.beta:
             batch = replace(batch, reference_logps=self._reference(batch))
@@ -188,33 +189,33 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
             metrics: of `cpt.methods.engine_weights`.
         """
         policy, step = self.accelerator.unwrap_model(self.model), self.state.global_step + 1
-        self.step.gap.largest(metrics, step)
-        self.step.gap.rounding(batch, logps_BT.detach(), policy, self.accelerator.autocast, step)
+        self.tools.gap.largest(metrics, step)
+        self.tools.gap.rounding(batch, logps_BT.detach(), policy, self.accelerator.autocast, step)
         self.record(metrics)
 
     def _rewarded(self, rollouts: Rollouts) -> Rewards:
         """What the completions earn."""
         step = self.state.global_step
         with self.phases.measure("reward"):
-            rewards = rewarded(self.step.reward, rollouts, self.objectives, step, self.accelerator.device)
+            rewards = rewarded(self.tools.reward, rollouts, self.objectives, step, self.accelerator.device)
         self.record(rewards.metrics)
-        if self.step.log is not None:
+        if self.tools.log is not None:
             samples = rollouts.by_row(rollouts.samples)
-            self.step.log.write(step + 1, samples, rollouts.completions, rewards.rewards_B.tolist())
+            self.tools.log.write(step + 1, samples, rollouts.completions, rewards.rewards_B.tolist())
         return rewards
 
     def _advantages(self, rewards: Rewards, batch: PolicyBatch) -> torch.Tensor:
         """Of every completion [B]; where plug-ins add to the rewards, of all that it earns."""
         added = None
         if self.plugins.change_rewards:
-            assert not self.step.estimator.baseline.needs_greedy, "the greedy reward lacks what is added"
+            assert not self.tools.estimator.baseline.needs_greedy, "the greedy reward lacks what is added"
             size = len(batch.completion_ids) // self.args.steps_per_generation
             with self.phases.measure("plugins"):
                 added = torch.cat([self.plugins.added_reward(part) for part in batch.cut(size)])
         advantages, metrics = estimated(
-            self.step.estimator, rewards, self.args.num_generations, self.objectives, added, self.plugins.deviation
+            self.tools.estimator, rewards, self.args.num_generations, self.objectives, added, self.plugins.deviation
         )
-        if self.step.teacher is not None:
+        if self.tools.teacher is not None:
             metrics.pop("frac_reward_zero_std")  # the share from which a policy gradient would learn nothing
         self.record(metrics)
         return advantages
@@ -223,8 +224,8 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         """With what the teacher is asked about the same completions."""
         config = self.accelerator.unwrap_model(self.model).config.get_text_config()
         limit = getattr(config, "max_position_embeddings", None)
-        asked = teacher.prompts(self.step.inputs.processor, rows, self.args.max_completion_length, limit)
-        return with_teacher(batch, asked, self.step.inputs)
+        asked = teacher.prompts(self.tools.inputs.processor, rows, self.args.max_completion_length, limit)
+        return with_teacher(batch, asked, self.tools.inputs)
 
     def _loss(self, scores: Scores, batch: PolicyBatch) -> Loss:
         """The policy gradient's loss; none where a teacher is imitated."""
@@ -232,7 +233,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         if batch.importance is None and int(batch.step) == self.state.global_step:
             # Not compared yet. These are still the weights that sampled.
             self._compared(batch, scores.logps, engine_gap(scores.logps, batch.engine_logps, batch.completion_mask))
-        if self.step.teacher is not None:
+        if self.tools.teacher is not None:
             entropy = masked_mean(scores.entropies, batch.completion_mask)
             return Loss(scores.logps.new_zeros(()), {"entropy": entropy})
         return policy_loss(
@@ -254,7 +255,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         policy = self.accelerator.unwrap_model(model)
         with self.plugins.catching(policy) if keep_hidden else nullcontext([]) as caught:
             options: Any = {"temperature": self.args.temperature, "autocast": self.accelerator.autocast}
-            scores = score(model, self.step.inputs, batch, most=most, **options)
+            scores = score(model, self.tools.inputs, batch, most=most, **options)
         return replace(scores, hidden=torch.cat(caught)) if caught else scores
 
     def _without_gradients(self, model: Any, batch: PolicyBatch) -> torch.Tensor:

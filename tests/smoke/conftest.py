@@ -11,7 +11,7 @@ from stages import EasilyRewarded, random_model, replace_tasks
 from cpt.models.locate import locate_model
 from cpt.rollout.engine import EngineSettings
 from cpt.rollout.local import LocalPool, build_engine
-from cpt.train.worker import import_trainers
+from cpt.run.worker import import_trainers
 
 
 @pytest.fixture(scope="session")

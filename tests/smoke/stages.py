@@ -89,8 +89,8 @@ def on_task(stage: StagePlan, task: str) -> StagePlan:
 def kept_by_filter(stage: StagePlan, start: Path | str, out: Path, pool: Any) -> list[int] | None:
     """Positions of the samples that the stage's filter keeps; None without a filter."""
     from cpt.models.load import load_processor
+    from cpt.run.filtering import kept_samples
     from cpt.train.data import own_samples
-    from cpt.train.filter import kept_samples
 
     if stage.filter is None:
         return None

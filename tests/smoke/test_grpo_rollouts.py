@@ -35,7 +35,7 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
     from cpt.train.advantages import Estimator
     from cpt.train.data import as_dataset, policy_rows
     from cpt.train.gap import GapCheck
-    from cpt.train.step import StageGRPOTrainer, Step
+    from cpt.train.step import StageGRPOTrainer, StepTools
 
     def odd(completions: Any, *, completion_ids: Any, **_: Any) -> list[float]:
         return [sum(token % 2 for token in ids) / len(ids) for ids in completion_ids]
@@ -53,7 +53,7 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
     }  # fmt: skip
     set_seed(0)
     policy, args = load_policy(model), GRPOConfig(**settings | arguments)
-    step = Step(
+    tools = StepTools(
         inputs=ModelInputs(load_processor(model), policy),
         sampler=PolicySampler(pool, key or "key", max_tokens=8, temperature=args.temperature, group=4),
         tensors=(Full(type="full") if peft is None else LoRA(type="lora")).tensors,
@@ -63,7 +63,7 @@ def train(model: Path, pool: Any, out: Path, *, peft: Any = None, key: str | Non
     )
     samples = get_task("count-colour").samples("train", 4)
     trainer = StageGRPOTrainer(
-        step,
+        tools,
         model=policy,
         args=args,
         train_dataset=as_dataset(policy_rows(samples, "direct"), range(4)),

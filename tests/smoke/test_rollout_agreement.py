@@ -96,7 +96,7 @@ def test_a_stage_of_sft_stops_when_the_engines_see_other_pixels(shipped: Path, t
 def test_the_base_model_is_checked_in_the_process_that_trains_next(shipped: Path, trainers: None):
     from cpt.plan.make import make_plan
     from cpt.recipe import Recipe
-    from cpt.train.worker import TrainWorker
+    from cpt.run.worker import TrainWorker
 
     asked = {"version": 1, "name": "test", "model": {"name_or_path": str(shipped)}, "tasks": ["which-row"]}
     (base,) = make_plan(Recipe.model_validate(asked | {"arms": {"arm": {"method": SFT}}})).bases

@@ -15,12 +15,12 @@ from cpt.plan.stages import StagePlan
 from cpt.recipe import Recipe
 from cpt.rollout.local import LocalPool
 from cpt.run.cluster import Placement
+from cpt.run.filtering import filtering
 from cpt.run.loop import Run
 from cpt.run.progress import PlainProgress
 from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
 from cpt.train.data import own_samples
-from cpt.train.filter import filtering
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("uncompared")]
 MODEL = Path("builtin/tiny-qwen2_5-vl")

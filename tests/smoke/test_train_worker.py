@@ -13,10 +13,10 @@ import pytest
 from stages import digest, planned, rows
 
 from cpt.common.files import append_jsonl
+from cpt.run.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 from cpt.store.folder import StageDir
 from cpt.train.result import TrainResult
 from cpt.train.stage import train_stage
-from cpt.train.worker import TrainerDied, TrainingFailed, run_stage, start_worker
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("ray_cluster")]
 SFT = {"type": "sft", "learning_rate": 1e-2, "max_steps": 16, "per_device_train_batch_size": 8, "save_steps": 2}

@@ -129,7 +129,7 @@ def test_the_same_completions_make_the_same_policy(
         set_seed(0)  # TRL shuffles what it has generated
         trainer.train()
 
-    assert script.calls == own.step.sampler.pool.calls
+    assert script.calls == own.tools.sampler.pool.calls
     theirs = dict(stock.model.named_parameters())
     for key, ours in own.model.named_parameters():
         torch.testing.assert_close(ours, theirs[key], rtol=1e-6, atol=1e-6)

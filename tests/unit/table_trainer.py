@@ -19,7 +19,7 @@ import pytest
 import torch
 from toy_stage import stage_of
 
-from cpt.train.worker import import_trainers
+from cpt.run.worker import import_trainers
 
 import_trainers()
 
@@ -33,7 +33,7 @@ from cpt.train.advantages import Estimator  # noqa: E402
 from cpt.train.batch import PolicyBatch  # noqa: E402
 from cpt.train.gap import GapCheck  # noqa: E402
 from cpt.train.plugin_terms import PluginTerms  # noqa: E402
-from cpt.train.step import StageGRPOTrainer, Step  # noqa: E402
+from cpt.train.step import StageGRPOTrainer, StepTools  # noqa: E402
 from cpt.train.weighting import Objectives  # noqa: E402
 from cpt.types import Completion  # noqa: E402
 from rewards.score import Score  # noqa: E402
@@ -133,7 +133,7 @@ class Toy(StageGRPOTrainer):
         )
         self.plugins, self.objectives = PluginTerms({}), objectives
         self.said, self.processor = SAID, Processor()
-        self.step = Step(
+        self.tools = StepTools(
             inputs=ModelInputs(self.processor, None),
             sampler=SimpleNamespace(push=lambda tensors, step: None, sample=self._sample),
             tensors=lambda model: model.named_parameters(),
@@ -150,7 +150,7 @@ class Toy(StageGRPOTrainer):
         def completion(ids: list[int]) -> Completion:
             return Completion(ids, [float(logps[a, b]) for a, b in pairwise([0, *ids])], text_of(ids), "stop")
 
-        greedy = GREEDY if self.step.estimator.baseline.needs_greedy else []
+        greedy = GREEDY if self.tools.estimator.baseline.needs_greedy else []
         return list(map(completion, self.said)), list(map(completion, greedy))
 
     def reward(self, texts: Any, *, sample: Any, noted: Any = None, **_: Any) -> list[float]:
@@ -205,7 +205,7 @@ def trained(
     start = Table([[0.0, 0.0], [0.0, 0.0]])
     stage = stage_of(toy.model, Path(), index=2, references={"stage_start": start})
     made = {setting.type: setting.plugin() for setting in plugins}
-    toy.plugins = PluginTerms(made, frozenset(setting.type for setting in plugins if setting.needs_rollouts))
+    toy.plugins = PluginTerms(made, frozenset(setting.type for setting in plugins if setting.changes_reward))
     for plugin in made.values():
         plugin.before_stage(stage)
     optimizer = torch.optim.SGD(toy.model.parameters(), lr=0.5)

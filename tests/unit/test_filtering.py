@@ -24,8 +24,8 @@ from cpt.methods.filtering import (
 from cpt.plan.make import make_plan
 from cpt.recipe import RecipeError, expand_arms, load_recipe
 from cpt.recipe.schema import Recipe
+from cpt.run.filtering import kept_samples
 from cpt.train.data import own_samples
-from cpt.train.filter import kept_samples
 
 RECIPE = """\
 version: 1

@@ -64,7 +64,7 @@ LAZY = MACHINERY | frozenset((
 ))  # fmt: skip
 QUICK = [
     "cpt.cli", "cpt.common", "cpt.run", "cpt.recipe", "cpt.plan", "cpt.report", "cpt.methods", "cpt.train.stage",
-    "cpt.train.worker", "cpt.rollout.pool", "cpt.rollout.local", "cpt.types", "rewards",
+    "cpt.run.worker", "cpt.rollout.pool", "cpt.rollout.local", "cpt.types", "rewards",
 ]  # fmt: skip
 # May be imported inside any function: their optional imports are hidden first (`cpt.models.lean`), and vLLM reads
 # environment variables that an engine sets.

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cpt.train.worker import import_trainers
+from cpt.run.worker import import_trainers
 
 import_trainers()
 

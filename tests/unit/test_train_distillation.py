@@ -22,7 +22,7 @@ IMAGE, PAD = 5, 0
 @pytest.fixture(scope="module")
 def trainers() -> Any:
     """The trainer's module; not imported with this one, because TRL takes seconds."""
-    from cpt.train.worker import import_trainers
+    from cpt.run.worker import import_trainers
 
     import_trainers()
     import cpt.train.distillation as module
@@ -38,7 +38,7 @@ def toy(trainers: Any) -> Iterator[Any]:
     class Toy(table_trainer.Toy):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            self.step = replace(self.step, teacher=SimpleNamespace(prompts=lambda *_: [[0, 1], [1]]))
+            self.tools = replace(self.tools, teacher=SimpleNamespace(prompts=lambda *_: [[0, 1], [1]]))
 
     with table_trainer.with_trls_output_layer():
         yield Toy
@@ -49,7 +49,7 @@ def test_four_quarters_are_one_batch(toy: Any, settings: dict[str, Any]):
     from table_trainer import trained
 
     method = SDFT.model_validate({"type": "sdft", **settings})
-    setting = SimpleNamespace(type="sdft", plugin=method.plugin, needs_rollouts=False)
+    setting = SimpleNamespace(type="sdft", plugin=method.plugin, changes_reward=False)
     whole, quarters = (trained(parts, "group_mean", plugins=[setting], iterations=1, kind=toy) for parts in (1, 4))
     assert torch.allclose(whole.table, quarters.table, rtol=0, atol=1e-6)
     start = torch.tensor([[0.3, -0.2], [0.0, 0.5]])
@@ -72,7 +72,7 @@ def test_rewards_have_no_part_in_it(toy: Any):
             return [float(i) for i, _ in enumerate(texts)]
 
     method = SDFT(type="sdft")
-    setting = SimpleNamespace(type="sdft", plugin=method.plugin, needs_rollouts=False)
+    setting = SimpleNamespace(type="sdft", plugin=method.plugin, changes_reward=False)
     ours, theirs = (trained(1, "group_mean", plugins=[setting], iterations=1, kind=kind) for kind in (toy, Otherwise))
     assert ours.advantages != theirs.advantages
     assert torch.equal(ours.table, theirs.table)

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from cpt.common.errors import RunFailed
-from cpt.train.worker import TrainingFailed, run_check, run_evaluator
+from cpt.run.worker import TrainingFailed, run_check, run_evaluator
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from demo_recipe import load_text, problems
 
 from cpt.methods.trl_fields import ALLOWED, config_fields, refusal
 from cpt.plan.make import make_plan
-from cpt.train.worker import import_trainers
+from cpt.run.worker import import_trainers
 
 import_trainers()
 

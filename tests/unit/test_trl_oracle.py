@@ -17,7 +17,7 @@ from torch import Tensor
 from cpt.methods.advantages import against_group_mean
 from cpt.methods.engine_weights import engine_weights
 from cpt.methods.policy_loss import LossSettings, policy_loss
-from cpt.train.worker import import_trainers
+from cpt.run.worker import import_trainers
 
 import_trainers()
 
