@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cpt.common.errors import RunFailed
 from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.models.load import resolve_model
-from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_gap, check_sampling, logprob_gap
+from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_sampling
 from cpt.rollout.local import EngineName, build_engine, choose_engine, local_folder
 from cpt.rollout.sync import fingerprint, pack, read_folder
 from cpt.rollout.threads import engine_env
@@ -182,31 +182,6 @@ class RolloutPool:
         answers = [answer for part in self._everywhere(ask, busy) for answer in part]
         self._count(answers, time.perf_counter() - started)
         return answers
-
-    def canary(
-        self,
-        requests: Sequence[GenerationRequest],
-        params: SamplingParams,
-        trainer_logprobs: Callable[[list[list[Completion]]], Sequence[Sequence[float]]],
-        *,
-        version: str,
-        bound: float,
-    ) -> float:
-        """Generate, score the completions with the trainer, and compare: the largest gap, in nats per token.
-
-        Args:
-            trainer_logprobs: log-probability of every token of every completion by the trainer's forward pass, the
-                completions of all requests in one list.
-            bound: largest gap allowed.
-
-        Raises:
-            ValueError: the gap is larger; the message says what that means.
-        """
-        answers = self.generate(requests, params, version=version)
-        engine = [completion.logprobs for answer in answers for completion in answer]
-        gap = logprob_gap(engine, trainer_logprobs(answers))
-        check_gap(gap, bound, f"weights {version}")
-        return gap
 
     def info(self) -> list[dict[str, Any]]:
         """What every engine says of itself (see `Engine.info`)."""

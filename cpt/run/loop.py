@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cpt.run.cluster import Placement
     from cpt.store.folder import StageDir
 
-MAX_RESTARTS = 2  # of a training process that died, per stage; after that the user should know
+MAX_RESTARTS = 2  # of a process that died, per stage and per measurement; after that the user should know
 
 
 def run_recipe(
@@ -204,11 +204,19 @@ class Run:
         return kept
 
     def evaluate(self, subject: Subject) -> None:
-        """Whatever has not been measured yet on a finished policy."""
+        """Whatever has not been measured yet on a finished policy; again if a process dies that loads models for it."""
         for evaluator in self.evaluations.missing(subject):
             self._prepare_worker()
             self.progress.stage(subject.arm, subject.seed, subject.stage, subject.task, evaluator.phase)
-            self.evaluations.measure(evaluator, subject, self.pool, self._kept_worker)
+            for attempt in range(MAX_RESTARTS + 1):
+                try:
+                    self.evaluations.measure(evaluator, subject, self.pool, self._kept_worker)
+                    break
+                except TrainerDied as error:
+                    if attempt == MAX_RESTARTS:
+                        raise
+                    self._waiting = None  # it is the one that died
+                    self.progress.message(f"{error}; measuring again")
 
     def _prepare_worker(self, trained: StagePlan | None = None) -> None:
         """Let the next process import its ten seconds of libraries while another one trains or evaluates.

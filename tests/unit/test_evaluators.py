@@ -19,10 +19,14 @@ from cpt.plan.make import make_plan
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import finished_version
 from cpt.recipe import Recipe
+from cpt.run import evaluation
+from cpt.run import loop as stage_loop
+from cpt.run.cluster import Placement
 from cpt.run.evaluation import Evaluations
 from cpt.store.checks import check_results
 from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
+from cpt.train.worker import TrainerDied
 
 SFT = "{method: {type: sft, max_steps: 2}}"
 ARMS = f"arms={{a: {SFT}, b: {SFT.replace('2', '3')}}}"
@@ -202,6 +206,33 @@ def test_what_is_asked_otherwise_is_forgotten_at_once_and_measured_again(store: 
     measure_all(store, plan, other)
     assert len(other.measured) == 4
     assert (store.stage(plan.stages[0]).evaluated / "length.txt").read_text() == "8"
+
+
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_process_that_dies_while_it_measures_is_replaced_twice(store: RunStore, tmp_path: Path, monkeypatch, deaths):
+    _, plan = planned(tmp_path)
+    subject = Evaluations(store).of_stage(plan.stages[0])
+    evaluator, processes, told = Length(7), iter("abcd"), []
+    evaluator.needs_model = True
+
+    def measured(worker: str, evaluator: Length, subject: Subject, pool: Pool) -> dict[str, Any]:
+        if worker in "abcd"[:deaths]:
+            raise TrainerDied(f"process {worker} died")
+        return evaluator.run(subject, pool)
+
+    monkeypatch.setattr(evaluation, "run_evaluator", measured)
+    monkeypatch.setattr(stage_loop, "start_worker", lambda **_: next(processes))
+    progress: Any = SimpleNamespace(stage=lambda *_: None, message=told.append)
+    run = stage_loop.Run(plan, store, progress, Placement(0, 0))
+    run.evaluations, run.pool = Evaluations(store, (evaluator,)), Pool()  # type: ignore[assignment]
+    if deaths == 3:
+        with pytest.raises(TrainerDied, match="process c died"):
+            run.evaluate(subject)
+    else:
+        run.evaluate(subject)
+    assert told == ["process a died; measuring again", "process b died; measuring again"]
+    assert evaluator.measured == [subject.label] * (3 - deaths)
+    assert run.evaluations.missing(subject) == [evaluator] * (deaths - 2)
 
 
 def test_a_changed_evaluation_is_noted_in_the_attempt(store: RunStore, tmp_path: Path):
