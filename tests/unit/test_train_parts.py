@@ -122,7 +122,7 @@ def test_with_or_without_correction_bfloat16_has_to_explain_the_differences(tabl
     """Far below the bound on the largest one; nothing rounds here, so that 1e-4 nats are one unit."""
     toy = tables.Toy(4, "group_mean", "group", None)
     toy.args.vllm_importance_sampling_correction = correction
-    toy.step = replace(toy.step, gap=GapCheck(0.5, by_rounding=True))
+    toy.tools = replace(toy.tools, gap=GapCheck(0.5, by_rounding=True))
     part = next(toy.generate().cut(2))
     toy._compute_loss(toy.model, part.columns())
     off = {"importance": None, "engine_logps": part.engine_logps - 0.01}
