@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cpt.train.worker import TrainerDied
 from folders import load_arm
 
 from cpt.common.files import write_text_atomic
@@ -26,7 +27,6 @@ from cpt.run.evaluation import Evaluations
 from cpt.store.checks import check_results
 from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
-from cpt.train.worker import TrainerDied
 
 SFT = "{method: {type: sft, max_steps: 2}}"
 ARMS = f"arms={{a: {SFT}, b: {SFT.replace('2', '3')}}}"
