@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cpt.train.worker import TrainerDied
 from folders import load_arm
 
 from cpt.common.files import write_text_atomic
@@ -24,6 +23,7 @@ from cpt.run import evaluation
 from cpt.run import loop as stage_loop
 from cpt.run.cluster import Placement
 from cpt.run.evaluation import Evaluations
+from cpt.run.worker import TrainerDied
 from cpt.store.checks import check_results
 from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
