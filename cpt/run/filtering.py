@@ -1,6 +1,6 @@
 """A stage's training samples as its filter leaves them: rollouts of the policy that the stage starts from.
 
-The driver has this done before it starts the training, and hands on what was kept. The number of optimizer steps stays
+The driver has this done before it starts the training, and passes on what was kept. The number of optimizer steps stays
 what was planned over all samples: with fewer of them the stage cycles through the kept ones, so that a filtered arm
 differs from a plain one in the prompts alone, not in the training.
 """
@@ -60,7 +60,7 @@ class Filtering:
 def filtering(stage: StagePlan) -> Filtering:
     """Of a stage with a filter.
 
-    An arm without rollouts (SFT) has no reward of its own in training; its filter takes the one that the recipe pays
+    An arm without rollouts (SFT) has no reward of its own in training; its filter takes the one that the recipe gives
     other arms.
     """
     assert stage.filter is not None

@@ -55,7 +55,7 @@ def rewarded(reward: TRLReward, rollouts: Rollouts, objectives: Objectives | Non
         found = found if objectives is None else [objectives.reward(one) for one in theirs]
         greedy_P = torch.tensor(found, device=device)
         if not greedy_P.isnan().all():
-            metrics["baseline/greedy"] = float(greedy_P.repeat_interleave(rollouts.size).nanmean())
+            metrics["baseline/greedy"] = float(greedy_P.repeat_interleave(rollouts.group_size).nanmean())
     return Rewards(torch.tensor(earned, dtype=torch.float32, device=device), parts, greedy_P, metrics)
 
 

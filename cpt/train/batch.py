@@ -36,13 +36,13 @@ class Rollouts:
     greedy: Sequence[Completion] = ()
 
     @property
-    def size(self) -> int:
+    def group_size(self) -> int:
         """G."""
         return len(self.completions) // len(self.prompts)
 
     def by_row(self, items: Sequence[Any]) -> list[Any]:
         """P items as B: each once for every completion of its group."""
-        return [item for item in items for _ in range(self.size)]
+        return [item for item in items for _ in range(self.group_size)]
 
     @property
     def tokens(self) -> int:

@@ -1,4 +1,4 @@
-"""What plug-ins add to a training step: terms of the loss, penalties, rewards, and their hands on the gradients.
+"""What plug-ins add to a training step: terms of the loss, penalties, rewards, and changes of the gradients.
 
 The same for SFT and reinforcement learning. Scaling, so that four micro-batches of a quarter give the update of one
 whole batch: a `term` is a mean over the rows of a micro-batch and is divided by the number of micro-batches; a

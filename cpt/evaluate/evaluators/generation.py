@@ -169,9 +169,9 @@ class GenerationEvaluator:
 
     def records(self, subject: Subject, pool: Engines) -> list[Record]:
         """One record per test sample. Greedy answers of the base model are those of every seed, and asked once."""
-        same = (subject.key, measured_key(self, subject))
-        if same in self._base:
-            return [replace(record, seed=subject.seed) for record in self._base[same]]
+        asked = (subject.key, measured_key(self, subject))
+        if asked in self._base:
+            return [replace(record, seed=subject.seed) for record in self._base[asked]]
         records = ask(
             pool,
             subject.version,
@@ -183,15 +183,15 @@ class GenerationEvaluator:
             stage=subject.stage,
         )
         if subject.stage == 0:
-            self._base[same] = records
+            self._base[asked] = records
         return records
 
     def _asked(self, subject: Subject) -> Questions:
         """The test samples as prompts, tokenised once for all policies of a model."""
         model, samples = subject.model, subject.evaluation.samples
-        same = (model.path, subject.prompt, *samples.items())
-        if same not in self._questions:
+        asked = (model.path, subject.prompt, *samples.items())
+        if asked not in self._questions:
             processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
             tasks = [get_task(name) for name in samples]
-            self._questions[same] = prepare_questions(processor, tasks, samples=samples, prompt=subject.prompt)
-        return self._questions[same]
+            self._questions[asked] = prepare_questions(processor, tasks, samples=samples, prompt=subject.prompt)
+        return self._questions[asked]
