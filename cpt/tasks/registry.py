@@ -8,8 +8,9 @@ from typing import Literal
 
 from cpt.common.digests import bytes_digest
 from cpt.tasks.fingerprint import samples_fingerprint, scoring_fingerprint
+from cpt.tasks.metric import scale_of
 from cpt.tasks.world import builtin
-from cpt.types import Split, Task
+from cpt.types import RIGHT, Split, Task
 
 
 @lru_cache(maxsize=1)
@@ -47,7 +48,8 @@ def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
     task = get_task(name)
     own = getattr(task, "fingerprint", None)
     if own is not None:
-        return str(own(split, n, seed))
+        right_from = scale_of(task).right_from
+        return f"{own(split, n, seed)}" + (f" right from {right_from:g}" if right_from != RIGHT else "")
     asked = (id(task), split, n, seed)
     if asked not in _read:
         both = samples_fingerprint(task, split, n, seed) + scoring_fingerprint(task)

@@ -232,6 +232,15 @@ def test_what_an_answer_is_worth_belongs_to_the_key(enter, tmp_path: Path):
     assert make_plan(paid).stages[0].key not in keys
 
 
+def test_a_threshold_counts_beside_a_fingerprint_of_the_tasks_own(enter):
+    task = Own()
+    task.fingerprint = lambda split, n, seed: "mine"
+    enter(task)
+    assert data_fingerprint("count-colour", "train", 3) == "mine"
+    task.right_from = 0.4
+    assert data_fingerprint("count-colour", "train", 3) == "mine right from 0.4"
+
+
 def test_replayed_data_belong_to_the_key(enter, tmp_path: Path):
     arm = "{method: {type: sft, max_steps: 2}, replay: {type: buffer, tasks: [exists], samples: 32}}"
     recipe = load_arm(tmp_path, arm, "data.samples=64", "general=[exists]")

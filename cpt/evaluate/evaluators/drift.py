@@ -52,11 +52,13 @@ class DriftEvaluator:
     needs_model = True
 
     def measures(self, subject: Subject) -> dict[str, Any] | None:
-        """Whose prompts, and how many tokens after each; nothing where the recipe asks for none."""
+        """Whose prompts, what is in them, and how many tokens after each; nothing where the recipe asks for none."""
         if not subject.drift.samples:
             return None
         groups = {group: list(names) for group, names in subject.drift.groups.items()}
-        return {"groups": groups, "samples": dict(subject.drift.samples), "max_tokens": subject.evaluation.max_tokens}
+        samples, evaluation = dict(subject.drift.samples), subject.evaluation
+        data = {name: evaluation.data[name] for name in samples}
+        return {"groups": groups, "samples": samples, "data": data, "max_tokens": evaluation.max_tokens}
 
     def files(self, out: StageDir) -> list[Path]:
         """See `Evaluator.files`."""
