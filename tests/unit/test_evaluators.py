@@ -296,7 +296,7 @@ def test_greedy_answers_of_the_base_model_are_asked_once_for_all_seeds(tmp_path:
 
 def test_drift_on_other_test_data_is_another_measurement(tmp_path: Path):
     stage = make_plan(load_arm(tmp_path, SFT, "drift.samples=4")).stages[0]
-    data = {name: "changed" for name in stage.evaluation.data}
+    data = dict.fromkeys(stage.evaluation.data, "changed")
     changed = replace(stage, evaluation=replace(stage.evaluation, data=data))
     out, drift = StageDir(tmp_path / "stage"), DriftEvaluator()
     keys = {measured_key(drift, Subject.of_stage(one, out)) for one in (stage, changed)}
