@@ -54,13 +54,23 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     if known.get("recipe_hash") == recipe.resolved_hash():
         return
     stored = root / "recipe.yaml"
-    old = read_recipe_text(root).splitlines()
-    new = recipe.dump_yaml().splitlines()
+    old, new = map(_trained_by, (read_recipe_text(root), recipe.dump_yaml()))
     diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
     raise ValueError(
         f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start again\n"
         f"{diff or '(the same text, which this version of cpt resolves differently)'}"
     )
+
+
+def _trained_by(text: str) -> list[str]:
+    """The lines of a resolved recipe without the sections that say what is measured, which may change."""
+    lines, kept = [], True
+    for line in text.splitlines():
+        if line[:1] not in (" ", "-"):
+            kept = line.partition(":")[0] not in ("evaluation", "drift", "general")
+        if kept:
+            lines.append(line)
+    return lines
 
 
 def changes_of(root: Path, recipe: RecipeLike) -> list[str]:
