@@ -61,6 +61,8 @@ def _descend(source: RawRecipe, keys: list[str], told: str) -> tuple[KeyPath, An
         if position == len(keys) - 1:
             return path, target
         inner = target[step] if isinstance(target, list) else target.get(key)
+        if inner is None and path not in source.places:  # a key that the file does not have
+            source.places[path] = COMMAND_LINE
         inner = {} if inner is None else written_out(inner, path)
         if not isinstance(inner, dict | list):
             given = shortened(repr(inner))

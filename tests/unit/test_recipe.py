@@ -160,6 +160,7 @@ def test_extending_twice_or_nothing_is_refused(tmp_path):
         ("tasks.7=parity", "tasks is a list with items 0 to 1"),
         ("name.x=1", "name is 'demo'; override it as a whole"),
         ("name=[", "not valid YAML"),
+        ("drfit.samples=3", "drfit: unknown key; did you mean 'drift'?"),
         ("name=!!python/object:os.system x", "tags and self-references are not part of a recipe"),
     ],
 )
