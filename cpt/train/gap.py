@@ -15,7 +15,7 @@ import torch
 from cpt.models.precision import MOST, excess, in_float32, logit_noise
 from cpt.rollout.engine import check_gap
 from cpt.train.batch import PolicyBatch
-from cpt.train.scoring import Autocast, as_model_inputs
+from cpt.train.scoring import Autocast, policy_inputs
 
 LARGEST = "sampling/sampling_logp_difference/max"
 """The metric that the bound is on (`cpt.methods.engine_weights`)."""
@@ -80,7 +80,7 @@ def measured_noise(batch: PolicyBatch, model: Any, autocast: Autocast) -> float:
     first = int(batch.completion_mask.any(dim=1).int().argmax())  # completions may be masked out
     few = batch.rows(slice(first, first + _ROWS))
     few = replace(few, completion_ids=few.completion_ids[:, :_TOKENS], completion_mask=few.completion_mask[:, :_TOKENS])
-    inputs, width = as_model_inputs(few).inputs, few.completion_ids.shape[1]
+    inputs, width = policy_inputs(few).inputs, few.completion_ids.shape[1]
     with torch.no_grad():
         with autocast():
             rounded = model(**inputs, logits_to_keep=width + 1).logits[:, :-1]

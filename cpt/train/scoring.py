@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -12,9 +13,6 @@ from cpt.methods.plugin import Batch
 from cpt.train.batch import PolicyBatch, Rollouts, Scores
 from cpt.train.output_layer import label_scores
 from cpt.train.supervised import IGNORED
-
-if TYPE_CHECKING:
-    from cpt.models.inputs import ModelInputs
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -57,7 +55,6 @@ def side_by_side(rows: Sequence[Sequence[int]], pad: int, side: str, device: Any
 
 def score(
     model: Any,
-    inputs: ModelInputs,
     batch: PolicyBatch,
     *,
     temperature: float,
@@ -73,15 +70,9 @@ def score(
     """
     width, parts = batch.completion_ids.shape[1], []
     for rows in batch.cut(most or len(batch.completion_ids)):
-        ids = torch.cat([rows.prompt_ids, rows.completion_ids], dim=1)
-        mask = torch.cat([rows.prompt_mask, rows.completion_mask], dim=1)
-        said = torch.zeros_like(ids, dtype=torch.bool)
-        said[:, -width:] = True
-        labels = ids.masked_fill(mask == 0, IGNORED)
-        labels[:, :-width] = IGNORED
-        given = inputs.batch(ids, mask, inputs.vision(rows.pictures, ids.device), said)
+        given = policy_inputs(rows)
         with autocast():
-            found = label_scores(model, labels, temperature, **given)
+            found = label_scores(model, given.labels, temperature, **given.inputs)
         parts.append((found.log_probs, found.entropy))
     logps, entropies = (
         None if some[0] is None else torch.cat([one[:, -width:] for one in some]) for some in zip(*parts, strict=True)
@@ -92,18 +83,30 @@ def score(
 
 def as_model_inputs(batch: PolicyBatch) -> Batch:
     """Prompts and completions as plug-ins are given them; with a teacher, its prompts beside."""
-    own = batch.pictures[0].made_by
-    vision = own.vision(batch.pictures, batch.prompt_ids.device)
+    vision = _vision(batch)
+    own = _after(batch.prompt_ids, batch.prompt_mask, batch, vision)
+    if batch.teacher_ids is None:
+        return own
+    assert batch.teacher_mask is not None
+    return replace(own, teacher=_after(batch.teacher_ids, batch.teacher_mask, batch, vision))
 
-    def after(prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        ids = torch.cat([prompt_ids, batch.completion_ids], dim=1)
-        mask = torch.cat([prompt_mask, batch.completion_mask], dim=1)
-        said = torch.where(batch.completion_mask.bool(), batch.completion_ids, IGNORED)
-        behind = torch.arange(ids.shape[1], device=ids.device).ge(prompt_ids.shape[1]).expand(ids.shape)
-        return own.batch(ids, mask, vision, behind), torch.cat([torch.full_like(prompt_ids, IGNORED), said], dim=1)
 
-    teacher = None
-    if batch.teacher_ids is not None:
-        assert batch.teacher_mask is not None
-        teacher = Batch(*after(batch.teacher_ids, batch.teacher_mask))
-    return Batch(*after(batch.prompt_ids, batch.prompt_mask), teacher=teacher)
+def policy_inputs(batch: PolicyBatch) -> Batch:
+    """The same without a teacher."""
+    return _after(batch.prompt_ids, batch.prompt_mask, batch, _vision(batch))
+
+
+def _vision(batch: PolicyBatch) -> dict[str, torch.Tensor]:
+    return batch.pictures[0].made_by.vision(batch.pictures, batch.prompt_ids.device)
+
+
+def _after(
+    prompt_ids: torch.Tensor, prompt_mask: torch.Tensor, batch: PolicyBatch, vision: Mapping[str, torch.Tensor]
+) -> Batch:
+    """The batch's completions after these prompts, their tokens as labels."""
+    ids = torch.cat([prompt_ids, batch.completion_ids], dim=1)
+    mask = torch.cat([prompt_mask, batch.completion_mask], dim=1)
+    said = torch.where(batch.completion_mask.bool(), batch.completion_ids, IGNORED)
+    labels = torch.cat([torch.full_like(prompt_ids, IGNORED), said], dim=1)
+    behind = torch.arange(ids.shape[1], device=ids.device).ge(prompt_ids.shape[1]).expand(ids.shape)
+    return Batch(batch.pictures[0].made_by.batch(ids, mask, vision, behind), labels)

@@ -209,9 +209,9 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         added = None
         if self.plugins.change_rewards:
             assert not self.tools.estimator.baseline.needs_greedy, "the greedy reward lacks what is added"
-            size = len(batch.completion_ids) // self.args.steps_per_generation
+            parts = batch.cut(self.args.per_device_train_batch_size)
             with self.phases.measure("plugins"):
-                added = torch.cat([self.plugins.added_reward(part) for part in batch.cut(size)])
+                added = torch.cat([self.plugins.added_reward(part) for part in parts])
         advantages, metrics = estimated(
             self.tools.estimator, rewards, self.args.num_generations, self.objectives, added, self.plugins.deviation
         )
@@ -255,7 +255,7 @@ class StageGRPOTrainer(StageTrainer, GRPOTrainer):
         policy = self.accelerator.unwrap_model(model)
         with self.plugins.catching(policy) if keep_hidden else nullcontext([]) as caught:
             options: Any = {"temperature": self.args.temperature, "autocast": self.accelerator.autocast}
-            scores = score(model, self.tools.inputs, batch, most=most, **options)
+            scores = score(model, batch, most=most, **options)
         return replace(scores, hidden=torch.cat(caught)) if caught else scores
 
     def _without_gradients(self, model: Any, batch: PolicyBatch) -> torch.Tensor:
