@@ -13,9 +13,10 @@ from typing import Any
 
 import families
 import pytest
+from gap import logprob_gap
 from stages import EasilyRewarded, planned, replace_tasks, rows, tensors, trained
 
-from cpt.rollout.engine import EngineSettings, banned_tokens, logprob_gap
+from cpt.rollout.engine import EngineSettings, banned_tokens
 from cpt.rollout.local import LocalPool, build_engine
 from cpt.tasks import get_task
 from cpt.types import Completion, GenerationRequest, Sample, SamplingParams

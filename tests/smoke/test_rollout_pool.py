@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gap import logprob_gap
 from PIL import Image
 from stages import random_model
 
@@ -17,7 +18,7 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.smoke
 
 from cpt.rollout.encode import encode_prompts  # noqa: E402
-from cpt.rollout.engine import StaleWeights, logprob_gap, request_seed  # noqa: E402
+from cpt.rollout.engine import StaleWeights, request_seed  # noqa: E402
 from cpt.rollout.pool import RolloutPool  # noqa: E402
 from cpt.types import Completion, GenerationRequest, Sample, SamplingParams  # noqa: E402
 

@@ -6,6 +6,7 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from gap import logprob_gap
 from PIL import Image
 
 from cpt.rollout.engine import (
@@ -16,7 +17,6 @@ from cpt.rollout.engine import (
     check_gap,
     check_request,
     check_sampling,
-    logprob_gap,
     request_seed,
 )
 from cpt.types import GenerationRequest, SamplingParams

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gap import logprob_gap
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from cpt.rollout.choose import Chooser, Noise  # noqa: E402
 from cpt.rollout.encode import encode_prompts  # noqa: E402
-from cpt.rollout.engine import EngineSettings, logprob_gap  # noqa: E402
+from cpt.rollout.engine import EngineSettings  # noqa: E402
 from cpt.rollout.engine_hf import HFEngine  # noqa: E402
 from cpt.rollout.local import LocalPool  # noqa: E402
 from cpt.tasks import get_task  # noqa: E402
