@@ -49,6 +49,11 @@ class ModelPlan:
     nbytes: int | None = None
     attention: Attention = "auto"
 
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How this model and every policy made from it are loaded, beside their precision."""
+        return {"attention": self.attention, "trust_remote_code": self.trust_remote_code}
+
     def content(self) -> dict[str, Any]:
         """What identifies the model wherever it lies, and how it computes."""
         named = {} if self.attention == "auto" else {"attention": self.attention}

@@ -22,6 +22,7 @@ from cpt.recipe.errors import explain
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Arm, Frozen, Recipe, Scalar, StageTask
 from cpt.tasks import get_task, read_samples, task_names
+from cpt.types import PromptStyle
 from rewards.compose import label_of
 
 _LONGEST_NAME = 200  # of an arm: file systems take names of 255 bytes
@@ -66,14 +67,18 @@ class ArmSpec(ArmView):
 
     def components(self, task: str) -> dict[str, float | None]:
         """See `ArmView.components`."""
-        reward = self.rewards.get(task)
-        if reward is not None:
-            return {label_of(one): one["weight"] for one in reward.data()}
-        if task not in self.known_tasks():
+        if self.rewards.get(task) is None and task not in self.known_tasks():
             return {}
-        known = get_task(task)
-        sample = read_samples(known, "train", 1)[0]
-        return dict.fromkeys(known.reward(sample, known.target(sample, "policy", self.prompt), self.prompt).parts)
+        return components_of(self.rewards.get(task), task, self.prompt)
+
+
+def components_of(reward: RewardSpec | None, task: str, prompt: PromptStyle) -> dict[str, float | None]:
+    """Weights of a reward's components by label; of the task's own reward (None) the labels alone."""
+    if reward is not None:
+        return {label_of(one): one["weight"] for one in reward.data()}
+    known = get_task(task)
+    sample = read_samples(known, "train", 1)[0]
+    return dict.fromkeys(known.reward(sample, known.target(sample, "policy", prompt), prompt).parts)
 
 
 def reward_of(recipe: Recipe, arm: Arm | ArmSpec, task: StageTask) -> RewardSpec | None:

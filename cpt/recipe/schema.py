@@ -251,6 +251,11 @@ class Recipe(Strict):
             del content["model"]["attention"]
         return content_hash(content)
 
+    @property
+    def may_change(self) -> frozenset[str]:
+        """Sections of the recipe that may be others when a run goes on: those that are wholly `NEUTRAL`."""
+        return frozenset(path[0] for path in NEUTRAL if len(path) == 1)
+
     def dump_yaml(self) -> str:
         """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
         text: str = yaml.safe_dump(self.resolved(), sort_keys=False, width=120)

@@ -4,8 +4,11 @@
 - `engine`: what an engine is; what all kinds of engine share
 - `engine_vllm`, `engine_hf`: the two kinds
 - `choose`: a random stream per completion
+- `local`, `limits`: which kind, and what prompts and pictures it takes
 - `sync`: weights on their way from the trainer to the engines
-- `trl`: the pool behind TRL's trainers; time per phase of a step
+- `sampler`, `sampling`: completions of a policy in training; the distribution that trainer and engines agree on
+- `agreement`: whether engines and transformers mean the same policy
+- `timing`: where the time of an optimizer step goes
 - `threads`: threads and waiting policy of trainer and engines on few cores
 - `encode`: chats to token ids
 """

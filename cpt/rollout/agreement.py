@@ -122,10 +122,10 @@ def check_folder(terms: Terms, folder: Path, policy: Any, processor: Any, pool: 
 
 def check_base(base: BasePlan, pool: RolloutPool) -> float:
     """`check_agreement` of the base model, loaded for it."""
-    path, trust, attention = base.model.path, base.model.trust_remote_code, base.model.attention
-    model: Any = load_policy(path, dtype=base.model.dtype, attention=attention, trust_remote_code=trust)
+    path = base.model.path
+    model: Any = load_policy(path, dtype=base.model.dtype, **base.model.loading)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
-    processor = load_processor(path, trust_remote_code=trust)
+    processor = load_processor(path, trust_remote_code=base.model.trust_remote_code)
     version = pool.push_folder(path, finished_version(base.key))
     return check_agreement(terms_of("the base model", base), model, processor, pool, version)
 

@@ -18,7 +18,7 @@ from cpt.recipe.rewards import RewardSpec
 from cpt.rollout.engine import request_seed
 from cpt.train.accuracy import strictly_right
 from cpt.train.requests import training_requests
-from cpt.train.reward import check_stage_golds, reward_function
+from cpt.train.reward import check_stage_golds, reward_function, values_of
 from cpt.types import Completion, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -94,9 +94,8 @@ def kept_samples(
     if found is None or found.key != stage.key or [prompt.sample_id for prompt in found.prompts] != ids:
         if pool is None:
             raise ValueError(f"{stage.label}: the filter needs a rollout pool")
-        version = pool.push_folder(
-            start_folder, finished_version(stage.parent_key)
-        )  # as the stage before was evaluated
+        # The engines may hold these weights: the stage before was evaluated under this version.
+        version = pool.push_folder(start_folder, finished_version(stage.parent_key))
         prompts = roll_out(asked, samples, pool=pool, version=version, processor=processor)
         found = FilterFile(stage.key, asked.rule, prompts, asked.select(prompts))
         write_filter(file, found)
@@ -116,13 +115,10 @@ def roll_out(
     requests = training_requests(samples, [asked.seed_of(sample.id) for sample in samples], asked.prompt, processor)
     size = asked.rule.rollouts
     groups = pool.generate(requests, SamplingParams(asked.limit, asked.rule.temperature, size), version=version)
-    flat = [(sample, one) for sample, group in zip(samples, groups, strict=True) for one in group]
-    pay = reward_function(asked.prompt, asked.rewards, asked.limit)
-    rewards = pay(
-        [one.text for _, one in flat],
-        [sample for sample, _ in flat],
-        [one.token_ids for _, one in flat],
-        finish_reason=[one.finish_reason for _, one in flat],
+    rewards = values_of(
+        reward_function(asked.prompt, asked.rewards, asked.limit),
+        [sample for sample, group in zip(samples, groups, strict=True) for _ in group],
+        [one for group in groups for one in group],
     )
     return [
         _scored(sample, asked.prompt, group, rewards[i * size : (i + 1) * size])

@@ -228,9 +228,10 @@ class Run:
             self._waiting = self._start_worker()
 
     def _needs_worker(self, trained: StagePlan | None) -> bool:
-        """Whether something is left to train, or to measure by loading models."""
-        left = (stage for stage in self.plan.stages if stage is not trained)
-        missing = (one for subject in self.evaluations.subjects(self.plan) for one in self.evaluations.missing(subject))
+        """Whether something is left to train, or to measure by loading models. What is left is at the end."""
+        left = (stage for stage in reversed(self.plan.stages) if stage is not trained)
+        subjects = reversed(self.evaluations.subjects(self.plan))
+        missing = (one for subject in subjects for one in self.evaluations.missing(subject))
         return not all(map(self.store.is_trained, left)) or any(evaluator.needs_model for evaluator in missing)
 
     def _worker(self) -> Any:

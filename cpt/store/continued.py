@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     if known.get("recipe_hash") == recipe.resolved_hash():
         return
     stored = root / "recipe.yaml"
-    old, new = map(_trained_by, (read_recipe_text(root), recipe.dump_yaml()))
+    old, new = (_without(recipe.may_change, text) for text in (read_recipe_text(root), recipe.dump_yaml()))
     diff = "\n".join(difflib.unified_diff(old, new, str(stored), "the recipe given", lineterm="", n=2))
     raise ValueError(
         f"{root}: holds a run of another recipe; choose another --out, or --fresh to delete it and start again\n"
@@ -62,12 +62,12 @@ def check_same_recipe(root: Path, recipe: RecipeLike) -> None:
     )
 
 
-def _trained_by(text: str) -> list[str]:
-    """The lines of a resolved recipe without the sections that say what is measured, which may change."""
+def _without(sections: Collection[str], text: str) -> list[str]:
+    """The lines of a resolved recipe but for these sections."""
     lines, kept = [], True
     for line in text.splitlines():
         if line[:1] not in (" ", "-"):
-            kept = line.partition(":")[0] not in ("evaluation", "drift", "general")
+            kept = line.partition(":")[0] not in sections
         if kept:
             lines.append(line)
     return lines

@@ -41,6 +41,10 @@ class RecipeLike(Protocol):
     def name(self) -> str: ...
     @property
     def seeds(self) -> Sequence[int]: ...
+    @property
+    def may_change(self) -> frozenset[str]:
+        """Sections of it that `resolved_hash` leaves out whole."""
+        ...
 
     def resolved_hash(self) -> str:
         """Hash of everything that influences a result."""

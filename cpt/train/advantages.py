@@ -11,6 +11,7 @@ import torch
 
 from cpt.methods.advantages import Baseline, Scale, advantages, batch_deviation, one_reward
 from cpt.train.batch import Parts, Rewards, Rollouts
+from cpt.train.reward import values_of
 from cpt.train.weighting import Objectives, means
 from rewards.batch import TRLReward
 
@@ -68,14 +69,8 @@ def _values(
 ) -> tuple[list[float], list[Parts]]:
     """NaN for a reward that failed; components where they are weighed."""
     parts: list[Parts] = []
-    values = reward(
-        [one.text for one in completions],
-        sample=list(samples),
-        completion_ids=[one.token_ids for one in completions],
-        finish_reason=[one.finish_reason for one in completions],
-        log_metric=log_metric,
-        noted=None if objectives is None else parts,
-    )
+    noted = None if objectives is None else parts
+    values = values_of(reward, samples, completions, log_metric=log_metric, noted=noted)
     return [math.nan if value is None else value for value in values], parts
 
 

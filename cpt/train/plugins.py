@@ -13,6 +13,7 @@ from cpt.methods.setting import Setting
 from cpt.methods.snapshot import Snapshot
 from cpt.models.inputs import ModelInputs
 from cpt.models.load import load_policy
+from cpt.models.policy import trainable
 from cpt.rollout.encode import render_prompts
 from cpt.rollout.sampling import ban_tokens
 from cpt.tasks import get_task
@@ -110,7 +111,7 @@ class StagePlugins:
             samples=self.plan.data_samples,
             finished=tuple((source.task, source.samples) for source in self.plan.finished),
             model=policy,
-            parameters={key: p for key, p in policy.named_parameters() if p.requires_grad},
+            parameters=trainable(policy),
             memory=self.out.policy.parent / FOLDER / name,
             earlier=earlier if not self.plan.from_base and earlier.is_dir() else None,
             batches=self._batches(policy),
@@ -145,8 +146,7 @@ class StagePlugins:
         def reference(name: str) -> Any:
             if name not in self.references:
                 if name == "stage_start" and self.at_start:  # the policy as it is now: no model has to be loaded
-                    trained = {key: p for key, p in policy.named_parameters() if p.requires_grad}
-                    self.references[name] = Snapshot(policy, trained)
+                    self.references[name] = Snapshot(policy, trainable(policy))
                 else:
                     self.references[name] = self._load(name, policy)
             return self.references[name]
@@ -155,10 +155,7 @@ class StagePlugins:
 
     def _load(self, name: str, policy: Any) -> Any:
         path = {"stage_start": str(self.start), "base": self.plan.model.path}.get(name, name)
-        base = self.plan.model
-        model: Any = load_policy(
-            path, dtype=base.dtype, attention=base.attention, trust_remote_code=base.trust_remote_code
-        )
+        model: Any = load_policy(path, dtype=self.plan.model.dtype, **self.plan.model.loading)
         theirs, ours = (len(one.get_output_embeddings().weight) for one in (model, policy))
         if theirs != ours:
             raise ValueError(f"{path} can't be the reference of this policy: it has {theirs} tokens, not {ours}")

@@ -15,7 +15,7 @@ from rewards.golds import check_golds
 if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
     from cpt.recipe import RewardSpec
-    from cpt.types import PromptStyle, Sample
+    from cpt.types import Completion, PromptStyle, Sample
     from rewards.score import Score
 
 
@@ -30,6 +30,23 @@ def check_stage_golds(samples: Sequence[Sample], specs: Mapping[str, RewardSpec 
         if spec is not None:
             rows = ((f"sample {one.id}", reward_row(one, prompt)) for one in samples if one.task == task)
             check_golds(spec.build(), rows, spec.describe())
+
+
+def values_of(
+    reward: TRLReward, samples: Sequence[Sample], completions: Sequence[Completion], **wanted: Any
+) -> list[float | None]:
+    """A stage's reward of these completions, each of the sample at its place; None where it failed.
+
+    Args:
+        reward: see `reward_function`, whose keywords `log_metric` and `noted` may be `wanted`.
+    """
+    return reward(
+        [one.text for one in completions],
+        sample=list(samples),
+        completion_ids=[one.token_ids for one in completions],
+        finish_reason=[one.finish_reason for one in completions],
+        **wanted,
+    )
 
 
 def reward_function(

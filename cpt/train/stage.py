@@ -167,10 +167,7 @@ def _train(
 
 def _loader(stage: StagePlan) -> Callable[[Path], Any]:
     """Reads a policy's folder as the stage holds policies in memory."""
-    model = stage.model
-    return partial(
-        load_policy, dtype=stage.weights_dtype, attention=model.attention, trust_remote_code=model.trust_remote_code
-    )
+    return partial(load_policy, dtype=stage.weights_dtype, **stage.model.loading)
 
 
 def _trainer(

@@ -19,7 +19,7 @@ from accelerate.utils import send_to_device
 from cpt.methods.memory import without_dropout
 from cpt.methods.recap import RecapReplay, Reweighting
 from cpt.methods.replay import Static
-from cpt.tasks import get_task
+from cpt.recipe.arms import components_of
 from cpt.train.batch import Parts
 from cpt.train.output_layer import label_scores
 from cpt.train.reward import rewards_of
@@ -120,11 +120,7 @@ def objectives_of(stage: StagePlan) -> Objectives | None:
 
 def components(stage: StagePlan, task: str) -> list[str]:
     """Names of the components that a task's reward has in this stage."""
-    known, spec = get_task(task), rewards_of(stage)[task]
-    if spec is not None:
-        return [component.label for component in spec.build().components]
-    sample = known.samples("train", 1)[0]
-    return list(known.reward(sample, known.target(sample, "policy", stage.prompt), stage.prompt).parts)
+    return list(components_of(rewards_of(stage)[task], task, stage.prompt))
 
 
 def means(parts: Sequence[Parts]) -> dict[str, float]:

@@ -144,6 +144,7 @@ class Recipe:
     text: str
     name: str = "synthetic"
     seeds: Sequence[int] = (0,)
+    may_change: frozenset[str] = frozenset()
 
     def resolved_hash(self) -> str:
         return hashlib.blake2b(self.text.encode()).hexdigest()

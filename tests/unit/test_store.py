@@ -21,6 +21,7 @@ class Recipe:
     text: str = "name: test\nseeds: [0]\nlearning_rate: 0.001\n"
     name: str = "test"
     seeds: tuple[int, ...] = (0,)
+    may_change = frozenset({"drift"})
 
     def resolved_hash(self) -> str:
         return str(hash(self.text))

@@ -78,14 +78,13 @@ def measure_drift(subject: Subject, pool: Engines) -> list[DriftRow]:
     """One row per prompt that `subject.drift` asks for, in their order."""
     import torch
 
-    model, trust = subject.model, subject.model.trust_remote_code
-    processor = load_processor(model.path, trust_remote_code=trust)
+    model = subject.model
+    processor = load_processor(model.path, trust_remote_code=model.trust_remote_code)
     said = _sample(subject, processor, pool)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    options: Any = {"attention": model.attention, "trust_remote_code": trust}
-    base: Any = load_policy(model.path, dtype=model.dtype, **options)
+    base: Any = load_policy(model.path, dtype=model.dtype, **model.loading)
     dtype = str(base.dtype).removeprefix("torch.")
-    moved: Any = load_policy(subject.folder, dtype=dtype, **options)
+    moved: Any = load_policy(subject.folder, dtype=dtype, **model.loading)
     models = [one.to(device).eval().requires_grad_(False) for one in (base, moved)]
     rows: list[DriftRow] = []
     for batch in _batches(said, base.config.get_text_config().vocab_size):
