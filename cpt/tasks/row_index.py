@@ -14,6 +14,7 @@ from cpt.common.console import counted
 from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, layout_of
+from cpt.tasks.rows.columns import USUAL
 from cpt.tasks.sources import Row, Rows, open_rows
 
 DataSplit = Literal["train", "test"]
@@ -118,8 +119,6 @@ class RowIndex:
     @property
     def hidden_columns(self) -> frozenset[str]:
         """Columns that must not stand in a prompt."""
-        from cpt.tasks.rows.columns import USUAL
-
         found: set[str] = set()
         for data in self._data:
             for role in ("answer", "reasoning"):
@@ -258,8 +257,8 @@ class RowIndex:
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
 
     def name_of(self, place: Place, fields: Fields) -> str:
-        """What a row is called in records: its own id where all have one and no two the same, else its number, from 1; where there are several
-        files or splits, after the number of that."""
+        """What a row is called in records: its own id where all have one and no two the same, else its number from 1,
+        after the number of its file or split where there are several."""
         if self._indexed.own_names:
             return fields.id
         return f"{place.part + 1}.{place.row + 1}" if len(self.parts) > 1 else str(place.row + 1)
