@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from cpt.common.console import counted
 from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
-from cpt.tasks.rows import Fields, layout_of
+from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
 
 DataSplit = Literal["train", "test"]
@@ -40,7 +40,7 @@ class Part:
     data: Data
     split: DataSplit | None
     rows: Rows
-    read: Callable[[Row], Fields]
+    read: Layout
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class RowIndex:
         cut = test is None and self.has_training_rows
         for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
             if rows is not None and len(rows):
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))  # type: ignore[arg-type]
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
 
     @cached_property
     def example(self) -> Fields:
@@ -118,15 +118,7 @@ class RowIndex:
     @property
     def hidden_columns(self) -> frozenset[str]:
         """Columns that must not stand in a prompt."""
-        from cpt.tasks.rows.columns import USUAL
-
-        found: set[str] = set()
-        for data in self._data:
-            for role in ("answer", "reasoning"):
-                asked = getattr(data.columns, role)
-                usual = [next((name for name in USUAL[role] if name in self.columns), "")]
-                found |= set(usual if asked is None else [asked] if isinstance(asked, str) else asked)
-        return frozenset(found - {""})
+        return frozenset(name for part in self.parts for name in part.read.hides)
 
     def read(self) -> None:
         """Read all rows once. See the class for errors."""

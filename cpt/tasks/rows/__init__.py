@@ -6,22 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cpt.common.keys import shortened
 from cpt.tasks.definition import Columns, Data, Shape
 from cpt.tasks.rows.chats import ChatLayout
 from cpt.tasks.rows.columns import USUAL, by_columns, found
-from cpt.tasks.rows.fields import Fields
+from cpt.tasks.rows.fields import Fields, Layout
 from cpt.tasks.sources.base import Row
 
-__all__ = ["Fields", "layout_of"]
+__all__ = ["Fields", "Layout", "layout_of"]
 
 _TURNS = ("conversations", "messages")
 _VERL = ("reward_model", "ground_truth")
+_SHAPES: tuple[Shape, ...] = ("sharegpt", "prompt-completion", "columns")
 
 
-def layout_of(data: Data, columns: Sequence[str], example: Row) -> Callable[[Row], Fields]:
+def layout_of(data: Data, columns: Sequence[str], example: Row) -> Layout:
     """How rows are read.
 
     - `columns`: question, answer and so on have a column each, by `data.columns` or by a usual name.
@@ -63,25 +64,24 @@ def layout_of(data: Data, columns: Sequence[str], example: Row) -> Callable[[Row
 def _shape(asked: Columns, columns: Sequence[str], example: Row) -> Shape:
     """The layout that the columns are for. ValueError if there are several."""
     there = set(columns)
-    if asked.question is not None and not isinstance(example.get(asked.question), list):
-        return "columns"
-    question = any(name in there for name in USUAL["question"] if name not in ("prompt", "text"))
-    answer = any(name in there for name in USUAL["answer"] if name != "completion")
-    fits: list[Shape] = []
-    if asked.question is not None or there & set(_TURNS):
-        fits.append("sharegpt")
     if {"prompt", _VERL[0]} <= there:
         return "easyr1"
-    if "prompt" in there and ("completion" in there or isinstance(example.get("prompt"), list)):
-        fits.append("prompt-completion")
-        answer = answer and "completion" in there
-    if answer and (question or fits == ["prompt-completion"]) or not fits:
-        fits.append("columns")
-    if len(fits) > 1:
+    if asked.question is not None and not isinstance(example.get(asked.question), list):
+        return "columns"
+    question = there & set(USUAL["question"]) - {"prompt", "text"}
+    answer = there & set(USUAL["answer"]) - {"completion"}
+    pairs = {"prompt", "completion"} <= there
+    fits = {
+        "sharegpt": asked.question is not None or bool(there & set(_TURNS)),
+        "prompt-completion": pairs or isinstance(example.get("prompt"), list),
+        "columns": bool(answer) and (bool(question) or pairs),
+    }
+    fitting = [shape for shape in _SHAPES if fits[shape]]
+    if len(fitting) > 1:
         raise ValueError(
-            f"rows with {shortened(', '.join(columns), 200)} may be {' or '.join(fits)}: write which as data.rows"
+            f"rows with {shortened(', '.join(columns), 200)} may be {' or '.join(fitting)}: write which as data.rows"
         )
-    return fits[0]
+    return fitting[0] if fitting else "columns"
 
 
 def _chat(shape: Shape, asked: Columns, columns: Sequence[str], turns: tuple[str, ...]) -> ChatLayout:

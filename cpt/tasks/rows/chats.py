@@ -41,6 +41,11 @@ class ChatLayout:
     id: str | None = None
     reasoning: str | None = None
 
+    @property
+    def hides(self) -> frozenset[str]:
+        """See `cpt.tasks.rows.Layout`."""
+        return frozenset(filter(None, (*self.turns, *self.answer[:1], self.reasoning)))
+
     def __call__(self, row: Row) -> Fields:
         """See `cpt.tasks.rows.layout_of`."""
         for name in _UNSEEN:
@@ -107,7 +112,7 @@ def _role(turn: Mapping[str, Any]) -> str:
 
 
 def _content(content: Any) -> tuple[str, list[Any]]:
-    """The text of a turn, and the pictures in its blocks, whose place is marked; None for one that has its place only."""
+    """The text of a turn, and the pictures in its blocks, whose places are marked; None for a place without one."""
     if content is None or isinstance(content, str):
         return content or "", []
     if not isinstance(content, list | tuple):

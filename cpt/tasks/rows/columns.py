@@ -53,6 +53,11 @@ class ColumnLayout:
     system: str | None
     id: str | None
 
+    @property
+    def hides(self) -> frozenset[str]:
+        """See `Layout`."""
+        return frozenset(filter(None, (*self.answer, self.reasoning)))
+
     def __call__(self, row: Row) -> Fields:
         """See `cpt.tasks.rows.layout_of`."""
         options = choices_of([row.get(name) for name in self.choices]) if self.choices else choices_of([None])

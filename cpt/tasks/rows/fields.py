@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
+
+from cpt.tasks.sources.base import Row
 
 _NEXT = re.compile(r"<image>")
 _NUMBERED = re.compile(r"<image[ _]?(\d{1,3})>")
@@ -33,6 +35,19 @@ class Fields:
     reasoning: str = ""
     system: str = ""
     id: str = ""
+
+
+class Layout(Protocol):
+    """Reads one row. ValueError, without the row's place, if it can't be read.
+
+    Attributes:
+        hides: the columns that hold answers or worked solutions, which no prompt may show.
+    """
+
+    @property
+    def hides(self) -> frozenset[str]: ...
+
+    def __call__(self, row: Row) -> Fields: ...
 
 
 def marked(fields: Fields, pictures: Sequence[Any]) -> Fields:

@@ -169,13 +169,13 @@ def _holds_pictures(kind: pyarrow.DataType) -> bool:
 def _is_list(kind: pyarrow.DataType) -> bool:
     from pyarrow import types
 
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _is_bytes(kind: pyarrow.DataType) -> bool:
     from pyarrow import types
 
-    return types.is_binary(kind) or types.is_large_binary(kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _with_pictures(scalar: pyarrow.Scalar, steps: Steps, picture: Any) -> Any:

@@ -47,7 +47,8 @@ def _cached(name: str, config: str | None, revision: str) -> Mapping[str, datase
     builder = Cache(
         repo_id=name, dataset_name=short, config_name=place.parts[-3], version=place.parts[-2], hash=revision
     )
-    return builder.as_dataset(in_memory=False)
+    prepared: Mapping[str, datasets.Dataset] = builder.as_dataset(in_memory=False)
+    return prepared
 
 
 def _fetched(name: str, config: str | None, revision: str) -> Mapping[str, datasets.Dataset]:
@@ -62,7 +63,8 @@ def _fetched(name: str, config: str | None, revision: str) -> Mapping[str, datas
             raise ConnectionError(f"only another revision is in the cache ({str(builder.hash)[:12]})")
         with quiet():
             builder.download_and_prepare()
-        return builder.as_dataset(in_memory=False)
+        prepared: Mapping[str, datasets.Dataset] = builder.as_dataset(in_memory=False)
+        return prepared
     except datasets.exceptions.DatasetNotFoundError as error:
         raise ValueError(_not_found(name, revision, first_line(error))) from error
     except (ConnectionError, httpx.TransportError) as error:
