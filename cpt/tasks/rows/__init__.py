@@ -91,6 +91,7 @@ def _chat(shape: Shape, asked: Columns, columns: Sequence[str], turns: tuple[str
         raise ValueError(f"data.rows: {shape} needs a column {needed}; there are {there}")
     if len(turns) > 1 and shape != "prompt-completion":
         raise ValueError(f"rows have both {' and '.join(turns)}: write which has the turns as data.columns.question")
+    answer: tuple[str, ...] = ()
     if shape == "easyr1":
         answer = _VERL
     elif asked.answer is not None or turns == ("prompt",):
@@ -100,8 +101,6 @@ def _chat(shape: Shape, asked: Columns, columns: Sequence[str], turns: tuple[str
                 f"the prompts have no column with their answers: write data.columns.answer, one of {there}"
             )
         turns = turns[:1]
-    else:
-        answer = ()
     reasoning, system, name = (found(role, asked, columns) for role in ("reasoning", "system", "id"))
     return ChatLayout(
         turns,

@@ -62,16 +62,13 @@ class ColumnLayout:
         """See `cpt.tasks.rows.layout_of`."""
         options = choices_of([row.get(name) for name in self.choices]) if self.choices else choices_of([None])
         said = [value for name in self.answer for value in answers_in(row.get(name))]
-        if options.texts:
-            reasonings, answers = ("",), tuple(options.letter(_plain(value)) for value in said)
-        else:
-            golds = [gold_of(text_of(value)) for value in said]
-            reasonings, answers = tuple(gold[0] for gold in golds) or ("",), tuple(gold[1] for gold in golds)
+        golds = [gold_of(value) if isinstance(value, str) else ("", value) for value in said]
+        answers = [options.letter(gold) if options.texts else text_of(gold) for _, gold in golds]
         fields = Fields(
             question=self._question(row),
             answers=tuple(answer for answer in answers if answer),
             choices=options.texts,
-            reasoning=_text(row, self.reasoning) or reasonings[0],
+            reasoning=_text(row, self.reasoning) or next((worked for worked, _ in golds), ""),
             system=_text(row, self.system),
             id=_text(row, self.id),
         )
@@ -150,8 +147,3 @@ def _single(names: Sequence[str]) -> str | None:
 
 def _text(row: Row, name: str | None) -> str:
     return "" if name is None else text_of(row.get(name))
-
-
-def _plain(value: Any) -> Any:
-    """An answer to options, without what stands around it."""
-    return gold_of(value)[1] if isinstance(value, str) else value
