@@ -29,7 +29,7 @@ def read(row: dict[str, Any], rows: str = "auto", **columns: Any) -> Fields:
 
 
 def refused(row: dict[str, Any], rows: str = "auto", **columns: Any) -> str:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         read(row, rows, **columns)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -72,7 +72,7 @@ CHOICES = [
     {"A": "cat", "B": "dog", "C": "cow", "D": None, "answer": "C"},  # MMBench
     {"option_a": "cat", "option_b": "dog", "option_c": "cow", "answer": "(C)"},
     {"options": {"A": "cat", "B": "dog", "C": "cow", "D": None}, "answer": "c"},
-    {"choices": [{"label": "A", "text": "cat"}, {"label": "B", "text": "dog"}, {"label": "C", "text": "cow"}], "answer": "C"},
+    {"choices": [{"label": label, "text": text} for label, text in (("A", "cat"), ("B", "dog"), ("C", "cow"))], "answer": "C"},
     {"choices": ["A. cat", "B. dog", "C. cow"], "answer": "C. cow"},
     {"choices": ["(A) cat", "(B) dog", "(C) cow"], "answer": "C"},
     {"choices": ["cat", "dog", "cow"], "answer": 2.0},  # a column with gaps
