@@ -62,6 +62,7 @@ def test_ten_answers_of_vqa():
     assert read({"question": "Q", "answers": {"text": ["a", "b"], "answer_start": [0, 4]}}).answers == ("a", "b")
 
 
+OPTIONS = [("A", "cat"), ("B", "dog"), ("C", "cow")]
 CHOICES = [
     {"choices": ["cat", "dog", "cow"], "answer": 2},  # ScienceQA
     {"options": "['cat', 'dog', 'cow']", "answer": "C"},  # MMMU
@@ -72,7 +73,7 @@ CHOICES = [
     {"A": "cat", "B": "dog", "C": "cow", "D": None, "answer": "C"},  # MMBench
     {"option_a": "cat", "option_b": "dog", "option_c": "cow", "answer": "(C)"},
     {"options": {"A": "cat", "B": "dog", "C": "cow", "D": None}, "answer": "c"},
-    {"choices": [{"label": label, "text": text} for label, text in (("A", "cat"), ("B", "dog"), ("C", "cow"))], "answer": "C"},
+    {"choices": [dict(zip(("label", "text"), one, strict=True)) for one in OPTIONS], "answer": "C"},
     {"choices": ["A. cat", "B. dog", "C. cow"], "answer": "C. cow"},
     {"choices": ["(A) cat", "(B) dog", "(C) cow"], "answer": "C"},
     {"choices": ["cat", "dog", "cow"], "answer": 2.0},  # a column with gaps
@@ -188,6 +189,11 @@ def test_pictures_and_labels_alone_need_no_question():
     assert read({"image": "cats/1.png", "label": "cats"}) == Fields("", ("cats",), ("cats/1.png",))
 
 
+def test_a_text_alone_is_what_is_likely_or_not():
+    assert read({"text": "a \\boxed{b}"}) == Fields("a \\boxed{b}", ("a \\boxed{b}",))
+    assert read({"id": "7", "text": ""}) == Fields("", (), id="7")
+
+
 def test_a_missing_column_is_named_with_those_there_are():
     told = refused({"frage": "Q", "answer": "a"})
     assert "data.columns.question" in told and "frage, answer" in told
@@ -260,6 +266,7 @@ def test_a_chat_without_an_answer_has_none():
     assert read({"messages": SHAREGPT["messages"][:1], "images": ["1.png"]}).answers == ()
     row = {"messages": SHAREGPT["messages"][:1], "images": ["1.png"], "gold": ["a", "b"]}
     assert read(row, answer="gold").answers == ("a", "b")
+    assert read({**LLAVA, "answer": ["a cat", "a dog"]}).answers == ("a cat", "a dog")
 
 
 def test_easyr1_and_verl():

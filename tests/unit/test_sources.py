@@ -131,6 +131,12 @@ def test_json_of_rows_by_id(tmp_path: Path):
     assert whole(opened(tmp_path, path="problems.json")) == [{"id": "11", **ROWS[0]}, {"id": "12", **ROWS[1]}]
 
 
+def test_lines_of_a_plain_text(tmp_path: Path):
+    (tmp_path / "wiki.txt").write_bytes("\ufeff= Ä =\r\n\r\n a b".encode())
+    rows = opened(tmp_path, path="wiki.txt")
+    assert whole(rows) == [{"text": "= Ä ="}, {"text": " a b"}] and rows.where(1) == "wiki.txt, line 3"
+
+
 def test_several_files_and_patterns(tmp_path: Path):
     for name in ("b", "a"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"q": name}) + "\n")
@@ -161,7 +167,8 @@ def test_several_files_and_patterns(tmp_path: Path):
         ("x.csv", 'a,b\n1,"2\n', "x.csv, line 2: no CSV (unexpected end of data)"),
         ("x.csv", "a,a\n1,2\n", "x.csv, line 1: two columns are called 'a'"),
         ("x.csv", "a,b\n", "x.csv: there are no rows in it"),
-        ("x.txt", "a", "is of no kind that can be read (.json"),
+        ("x.txt", "\n \n", "x.txt: there are no rows in it"),
+        ("x.md", "a", "is of no kind that can be read (.json"),
     ],
 )
 def test_damaged_text_files(tmp_path: Path, name: str, content: str, told: str):
@@ -170,7 +177,7 @@ def test_damaged_text_files(tmp_path: Path, name: str, content: str, told: str):
 
 
 def test_text_that_is_not_utf8(tmp_path: Path):
-    for name in ("x.csv", "x.jsonl", "x.json"):
+    for name in ("x.csv", "x.jsonl", "x.json", "x.txt"):
         (tmp_path / name).write_bytes('[{"a": "é"}]'.encode("latin-1"))
         assert "not text in UTF-8" in refused(tmp_path, path=name)
 

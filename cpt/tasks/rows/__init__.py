@@ -19,6 +19,7 @@ __all__ = ["Fields", "Layout", "layout_of"]
 
 _TURNS = ("conversations", "messages")
 _VERL = ("reward_model", "ground_truth")
+_GOLD = {"answer", "answers"}
 _SHAPES: tuple[Shape, ...] = ("sharegpt", "prompt-completion", "columns")
 
 
@@ -27,7 +28,8 @@ def layout_of(data: Data, columns: Sequence[str], example: Row) -> Layout:
 
     - `columns`: question, answer and so on have a column each, by `data.columns` or by a usual name.
     - `llava`, `sharegpt`: turns in `conversations` (from, value) or `messages` (role, content), pictures in `image` or
-      `images`. LLaVA's evaluation rows (question_id, image, text, answer) are read by columns.
+      `images`; a column `answer` or `answers` comes before the assistant's turn. LLaVA's evaluation rows (question_id,
+      image, text, answer) are read by columns.
     - `easyr1`: problem, answer, images; or verl's prompt (turns) with the gold in `reward_model.ground_truth`.
     - `prompt-completion`: TRL's, texts or turns, with `images`. A `prompt` of turns may have its gold in a column.
     - `auto`: the one of these that the columns are for.
@@ -94,7 +96,7 @@ def _chat(shape: Shape, asked: Columns, columns: Sequence[str], turns: tuple[str
     answer: tuple[str, ...] = ()
     if shape == "easyr1":
         answer = _VERL
-    elif asked.answer is not None or turns == ("prompt",):
+    elif asked.answer is not None or turns == ("prompt",) or (shape != "prompt-completion" and _GOLD & set(columns)):
         answer = found("answer", asked, columns)
         if not answer:
             raise ValueError(

@@ -79,8 +79,25 @@ class ColumnLayout:
         return "\n".join(filter(None, (_text(row, self.question), more)))
 
 
-def by_columns(asked: Columns, columns: Sequence[str]) -> ColumnLayout:
+@dataclass(frozen=True)
+class TextLayout:
+    """Reads rows that are a text and nothing else, whose own probability is asked for: question and answer in one."""
+
+    text: str
+    id: str | None
+    hides: frozenset[str] = frozenset()
+
+    def __call__(self, row: Row) -> Fields:
+        """See `cpt.tasks.rows.layout_of`."""
+        text = _text(row, self.text)
+        return Fields(text, (text,) if text.strip() else (), id=_text(row, self.id))
+
+
+def by_columns(asked: Columns, columns: Sequence[str]) -> ColumnLayout | TextLayout:
     """The layout of rows with these columns. See `cpt.tasks.rows.layout_of`."""
+    name = _single(found("id", asked, columns))
+    if asked.answer is None and set(columns) - {name} == {"text"}:
+        return TextLayout("text", name)
     answer = found("answer", asked, columns)
     question = _single(found("question", asked, columns))
     images = found("images", asked, columns)
@@ -92,11 +109,11 @@ def by_columns(asked: Columns, columns: Sequence[str]) -> ColumnLayout:
         images,
         _single(reasoning),
         _single(found("system", asked, columns)),
-        _single(found("id", asked, columns)),
+        name,
     )
     if not answer:
         raise missing("answer", columns)
-    if question is None and set(columns) - {*answer, *images, layout.id}:
+    if question is None and set(columns) - {*answer, *images, name}:
         raise missing("question", columns)  # with nothing but pictures and answers the prompt's words are the question
     return layout
 

@@ -12,7 +12,7 @@ from cpt.common.keys import shortened
 from cpt.tasks.sources.base import Rows
 from cpt.tasks.sources.image_folder import METADATA, ClassFolders, DescribedPictures, is_picture, pictures_below
 from cpt.tasks.sources.prepared import parquet_rows, saved_rows
-from cpt.tasks.sources.text_files import SUFFIXES, TextRows
+from cpt.tasks.sources.text_files import PLAIN, SUFFIXES, TextRows
 
 Splits = Mapping[str, Callable[[], Rows]]
 """Name of a split → opens it, or raises a ValueError that says why that can't be done. "" are rows without splits."""
@@ -68,12 +68,13 @@ def _rows_of(files: Sequence[Path]) -> Rows:
         raise ValueError(f"{files[0]}: there is no such file or folder")
     if kinds == {".parquet"}:
         return parquet_rows(files)
-    if kinds <= set(SUFFIXES):
+    if kinds <= set(SUFFIXES) or kinds == {PLAIN}:
         return TextRows(files)
-    strange = next((file for file in files if file.suffix.lower() not in _DATA), None)
+    known = (*_DATA, PLAIN)
+    strange = next((file for file in files if file.suffix.lower() not in known), None)
     if strange is None:
         raise ValueError(f"{files[0]} and others beside it are of several kinds; name files of one kind")
-    raise ValueError(f"{strange} is of no kind that can be read ({', '.join(_DATA)})")
+    raise ValueError(f"{strange} is of no kind that can be read ({', '.join(known)})")
 
 
 def _data_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Rows in JSON, JSON lines and CSV files. Where each row stands is remembered, and the row read when it is needed."""
+"""Rows in JSON, JSON lines, CSV and plain text files: their places are remembered, and each is read when needed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from cpt.tasks.sources.base import Row, Rows
 from cpt.tasks.sources.json_spans import kind_of, rows_in_json
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+PLAIN = ".txt"
+"""A row for each line that is not blank, with the column `text`; as `datasets` reads it."""
 _LINES = (".jsonl", ".ndjson")
 _BOM = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)  # a field of a row may be a page of text
@@ -51,6 +53,8 @@ class _File:
 
     def row(self, row: int, content: bytes) -> Row:
         text = content.decode()
+        if self.path.suffix.lower() == PLAIN:
+            return {"text": text.rstrip("\r\n")}
         if self.header is not None:
             fields = next(csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter))
             return dict(zip(self.header, fields, strict=True))
@@ -123,7 +127,9 @@ def _indexed(path: Path) -> _File:
             begin = len(_BOM) if opened.read(len(_BOM)) == _BOM else 0
             opened.seek(begin)
             found.is_lines = path.suffix.lower() != ".json"
-            if path.suffix.lower() in _LINES:
+            if path.suffix.lower() == PLAIN:
+                _index_plain(found, opened, begin)
+            elif path.suffix.lower() in _LINES:
                 _index_lines(found, opened, begin)
             elif path.suffix.lower() == ".json":
                 _index_json(found, opened, begin)
@@ -136,6 +142,14 @@ def _indexed(path: Path) -> _File:
     if not found.starts:
         raise ValueError(f"{path}: there are no rows in it")
     return found
+
+
+def _index_plain(found: _File, opened: io.BufferedReader, at: int) -> None:
+    found.columns = {"text": None}
+    for number, line in enumerate(opened, start=1):
+        if line.decode().strip():
+            found.add(at, at + len(line), number)
+        at += len(line)
 
 
 def _index_lines(found: _File, opened: io.BufferedReader, at: int) -> None:
