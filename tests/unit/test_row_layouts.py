@@ -128,6 +128,7 @@ def test_pictures_of_all_kinds():
     assert read({**question, "left": one, "right": two}, images=["right", "left"]).images == (two, one)
     assert "not fetched" in refused({**question, "image": "https://example.org/a.png"})
     assert "is no picture" in refused({**question, "image": 3})
+    assert "a text of 5000 characters is no path" in refused({**question, "image": "/9j/" * 1250})  # base64
 
 
 def test_a_series_of_columns_with_pictures_and_numbered_marks():

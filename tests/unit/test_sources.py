@@ -488,6 +488,12 @@ def put_into_cache(folder: Path, commit: str, question: str) -> None:
     builder.download_and_prepare(str(Path(config.HF_DATASETS_CACHE) / "lab___some-data" / "default" / "0.0.0" / commit))
 
 
+def test_an_id_has_an_owner():
+    """`json` would be the library's own reader, over whatever lies in this folder."""
+    with pytest.raises(ValueError, match="'json' is no id of a data set; write owner/name"):
+        open_rows(Data(hub="json", revision=COMMIT), "train")
+
+
 def test_a_revision_is_a_commit():
     with pytest.raises(ValueError, match="full id of a commit"):
         Data(hub="lab/Some-Data", revision="main")

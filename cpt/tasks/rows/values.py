@@ -11,6 +11,7 @@ from typing import Any
 from cpt.common.keys import shown
 from cpt.common.stored_pictures import StoredPicture
 
+_PATH = 4096  # bytes, the most that Linux takes
 _ACCEPTED = ("answer", "text", "value", "label")  # what an answer that is a mapping calls its text
 
 
@@ -72,7 +73,7 @@ def pictures_in(value: Any) -> list[Any]:
     if isinstance(value, str) and (listed := list_in(value, str)) is not None:
         return pictures_in(listed)
     if isinstance(value, Mapping):
-        value = next((value[name] for name in ("path", "image", "file_name", "url") if value.get(name)), None)
+        value = next((value[name] for name in ("bytes", "path", "image", "file_name", "url") if value.get(name)), None)
         if isinstance(value, Mapping):
             return pictures_in(value)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
@@ -81,6 +82,8 @@ def pictures_in(value: Any) -> list[Any]:
         return [value]
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is no picture and no path of one")
+    if len(value) > _PATH:
+        raise ValueError(f"a text of {len(value)} characters is no path of a picture; decode pictures into files first")
     path = value.removeprefix("file://")
     if "://" in path or path.startswith("data:"):
         raise ValueError(f"{shown(value)}: pictures are not fetched from addresses; store it, and write its path")

@@ -93,7 +93,7 @@ def _splits(data: Data) -> Splits:
 
 
 def _base(data: Data) -> Path:
-    return Path(data.root or ".").absolute() / (data.path or "")
+    return Path(data.root or ".").absolute() / Path(data.path or "").expanduser()
 
 
 def _by_column(data: Data, column: str, part: Part) -> Rows | None:

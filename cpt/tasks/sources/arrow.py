@@ -80,12 +80,12 @@ class ArrowRows(Rows):
 
     def __iter__(self) -> Iterator[Row]:
         """See `Rows`."""
-        for file, first in zip(self._files, self._starts, strict=False):
+        for file, name in enumerate(self._files):
             row = 0
-            for batch in _opened(file).batches:
+            for batch in _opened(name).batches:
                 for start in range(0, len(batch), _AT_ONCE):
                     piece = batch.slice(start, _AT_ONCE)
-                    yield from self._piece(piece, first + row, self._files.index(file), row)
+                    yield from self._piece(piece, self._starts[file] + row, file, row)
                     row += len(piece)
 
     def _piece(self, piece: pyarrow.RecordBatch, number: int, file: int, row: int) -> Iterator[Row]:
@@ -175,7 +175,7 @@ def _is_list(kind: pyarrow.DataType) -> bool:
 def _is_bytes(kind: pyarrow.DataType) -> bool:
     from pyarrow import types
 
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _with_pictures(scalar: pyarrow.Scalar, steps: Steps, picture: Any) -> Any:

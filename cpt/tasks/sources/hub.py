@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from cpt.tasks.sources.prepared import first_line, quiet, reason
 
 if TYPE_CHECKING:
     import datasets
+
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def hub_splits(name: str, config: str | None, revision: str) -> Splits:
@@ -24,6 +27,8 @@ def hub_splits(name: str, config: str | None, revision: str) -> Splits:
     Raises:
         ValueError: there is no such id, commit or configuration, or it can't be reached; one line with the remedy.
     """
+    if not _ID.fullmatch(name):
+        raise ValueError(f"data.hub: {name!r} is no id of a data set; write owner/name, as its page on the Hub has it")
     found = _cached(name, config, revision) or _fetched(name, config, revision)
     return {
         split: lambda split=split, rows=rows: ArrowRows(rows, [(f"{name}, {split}", len(rows))])  # type: ignore[misc]
@@ -58,10 +63,10 @@ def _fetched(name: str, config: str | None, revision: str) -> Mapping[str, datas
     at = f"{name}, revision {revision[:12]}"
     try:
         # The prefix: a folder of this name beside the recipe is not meant.
-        builder = datasets.load_dataset_builder(f"hf://datasets/{name}", config, revision=revision)
-        if builder.hash != revision:
-            raise ConnectionError(f"only another revision is in the cache ({str(builder.hash)[:12]})")
         with quiet():
+            builder = datasets.load_dataset_builder(f"hf://datasets/{name}", config, revision=revision)
+            if builder.hash != revision:
+                raise ConnectionError(f"only another revision is in the cache ({str(builder.hash)[:12]})")
             builder.download_and_prepare()
         prepared: Mapping[str, datasets.Dataset] = builder.as_dataset(in_memory=False)
         return prepared

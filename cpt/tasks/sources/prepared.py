@@ -65,17 +65,19 @@ def saved_rows(folder: Path) -> ArrowRows:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars where nobody looks at them."""
+    """No warnings of the library's, and no progress bars where nobody looks at them."""
     import datasets
 
-    if sys.stderr.isatty() or datasets.are_progress_bars_disabled():
-        yield
-        return
-    datasets.disable_progress_bars()
+    verbosity, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
-        datasets.enable_progress_bars()
+        datasets.logging.set_verbosity(verbosity)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def first_line(error: BaseException) -> str:
