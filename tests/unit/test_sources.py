@@ -145,6 +145,9 @@ def test_several_files_and_patterns(tmp_path: Path):
     assert [row["q"] for row in whole(rows)] == ["b", "a"]
     assert rows.where(1) == "a.jsonl, line 1"
     assert found(tmp_path, "all", train="a.jsonl") is None
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "train.jsonl").write_text('{"q": "c"}')
+    assert [row["q"] for row in opened(tmp_path, "train", path=".", train="*/train.jsonl")] == ["c"]
 
 
 @pytest.mark.parametrize(

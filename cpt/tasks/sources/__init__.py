@@ -16,7 +16,7 @@ from cpt.common.keys import nearest
 from cpt.tasks.definition import Data
 from cpt.tasks.sources.base import Row, Rows
 from cpt.tasks.sources.combined import JoinedRows, RowsWith
-from cpt.tasks.sources.folders import Splits, rows_at, split_called, splits_of
+from cpt.tasks.sources.folders import Splits, matching, rows_at, split_called, splits_of
 from cpt.tasks.sources.hub import hub_splits
 
 __all__ = ["Row", "Rows", "open_rows"]
@@ -51,10 +51,8 @@ def open_rows(data: Data, part: Part) -> Rows | None:
 
 def _named(data: Data, name: str, part: Part) -> Rows:
     """What `train` or `test` names: a file, a pattern or a folder below `path`, or a split."""
-    below = None if data.hub else _base(data) / name
-    if below is not None and (data.path is None or below.exists() or any(below.parent.glob(below.name))):
-        if data.path is not None and _base(data).is_file():
-            raise ValueError(f"{_base(data)} is a file; data.{part} names files in a folder, which path is then")
+    below = None if data.hub else _base(data) / Path(name).expanduser()
+    if below is not None and (data.path is None or matching(below)):
         return rows_at(below)
     splits = _splits(data)
     if name not in splits:

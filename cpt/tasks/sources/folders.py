@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from glob import glob, has_magic
+from glob import glob
 from pathlib import Path
 
 from cpt.common.keys import shortened
@@ -43,9 +43,12 @@ def rows_at(path: Path) -> Rows:
         if len(splits) > 1:
             raise ValueError(f"{path} has splits of its own ({', '.join(splits)}); name one of them")
         return next(iter(splits.values()))()
-    if path.exists() or not has_magic(str(path)):
-        return _rows_of([path])
-    return _rows_of([Path(name) for name in sorted(glob(str(path), recursive=True))] or [path])
+    return _rows_of(matching(path) or [path])
+
+
+def matching(path: Path) -> list[Path]:
+    """The file or folder of this path, else those that it fits as a pattern, in order."""
+    return [path] if path.exists() else [Path(name) for name in sorted(glob(str(path), recursive=True))]
 
 
 def splits_of(folder: Path) -> Splits:
