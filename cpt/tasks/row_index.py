@@ -174,7 +174,7 @@ class RowIndex:
         names: set[str] = set()
         used = 0
         for number, part in enumerate(self.parts):
-            left_out = set(part.data.leave_out)
+            left_out = set(map(str, part.data.leave_out))
             for row_number, row in enumerate(part.rows):
                 place = Place(number, row_number)
                 try:
@@ -182,8 +182,9 @@ class RowIndex:
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                names = {row_number + 1, f"{number + 1}.{row_number + 1}", fields.id}
-                if names & left_out or not self._wanted(row, fields):
+                if left_out and left_out & {fields.id, part.rows.where(row_number)}:
+                    continue
+                if not self._wanted(row, fields):
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
