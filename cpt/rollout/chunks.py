@@ -14,7 +14,7 @@ PIXELS = 1 << 28  # of the pictures of a chunk: 768 MiB, and the same again on t
 def in_chunks(albums: Iterable[Sequence[Image]]) -> Iterator[list[tuple[Image, ...]]]:
     """Every prompt's pictures, read once, as many prompts at a time as `PIXELS` allow: one of them at least.
 
-    Each chunk is dropped before the next one is read, as far as this function goes: use it up at once.
+    A chunk is emptied when the next one is asked for, so that its pictures are gone by then.
 
     Args:
         albums: each prompt's pictures, which may be read when they are looked at.
@@ -25,9 +25,9 @@ def in_chunks(albums: Iterable[Sequence[Image]]) -> Iterator[list[tuple[Image, .
         pictures = tuple(album)
         size = sum(picture.width * picture.height for picture in pictures)
         if chunk and held + size > PIXELS:
-            full, chunk, held = chunk, [], 0
-            yield full
-            del full
+            yield chunk
+            chunk.clear()
+            held = 0
         chunk.append(pictures)
         held += size
     if chunk:

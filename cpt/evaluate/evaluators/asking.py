@@ -54,13 +54,15 @@ def complete(pool: Engines, version: str, prompts: Sequence[Prompt], temperature
         params, left = SamplingParams(limit, temperature), iter(numbers)
         for chunk in in_chunks(prompts[number].images for number in numbers):
             asked = list(islice(left, len(chunk)))
-            requests = [
-                GenerationRequest(prompts[number].ids, pictures, prompts[number].seed)
-                for number, pictures in zip(asked, chunk, strict=True)
-            ]
-            answers = pool.generate(requests, params, version=version)
+            answers = pool.generate(_requests([prompts[n] for n in asked], chunk), params, version=version)
             found |= {number: answer for number, (answer,) in zip(asked, answers, strict=True)}
     return [found[number] for number in range(len(prompts))]
+
+
+def _requests(prompts: Sequence[Prompt], chunk: Sequence[tuple[Image, ...]]) -> list[GenerationRequest]:
+    return [
+        GenerationRequest(prompt.ids, pictures, prompt.seed) for prompt, pictures in zip(prompts, chunk, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,14 @@ def score_texts(pool: Engines, version: str, texts: Sequence[Texts]) -> list[lis
     found: list[list[list[float]]] = []
     for chunk in in_chunks(one.images for one in texts):
         asked = texts[len(found) : len(found) + len(chunk)]
-        requests = [
-            ScoringRequest(before, pictures, scored)
-            for one, pictures in zip(asked, chunk, strict=True)
-            for before, scored in one.pairs
-        ]
-        scores = iter(pool.loglikelihood(requests, version=version))
+        scores = iter(pool.loglikelihood(_scoring_requests(asked, chunk), version=version))
         found += [list(islice(scores, len(one.pairs))) for one in asked]
     return found
+
+
+def _scoring_requests(texts: Sequence[Texts], chunk: Sequence[tuple[Image, ...]]) -> list[ScoringRequest]:
+    return [
+        ScoringRequest(before, pictures, scored)
+        for one, pictures in zip(texts, chunk, strict=True)
+        for before, scored in one.pairs
+    ]

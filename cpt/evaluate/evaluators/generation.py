@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def prepare_questions(
     for pictures in in_chunks(sample.images for _, sample in items):
         chunk = items[len(found) : len(found) + len(pictures)]
         asked = [number for number, (task, _) in enumerate(chunk) if has_prompt(task)]
-        prompted = _prompted(processor, [chunk[number] for number in asked], [pictures[n] for n in asked], prompt)
+        prompted = iter(_prompted(processor, [chunk[n] for n in asked], [pictures[n] for n in asked], prompt))
         for task, sample in chunk:
             found.append(next(prompted) if has_prompt(task) else _text(processor, task, sample, longest))
     return Questions(prompt, found)
@@ -91,7 +91,7 @@ def prepare_questions(
 
 def _prompted(
     processor: Any, items: Sequence[tuple[Task, Sample]], pictures: Sequence[tuple[Image, ...]], prompt: PromptStyle
-) -> Iterator[Question]:
+) -> list[Question]:
     """Of samples with a prompt, whose pictures have been read."""
     chats = [task.messages(sample, prompt) for task, sample in items]
     for (_, sample), chat in zip(items, chats, strict=True):
@@ -99,9 +99,11 @@ def _prompted(
     texts, scored = render_prompts(processor, chats), [answered_by(task) == "likelihood" for task, _ in items]
     before = [text.rstrip() if options else text for text, options in zip(texts, scored, strict=True)]
     encoded = encode_texts(processor, before, pictures)
+    found = []
     for (task, sample), text, ids, shown, options in zip(items, texts, encoded, pictures, scored, strict=True):
         pairs = option_pairs(processor, sample, text, ids) if options else []
-        yield Question(task, sample, text, _digest(text, shown), ids, pairs)
+        found.append(Question(task, sample, text, _digest(text, shown), ids, pairs))
+    return found
 
 
 def _text(processor: Any, task: Task, sample: Sample, longest: int | None) -> Question:
