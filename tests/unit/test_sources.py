@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,38 @@ def test_damaged_parquet_and_saved_folders(tmp_path: Path):
     assert "saved: not what save_to_disk writes, or damaged" in refused(tmp_path, path="saved")
     arrow.unlink()
     assert "saved: not what save_to_disk writes, or damaged" in refused(tmp_path, path="saved")
+
+
+def test_a_pass_over_all_rows_reads_no_picture(tmp_path: Path):
+    import pyarrow as pa
+
+    size = 100_000
+    pictures = [{"bytes": bytes([n]) * size, "path": None} for n in range(50)]
+    write_parquet(tmp_path / "rows.parquet", {"question": ["q"] * 50, "image": pictures})
+    rows = opened(tmp_path, path="rows.parquet")
+    del pictures
+    held = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        seen = [row["image"] for row in rows]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < size and pa.total_allocated_bytes() - held < size
+    assert seen[7].read() == bytes([7]) * size
+
+
+def test_rows_of_a_text_file_stay_in_the_file(tmp_path: Path):
+    text = json.dumps([{"q": "x" * 1000} for _ in range(1000)])
+    for name, content in (("x.json", text), ("x.jsonl", text[1:-1].replace("}, ", "}\n"))):
+        (tmp_path / name).write_text(content)
+        tracemalloc.start()
+        try:
+            rows = opened(tmp_path, path=name)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(rows) == 1000 and held < len(text) / 10
 
 
 # Folders
