@@ -124,6 +124,7 @@ def test_pictures_of_all_kinds():
     assert read({**question, "images": [one, two]}).images == (one, two)
     assert read({**question, "images": "['a.png', 'b.png']"}).images == ("a.png", "b.png")
     assert read({**question, "image": {"path": "a.png", "bytes": None}}).images == ("a.png",)
+    assert read({**question, "image": {"bytes": one, "path": "a.png", "width": 4}}).images == (one,)
     assert read({**question, "decoded_image": one, "image": "images/1.jpg"}).images == (one,)  # MathVista
     assert read({**question, "left": one, "right": two}, images=["right", "left"]).images == (two, one)
     assert "not fetched" in refused({**question, "image": "https://example.org/a.png"})

@@ -60,7 +60,7 @@ class ColumnLayout:
 
     def __call__(self, row: Row) -> Fields:
         """See `cpt.tasks.rows.layout_of`."""
-        options = choices_of([row.get(name) for name in self.choices]) if self.choices else choices_of([None])
+        options = choices_of([row.get(name) for name in self.choices])
         said = [value for name in self.answer for value in answers_in(row.get(name))]
         golds = [gold_of(value) if isinstance(value, str) else ("", value) for value in said]
         answers = [options.letter(gold) if options.texts else text_of(gold) for _, gold in golds]
