@@ -152,6 +152,11 @@ def test_marks_and_pictures_are_as_many():
     assert "others by number" in refused({**row, "question": "<image> <image 1>"})
 
 
+def test_half_a_character_is_refused():
+    assert "surrogates not allowed" in refused({"question": "\ud83d", "answer": "a"})
+    assert "surrogates not allowed" in refused({"question": "Q", "answer": "\ud83d"})
+
+
 def test_what_stands_around_golds_is_taken_off():
     def gold(text: str) -> tuple[str, tuple[str, ...]]:
         fields = read({"problem": "Q", "solution": text})

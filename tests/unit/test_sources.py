@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import pickle
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cpt.common.stored_pictures import StoredPicture
@@ -132,6 +135,33 @@ def test_json_of_rows_by_id(tmp_path: Path):
     assert whole(opened(tmp_path, path="problems.json")) == [{"id": "11", **ROWS[0]}, {"id": "12", **ROWS[1]}]
 
 
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2), max_leaves=4
+)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), min_size=1, max_size=4), st.booleans())
+def test_json_in_any_spelling(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], spaced: bool):
+    folder = tmp_path_factory.mktemp("json")
+    (folder / "x.json").write_text(json.dumps(rows, indent=1 if spaced else None, ensure_ascii=spaced))
+    (folder / "x.jsonl").write_text("".join(json.dumps(row, ensure_ascii=not spaced) + "\n" for row in rows))
+    assert list(opened(folder, path="x.json")) == rows
+    assert list(opened(folder, path="x.jsonl")) == rows
+
+
+FIELD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=6)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=4))
+def test_csv_in_any_spelling(tmp_path_factory: pytest.TempPathFactory, fields: list[tuple[str, str]]):
+    folder = tmp_path_factory.mktemp("csv")
+    with (folder / "x.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("q", "a"), *fields])
+    assert list(opened(folder, path="x.csv")) == [{"q": q, "a": a} for q, a in fields]
+
+
 def test_lines_of_a_plain_text(tmp_path: Path):
     (tmp_path / "wiki.txt").write_bytes("\ufeff= Ä =\r\n\r\n a b".encode())
     rows = opened(tmp_path, path="wiki.txt")
@@ -207,6 +237,7 @@ def save(folder: Path, first: int = 0, **options: Any) -> Any:
             "image": Picture(),
             "more": List(Picture()),
             "label": ClassLabel(names=["cat", "dog"]),
+            "labels": List(ClassLabel(names=["cat", "dog"])),
             "answers": [{"answer": Value("string"), "answer_id": Value("int64")}],
         }
     )
@@ -215,6 +246,7 @@ def save(folder: Path, first: int = 0, **options: Any) -> Any:
         "image": [{"bytes": png(n), "path": None} if n != 1 else None for n in range(3)],
         "more": [[], [{"bytes": png(9), "path": None}], []],
         "label": [1, 0, -1],
+        "labels": [[1, 0], [], None],
         "answers": [[{"answer": "x", "answer_id": 1}, {"answer": "y", "answer_id": 2}]] * 3,
     }
     made = Dataset.from_dict(columns, features=features)
@@ -228,9 +260,10 @@ def save(folder: Path, first: int = 0, **options: Any) -> Any:
 
 def check_saved(rows: Rows, where: str) -> None:
     listed = whole(rows)
-    assert rows.columns == ("question", "image", "more", "label", "answers")
+    assert rows.columns == ("question", "image", "more", "label", "labels", "answers")
     assert [row["question"] for row in listed] == ["q0", "q1", "q2"]
     assert [row["label"] for row in listed] == ["dog", "cat", None]
+    assert [row["labels"] for row in listed] == [["dog", "cat"], [], None]
     assert listed[0]["answers"] == [{"answer": "x", "answer_id": 1}, {"answer": "y", "answer_id": 2}]
     image = listed[2]["image"]
     assert isinstance(image, StoredPicture) and image.read() == png(2)
