@@ -412,6 +412,14 @@ def test_pictures_with_metadata(tmp_path: Path, kind: str):
     assert found.folder == str(tmp_path)
 
 
+def test_metadata_in_folders_of_splits(tmp_path: Path):
+    for split in ("train", "test"):
+        write_pictures(tmp_path, f"{split}/a.png")
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,text\na.png,{split}\n")
+    rows = opened(tmp_path, "test", path=".")
+    assert whole(rows) == [{"image": "a.png", "text": "test"}] and rows.folder == str(tmp_path / "test")
+
+
 def test_metadata_with_several_pictures(tmp_path: Path):
     write_pictures(tmp_path, "a.png", "b.png")
     row = {"file_names": ["a.png", "b.png"], "left_file_name": "a.png", "x": 1}
@@ -441,6 +449,10 @@ def test_folders_that_leave_a_choice(tmp_path: Path):
         (tmp_path / name).write_text('[{"q": 1}]')
     told = refused(tmp_path, "train", path=".")
     assert "several files (train.json, train_x20.json); write which is meant as data.train" in told
+    write_pictures(tmp_path / "lab", "images/1.png")
+    (tmp_path / "lab" / "annotations").mkdir()
+    (tmp_path / "lab" / "annotations" / "train.json").write_text('[{"q": 1}]')
+    assert "lab has folders with data (annotations): name one as path" in refused(tmp_path, path="lab")
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     assert "empty holds no data" in refused(tmp_path, path="empty")
     assert "of its folders (sub) name one" in refused(tmp_path, path="empty")

@@ -121,6 +121,9 @@ def _in_subfolders(folder: Path) -> Splits:
     named = {split_called(sub.name): sub for sub in inside if sub.name.lower() in _WORDS}
     if named and len(named) == len(inside):
         return {str(split): lambda sub=sub: rows_at(sub) for split, sub in named.items()}  # type: ignore[misc]
+    holding = shortened(", ".join(sub.name for sub in inside if _data_files(sub)), 200)
+    if holding:
+        raise ValueError(f"{folder} has folders with data ({holding}): name one as path, or files as data.train")
     if any(is_picture(file.name) for file in folder.iterdir()) or pictures_below(folder):
         return {"": lambda: ClassFolders(folder)}
     known = shortened(", ".join(sub.name for sub in inside), 200)
