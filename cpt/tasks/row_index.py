@@ -104,7 +104,12 @@ class RowIndex:
         train, test = open_rows(data, "train"), open_rows(data, "test")
         whole = open_rows(data, "all") if train is None and test is None else None
         cut = test is None and self.has_training_rows
-        for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
+        parts: list[tuple[Rows | None, DataSplit | None]] = [
+            (train, None if cut else "train"),
+            (test, "test"),
+            (whole, None),
+        ]
+        for rows, split in parts:
             if rows is not None and len(rows):
                 yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
 
