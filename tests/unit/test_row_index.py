@@ -38,7 +38,7 @@ def test_rows_are_called_by_their_ids_if_no_two_are_the_same(tmp_path: Path):
 
 def test_a_row_that_cannot_be_read_can_be_left_out(tmp_path: Path):
     rows = [*ROWS, {"question": "q", "answer": {"what": 1}}]
-    assert len(index(tmp_path, rows, {"leave_out": [4]}).unusable) == 0
+    assert len(index(tmp_path, rows, {"leave_out": ["rows.jsonl, line 4"]}).unusable) == 0
     assert [one.place.row for one in index(tmp_path, rows).unusable] == [3]
 
 
