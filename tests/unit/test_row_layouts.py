@@ -94,6 +94,10 @@ def test_named_columns_of_choices():
     assert fields.choices == ("x", "y") and fields.answers == ("B",)
 
 
+def test_two_columns_a_and_b_are_no_choices():
+    assert read({"A": 3, "B": 4, "question": "A + B", "answer": 7}) == Fields("A + B", ("7",))
+
+
 def test_a_number_is_the_text_of_a_choice_where_choices_are_numbers():
     assert read({"question": "Q", "choices": [2, 4, 6], "answer": 4}).answers == ("B",)
     assert read({"question": "Q", "choices": ["2", "1", "0"], "answer": "1"}).answers == ("B",)

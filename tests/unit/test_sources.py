@@ -449,6 +449,9 @@ def test_folders_that_leave_a_choice(tmp_path: Path):
         (tmp_path / name).write_text('[{"q": 1}]')
     told = refused(tmp_path, "train", path=".")
     assert "several files (train.json, train_x20.json); write which is meant as data.train" in told
+    for name in ("test_3000.json", "test_4000.json"):  # no pieces of one
+        (tmp_path / name).write_text('[{"q": 1}]')
+    assert "several files (test_3000.json, test_4000.json)" in refused(tmp_path, "test", path=".")
     write_pictures(tmp_path / "lab", "images/1.png")
     (tmp_path / "lab" / "annotations").mkdir()
     (tmp_path / "lab" / "annotations" / "train.json").write_text('[{"q": 1}]')
