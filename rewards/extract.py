@@ -29,6 +29,7 @@ __all__ = [
     "bare",
     "normalise",
     "read_answer",
+    "read_text",
 ]
 
 ReadStatus = Literal["ok", "no_answer", "ambiguous", "malformed"]
@@ -128,6 +129,18 @@ def read_answer(
     if read.status == "ok" and question and _only_asks(read, normalise(question)):
         return Extraction("", "no_answer")
     return read
+
+
+def read_text(completion: str, how: Read = "strict", template: Template = "direct", question: str = "") -> Extraction:
+    """The words in which a published script looks for its answer, for metrics that bring an extraction of their own.
+
+    As `read_answer`, but a tolerant reading chooses nothing: it gives all of what `<answer>` holds, else `\\boxed{}`,
+    else everything outside of the reasoning, lead-ins and the question included.
+    """
+    if how == "tolerant":
+        said = outside_reasoning(completion)
+        how = "answer" if tagged_answers(said) else "boxed" if boxed_answers(said) else "whole"
+    return read_answer(completion, how, template, question=question)
 
 
 def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extraction:
