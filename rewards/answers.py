@@ -108,8 +108,8 @@ def equality(
     out of the answer alone, so that a gold answer with a space is never right there. White space at the ends and what
     `rewards.decoration.unwrapped` takes do not count.
 
-    Limits: a full stop, an article, two spaces and a lead-in ("It is red") are differences. With read=tolerant, a
-    candidate counts wherever it is mentioned alone ("dark red", "red red red" are red).
+    Limits: a full stop, an article, two spaces and a lead-in ("It is red") are differences. With read=tolerant, none of
+    these is, and a candidate counts wherever it is mentioned alone ("dark red", "red red red" are red).
     """
     answers = {compared for answer in accepted(gold) if (compared := _upper(answer, without))}
     if not answers:

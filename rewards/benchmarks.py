@@ -144,6 +144,8 @@ def pope(
     said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, "match", "yes")
+    if not any(map(str.isalnum, said.raw)):
+        return unrewarded(Extraction("", "no_answer"), "match", "yes")
     words = said.raw.partition(".")[0].replace(",", "").split(" ")
     return _verdict("no" if {"no", "No", "not"}.intersection(words) else "yes", wanted)
 

@@ -80,11 +80,11 @@ def cider(
     n-grams of one to four words (`rewards.ngrams.caption_words`), weighted by how rare they are in the references of
     the whole set: `meta` has its `document_frequencies`, made by the function of this name here, or a mapping with
     `documents` and `counts`. The cosine's counts are clipped to the reference's, σ is 6, and the mean is over all gold
-    captions, as pycocoevalcap computes it. So a gold caption is 1 only where it is the only one. The length of a
-    caption is its number of pairs of neighbouring words, there and here.
+    captions, as pycocoevalcap computes it. So a gold caption is 1 only where it is the only one and has four words. The
+    length of a caption is its number of pairs of neighbouring words, there and here.
 
-    Limits: partial credit is the point of it: shared words earn something whatever they mean (another colour, shared
-    word, a denial, several answers, several tagged answers in one, the question repeated). Captions that are fluent,
+    Limits: partial credit is the point of it: shared words earn something whatever they mean (another colour, a
+    denial, several answers, an injected verdict, the question repeated). Captions that are fluent,
     long or wrong in one word are hardly told apart. As a reward its scale differs from row to row: normalise by group.
     Of texts beyond 4,000 words the rest is not counted.
     """
@@ -167,8 +167,8 @@ def bleu(
 
     `words` says what a word is: `caption` as for `cider` (pycocoevalcap), `spaces` what stands between white space and
     full stops, in its case (TRACE). r is the length of the reference that is nearest, the shorter of two. pycocoevalcap
-    and NLTK put about 1e-4 and 0 in place of a precision of 0. `rewards.captions.corpus_bleu` is BLEU of a whole set,
-    which papers report; the mean of this one is not. Parts: `bleu-1` to `bleu-4`.
+    puts a very small number in place of a precision of 0, which is a few thousandths in the end. BLEU of a whole set,
+    which papers report, is `rewards.captions.corpus_bleu`; the mean of this one is not. Parts: `bleu-1` to `bleu-4`.
 
     Limits: a gold answer of fewer than n words scores 0. Partial credit: shared runs of words earn something whatever
     they mean (another colour, a denial, several answers, several tagged answers in one, the question repeated, an

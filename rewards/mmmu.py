@@ -14,7 +14,12 @@ _SHORT = 5
 """Options' texts are looked for in longer responses only, in words."""
 
 _LEADS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
-_NUMBER = re.compile(r"-?(?:\b\d{1,3}(?:,\d{3})++\b|\d++(?:\.\d++)?[eE][-+]?\d++|\d++\.\d++|\.\d++|\d++\b)")
+# With thousands; with an exponent; all others, and what is left of those two: 234 of 1,234 and 3 of 1e3.
+_NUMBERS = (
+    re.compile(r"-?\b\d{1,3}(?:,\d{3})++\b"),
+    re.compile(r"-?(?<!\d)\d++(?:\.\d++)?[eE][-+]?\d++"),
+    re.compile(r"-?(?:(?<!\d)\d++\.\d++|\.\d++|(?<!\d)\d++\b)(?![eE][-+]?\d)(?![,\d])"),
+)
 _ONLY_NUMBER = re.compile(r"[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d{1,3}+)?")
 
 
@@ -47,20 +52,23 @@ def open_answers(response: str) -> set[str | float]:
     """What a response to an open question may mean: key phrases in lower case, and the numbers in them.
 
     A key phrase is the shortest text behind one of "could be", "so", "is", "thus", "therefore", "final", "answer",
-    "result" in a line, and in the last line also behind "="; without any, the whole response. Lines are what it is
-    divided into: the official pattern for sentences looks for capitals in a text that is in lower case by then.
+    "result" in a line, and in the last line also behind "="; one of these with nothing behind it discards what the ones
+    before it in this list gave. Without any, it is the whole response. Sentences do not count: the official pattern
+    looks for their capitals when the text is in lower case already. 1,234 is also 234, and 1e3 also 3.
     """
     text = response.strip().strip(".").lower()
     lines = text.split("\n")
     phrases = []
     for number, line in enumerate(lines, 1):
         leads = (*_LEADS, "=") if number == len(lines) else _LEADS
-        tails = [line.rpartition(lead)[2].strip() for lead in leads if lead in line]
-        phrase = min(filter(None, tails), key=len, default="")
+        phrase = ""
+        for tail in (line.rpartition(lead)[2].strip() for lead in leads if lead in line):
+            if not phrase or len(tail) < len(phrase):
+                phrase = tail
         if phrase and phrase not in _ENDS:
             phrases.append(phrase)
     phrases = phrases or [text]
-    numbers = [number for phrase in phrases for number in _NUMBER.findall(phrase)]
+    numbers = [number for phrase in phrases for pattern in _NUMBERS for number in pattern.findall(phrase)]
     return {form for said in (*phrases, *numbers) for form in forms(said)}
 
 

@@ -39,10 +39,10 @@ def sari(
     is 1, and the recall of what is kept is over all occurrences. Parts: `keep`, `delete`, `add`; papers print hundred
     times the value.
 
-    Limits: partial credit: an answer that is empty of the source's words has deleted them well, so that a wrong answer
-    earns about a third, and so do several answers, several tagged answers in one, a denial, every option, an injected
-    verdict, a placeholder, a refusal (declined), a look-alike or an extremely long text; the question repeated earns
-    what is to be kept. Only good beside other rewards. Of texts beyond 4,000 words the rest is not counted.
+    Limits: partial credit: a text that has none of the source's words has deleted well and earns a sixth or more
+    (look-alikes, an injected verdict, a placeholder); one that has others beside the right ones hardly loses (several
+    answers, a denial, an extremely long text), and the unchanged source earns what is to be kept. Only good beside
+    other rewards. Of texts beyond 4,000 words the rest is not counted.
     """
     references = [marked_words(answer)[:MAX_WORDS] for answer in accepted(gold) if answer.strip()]
     source = str((meta or {}).get("source") or question)
