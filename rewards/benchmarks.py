@@ -18,7 +18,7 @@ from rewards.registry import reward
 from rewards.score import Score
 
 _ANSWER_IS = re.compile(r"answer is \(?([A-J])\)?")
-_ANSWER = re.compile(r"[aA]nswer:\s*([A-J])")
+_ANSWER = re.compile(r"[aA]nswer:(?=\s*([A-J]))")
 _LONE = re.compile(r"\b[A-J]\b")
 
 

@@ -111,7 +111,7 @@ def misfit(name: str, row: Row, **parameters: Any) -> str:
         ValueError: there is no such metric or parameter, or a parameter has a value that it can't have.
     """
     known, reward = metric(name), make(name, **parameters)
-    if not row.get("gold"):
+    if not any(one is not None and str(one).strip() for one in row.get("gold") or ()):
         return f"metric {known.name} needs an answer: name the column under data.columns.answer"
     need = _NEEDS.get(name)
     if need and need.lacks(row, parameters):
