@@ -12,6 +12,10 @@ from typing import Any
 from rewards.match import accepted
 from rewards.registry import Entry, get, make, names, nearest
 
+SIZE = "the picture's width and height"
+DOCUMENT_FREQUENCIES = "document frequencies"
+"""Needs that no column meets."""
+
 Row = Mapping[str, Any]
 """The keywords that a reward is called with (`rewards.registry.COLUMNS`)."""
 
@@ -54,12 +58,12 @@ _LABELS = _Need(
     lambda row, parameters: not (parameters.get("labels") or row.get("choices") or row.get("candidates")),
 )
 _SIZE = _Need(
-    "the picture's width and height",
+    SIZE,
     "its coordinates are measured on the picture, so every row needs one",
     lambda row, parameters: parameters.get("coordinates", "same") != "same" and not _meta(row, "width", "height"),
 )
 _FREQUENCIES = _Need(
-    "document frequencies",
+    DOCUMENT_FREQUENCIES,
     "hand in those of all rows' answers (rewards.captions.document_frequencies)",
     lambda row, _: not _meta(row, "document_frequencies"),
 )
