@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from rewards.extract import Extraction, Read, Template, read_answer
-from rewards.match import accepted, bad_gold, unrewarded, words_of
+from rewards.extract import Extraction, Read, Template, read_text
+from rewards.match import accepted, bad_gold, unrewarded
 from rewards.ngrams import Ngram, caption_words, ngrams, plain_words
 from rewards.registry import reward
 from rewards.remember import remembered
@@ -94,10 +94,10 @@ def cider(
     found = _frequencies(meta or {})
     if isinstance(found, str):
         return bad_gold(found)
-    said = read_answer(completion, read, template, question=question)
+    said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, "cider")
-    counts = _counted(words_of(said, read))
+    counts = _counted(said.raw)
     if not counts:
         return unrewarded(Extraction("", "no_answer"), "cider")
     value = min(sum(_similarity(counts, _counted(answer), found) for answer in answers) / len(answers), 1.0)
@@ -179,10 +179,10 @@ def bleu(
     if not references:
         return bad_gold("the row has no gold answer with a word")
     parts = [f"bleu-{order}" for order in range(1, N + 1)]
-    said = read_answer(completion, read, template, question=question)
+    said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, *parts)
-    tokens = split(words_of(said, read))[:MAX_WORDS]
+    tokens = split(said.raw)[:MAX_WORDS]
     if not tokens:
         return unrewarded(Extraction("", "no_answer"), *parts)
     scores = dict(zip(parts, _bleus([(tokens, references)]), strict=True))

@@ -180,6 +180,35 @@ def _last_number(text: str) -> float | None:
     return float(found[-1]) if found else None
 
 
+@reward(
+    "first-letter",
+    source="TRACE, arXiv 2310.06762, released scoring of ScienceQA",
+    formula="1 if the first character of the answer is gold's, else 0",
+)
+def first_letter(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    question: str = "",
+    read: Read = "strict",
+    **_: object,
+) -> Score:
+    """Whether an answer that begins with its option's letter ("B", or "B" with the reasons behind it) begins as gold.
+
+    Limits: nothing but the first character counts: what stands behind it costs nothing (several answers, several tagged
+    answers in one, every option, part of a word, an extremely long text). As a reward use `choice`.
+    """
+    first = {answer.strip()[0] for answer in accepted(gold) if answer.strip()}
+    if not first:
+        return bad_gold(_NO_GOLD)
+    said = read_text(completion, read, template, question)
+    if said.status != "ok":
+        return unrewarded(said, "match")
+    value = float(said.raw[0] in first)
+    return Score(value, {"match": value}, said.raw[0])
+
+
 def no_label(
     *,
     gold: Sequence[str],

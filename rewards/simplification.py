@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.extract import Read, Template, read_answer
-from rewards.match import accepted, bad_gold, unrewarded, words_of
+from rewards.extract import Read, Template, read_text
+from rewards.match import accepted, bad_gold, unrewarded
 from rewards.ngrams import Ngram, marked_words, ngrams
 from rewards.registry import reward
 from rewards.score import Score
@@ -20,7 +20,7 @@ MAX_WORDS = 4_000
 @reward(
     "sari",
     source="Xu et al. 2016, TACL Q16-1029, as the Hugging Face metric sari computes it (TRACE, arXiv 2310.06762)",
-    formula="mean over n = 1…4 and of F1 of kept, precision of deleted, F1 of added n-grams",
+    formula="mean over n = 1…4 of (F1 of kept + precision of deleted + F1 of added n-grams) / 3",
 )
 def sari(
     completion: str,
@@ -49,10 +49,10 @@ def sari(
     if not references or not source.strip():
         return bad_gold("sari needs a gold answer, and the text to be simplified as the question or in the row's meta")
     # The question again is a bad simplification, but one that SARI has a score for.
-    said = read_answer(completion, read, template)
+    said = read_text(completion, read, template)
     if said.status != "ok":
         return unrewarded(said, "keep", "delete", "add")
-    texts = marked_words(source)[:MAX_WORDS], marked_words(words_of(said, read))[:MAX_WORDS]
+    texts = marked_words(source)[:MAX_WORDS], marked_words(said.raw)[:MAX_WORDS]
     scores = [
         _operations(*(ngrams(text, n) for text in texts), [ngrams(one, n) for one in references])
         for n in range(1, N + 1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Indel, LCSseq, Levenshtein
 
-from rewards.extract import Extraction, Read, Template, bare, read_answer
+from rewards.extract import Extraction, Read, Template, bare, read_answer, read_text
 from rewards.match import accepted, bad_gold, hedges, unrewarded, words_of
 from rewards.registry import reward
 from rewards.score import Score
@@ -223,10 +223,10 @@ def code_edit(
     answers = [code for answer in accepted(gold) if (code := _code(answer))]
     if not answers:
         return bad_gold("the row has no gold answer")
-    said = read_answer(completion, read, template, question=question)
+    said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, "similarity")
-    text = _code(words_of(said, read))
+    text = _code(said.raw)
     if not text:
         return unrewarded(Extraction("", "no_answer"), "similarity")
     value = max(round(100 * _indel(text, answer)) for answer in answers) / 100

@@ -119,6 +119,9 @@ PLANS: Mapping[str, Plan] = {
     "relaxed": _plan("chart chart-word"),
     "loose-text": _plan("painting", dict.fromkeys(_BESIDE, _LISTS)),
     "last-number": _plan("last-of-all", dict.fromkeys(_BESIDE, "whatever stands before the last number costs nothing")),
+    "first-letter": _plan(
+        "letter-first", dict.fromkeys((*_BESIDE, "part of a word"), "what stands behind it costs nothing")
+    ),
     "first-label": _plan("stance", dict.fromkeys(_BESIDE, "what stands behind the first label costs nothing")),
     "contains": _plan("contained", dict.fromkeys((*_BESIDE, "every option", "longer word"), _LISTS)),
     "list-share": _plan(

@@ -137,6 +137,14 @@ def test_bleu_of_gold_and_of_a_wrong_answer():
     assert score("bleu", "a Red dog", "a red dog", n=1, words="spaces").value == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("name", ["cider", "bleu", "sari", "code-edit"])
+def test_texts_are_read_whole_and_in_their_case_in_any_style(name):
+    """ "The colour is red" is no short answer here."""
+    gold = "The Colour is red."
+    for said in (gold, f"<think> a b </think> {gold}", f"Well: <answer>{gold}</answer>"):
+        assert make(name, read="tolerant")(said, gold=[gold], question="x y", meta=TWO).value == pytest.approx(1), said
+
+
 def test_bleu_of_a_set_sums_counts():
     """7 words of 7 and 4 pairs of 5, as long as the references; the mean over texts would be another number."""
     found = corpus_bleu(["a red dog runs", "the big cat"], [["a red dog runs"], ["the blue cat", "a big cat"]])

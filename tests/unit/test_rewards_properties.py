@@ -38,6 +38,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "relaxed": {**WORDS, "gold": ["5", "-5%", "red"]},
     "loose-text": {**WORDS, "gold": ["dark red, or blue"]},
     "last-number": {**WORDS, "gold": ["-5"]},
+    "first-letter": {**WORDS, "gold": ["B"]},
     "first-label": WORDS,
     "contains": WORDS,
     "list-share": {**WORDS, "gold": ["red, blue"], "question": "Which states are red ?"},

@@ -125,6 +125,14 @@ def test_last_number_says_what_is_missing():
         score("last-number", "7", "7", tolerance=0.0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold", "value"),
+    [("B", "B", 1), ("B\nBecause it flies.", "B\nIt has wings.", 1), ("b", "B", 0), ("The answer is B", "B", 0)],
+)
+def test_first_letter(answer, gold, value):
+    assert score("first-letter", answer, gold).value == value
+
+
 STANCES = ("hawkish", "dovish", "neutral")
 
 
