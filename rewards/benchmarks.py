@@ -114,10 +114,16 @@ def _letter(text: str) -> str:
     return lone[-1] if lone else ""
 
 
+def no_verdict(*, gold: Sequence[str], **_: object) -> str:
+    """The problem of a row's gold answers, or ""."""
+    return "" if _yes_or_no(gold) else f"gold has to be yes or no, not {list(gold)!r}"
+
+
 @reward(
     "pope",
     source="POPE, arXiv 2305.10355, evaluate.py of AoiDragon/POPE",
     formula="1 if gold is no and the first sentence has the word no, No or not, or gold is yes and it has none, else 0",
+    check_gold=no_verdict,
 )
 def pope(
     completion: str,
@@ -140,7 +146,7 @@ def pope(
     """
     wanted = _yes_or_no(gold)
     if not wanted:
-        return bad_gold(f"gold has to be yes or no, not {list(gold)!r}")
+        return bad_gold(no_verdict(gold=gold))
     said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, "match", "yes")
@@ -154,6 +160,7 @@ def pope(
     "mme",
     source="MME, arXiv 2306.13394, parse_pred_ans of its evaluation tool and of lmms-eval",
     formula="1 if the answer counts as gold does: yes or no, whichever is in its first four characters; else 0",
+    check_gold=no_verdict,
 )
 def mme(
     completion: str,
@@ -175,7 +182,7 @@ def mme(
     """
     wanted = _yes_or_no(gold)
     if not wanted:
-        return bad_gold(f"gold has to be yes or no, not {list(gold)!r}")
+        return bad_gold(no_verdict(gold=gold))
     said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, "match", "yes")

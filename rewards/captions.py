@@ -31,16 +31,15 @@ class DocumentFrequencies:
         counts: n-gram, its words with a space between them → lists that have it.
     """
 
-    __slots__ = ("_digest", "counts", "documents")
+    __slots__ = ("counts", "documents")
 
     def __init__(self, documents: int, counts: Mapping[str, int]) -> None:
         self.documents, self.counts = documents, counts
-        content = repr((documents, sorted(counts.items()))).encode(errors="surrogatepass")
-        self._digest = hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def __repr__(self) -> str:
         """Says its content, so that what holds it can be fingerprinted."""
-        return f"DocumentFrequencies(documents={self.documents}, content={self._digest})"
+        content = hashlib.blake2b(repr(sorted(self.counts.items())).encode(errors="surrogatepass"), digest_size=16)
+        return f"DocumentFrequencies(documents={self.documents}, content={content.hexdigest()})"
 
     def weight(self, ngram: Ngram) -> float:
         """ln(documents) − ln(max(1, documents with the n-gram))."""
@@ -60,10 +59,19 @@ def document_frequencies(references: Iterable[Sequence[str]]) -> DocumentFrequen
     return DocumentFrequencies(documents, counts)
 
 
+def no_frequencies(*, gold: Sequence[str], meta: Mapping[str, Any] | None = None, **_: object) -> str:
+    """The problem of a row's gold answers or document frequencies, or ""."""
+    if not any(map(caption_words, accepted(gold))):
+        return "the row has no gold answer with a word"
+    found = _frequencies(meta or {})
+    return found if isinstance(found, str) else ""
+
+
 @reward(
     "cider",
     source="CIDEr-D, arXiv 1411.5726, eq. 2-5 and section 6; pycocoevalcap",
     formula="CIDEr-D / 10: mean over n and gold of clipped tf-idf cosine · exp(−(difference in length)² / (2·6²))",
+    check_gold=no_frequencies,
 )
 def cider(
     completion: str,
@@ -88,12 +96,9 @@ def cider(
     long or wrong in one word are hardly told apart. As a reward its scale differs from row to row: normalise by group.
     Of texts beyond 4,000 words the rest is not counted.
     """
-    answers = [answer for answer in accepted(gold) if caption_words(answer)]
-    if not answers:
-        return bad_gold("the row has no gold answer with a word")
-    found = _frequencies(meta or {})
-    if isinstance(found, str):
-        return bad_gold(found)
+    found, answers = _frequencies(meta or {}), [answer for answer in accepted(gold) if caption_words(answer)]
+    if isinstance(found, str) or not answers:
+        return bad_gold(no_frequencies(gold=gold, meta=meta))
     said = read_text(completion, read, template, question)
     if said.status != "ok":
         return unrewarded(said, "cider")
