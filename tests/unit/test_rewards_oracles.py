@@ -123,6 +123,7 @@ def test_vqa_accuracy():
         assert consensus("a", gold) == pytest.approx(float(means), abs=1e-12)
 
 
+@cache
 def runs(text: str, n: int) -> list[tuple[str, ...]]:
     """Every run of n words, repeated ones too."""
     words = text.split()
@@ -140,9 +141,9 @@ def cider_by_definition(said: str, gold: Sequence[str], everything: Sequence[Seq
     for reference in gold:
         far = len(runs(said, 2)) - len(runs(reference, 2))
         for n in (1, 2, 3, 4):
-            known = sorted({*runs(said, n), *runs(reference, n)})
-            mine = [runs(said, n).count(run) * rarity(run) for run in known]
-            theirs = [runs(reference, n).count(run) * rarity(run) for run in known]
+            known = {run: rarity(run) for run in {*runs(said, n), *runs(reference, n)}}
+            mine = [runs(said, n).count(run) * weight for run, weight in known.items()]
+            theirs = [runs(reference, n).count(run) * weight for run, weight in known.items()]
             lengths = hypot(*mine) * hypot(*theirs)
             common = sum(min(one, other) * other for one, other in zip(mine, theirs, strict=True))
             scores.append(exp(-(far**2) / 72) * common / lengths if lengths else 0.0)
