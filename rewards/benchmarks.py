@@ -41,8 +41,8 @@ def mmmu(
 
     Options: `rewards.mmmu.option`; gold as for `choice`. Open answers: `rewards.mmmu.open_answers`; a phrase is right
     if gold's text stands in it, a number if it is gold's after rounding to two decimals. MMMU draws an option at random
-    where it finds none; here that is no answer, so the score is lower by about one such response in four. MMMU-Pro,
-    whose script looks behind "Answer:" first, is not read here.
+    where it finds none; here that is no answer, which costs a share of such responses. The script of
+    MMMU-Pro, which looks behind "Answer:" first, is another one.
 
     Limits: containment pays for lists: of several options the last one counts, whatever is said of it (several answers,
     several tagged answers in one, every option, a denial, the question repeated, an extremely long text), and gold

@@ -54,7 +54,7 @@ _CHOICES = _Need(
 )
 _LABELS = _Need(
     "labels",
-    "set its parameter labels, or name the column under data.columns.choices",
+    "set labels under metric_options, or name the column under data.columns.choices",
     lambda row, parameters: not (parameters.get("labels") or row.get("choices") or row.get("candidates")),
 )
 _SIZE = _Need(
