@@ -96,7 +96,8 @@ def test_what_is_no_metric_is_told(name, message):
             "first-label",
             {"gold": ["red"]},
             {},
-            "metric first-label needs labels: set labels under metric_options, or name the column under data.columns.choices",
+            "metric first-label needs labels: set labels under metric_options, or name the column under "
+            "data.columns.choices",
         ),
         ("first-label", {"gold": ["red"]}, {"labels": ["red", "blue"]}, ""),
         (
