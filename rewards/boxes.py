@@ -157,7 +157,7 @@ def _overlap(
     if box is None:
         return unrewarded(Extraction("", status), "iou")
     text = "[" + ", ".join(f"{x:.6g}" for x in box) + "]"
-    if coordinates not in ("same", gold_coordinates):
+    if coordinates != "same" and coordinates != gold_coordinates:
         width, height = meta.get("width"), meta.get("height")
         if not width or not height:
             return bad_gold(f"coordinates={coordinates} needs the image's width and height in the row's meta")

@@ -93,10 +93,11 @@ def metric(name: str) -> Metric:
     Raises:
         ValueError: there is none; the nearest name is told, or that the reward of this name is no metric.
     """
-    known = metric_names()
-    if name not in known:
-        kind = f"reward {name} is no metric, it does not say whether an answer is right" if name in names() else ""
-        raise ValueError((kind or f"there is no metric called {name!r}") + nearest(name, known))
+    if name not in names():
+        raise ValueError(f"there is no metric called {name!r}{nearest(name, metric_names())}")
+    if not _is_metric(get(name)):
+        told = f"reward {name} is no metric, it does not say whether an answer is right"
+        raise ValueError(told + nearest(name, metric_names()))
     need = _NEEDS.get(name)
     return Metric(name, get(name).summary, (need.what,) if need else (), name not in _GOLD_BELOW_1)
 

@@ -52,9 +52,9 @@ def sari(
     said = read_text(completion, read, template)
     if said.status != "ok":
         return unrewarded(said, "keep", "delete", "add")
-    texts = marked_words(source)[:MAX_WORDS], marked_words(said.raw)[:MAX_WORDS]
+    before, after = marked_words(source)[:MAX_WORDS], marked_words(said.raw)[:MAX_WORDS]
     scores = [
-        _operations(*(ngrams(text, n) for text in texts), [ngrams(one, n) for one in references])
+        _operations(ngrams(before, n), ngrams(after, n), [ngrams(one, n) for one in references])
         for n in range(1, N + 1)
     ]
     keep, delete, add = (sum(column) / N for column in zip(*scores, strict=True))

@@ -65,7 +65,7 @@ class Scorer:
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        self.needs = metrics.metric(name).needs
+        self.needs, self.gold_is_full = metrics.metric(name).needs, metrics.metric(name).gold_is_full
         self.name, self.options = name, options
         self._frequencies: dict[str, DocumentFrequencies] = {}
         self.strict = registry.make(name, **options, read="strict")
@@ -101,6 +101,10 @@ class Scorer:
         row = {"gold": example.answers, "choices": example.choices, "question": example.question, "meta": meta}
         if problem := metrics.misfit(self.name, row, **self.options):
             raise ValueError(problem)
+
+    def misfit(self, sample: Sample) -> str:
+        """Why the metric can't score a sample, or its accepted answers, in one line; empty if it can."""
+        return metrics.misfit(self.name, reward_row(sample, "direct"), **self.options)
 
     def extra(self, index: RowIndex, split: str, pictures: StoredPictures | tuple[()]) -> dict[str, Any]:
         """What the metric needs in a sample's `meta` beyond its row: `document_frequencies` of the split's first

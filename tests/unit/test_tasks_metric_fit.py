@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cpt.tasks.audit.scan import audit
 from cpt.tasks.data_task import DataTask
 from cpt.tasks.definition import TaskDefinition
 
@@ -78,3 +79,14 @@ def test_boxes_get_the_size_of_their_picture(tmp_path):
     assert (sample.meta["width"], sample.meta["height"]) == (200, 100)
     assert boxes.score(sample, "[0.1, 0.3, 0.3, 0.4]", "direct").value == pytest.approx(1)
     assert "width" not in task(tmp_path, "iou", [row] * 3).samples("test", 1)[0].meta
+
+
+def test_the_audit_tells_gold_answers_that_the_metric_can_not_use(tmp_path):
+    """And not those that no answer can satisfy: a caption beside others, a consensus."""
+    rows = [{"question": f"How many in {n} ?", "answer": answer} for n, answer in enumerate(("3", "red", "5"))]
+    found = [one for one in audit(task(tmp_path, "number", rows)).findings if one.kind == "gold"]
+    assert {one.detail for one in found} == {"metric number: gold answer 'red' holds no number"}
+    assert len(found) == 2  # in the training rows and in the test rows
+    rows = [{"question": f"What is in {n} ?", "answer": answer} for n, answer in enumerate(("a dog", "a cat"))]
+    assert not [one for one in audit(task(tmp_path, "cider", rows)).findings if one.kind == "gold"]
+    assert [one.detail for one in audit(task(tmp_path, "list-share", rows)).findings if one.kind == "gold"] == []
