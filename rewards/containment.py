@@ -39,7 +39,7 @@ def contains(
     remote sensing and driving: several words anywhere, and so one word if the answer is a single word, else one word
     behind a space or before a space, a full stop or a comma (so "redness of skin" does not have red, but "a redness"
     has). `either` takes an answer that stands in gold as well (CoIN's ImageNet). `without` are characters that are left
-    out on both sides: " \\n." for visual perception. CoIN's script, other than the rest, minds the case.
+    out on both sides: " \\n." for visual perception. CoIN's script minds the case.
 
     Limits: containment pays for lists: the gold answer among any others (several answers, several tagged answers in
     one, every option, the question repeated, a denial, an extremely long text) earns all of it, and without `bounds` so

@@ -43,7 +43,7 @@ def relaxed(
     Its quirks are kept. A number is digits alone, with an exponent or "%" behind them: 5% is 0.05, so neither "5" for
     "5%" nor "12%" for "12" is right. "1,000", "$5" and "5 cm" are texts, right for the same text only. So is anything
     where gold is 0. A year is a number: 1950 is right for 2019 (`number` with relative=0.05 reads all of these as a
-    person does). Texts are equal in any case. Other than there, "inf", "nan" and "1_000" are texts. Part: `match`.
+    person does). Texts are equal in any case. Unlike there, "inf", "nan" and "1_000" are texts. Part: `match`.
 
     Limits: the quirks above. With read=tolerant, a candidate counts wherever it is mentioned alone ("dark red").
     """

@@ -35,7 +35,7 @@ def sari(
     """SARI of a simplification against the text that was to be simplified and gold, the simplifications of people.
 
     The source is `source` in the row's `meta`, else the question: TRACE takes the whole prompt, instruction included.
-    Words are mteval-v13a's in lower case. As in the Hugging Face metric, and other than in the paper's first code, 0/0
+    Words are mteval-v13a's in lower case. As in the Hugging Face metric, and unlike in the paper's first code, 0/0
     is 1, and the recall of what is kept is over all occurrences. Parts: `keep`, `delete`, `add`; papers print hundred
     times the value.
 

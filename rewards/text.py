@@ -212,7 +212,7 @@ def code_edit(
 ) -> Score:
     """Edit similarity of code, as Py150 is scored: fuzzywuzzy's ratio in whole percent.
 
-    Other than in `edit`, case counts, a substitution costs a deletion and an insertion, and the sum of both lengths
+    Unlike in `edit`, case counts, a substitution costs a deletion and an insertion, and the sum of both lengths
     divides. Py150's placeholders give way to what they hold: <STR_LIT:red> to red, <NUM_LIT> to 0, the others to
     nothing. Without python-Levenshtein, fuzzywuzzy falls back to difflib, whose ratio can be lower. Part: `similarity`.
 
