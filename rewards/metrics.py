@@ -49,12 +49,12 @@ class _Need:
 
 _CHOICES = _Need(
     "choices",
-    "name the column under data.columns.choices",
+    "name their column under data.columns.choices",
     lambda row, _: not row.get("choices") and not all(map(_is_letter, accepted(row["gold"]))),
 )
 _LABELS = _Need(
     "labels",
-    "set labels under metric_options, or name the column under data.columns.choices",
+    "set labels under metric_options, or name their column under data.columns.choices",
     lambda row, parameters: not (parameters.get("labels") or row.get("choices") or row.get("candidates")),
 )
 _SIZE = _Need(
@@ -105,7 +105,7 @@ def metric(name: str) -> Metric:
 def misfit(name: str, row: Row, **parameters: Any) -> str:
     """Why a metric can't score a row, in one line; empty if it can.
 
-    What is missing comes first ("metric choice needs choices: name the column under data.columns.choices"), then what
+    What is missing comes first ("metric choice needs choices: name their column under data.columns.choices"), then what
     is wrong with the gold answers, as the metric itself says it.
 
     Args:

@@ -48,7 +48,7 @@ def test_what_is_no_metric_is_told(name, message):
             "choice",
             {"gold": ["red"]},
             {},
-            "metric choice needs choices: name the column under data.columns.choices",
+            "metric choice needs choices: name their column under data.columns.choices",
         ),
         (
             "choice",
@@ -57,7 +57,12 @@ def test_what_is_no_metric_is_told(name, message):
             "metric choice: gold has to be a letter, one of the choices or its index, not ['pink']",
         ),
         ("choice", {"gold": ["1"], "choices": ["red", "blue"]}, {}, ""),
-        ("mmlu-pro", {"gold": ["1"]}, {}, "metric mmlu-pro needs choices: name the column under data.columns.choices"),
+        (
+            "mmlu-pro",
+            {"gold": ["1"]},
+            {},
+            "metric mmlu-pro needs choices: name their column under data.columns.choices",
+        ),
         ("mmmu", {"gold": ["red"]}, {}, ""),
         ("number", {"gold": ["red"]}, {}, "metric number: gold answer 'red' holds no number"),
         ("yes-no", {"gold": ["red"]}, {}, "metric yes-no: gold has to be yes or no, not ['red']"),
@@ -96,7 +101,7 @@ def test_what_is_no_metric_is_told(name, message):
             "first-label",
             {"gold": ["red"]},
             {},
-            "metric first-label needs labels: set labels under metric_options, or name the column under "
+            "metric first-label needs labels: set labels under metric_options, or name their column under "
             "data.columns.choices",
         ),
         ("first-label", {"gold": ["red"]}, {"labels": ["red", "blue"]}, ""),

@@ -30,9 +30,9 @@ def task(folder: Path, metric: str, rows: list[dict[str, Any]], **options: Any) 
             "choice",
             {"question": "?", "answer": "red"},
             {},
-            "metric choice needs choices: name the column under data.columns.choices",
+            "metric choice needs choices: name their column under data.columns.choices",
         ),
-        ("number", {"question": "?", "answer": "red"}, {}, "metric number: gold answer 'red' holds no number"),
+        ("number", {"question": "?", "answer": "red"}, {}, "gold answer 'red' holds no number"),
         (
             "iou",
             {"question": "?", "answer": "[1, 2, 3, 4]"},
@@ -43,7 +43,7 @@ def task(folder: Path, metric: str, rows: list[dict[str, Any]], **options: Any) 
             "first-label",
             {"question": "?", "answer": "red"},
             {"labels": ["blue", "green"]},
-            "metric first-label: gold answer 'red' has none of the labels blue, green",
+            "gold answer 'red' has none of the labels blue, green",
         ),
         ("length", {"question": "?", "answer": "red"}, {}, "reward length is no metric"),
         ("format", {"question": "?", "answer": "red"}, {}, "reward format is no metric"),
@@ -85,8 +85,12 @@ def test_the_audit_tells_gold_answers_that_the_metric_can_not_use(tmp_path):
     """And not those that no answer can satisfy: a caption beside others, a consensus."""
     rows = [{"question": f"How many in {n} ?", "answer": answer} for n, answer in enumerate(("3", "red", "5"))]
     found = [one for one in audit(task(tmp_path, "number", rows)).findings if one.kind == "gold"]
-    assert {one.detail for one in found} == {"metric number: gold answer 'red' holds no number"}
+    assert {one.detail for one in found} == {"gold answer 'red' holds no number"}
     assert len(found) == 2  # in the training rows and in the test rows
+    found = [one for one in audit(task(tmp_path, "yes-no", rows)).findings if one.kind == "gold"]
+    assert {one.detail for one in found} == {
+        f"metric yes-no: gold has to be yes or no, not [{n!r}]" for n in ("3", "red", "5")
+    }
     rows = [{"question": f"What is in {n} ?", "answer": answer} for n, answer in enumerate(("a dog", "a cat"))]
     assert not [one for one in audit(task(tmp_path, "cider", rows)).findings if one.kind == "gold"]
     assert [one.detail for one in audit(task(tmp_path, "list-share", rows)).findings if one.kind == "gold"] == []
