@@ -43,10 +43,13 @@ def known_task(name: str, records: Sequence[Record], *, pictures: bool) -> Known
     asked = {record.sample_id: record for record in records}
     try:
         task = get_task(name)
+    except ValueError:
+        return KnownTask(None, {}, "there is no such task here")
+    try:
         samples = {sample.id: sample for sample in read_samples(task, "test", len(asked))}
         other = next((one for one in asked.values() if not _is_of(one, samples.get(one.sample_id), pictures)), None)
-    except (ValueError, OSError) as error:  # no such task here, or a file of it is gone: judged by what is recorded
-        return KnownTask(None, {}, str(error).partition("\n")[0])
+    except (ValueError, OSError) as error:  # its data are gone, say: judged by what is recorded
+        return KnownTask(task, {}, str(error).partition("\n")[0])
     if other is not None:
         return KnownTask(task, {}, f"sample {other.sample_id} is another here than the recorded one")
     return KnownTask(task, samples)
