@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -40,11 +41,18 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two arms, two tasks that this machine does not know, six samples each; completions are yes or no."""
-    make_run(tmp_path / "run", ARMS, tasks=("a", "b"), general=("x",), samples=6)
-    return tmp_path / "run"
+    root = tmp_path_factory.mktemp("made") / "run"
+    make_run(root, ARMS, tasks=("a", "b"), general=("x",), samples=6)
+    return root
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(made, tmp_path / "run"))
 
 
 def judge(source: Path, server: Server, *more: str, rubric: str = "coin") -> int:
@@ -341,7 +349,10 @@ def test_evaluations_that_are_not_judged_are_missing_cells(run: Path, capsys: py
 # ---- the page
 
 
-def test_the_page_shows_judgements_and_escapes_what_the_judge_said(run: Path):
+def test_the_page_shows_judgements_and_escapes_what_the_judge_said(tmp_path: Path):
+    run = tmp_path / "run"
+    make_run(run, [Arm("sft")], tasks=("a", "b"), general=(), samples=4)
+
     def answer(body, number):
         return said(EVIL) if number == 1 else by_answer(body, number)
 
@@ -353,7 +364,7 @@ def test_the_page_shows_judgements_and_escapes_what_the_judge_said(run: Path):
     assert "&lt;script&gt;alert" in page and "{{ 7 * 7 }}" in page
     (found,) = json.loads((run / "summary.json").read_text())["judged"]
     assert found["counts"]["unparsed"] >= 1 and found["outdated"] == 0
-    assert set(found["arms"]) == {"sft", "grpo"}
+    assert set(found["arms"]) == {"sft"}
     assert 0 < found["arms"]["sft"]["AP"]["value"] < 1
 
 
@@ -405,12 +416,12 @@ def test_fresh_deletes_them_with_the_run(run: Path):
         (["--endpoint", "http://h/v1", "--model", "m", "--rubric", "coins"], "did you mean 'coin'?"),
     ],
 )
-def test_bad_input_is_one_line(run: Path, options: list[str], told: str, capfd: pytest.CaptureFixture[str]):
-    assert cpt("judge", str(run), "--rubric", "coin", *options) == 2
+def test_bad_input_is_one_line(made: Path, options: list[str], told: str, capfd: pytest.CaptureFixture[str]):
+    assert cpt("judge", str(made), "--rubric", "coin", *options) == 2
     err = capfd.readouterr().err
     assert told in err
     assert len(err.splitlines()) == 1
-    assert not (run / "judgements").exists()
+    assert not (made / "judgements").exists()
 
 
 @pytest.mark.parametrize("place", ["nothing", "empty", "stage"])
