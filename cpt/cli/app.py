@@ -29,7 +29,7 @@ COMMANDS = {
     "eval": Command("evaluate:evaluate", "Evaluate a model on tasks."),
     "judge": Command("judge:judge", "Let a language model score recorded completions."),
     "filter": Command("filter:filter_", "Filter the training prompts of one task."),
-    "tasks": Command("tasks:tasks", "List the built-in tasks."),
+    "tasks": Command("tasks:GROUP", "List tasks; check the data of one's own."),
     "recipes": Command("recipes:recipes", "List the recipes that come with cpt."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "model": Command("build_model:GROUP", "Make the built-in model."),

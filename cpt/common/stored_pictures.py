@@ -109,13 +109,14 @@ class StoredPictures(Sequence[Image.Image]):
         content = self._read(number)
         with self._opened(number, content) as found:
             check_header(found, self._named(number))
-            if found.format == "JPEG" and _JPEG_END not in content[-_TAIL:]:
-                raise ValueError(f"{self._named(number)}: {unreadable(OSError('it is cut off'), self._file(number))}")
+            kind, (width, height) = found.format, found.size
             turned = found.getexif().get(_ORIENTATION) in _TURNED
-            width, height = found.size
-            if found.format == "PNG":
+        if kind == "JPEG" and _JPEG_END not in content[-_TAIL:]:
+            raise ValueError(f"{self._named(number)}: {unreadable(OSError('it is cut off'), self._file(number))}")
+        if kind == "PNG":
+            with self._opened(number, content) as found:
                 try:
-                    found.verify()
+                    found.verify()  # checksums, without decoding
                 except Exception as error:  # decoders meet damaged data with exceptions of many kinds
                     raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
         return (height, width) if turned else (width, height)
