@@ -29,11 +29,13 @@ from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
 from cpt.plan.stages import ModelPlan
 from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.recipe.task_files import read_task_file, task_file
 from cpt.report.load import load_run
 from cpt.rollout.limits import check_family, engine_kind
 from cpt.run.cluster import cluster, placement_of
 from cpt.store.folder import is_run
 from cpt.store.records import read_records
+from cpt.tasks import declare
 from cpt.types import Record
 
 KEY = "OPENAI_API_KEY"
@@ -70,6 +72,13 @@ def judge(
         str | None, typer.Option(metavar="NAME", help=f"Environment variable with the server's key. Default: {KEY}.")
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated.")] = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Task file that the records of `cpt eval --tasks` are of; a run knows its own."
+        ),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that paths in --tasks start from.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm; can be repeated.")] = None,
     stage: Annotated[
         list[int] | None, typer.Option(help="Only after this stage, 0 is the base; can be repeated.")
@@ -104,6 +113,8 @@ def judge(
         who = (local, "this machine", {"by": "local", "fingerprint": planned.fingerprint})
         opened = lambda questions: _local(planned, max_tokens, seed, questions)  # noqa: E731
     everything = load_source(source)
+    if tasks is not None:
+        declare(read_task_file(task_file(str(tasks)), None if root is None else str(root)))
     records = select(everything, task, arm, stage, samples)
     name, where, identity = who
     store = Store(everything.root / FOLDER, found, {"model": name, "seed": seed, "max_tokens": max_tokens, **identity})
