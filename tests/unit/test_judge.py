@@ -109,6 +109,15 @@ def test_what_is_wrong_with_a_rubric_is_told_in_a_line(old: str, new: str, told:
     assert "\n" not in str(caught.value)
 
 
+def test_the_rubric_of_the_docs_is_one(tmp_path: Path):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "judge.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "brevity.yaml").write_text(text)
+    found = load_rubric(str(tmp_path / "brevity.yaml"))
+    assert found.shown == ("question", "gold", "completion")
+    assert found.total({"brief": 3.0, "right": 10.0}) == pytest.approx((0.5 + 1.0) / 2)
+
+
 def test_the_nearest_rubric_is_named():
     with pytest.raises(ValueError, match=r"--rubric ctbensh: no such file, .* did you mean 'ctbench'"):
         load_rubric("ctbensh")

@@ -14,19 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 from command import cpt
 from judge_server import Server, error, said, serving, text_of
+from PIL import Image
 from synthetic import RECORD, Arm, make_run, mark_done, record
 
 from cpt.common.digests import file_digest
+from cpt.evaluate.evaluators.generation import question_digest
 from cpt.evaluate.stats import Bootstrap
 from cpt.judge import endpoint
 from cpt.judge.files import Store, read_judged
 from cpt.judge.rubric import load_rubric
 from cpt.judge.scores import cells, continual
+from cpt.recipe.task_files import read_task_file
 from cpt.report.judged import judged_views
 from cpt.report.load import load_run
 from cpt.report.page import build_report
 from cpt.store.records import write_records
 from cpt.store.run_store import RunStore
+from cpt.tasks import declare, get_task
 
 KEY = "sk-secret-0123456789"
 ARMS = [Arm("sft"), Arm("grpo", "grpo")]
@@ -288,6 +292,29 @@ def test_pictures_of_a_known_task_are_sent_and_grounding_is_scored(tmp_path: Pat
         ("shown", 80.0, 0.5)
     }
     assert about(tmp_path / "run")["tasks"] == {"count-colour": "known here"}
+
+
+def test_a_task_file_brings_the_pictures_of_recorded_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for number, colour in enumerate(("red", "blue")):
+        Image.new("RGB", (20, 20), colour).save(tmp_path / f"{number}.png")
+    lines = [{"id": str(n), "question": f"Which {n}?", "answer": "red", "image": f"{n}.png"} for n in range(2)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "own.yaml").write_text("tasks: [{name: own-colours, data: {test: test.jsonl}}]\n")
+    declare(read_task_file(tmp_path / "own.yaml"))
+    rows = []
+    for sample in get_task("own-colours").samples("test", 2):
+        (*_, block) = get_task("own-colours").messages(sample, "direct")[-1]["content"]
+        asked = question_digest(block["text"], sample.images)
+        known = {"task": "own-colours", "sample_id": sample.id, "prompt": block["text"], "gold": list(sample.gold)}
+        rows.append(replace(RECORD, arm="m", stage=0, question_id=asked, **known))
+    write_records(tmp_path / "records.parquet", rows)
+    with serving(lambda body, number: said('{"logic": 1, "grounding": 2, "knowledge": 3}')) as server:
+        monkeypatch.setattr("cpt.tasks.registry._declared", {})
+        assert judge(tmp_path, server, rubric="ctbench") == 0
+        assert [(row["picture"], row["grounding"]) for row in written(tmp_path)] == [("unreadable", None)] * 2
+        assert judge(tmp_path, server, "--tasks", str(tmp_path / "own.yaml"), rubric="ctbench") == 0
+    assert [(row["picture"], row["grounding"]) for row in written(tmp_path)] == [("shown", 2.0)] * 2
+    assert "Which 0?" in server.texts[0]
 
 
 def test_an_injection_changes_no_score(tmp_path: Path):
