@@ -19,8 +19,9 @@ from cpt.evaluate.stats import format_metric
 from cpt.judge.asked import Judge, Question
 from cpt.judge.endpoint import Endpoint, checked_url, is_private
 from cpt.judge.files import FOLDER, Judged, Store
-from cpt.judge.judging import STATUSES, Judging
+from cpt.judge.judging import Judging
 from cpt.judge.local import LocalJudge
+from cpt.judge.reply import STATUSES
 from cpt.judge.rubric import load_rubric
 from cpt.judge.scores import cells, continual
 from cpt.models.load import load_processor
@@ -118,7 +119,7 @@ def judge(
     records = select(everything, task, arm, stage, samples)
     name, where, identity = who
     store = Store(everything.root / FOLDER, found, {"model": name, "seed": seed, "max_tokens": max_tokens, **identity})
-    recorded = {one: _of_task(everything, one) for one in dict.fromkeys(record.task for record in records)}
+    recorded = {one: len(_sample_ids(everything, one)) for one in {record.task for record in records}}
     judged = Judging(store, name, where, opened, _tell).run(records, recorded)
     _print(judged, everything, records)
     _tell(str(store.parquet))
@@ -199,10 +200,7 @@ def select(
     _known("--arm", arms, list(source.records))
     _known("--task", tasks, list(dict.fromkeys(record.task for record in every)))
     _known("--stage", stages, sorted({record.stage for record in every}))
-    first = {
-        name: set(list(dict.fromkeys(record.sample_id for record in _of_task(source, name)))[:samples])
-        for name in {record.task for record in every}
-    }
+    first = {name: set(_sample_ids(source, name)[:samples]) for name in {record.task for record in every}}
     found = [
         record
         for arm, own in source.records.items()
@@ -225,8 +223,10 @@ def _known(option: str, asked: Sequence[Any] | None, there: Sequence[Any]) -> No
         )
 
 
-def _of_task(source: Source, name: str) -> list[Record]:
-    return [record for own in source.records.values() for record in own if record.task == name]
+def _sample_ids(source: Source, task: str) -> list[str]:
+    """Those of a task, in the order of the records."""
+    found = (record.sample_id for own in source.records.values() for record in own if record.task == task)
+    return list(dict.fromkeys(found))
 
 
 def _count(judged: Judged, status: str) -> int:

@@ -112,12 +112,13 @@ class Endpoint:
                 await asyncio.sleep(min(wait, LONGEST_WAIT) * random.uniform(0.75, 1.0))
             wait = FIRST_WAIT * 2**attempt
             try:
-                response = await client.post(self.url, json=body)
+                async with asyncio.timeout(self.timeout):  # httpx's own is for every piece of an answer
+                    response = await client.post(self.url, json=body)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 problem = f"no server answers at {self.where} ({self._told(error)})"
                 if first:
                     raise ValueError(f"{problem}; check --endpoint, and that the server runs") from None
-            except httpx.TimeoutException:
+            except (TimeoutError, httpx.TimeoutException):
                 problem = f"no answer within {self.timeout:g} s; --timeout sets another limit"
             except httpx.TransportError as error:
                 problem = f"the connection broke ({self._told(error)})"
@@ -188,6 +189,8 @@ class Endpoint:
         return shortened(printable(self._without_key(str(error) or type(error).__name__)), 120)
 
     def _without_key(self, text: str) -> str:
+        """And without half characters, which no file takes."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
         return text.replace(self.key, "[key]") if self.key else text
 
 

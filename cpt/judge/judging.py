@@ -14,12 +14,11 @@ from cpt.common.console import counted
 from cpt.judge.asked import Judge, Question, Reply
 from cpt.judge.files import Judged, Judgement, Store, record_digest
 from cpt.judge.questions import KnownTask, known_task, question_of
-from cpt.judge.reply import Status, read_reply
+from cpt.judge.reply import STATUSES, read_reply
 from cpt.store.folder import lock
 from cpt.store.manifest import now
 from cpt.types import Record
 
-STATUSES: tuple[Status, ...] = ("ok", "refused", "unparsed", "failed")
 _EVERY = 15.0  # seconds between two lines of progress
 Open = Callable[[Sequence[Question]], AbstractContextManager[Judge]]
 
@@ -43,18 +42,21 @@ class Judging:
     _answered: int = field(default=0, init=False)
     _told: float = field(default_factory=time.monotonic, init=False)
 
-    def run(self, records: Sequence[Record], recorded: Mapping[str, Sequence[Record]]) -> Judged:
+    def run(self, records: Sequence[Record], recorded: Mapping[str, int]) -> Judged:
         """Judge these records.
 
         Args:
-            recorded: all records of every task among them: its first test samples are theirs.
+            recorded: how many samples of every task among them are recorded: its first test samples.
 
         Raises:
             ValueError: the judge can't be asked, the folder is in use, or a file in it is damaged.
             RunFailed: the judge has stopped to answer; what it has said is kept.
         """
         rubric = self.store.rubric
-        known = {name: known_task(name, rows, pictures=rubric.pictures) for name, rows in recorded.items()}
+        by_task: dict[str, list[Record]] = {}
+        for record in records:
+            by_task.setdefault(record.task, []).append(record)
+        known = {name: known_task(name, recorded[name], own, pictures=rubric.pictures) for name, own in by_task.items()}
         asked = [(record, question_of(record, known[record.task], rubric)) for record in records]
         taken = lock(self.store.root)
         try:
@@ -63,6 +65,7 @@ class Judging:
             taken.release()
 
     def _judge(self, asked: Sequence[tuple[Record, Question]], known: Mapping[str, KnownTask]) -> Judged:
+        self.store.about()  # damaged, it would be in the way only at the end
         before = {row.identity: row for row in self.store.rows()}
         replies = {row.prompt: _as_said(row) for row in before.values() if row.status != "failed"}
         replies |= self.store.replies()

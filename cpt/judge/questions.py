@@ -34,10 +34,12 @@ class KnownTask:
     missing: str = ""
 
 
-def known_task(name: str, records: Sequence[Record], *, pictures: bool) -> KnownTask:
+def known_task(name: str, n: int, records: Sequence[Record], *, pictures: bool) -> KnownTask:
     """The test samples that records of one task are of, if this machine can make them: all or none.
 
     Args:
+        n: how many samples were recorded, the task's first ones.
+        records: those that are to be judged.
         pictures: compare the pictures too, with the digest that the records have of them.
     """
     asked = {record.sample_id: record for record in records}
@@ -46,7 +48,7 @@ def known_task(name: str, records: Sequence[Record], *, pictures: bool) -> Known
     except ValueError:
         return KnownTask(None, {}, "there is no such task here")
     try:
-        samples = {sample.id: sample for sample in read_samples(task, "test", len(asked))}
+        samples = {sample.id: sample for sample in read_samples(task, "test", n)}
         other = next((one for one in asked.values() if not _is_of(one, samples.get(one.sample_id), pictures)), None)
     except (ValueError, OSError) as error:  # its data are gone, say: judged by what is recorded
         return KnownTask(task, {}, str(error).partition("\n")[0])

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cpt.judge.asked import Reply
 from cpt.judge.rubric import Aspect
 
 Status = Literal["ok", "refused", "unparsed", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,9})?")
 # Where the server does not say it. Only of replies that hold no scores: nothing that is scored can be taken for one.

@@ -137,8 +137,8 @@ def _span(aspect: Aspect) -> str:
 
 
 def _broken(text: str) -> str:
-    """Whoever serves the judge may take `<|im_end|>` in data for the end of a turn."""
-    return text.replace("<|", "< |").replace("|>", "| >")
+    """Whoever serves the judge may take `<|im_end|>` in data for the end of a turn. Half characters can't be sent."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("<|", "< |").replace("|>", "| >")
 
 
 def shipped() -> dict[str, Path]:

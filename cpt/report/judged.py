@@ -9,7 +9,7 @@ from typing import Any
 
 from cpt.evaluate.stats import Bootstrap
 from cpt.judge.files import FOLDER, Judged, Judgement, read_judged
-from cpt.judge.judging import STATUSES
+from cpt.judge.reply import STATUSES
 from cpt.judge.scores import Cell, Continual, cells, continual, current
 from cpt.report.load import ArmRun, RunData
 

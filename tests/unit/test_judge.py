@@ -48,7 +48,7 @@ def recorded(task: str = "count-colour", number: int = 0, completion: str = "<an
 
 
 def asked(record: Record, rubric: Rubric) -> Question:
-    return question_of(record, known_task(record.task, [record], pictures=rubric.pictures), rubric)
+    return question_of(record, known_task(record.task, 1, [record], pictures=rubric.pictures), rubric)
 
 
 def block(text: str, name: str) -> str:
@@ -174,7 +174,7 @@ def test_what_is_not_there_is_said_to_be_nothing():
 
 def test_a_task_that_is_not_known_here_is_judged_by_its_recorded_prompt_without_grounding():
     record = replace(RECORD, task="elsewhere")
-    known = known_task("elsewhere", [record], pictures=True)
+    known = known_task("elsewhere", 1, [record], pictures=True)
     assert known.missing == "there is no such task here"
     question = question_of(record, known, CTBENCH)
     assert block(question.text, "question") == RECORD.prompt
@@ -185,7 +185,7 @@ def test_a_task_that_is_not_known_here_is_judged_by_its_recorded_prompt_without_
 @pytest.mark.parametrize("change", [{"question_id": "another picture"}, {"gold": ["another"]}])
 def test_samples_that_are_others_here_than_recorded_are_not_shown(change: dict):
     record = replace(recorded(), **change)
-    known = known_task("count-colour", [record], pictures=True)
+    known = known_task("count-colour", 1, [record], pictures=True)
     assert known.missing == f"sample {record.sample_id} is another here than the recorded one"
     assert asked(record, CTBENCH).picture == "unreadable"
 

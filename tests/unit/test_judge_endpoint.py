@@ -243,12 +243,14 @@ def test_other_shapes_of_an_answer():
         said(None),
         (200, "<html>a proxy</html>"),
         (200, {"choices": []}),
+        said("half \ud83d a character"),
     ]
     with serving(lambda body, number: answers[int(text_of(body)[-1])]) as server:
-        found = list(ask(server, questions(5), concurrency=1).values())
+        found = list(ask(server, questions(6), concurrency=1).values())
     assert found[:3] == [Reply("cut", cut=True), Reply("in parts"), Reply("")]
     assert found[3].failure == "the server's answer is no chat completion: <html>a proxy</html>"
     assert found[4].failure.startswith("the server's answer is no chat completion")
+    assert found[5] == Reply("half ? a character")
 
 
 def test_a_key_that_the_server_repeats_is_blacked_out():
