@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cpt.common import terminal
 from cpt.common.console import console
 from cpt.common.errors import RunFailed
 from cpt.common.keys import nearest
@@ -118,6 +119,7 @@ def judge(
         declare(read_task_file(task_file(str(tasks)), None if root is None else str(root)))
     records = select(everything, task, arm, stage, samples)
     name, where, identity = who
+    terminal.ctrl_c.line = "cpt: interrupted; the same command again asks what is missing"
     store = Store(everything.root / FOLDER, found, {"model": name, "seed": seed, "max_tokens": max_tokens, **identity})
     recorded = {one: len(_sample_ids(everything, one)) for one in {record.task for record in records}}
     judged = Judging(store, name, where, opened, _tell).run(records, recorded)
