@@ -152,7 +152,8 @@ def _cell(record: Record | None) -> Cell | None:
 def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
     """The task's test samples by id, made again; {} if the task, its files or some samples are missing."""
     try:
-        return _held_out(get_task(task), n)
+        made: Any = get_task(task)
+        return _held_out(made, n)
     except ValueError:
         return {}  # the page is made without pictures
 

@@ -58,7 +58,7 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
     seen: dict[str, _Seen] = {}
     answered: dict[
         tuple[tuple[str, ...], tuple[str, ...]], list[Any]
-    ] = {}  # one sample of each, and how many there are
+    ] = {}  # a sample of each, how many
     done = 0
     splits: tuple[Literal["train", "test"], ...] = ("train", "test")
     for split in splits:
