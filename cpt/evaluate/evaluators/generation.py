@@ -102,17 +102,17 @@ def _prompted(
     found = []
     for (task, sample), text, ids, shown, options in zip(items, texts, encoded, pictures, scored, strict=True):
         pairs = option_pairs(processor, sample, text, ids) if options else []
-        found.append(Question(task, sample, text, _digest(text, shown), ids, pairs))
+        found.append(Question(task, sample, text, question_digest(text, shown), ids, pairs))
     return found
 
 
 def _text(processor: Any, task: Task, sample: Sample, longest: int | None) -> Question:
     """Of a sample whose text is scored."""
     text = text_of(sample)
-    return Question(task, sample, text, _digest(text, ()), [], text_pairs(processor, sample, longest))
+    return Question(task, sample, text, question_digest(text, ()), [], text_pairs(processor, sample, longest))
 
 
-def _digest(text: str, images: Sequence[Image]) -> str:
+def question_digest(text: str, images: Sequence[Image]) -> str:
     """Of all that the model is shown."""
     found = hashlib.blake2b(text.encode(), digest_size=12)
     for image in images:
