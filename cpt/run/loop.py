@@ -159,6 +159,8 @@ class Run:
 
         def on_step(row: Mapping[str, Any]) -> None:
             self.progress.step(stage.arm, stage.seed, stage.index, row["step"], row)
+            if row["step"] in stage.during.steps:  # with the next row it is over
+                self.progress.evaluating(stage.arm, stage.seed, stage.index)
 
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
         with self.store.phase("train", **labels):
@@ -180,7 +182,7 @@ class Run:
             self.progress.message(f"{stage.label}: went on from step {result.resumed_from}")
         for note in result.notes:
             self.progress.message(f"{stage.label}: {note}")
-        notes = {} if result.merge is None else {"merge": result.merge}
+        notes = {name: value for name in ("merge", "during") if (value := getattr(result, name)) is not None}
         self.store.mark_trained(
             stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds, **notes
         )
