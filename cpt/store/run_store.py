@@ -274,6 +274,11 @@ class RunStore:
         marker = read_marker(where.trained, Trained)
         return bool(marker["key"] == stage.key and marker["steps"] == stage.steps)
 
+    def measured_during(self, stage: StageLike) -> dict[str, Any] | None:
+        """`steps` and `samples` by task that a trained stage was evaluated on in its training; None: not at all."""
+        found: dict[str, Any] | None = read_marker(self.stage(stage).trained, Trained).get("during")
+        return found
+
     # ---- evaluators
 
     def forget(self, where: StageDir, evaluator: str) -> None:

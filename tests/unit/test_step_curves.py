@@ -107,7 +107,7 @@ def test_the_minimum_is_each_seeds_own():
     [
         (lambda own: own.clear(), "a", "one task only"),
         (lambda own: own.pop((0, 2)), "abc", "stage 2 was not evaluated during its training"),
-        (lambda own: own.update({(0, 3): staged({10: dict.fromkeys("abc", "1")})}), "abc",
+        (lambda own: own.update({(0, 3): staged({10: dict.fromkeys("abc", "1111")})}), "abc",
          "the end of stage 3 is not evaluated on the same samples"),
         (lambda own: own.update({(0, 2): staged({10: {"b": "1"}, 30: {"b": "1"}})}), "abc",
          "task a was not asked during stage 2"),
