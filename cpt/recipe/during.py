@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from cpt.common.keys import Problem, nearest
-from cpt.methods.setting import Count, Strict
+from cpt.common.strict import Strict
+from cpt.methods.setting import Count
 
 SAMPLES = 64
 """Test samples of a task where the recipe sets no number."""

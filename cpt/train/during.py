@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def measured_so_far(stage: StagePlan, out: StageDir) -> Path:
     """Where a stage in training keeps its records, a line for each evaluation; what is asked is part of the name."""
-    evaluation = {"max_tokens": stage.evaluation.max_tokens, "temperature": stage.evaluation.temperature}
+    evaluation = {"limits": stage.evaluation.limits, "temperature": stage.evaluation.temperature}
     asked = content_hash(plain({"during": stage.during, **evaluation}))
     return out.checkpoints / f"during-{asked[:12]}.jsonl"
 
