@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cpt.evaluate.intervals import Floats, effective
 from cpt.evaluate.scores import Scoring, question_numbers
-from cpt.evaluate.stats import SHARE, Bootstrap, Metric, Runs, over_seeds, undefined
+from cpt.evaluate.stats import CHANGE, SHARE, Bootstrap, Metric, Runs, over_seeds, undefined
 from cpt.types import Record
 
 MIN_ACC, WC_ACC = "min-ACC", "WC-ACC"
@@ -171,6 +171,15 @@ def _means(one: Course, task: str, scoring: Scoring, bootstrap: Bootstrap, posit
     return np.vstack([scores.mean(axis=-1), bootstrap.means(scores, task, one.questions[task])])
 
 
+def learned(own: Mapping[int, Course], tasks: Sequence[str], scoring: Scoring) -> bool:
+    """Whether an arm ends a stage better at its tasks than it began it, mean over seeds; True where that is not known.
+
+    One that does not would set a target that all others have reached before their first step.
+    """
+    gains = [one.curve(scoring, tasks)[-1] - one.curve(scoring, tasks)[0] for one in own.values() if one.steps[0] == 0]
+    return not gains or float(np.mean(gains)) > 0
+
+
 @dataclass(frozen=True)
 class Matched:
     """One arm in one stage, where its new-task accuracy first reaches the target.
@@ -179,11 +188,13 @@ class Matched:
         target: mean over the seeds.
         steps: by seed; None where no evaluated step reaches it.
         scores: of the policy after these steps by group of tasks; without a value where a seed does not reach it.
+        changes: the same minus the score of the policy that the stage starts from.
     """
 
     target: float
     steps: Mapping[int, int | None]
     scores: Mapping[str, Metric]
+    changes: Mapping[str, Metric]
 
 
 def matched(
@@ -218,8 +229,11 @@ def matched(
         reached = {seed: np.flatnonzero(curves[name][seed] >= goals[seed] - 1e-12) for seed in seeds}
         at = {seed: int(where[0]) if len(where) else None for seed, where in reached.items()}
         steps = {seed: None if p is None else own[seed].steps[p] for seed, p in at.items()}
-        scores = {group: _at(own, at, group, tasks, scoring, bootstrap) for group, tasks in groups.items()}
-        found[name] = Matched(float(np.mean(list(goals.values()))), steps, scores)
+        scores, changes = (
+            {group: _at(own, at, group, tasks, scoring, bootstrap, change=change) for group, tasks in groups.items()}
+            for change in (False, True)
+        )
+        found[name] = Matched(float(np.mean(list(goals.values()))), steps, scores, changes)
     return found
 
 
@@ -230,18 +244,25 @@ def _at(
     tasks: Sequence[str],
     scoring: Scoring,
     bootstrap: Bootstrap,
+    *,
+    change: bool,
 ) -> Metric:
-    """Mean score on a group of tasks after the chosen steps, mean over seeds."""
+    """Mean score on a group of tasks after the chosen steps, or its change since the stage's start; mean over seeds."""
     text = f"mean score on {group} tasks after the first evaluated step with the target's new-task accuracy"
+    text += ", minus that of the policy that the stage starts from" if change else ""
     asked = [task for task in tasks if task in next(iter(own.values())).ids]
     if not asked:
         return undefined(group, text, f"no {group} tasks" if not tasks else f"no {group} task was asked")
     if missed := [str(seed) for seed, position in at.items() if position is None]:
         return undefined(group, text, "not reached" + (f" in seed {', '.join(missed)}" if len(at) > 1 else ""))
+    if change and any(own[seed].steps[0] > 0 for seed in at):
+        return undefined(group, text, "the stage's start is not evaluated on the same samples")
     rows = []
     for seed, position in at.items():
         assert position is not None
-        rows.append(np.mean([_means(own[seed], task, scoring, bootstrap, [position])[:, 0] for task in asked], axis=0))
+        points = [_means(own[seed], task, scoring, bootstrap, [0, position]) for task in asked]
+        rows.append(np.mean([found[:, 1] - change * found[:, 0] for found in points], axis=0))
     values = np.array(rows)
     questions = effective([int(next(iter(own.values())).questions[task].max()) + 1 for task in asked])
-    return over_seeds(group, Runs(tuple(at), values[:, 0], values[:, 1:].T, questions, SHARE), text, bootstrap)
+    reach = CHANGE if change else SHARE
+    return over_seeds(group, Runs(tuple(at), values[:, 0], values[:, 1:].T, questions, reach), text, bootstrap)

@@ -11,10 +11,11 @@ import numpy as np
 from cpt.evaluate.drift import GROUPS
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Bootstrap, Metric, difference, format_number
-from cpt.evaluate.step_curves import MIN_ACC, Matched, matched
+from cpt.evaluate.step_curves import MIN_ACC, Course, Matched, learned, matched
 from cpt.report.arm_summary import SCORINGS, ArmSummary
 from cpt.report.figure_style import arm_colours, arms_below, new_figure, plotting, to_svg
 from cpt.report.load import ArmRun, RunData
+from cpt.report.plots import at_least
 from cpt.report.summary import Summary
 
 LABELS = {"new": "new task (%)", "prior": "earlier tasks (%)", "general": "general tasks (%)"}
@@ -28,7 +29,8 @@ class AtEqual:
 
     Attributes:
         arms: in the recipe's order; the first one is what the others are compared with.
-        gaps: of every other arm by name, its scores minus the first one's, by group of tasks.
+        gaps: of every other arm by name, its scores and its changes minus the first one's: see `_gaps`.
+        unlearned: arms left out, because they end the stage no better at its task than they began it.
     """
 
     scoring: Scoring
@@ -36,6 +38,7 @@ class AtEqual:
     task: str
     arms: Mapping[str, Matched]
     gaps: Mapping[str, Mapping[str, Metric]]
+    unlearned: Sequence[ArmRun]
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
@@ -43,10 +46,12 @@ class AtEqual:
             "scoring": self.scoring,
             "stage": self.stage,
             "target": next(iter(self.arms.values())).target,
+            "unlearned": [arm.name for arm in self.unlearned],
             "arms": {
                 name: {
                     "steps": {str(seed): step for seed, step in found.steps.items()},
                     "scores": {group: metric.as_dict() for group, metric in found.scores.items()},
+                    "changes": {group: metric.as_dict() for group, metric in found.changes.items()},
                 }
                 for name, found in self.arms.items()
             },
@@ -66,29 +71,29 @@ def at_equal(summary: Summary, scoring: Scoring) -> list[AtEqual]:
     """Stage by stage, where two sequential arms or more were evaluated during it and at its end."""
     found = []
     for index, task in enumerate(summary.run.tasks, start=1):
-        arms = {item.arm.name: _finished(item, index) for item in summary.arms if item.arm.schedule == SEQUENTIAL}
-        arms = {name: own for name, own in arms.items() if own}
-        if len(arms) < 2:
-            continue
-        at = matched(arms, groups_of(summary.run, SEQUENTIAL, index), scoring, summary.bootstrap)
+        groups = groups_of(summary.run, SEQUENTIAL, index)
+        asked = [(item.arm, _finished(item, index)) for item in summary.arms if item.arm.schedule == SEQUENTIAL]
+        unlearned = [arm for arm, own in asked if own and not learned(own, groups["new"], scoring)]
+        arms = {arm.name: own for arm, own in asked if own and arm not in unlearned}
+        at = matched(arms, groups, scoring, summary.bootstrap) if len(arms) > 1 else {}
         if len(at) > 1:
-            found.append(AtEqual(scoring, index, task, at, _gaps(at, summary.bootstrap)))
+            found.append(AtEqual(scoring, index, task, at, _gaps(at, summary.bootstrap), unlearned))
     return found
 
 
-def _finished(item: ArmSummary, index: int) -> dict[int, Any]:
+def _finished(item: ArmSummary, index: int) -> dict[int, Course]:
     return {seed: one for (seed, stage), one in item.courses.items() if stage == index and one.finished}
 
 
 def _gaps(at: Mapping[str, Matched], bootstrap: Bootstrap) -> dict[str, dict[str, Metric]]:
+    """By group of tasks the difference of scores, and as `new change` and so on that of changes."""
     first, *others = at
-    return {
-        name: {
-            group: difference(f"Δ {group}", metric, at[first].scores[group], bootstrap)
-            for group, metric in at[name].scores.items()
-        }
-        for name in others
-    }
+    found: dict[str, dict[str, Metric]] = {}
+    for name in others:
+        pairs = {group: (metric, at[first].scores[group]) for group, metric in at[name].scores.items()}
+        pairs |= {f"{group} change": (metric, at[first].changes[group]) for group, metric in at[name].changes.items()}
+        found[name] = {kind: difference(f"Δ {kind}", *pair, bootstrap) for kind, pair in pairs.items()}
+    return found
 
 
 def during_dict(summary: Summary) -> dict[str, Any]:
@@ -126,11 +131,13 @@ def during_view(summary: Summary) -> dict[str, Any]:
                 "stage": one.stage,
                 "task": one.task,
                 "target": next(iter(one.arms.values())).target,
+                "unlearned": one.unlearned,
                 "rows": [
                     {
                         "arm": labels[name],
                         "step": _steps(found),
                         "scores": found.scores,
+                        "changes": found.changes,
                         "gaps": one.gaps.get(name),
                     }
                     for name, found in one.arms.items()
@@ -166,6 +173,7 @@ def step_curves(summary: Summary, scoring: Scoring) -> str:
                 for arm, steps, values in own:
                     axes.plot(steps, 100 * values, color=colours[arm.name], marker="o", ms=3, lw=1.2)
                 axes.locator_params(axis="x", integer=True, nbins=7)
+                axes.set_ylim(at_least(axes.get_ylim(), 10.0))
                 if number == 0:
                     axes.set_title(f"{column}  {task}")
                 if first is None:

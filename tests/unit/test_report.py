@@ -322,7 +322,10 @@ def test_time_running_is_that_of_all_attempts_without_the_pauses(tmp_path: Path)
     assert "3, the last one complete" in page
 
 
-BETWEEN = [Arm("sft", forget=0.6), Arm("grpo", "grpo", gain=0.2, forget=0.1), Arm("joint", schedule="joint")]
+BETWEEN = [
+    *(Arm("none", gain=-0.3), Arm("sft", forget=0.6), Arm("grpo", "grpo", gain=0.2, forget=0.1)),
+    Arm("joint", schedule="joint"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -368,12 +371,13 @@ def test_what_was_measured_between_the_steps_is_in_the_summary(between: Path) ->
     (stage, *_) = [one for one in summary["during"]["at_equal_accuracy"] if one["stage"] == 2]
     assert list(stage["arms"]) == ["sft", "grpo"]
     assert list(stage["differences"]) == ["grpo"]
+    assert stage["unlearned"] == ["none"]
 
 
 def test_the_lowest_points_are_one_line_in_the_terminal(between: Path) -> None:
     summary = summarise(load_run(between))
     lows = {item.arm.name: item.headline()["min-ACC"].value for item in summary.arms}
-    expected = ", ".join(f"{name} {100 * lows[name]:.1f}" for name in ("sft", "grpo"))
+    expected = ", ".join(f"{name} {100 * lows[name]:.1f}" for name in ("none", "sft", "grpo"))
     assert during_line(summary) == f"min-ACC, finished tasks at their lowest evaluated step: {expected}"
 
 

@@ -9,7 +9,7 @@ import pytest
 from synthetic import records
 
 from cpt.evaluate.stats import Bootstrap, difference
-from cpt.evaluate.step_curves import Course, course, matched, stability
+from cpt.evaluate.step_curves import Course, course, learned, matched, stability
 
 BOOT = Bootstrap(resamples=200)
 STEPS = 30
@@ -148,6 +148,15 @@ def test_arms_meet_at_the_lowest_accuracy_that_one_ends_with():
     }
     values = {name: [one.scores[group].value for group in GROUPS] for name, one in found.items()}
     assert values == {"fast": [0.75, 0.75, 0.5], "slow": [0.5, 0.75, 1.0]}
+    changes = {name: [one.changes[group].value for group in GROUPS] for name, one in found.items()}
+    assert changes == {"fast": [0.75, -0.25, -0.5], "slow": [0.5, -0.25, 0.0]}
+
+
+def test_without_a_start_there_is_no_change():
+    late = staged({10: {"a": "1", "b": "1"}, 30: {"a": "1", "b": "1"}})
+    found = matched({"late": {0: late}}, GROUPS, "strict", BOOT)["late"]
+    assert (found.steps, found.scores["prior"].value) == ({0: 10}, 1.0)
+    assert found.changes["prior"].reason == "n/a: the stage's start is not evaluated on the same samples"
 
 
 def test_differences_there_are_paired_by_question():
@@ -156,6 +165,15 @@ def test_differences_there_are_paired_by_question():
     z2 = 1.959964**2
     # Both have the same three right: no resample differs, and what is left is that none of four came out otherwise.
     assert (gap.value, gap.low, gap.high) == pytest.approx((0.0, -z2 / (4 + z2), z2 / (4 + z2)), abs=1e-6)
+
+
+def test_an_arm_that_ends_as_it_began_has_not_learned():
+    flat = staged({0: {"b": "0011"}, 10: {"b": "1111"}, 30: {"b": "0011"}})
+    unknown = staged({10: {"b": "0011"}, 30: {"b": "0000"}})
+    assert learned({0: SLOW}, ("b",), "strict")
+    assert not learned({0: flat}, ("b",), "strict")
+    assert learned({0: flat, 1: SLOW}, ("b",), "strict")  # on average it has
+    assert learned({0: unknown}, ("b",), "strict")
 
 
 def test_a_target_that_is_not_reached_is_said():
