@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
+from cpt.evaluate.step_curves import Course, course
 from cpt.recipe.task_files import definitions_in
 from cpt.report.load_stage import (
     GAP,
@@ -93,6 +94,24 @@ class ArmRun:
             return None
         return next((source["reward"] for source in plan["sources"] if source["task"] == task), None)
 
+    def courses(self, tasks: Sequence[str]) -> dict[tuple[int, int], Course]:
+        """(seed, index) → the course of a stage that was evaluated in its training.
+
+        Args:
+            tasks: the trained ones.
+        """
+        by_row: dict[tuple[int, int], list[Record]] = {}
+        for (seed, row, _), record in self.records.items():
+            by_row.setdefault((seed, row), []).append(record)
+        found = {}
+        for (seed, index), stage in self.stages.items():
+            if stage.during:
+                others = {task for task in tasks if task != stage.plan["task"]} if self.schedule == "single" else {}
+                between = {step: [r for r in rows if r.task not in others] for step, rows in stage.during.items()}
+                start, end = (by_row.get((seed, row), []) for row in self.rows(index))
+                found[seed, index] = course(between, start, end, int(stage.plan["steps"]))
+        return found
+
     @property
     def finished(self) -> bool:
         """Whether every stage of every seed is evaluated."""
@@ -118,6 +137,11 @@ class RunData:
     def families(self) -> tuple[str, ...]:
         """The recipe's arms; a sweep is one."""
         return tuple(dict.fromkeys(arm.family for arm in self.arms))
+
+    @property
+    def evaluated_between_steps(self) -> bool:
+        """Whether any stage was evaluated in its training."""
+        return any(stage.during for arm in self.arms for stage in arm.stages.values())
 
     @property
     def has_rewards(self) -> bool:

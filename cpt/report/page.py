@@ -14,11 +14,13 @@ from cpt.evaluate.curves import GRID
 from cpt.evaluate.intervals import DEFINITION
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
+from cpt.evaluate.step_curves import MIN_ACC, WC_ACC
 from cpt.report import plots
 from cpt.report.answer_rules import BASE, answer_rows
 from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
 from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
+from cpt.report.during import during_dict, during_view
 from cpt.report.figure_style import arm_colours, heat
 from cpt.report.filters import FilteredStage, filtered_stages, pass_rates
 from cpt.report.judged import JudgedView, judged_views, shortened_reply
@@ -34,7 +36,8 @@ from cpt.types import RIGHT
 
 # Metrics of the headline table and of the one below it, in percent or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "BWT", "retention", "lost", "superficial", "essential")
-FURTHER = ("FM", "MAA", "FWT", "intransigence", "gained", "lost_since_base")
+FURTHER = ("FM", "MAA", "FWT", "intransigence", "gained", "lost_since_base", MIN_ACC, WC_ACC)
+BETWEEN_STEPS = (MIN_ACC, WC_ACC)
 SIGNED = {"BWT", "FWT", "intransigence", "retention"}
 LOWER_IS_BETTER = {"FM", "intransigence", "lost", "lost_since_base", "superficial", "essential"}
 
@@ -64,6 +67,8 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
         found["rewards"] = rewards.as_dict()
         rewards_page = PAGE
         write_text_atomic(run.root / PAGE, render_study(rewards))
+    if run.evaluated_between_steps:
+        found["during"] = during_dict(summary)
     if filtered := filtered_stages(run):
         found["filters"] = [stage.as_dict() for stage in filtered]
     if judged := judged_views(run, summary.bootstrap):
@@ -93,10 +98,10 @@ def _view(summary: Summary) -> dict[str, Any]:
         "colours": arm_colours(run),
         "scorings": SCORINGS,
         "headline": HEADLINE,
-        "further": [name for name in FURTHER if name != "intransigence" or summary.arms[0].intransigence],
+        "further": [name for name in FURTHER if name in summary.arms[0].headline()],
         "titles": TITLES,
         "definitions": DEFINED,
-        "definitions_short": {definition.name for definition in DEFINITIONS},
+        "definitions_short": {*BETWEEN_STEPS, *(definition.name for definition in DEFINITIONS)},
         "signed": SIGNED,
         "lower": LOWER_IS_BETTER,
         "matched_points": MATCHED * 100,
@@ -121,6 +126,7 @@ def _view(summary: Summary) -> dict[str, Any]:
         "bases": _bases(summary),
         "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},
         "drift": drift_view(summary),
+        "during": during_view(summary) if run.evaluated_between_steps else None,
         "figures": _figures(summary, bars, phase_colours, filtered),
         "filtered": filtered,
         "cards": sample_cards(summary),

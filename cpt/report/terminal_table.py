@@ -10,6 +10,7 @@ from cpt.evaluate.drift import HEADLINE
 from cpt.evaluate.stats import Metric, format_number
 from cpt.report.arm_summary import DEFINED
 from cpt.report.drift import nats
+from cpt.report.during import during_line
 from cpt.report.load import load_run
 from cpt.report.sanity_checks import caveats
 from cpt.report.summary import Summary, summarise
@@ -44,6 +45,8 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
             break
     out.print(table)
     for line in verdicts(summary):
+        out.print(printable(line), markup=False, highlight=False)
+    if line := during_line(summary):
         out.print(printable(line), markup=False, highlight=False)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
     if not intervals:

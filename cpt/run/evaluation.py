@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cpt.common.console import counted
 from cpt.evaluate.evaluators.base import Evaluator, Subject, measured_key
 from cpt.evaluate.evaluators.registry import evaluators
 from cpt.plan.run_plan import RunPlan
@@ -80,3 +81,20 @@ class Evaluations:
         assert measures is not None
         files = evaluator.files(subject.out)
         self.store.mark_measured(subject.out, evaluator.name, subject.key, measures, files, **notes)
+
+
+def during_notes(store: RunStore, plan: RunPlan) -> list[str]:
+    """That stages were trained before they were to be evaluated in their training as they are now, if there are any."""
+    late = [
+        stage
+        for stage in plan.stages
+        if stage.during.steps
+        and store.is_trained(stage)
+        and store.measured_during(stage) != {"steps": list(stage.during.steps), "samples": dict(stage.during.samples)}
+    ]
+    if not late:
+        return []
+    return [
+        f"evaluation.during: {counted(len(late), 'stage')} of {len(plan.stages)} were trained without it, or with "
+        "another, and stay as they are: policies in training can't be evaluated afterwards"
+    ]

@@ -135,6 +135,11 @@ class StageDir:
         return self.root / "drift.parquet"
 
     @property
+    def during(self) -> Path:
+        """Records of the policy in training; a result of the training like its metrics."""
+        return self.root / "during.parquet"
+
+    @property
     def evaluated(self) -> Path:
         """Markers of the evaluators, and what those write that have no place of their own."""
         return self.root / "evaluated"
