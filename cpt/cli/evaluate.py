@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,12 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cpt.evaluate.evaluators.base import Subject
+from cpt.common.console import printable
+from cpt.evaluate.evaluators.base import Engines, Subject
 from cpt.evaluate.evaluators.generation import GenerationEvaluator
+from cpt.evaluate.responses import remembering
 from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
 from cpt.plan.stages import BasePlan, EvaluationPlan
-from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.recipe.schema import Model, Resources, Rollout, content_hash
 from cpt.rollout.limits import engine_kind
 from cpt.run.cluster import cluster, placement_of
 from cpt.run.rows import check_rows, evaluation_reads
@@ -24,7 +27,7 @@ from cpt.store.folder import StageDir
 from cpt.store.records import write_records
 from cpt.tasks import get_task, task_names
 from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
-from cpt.types import PromptStyle, Record
+from cpt.types import Completion, GenerationRequest, PromptStyle, Record, SamplingParams
 
 
 def evaluate(
@@ -37,13 +40,16 @@ def evaluate(
         typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of answers that are not generated again. Default: --out, or none.")
+    ] = None,
 ) -> None:
     """Evaluate a model on tasks, by free generation."""
     names = list(dict.fromkeys(task or task_names()))
     for name in names:
         get_task(name)
     available_model(model)
-    evaluate_folder(model, names, prompt, samples, out, max_tokens)
+    evaluate_folder(model, names, prompt, samples, out, max_tokens, cache)
 
 
 def evaluate_folder(
@@ -53,6 +59,7 @@ def evaluate_folder(
     samples: int,
     out: Path | None,
     max_tokens: int | None = None,
+    cache: Path | None = None,
 ) -> None:
     """Print strict and tolerant accuracy of a model on tasks; with `out`, write the records there.
 
@@ -60,13 +67,12 @@ def evaluate_folder(
         name: a Hugging Face folder, a built-in model's name or an id on the Hub.
         samples: test samples per task.
         max_tokens: per completion; None for the default of recipes with this prompt style.
+        cache: answers are kept in this folder, one file per model, and not generated again; None for `out`.
 
     Raises:
         ValueError: the model can't be loaded, a task has too few samples or one that can't be used, or `out` can't be
             written.
     """
-    from cpt.run.loop import start_pool
-
     limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
     kind = engine_kind(model.path, Rollout(), Resources(), gpu=gpu_count() > 0)
@@ -75,14 +81,62 @@ def evaluate_folder(
         out.mkdir(parents=True, exist_ok=True)
     evaluation = EvaluationPlan(dict.fromkeys(tasks, samples), limit, temperature=0.0)
     subject = Subject.of_base(BasePlan(0, prompt, model, evaluation, Rollout()), StageDir(out or Path()))
-    with cluster(None):
-        pool = start_pool(model, Rollout(), placement_of(Rollout(), Resources()), pictures)
-        pool.push_folder(subject.folder, subject.version)
-        records = [replace(record, arm=name) for record in GenerationEvaluator().records(subject, pool)]
-        pool.close()
+    with _engines(subject, pictures) as late:
+        engines: Engines = late
+        if (folder := cache or out) is not None:
+            file = folder / f"responses-{content_hash(model.content())[:16]}.sqlite"
+            engines = remembering(late, subject, engine=kind.name, file=file, note=_note)
+        records = [replace(record, arm=name) for record in GenerationEvaluator().records(subject, engines)]
     if out is not None:
         write_records(out / "records.parquet", records)
     _print(records, tasks, limit)
+
+
+@dataclass
+class LateEngines:
+    """Engines that start when something is asked of them: where all answers are known already, none start.
+
+    Attributes:
+        start: starts them, with the weights of the one version that they are asked for.
+    """
+
+    start: Callable[[], Engines]
+    started: Engines | None = None
+
+    def push_folder(self, folder: str | Path, version: str) -> str:
+        """See `Engines.push_folder`."""
+        return self._engines().push_folder(folder, version)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], params: SamplingParams, *, version: str
+    ) -> list[list[Completion]]:
+        """See `Engines.generate`."""
+        return self._engines().generate(requests, params, version=version)
+
+    def _engines(self) -> Engines:
+        self.started = self.started or self.start()
+        return self.started
+
+
+@contextmanager
+def _engines(subject: Subject, pictures: int) -> Iterator[LateEngines]:
+    """Ray and the rollout pool from the first question to the end of the block."""
+    from cpt.run.loop import start_pool
+
+    with ExitStack() as stack:
+
+        def start() -> Engines:
+            stack.enter_context(cluster(None))
+            pool = start_pool(subject.model, Rollout(), placement_of(Rollout(), Resources()), pictures)
+            stack.callback(pool.close)
+            pool.push_folder(subject.folder, subject.version)
+            return pool
+
+        yield LateEngines(start)
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {printable(text)}", err=True)
 
 
 def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
