@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cpt.cli.evaluate_via import evaluate_via
 from cpt.common.console import printable
 from cpt.evaluate.evaluators.base import Engines, Subject
 from cpt.evaluate.evaluators.generation import GenerationEvaluator
+from cpt.evaluate.foreign.harness import Via
 from cpt.evaluate.responses import remembering
 from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
@@ -43,8 +46,30 @@ def evaluate(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of answers that are not generated again. Default: --out, or none.")
     ] = None,
+    via: Annotated[Via | None, typer.Option(help="Let this program score the model, where it is installed.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="With --via: its names of tasks, with commas between.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --via: samples per task. Default: all.")] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="With --via: the Python it is installed for, or its executable.")
+    ] = None,
+    harness_model: Annotated[str | None, typer.Option(help="With --via: what it calls this kind of model.")] = None,
+    model_args: Annotated[str, typer.Option(help="With --via: further arguments of the model, key=value,…")] = "",
+    harness_args: Annotated[str, typer.Option(help="With --via: the rest of its command line, in one text.")] = "",
 ) -> None:
-    """Evaluate a model on tasks, by free generation."""
+    """Evaluate a model on tasks, by free generation; or let lmms-eval or lm-eval do it."""
+    theirs = {"--tasks": tasks, "--limit": limit, "--python": python, "--harness-model": harness_model}
+    theirs |= {"--model-args": model_args, "--harness-args": harness_args}
+    if via is not None:
+        if task:
+            raise ValueError(f"--task names tasks of cpt; with --via {via} give its own with --tasks")
+        further = shlex.split(harness_args)
+        evaluate_via(
+            via, model, tasks, out, python=python, model=harness_model, model_args=model_args, limit=limit,
+            further=further,
+        )  # fmt: skip
+        return
+    if given := [name for name, value in theirs.items() if value]:
+        raise ValueError(f"{given[0]} goes with --via; without it there are --task and --samples")
     names = list(dict.fromkeys(task or task_names()))
     for name in names:
         get_task(name)

@@ -36,6 +36,7 @@ def calls(pool: LocalPool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     counting = SimpleNamespace(push_folder=pool.push_folder, generate=generate, close=lambda: None)
     monkeypatch.setattr("cpt.cli.evaluate.cluster", lambda address: nullcontext())
+    monkeypatch.setattr("cpt.cli.evaluate.placement_of", lambda rollout, wanted: None)
     monkeypatch.setattr("cpt.run.loop.start_pool", lambda model, rollout, share, pictures: counting)
     return found
 
