@@ -1,4 +1,4 @@
-"""Logs of Inspect (inspect_ai), schema version 2: `.json`, or `.eval`, a zip of its parts. As inspect_ai 0.3.285 has it."""
+"""Logs of Inspect, schema 2, as inspect_ai 0.3.285 has it: `.json`, or `.eval`, a zip of its parts."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def _answers(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Answer]:
     found = {}
     for scorer, score in scores.items():
         value, answer = score.get("value"), str(score.get("answer") or "")
-        named = (
-            {f"{scorer}/{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {scorer: value}
-        )
-        found |= {name: Answer(_value(one), answer) for name, one in named.items()}
+        if isinstance(value, Mapping):
+            found |= {f"{scorer}/{key}": Answer(_value(one), answer) for key, one in value.items()}
+        else:
+            found[scorer] = Answer(_value(value), answer)
     return found
 
 

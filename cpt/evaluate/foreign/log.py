@@ -89,7 +89,7 @@ class ForeignLog:
                 return metric
         listed = ", ".join(self.metrics) or "none"
         raise ValueError(
-            f"{self.path}: no metric of {self.task} gives every sample a score between 0 and {scale:g} of which more is "
+            f"{self.path}: no metric of {self.task} gives every sample a score from 0 to {scale:g} of which more is "
             f"better; there are: {listed}"
         )
 

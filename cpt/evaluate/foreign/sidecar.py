@@ -1,4 +1,4 @@
-"""harness.json, which `cpt eval --via` leaves beside its records: who scored, with what, and the digests of its logs."""
+"""harness.json, which `cpt eval --via` leaves beside its records: who scored, how, and the digests of the logs."""
 
 from __future__ import annotations
 
