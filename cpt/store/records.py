@@ -28,17 +28,18 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
+def read_records(path: Path, digest: Digest | None = None, advice: str = REEVALUATE) -> list[Record]:
     """Read one records.parquet.
 
     Args:
         digest: that of the file which the run wrote.
+        advice: what to do about a damaged file.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is truncated or not the one that was written, or its columns or values are wrong.
     """
-    rows, _ = read_rows(path, _schema(), REEVALUATE, later=LATER, renamed=RENAMED, digest=digest)
+    rows, _ = read_rows(path, _schema(), advice, later=LATER, renamed=RENAMED, digest=digest)
     for number, row in enumerate(rows):
         for name in ("score", "tolerant"):
             if not 0 <= row[name] <= 1:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from cpt.common.digests import bytes_digest
-from cpt.evaluate.foreign.log import Answer, ForeignLog, ForeignSample, check_unique
+from cpt.evaluate.foreign.log import CPT, Answer, ForeignLog, ForeignSample, check_unique
 
 INSPECT = "inspect"
 SCHEMA = 2
 # What `inspect_ai.scorer` calls right, wrong, half right and not answered.
 GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+_OURS = "continual-post-training"  # our package, in a log that `cpt export` has written
 _CONVERT = "convert it: inspect log convert FILE --to json --output-dir DIR"
 
 
-def read_inspect(path: Path, version: str = "") -> ForeignLog:
+def read_inspect(path: Path) -> ForeignLog:
     """One log. Epochs of a sample become its mean score, with the completion of the first.
 
     Raises:
@@ -32,6 +33,7 @@ def read_inspect(path: Path, version: str = "") -> ForeignLog:
     if log.get("status") != "success":
         raise ValueError(f"{path}: its evaluation ended with {log.get('status')!r}; run it again to the end")
     spec = log["eval"]
+    packages = spec.get("packages") or {}
     rows = log.get("samples") or []
     if not rows:
         raise ValueError(f"{path}: has no samples; evaluate with log_samples")
@@ -47,8 +49,8 @@ def read_inspect(path: Path, version: str = "") -> ForeignLog:
         by_id.setdefault(name, []).append(one)
     return ForeignLog(
         path=path,
-        harness=INSPECT,
-        version=version or str((spec.get("packages") or {}).get("inspect_ai", "")),
+        harness=CPT if _OURS in packages else INSPECT,
+        version=str(packages.get(_OURS) or packages.get("inspect_ai", "")),
         task=str(spec.get("task", path.stem)),
         samples=[_mean(epochs) for epochs in by_id.values()],
         task_version=str(spec.get("task_version", "")),

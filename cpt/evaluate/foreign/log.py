@@ -12,6 +12,9 @@ from cpt.common.keys import nearest, shortened
 from cpt.types import FinishReason, Record
 
 
+CPT = "cpt"  # where the log is one that `cpt export` has written
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one metric says of a sample: a number, None where it says none, and the answer that it read."""
@@ -47,7 +50,7 @@ class ForeignLog:
     """All samples of one task.
 
     Attributes:
-        harness: the program: `lm-eval`, `lmms-eval` or `inspect`.
+        harness: the program: `lm-eval`, `lmms-eval`, `inspect`, or `cpt` itself.
         version: its version; empty where neither the log nor what lies beside it says.
         task_version: of the task's definition.
         config: what the log says of the task's settings.

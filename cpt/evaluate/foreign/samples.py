@@ -20,7 +20,7 @@ from typing import Any
 
 from cpt.common.digests import open_regular
 from cpt.common.files import read_json
-from cpt.evaluate.foreign.log import Answer, ForeignLog, ForeignSample, check_unique
+from cpt.evaluate.foreign.log import CPT, Answer, ForeignLog, ForeignSample, check_unique
 
 LM_EVAL, LMMS_EVAL = "lm-eval", "lmms-eval"
 SAMPLES = {
@@ -28,7 +28,7 @@ SAMPLES = {
     LMMS_EVAL: re.compile(r"(?P<date>\d{8}_\d{6})_samples_(?P<task>.+)\.jsonl"),
 }
 RESULTS = {LM_EVAL: "results_{date}.json", LMMS_EVAL: "{date}_results.json"}
-VERSION = {LM_EVAL: "lm_eval_version", LMMS_EVAL: "lmms_eval_version"}
+VERSION = {LM_EVAL: "lm_eval_version", LMMS_EVAL: "lmms_eval_version", CPT: "cpt_version"}
 _NO_METRIC = {
     *("doc_id", "doc", "target", "arguments", "input", "input_media", "resps", "filtered_resps", "token_counts"),
     *("filter", "metrics", "doc_hash", "prompt_hash", "target_hash", "cpt"),
@@ -47,11 +47,12 @@ def read_samples(path: Path, version: str = "") -> ForeignLog:
     rows = list(_rows(path))
     if not rows:
         raise ValueError(f"{path}: empty")
-    harness = LM_EVAL if isinstance(rows[0][1].get("arguments"), dict) else LMMS_EVAL
-    named = SAMPLES[harness].fullmatch(path.name)
-    about = _results(path, harness, named)
+    kind = LM_EVAL if isinstance(rows[0][1].get("arguments"), dict) else LMMS_EVAL
+    harness = CPT if "cpt" in rows[0][1] else kind
+    named = SAMPLES[kind].fullmatch(path.name)
+    about = _results(path, kind, named)
     task = named["task"] if named else str(about.get("task", "")) or path.stem
-    samples = _lm_eval(rows) if harness == LM_EVAL else _lmms_eval(rows)
+    samples = _lm_eval(rows) if kind == LM_EVAL else _lmms_eval(rows)
     check_unique(samples)
     direction = about.get("higher_is_better", {}).get(task) or {}
     lower = {name for name, higher in direction.items() if higher is False}
