@@ -11,7 +11,6 @@ from typing import Any
 from cpt.common.keys import nearest, shortened
 from cpt.types import FinishReason, Record
 
-
 CPT = "cpt"  # where the log is one that `cpt export` has written
 
 

@@ -45,8 +45,8 @@ class Evaluation:
 
     @property
     def metric(self) -> str:
-        """What the task calls its score."""
-        return self.records[0].metric or "score"
+        """What the task calls its score; empty where the records do not say."""
+        return self.records[0].metric
 
     def means(self) -> dict[str, float]:
         """Mean score per scoring."""

@@ -18,8 +18,8 @@ from cpt.types import Record
 def write_lmms_eval(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
     """One file of samples per task and one of results, for the evaluations of one policy. The files of samples.
 
-    The strict score is a metric by the task's own name, the tolerant one has `_tolerant` after it. What lmms-eval has
-    no key for is an object under `cpt`.
+    The strict score is the metric `<name>_score`, the tolerant one `<name>_score_tolerant`. What lmms-eval has no key
+    for is an object under `cpt`.
     """
     first = evaluations[0]
     date = first.at.strftime("%Y%m%d_%H%M%S")
@@ -44,8 +44,7 @@ def _sample(one: Evaluation, number: int) -> dict[str, Any]:
         "filtered_resps": record.extracted,
         "token_counts": [{"input_tokens": None, "output_tokens": record.n_tokens, "reasoning_tokens": None}],
         "doc_hash": _doc_hash(record),
-        one.metric: record.score,
-        f"{one.metric}_tolerant": record.tolerant,
+        **dict(zip(_names(one), (record.score, record.tolerant), strict=True)),
         "input": record.prompt,
         "cpt": {
             "sample_id": record.sample_id,
@@ -92,11 +91,15 @@ def _results(evaluations: Sequence[Evaluation], date: str) -> dict[str, Any]:
     }
 
 
+def _names(one: Evaluation) -> tuple[str, str]:
+    """What the strict and the tolerant score are called. Its `--baseline` takes the first key with `score` in it."""
+    strict = f"{one.metric}_score" if one.metric else "score"
+    return strict, f"{strict}_tolerant"
+
+
 def _metrics(one: Evaluation) -> dict[str, list[float]]:
-    return {
-        one.metric: [record.score for record in one.records],
-        f"{one.metric}_tolerant": [record.tolerant for record in one.records],
-    }
+    scores = [record.score for record in one.records], [record.tolerant for record in one.records]
+    return dict(zip(_names(one), scores, strict=True))
 
 
 def _stderr(values: Sequence[float]) -> float | str:
