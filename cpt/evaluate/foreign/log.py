@@ -11,6 +11,7 @@ from typing import Any
 from cpt.common.keys import nearest, shortened
 from cpt.types import FinishReason, Record
 
+NO_FILTER = ",none"  # ends what lm-eval calls a metric of unfiltered answers
 CPT = "cpt"  # where the log is one that `cpt export` has written
 
 
@@ -89,7 +90,7 @@ class ForeignLog:
             values = self.values(metric)
             if metric not in self.lower and all(value is not None and 0 <= value <= scale for value in values):
                 return metric
-        listed = ", ".join(self.metrics) or "none"
+        listed = ", ".join(name.removesuffix(NO_FILTER) for name in self.metrics) or "none"
         raise ValueError(
             f"{self.path}: no metric of {self.task} gives every sample a score from 0 to {scale:g} of which more is "
             f"better; there are: {listed}"
@@ -97,7 +98,7 @@ class ForeignLog:
 
     def label(self, metric: str) -> str:
         """What our records call the score: `lmms-eval:pope/pope_accuracy`."""
-        return f"{self.harness}:{self.task}/{metric.removesuffix(',none')}"
+        return f"{self.harness}:{self.task}/{metric.removesuffix(NO_FILTER)}"
 
 
 def records_of(
@@ -145,9 +146,11 @@ def records_of(
 
 def _known(log: ForeignLog, metric: str) -> str:
     names = log.metrics
-    found = next((name for name in (metric, f"{metric},none") if name in names), None)
+    found = next((name for name in (metric, f"{metric}{NO_FILTER}") if name in names), None)
     if found is None:
-        raise ValueError(f"{log.path}: no metric {metric!r}{nearest(metric, names)}")
+        raise ValueError(
+            f"{log.path}: no metric {metric!r}{nearest(metric, [name.removesuffix(NO_FILTER) for name in names])}"
+        )
     if found in log.lower:
         raise ValueError(f"{log.path}: of {metric} less is better, and a score of cpt is better the higher it is")
     return found
