@@ -136,9 +136,6 @@ def test_a_changed_import_is_noticed(run: Path, tmp_path: Path):
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"imported-arc\.parquet is not what the run wrote.*import it again"):
         load_run(run)
-    stage: Any = type(
-        "Stage", (), {**load_plan(run)["stages"][0], "as_dict": lambda self: load_plan(run)["stages"][0]}
-    )()
     with pytest.raises(ValueError, match=r"delete .*imported-arc\.json: import it again"):
         check_results(store, [first_stage(run)], [])
     file.unlink()
@@ -148,11 +145,7 @@ def test_a_changed_import_is_noticed(run: Path, tmp_path: Path):
 
 def test_a_policy_that_is_trained_again_loses_what_was_imported(run: Path, tmp_path: Path):
     imported(run, scored(tmp_path, 1.0), *STAGE)
-    store = RunStore(run)
-    stage: Any = type(
-        "Stage", (), {**load_plan(run)["stages"][0], "as_dict": lambda self: load_plan(run)["stages"][0]}
-    )()
-    store.begin_stage(stage)
+    RunStore(run).begin_stage(first_stage(run))
     assert load_run(run).imported == {}
 
 
