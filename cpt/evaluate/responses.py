@@ -63,7 +63,7 @@ class Responses:
             note(f"{self.path}: deleted, since {why}; its answers are generated again")
             self.path.unlink()
 
-    def find(self, keys: Sequence[str]) -> dict[str, list[Completion]]:
+    def find(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What is known of these requests. A row that is not what was written is not known."""
         if not self.path.exists():
             return {}
@@ -75,19 +75,17 @@ class Responses:
                 ).fetchone()
                 answer = None if row is None else parse_line(row[0])
                 if answer is not None:
-                    found[key] = [Completion(**one) for one in answer["completions"]]
+                    found[key] = answer
         return found
 
-    def add(self, answers: Mapping[str, Sequence[Completion]]) -> None:
-        """Keep these, all or none.
+    def add(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep these, all or none; but for those that JSON can't say as they are, such as an infinite number.
 
         Raises:
             RunFailed: the disk is full, or the file can't be written.
         """
-        rows = [
-            (key, self.source, jsonl_line({"completions": [asdict(one) for one in answer]}).encode())
-            for key, answer in answers.items()
-        ]
+        lines = {key: jsonl_line(answer).encode() for key, answer in answers.items()}
+        rows = [(key, self.source, line) for key, line in lines.items() if parse_line(line) == answers[key]]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._open() as database:
@@ -132,13 +130,22 @@ class Remembering:
         """See `Engines.generate`."""
         if version != self.version:
             return self.engines.generate(requests, params, version=version)
-        keys = [request_key(request, params) for request in requests]
+
+        def ask(places: list[int]) -> list[dict[str, Any]]:
+            answers = self.engines.generate([requests[place] for place in places], params, version=version)
+            return [{"completions": [asdict(one) for one in answer]} for answer in answers]
+
+        rows = self._rows([request_key(request, params) for request in requests], ask)
+        return [[Completion(**one) for one in row["completions"]] for row in rows]
+
+    def _rows(self, keys: Sequence[str], ask: Callable[[list[int]], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """One answer per key: what is known, and what `ask` says of the places of the others."""
         found = self.responses.find(keys)
         missing = [place for place, key in enumerate(keys) if key not in found]
         if missing:
-            new = self.engines.generate([requests[place] for place in missing], params, version=version)
-            found |= {keys[place]: answer for place, answer in zip(missing, new, strict=True)}
-            self.responses.add({keys[place]: found[keys[place]] for place in missing})
+            new = dict(zip((keys[place] for place in missing), ask(missing), strict=True))
+            self.responses.add(new)
+            found |= new
         return [found[key] for key in keys]
 
 
