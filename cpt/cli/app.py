@@ -30,7 +30,7 @@ COMMANDS = {
     "import": Command("import_:import_", "Import scores of a run's policies that another program has made."),
     "export": Command("export:export", "Write a run's records as logs of lmms-eval or Inspect."),
     "filter": Command("filter:filter_", "Filter the training prompts of one task."),
-    "tasks": Command("tasks:tasks", "List the built-in tasks."),
+    "tasks": Command("tasks:GROUP", "List tasks; check the data of one's own."),
     "recipes": Command("recipes:recipes", "List the recipes that come with cpt."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "model": Command("build_model:GROUP", "Make the built-in model."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,19 +23,32 @@ from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
 from cpt.plan.stages import BasePlan, EvaluationPlan
 from cpt.recipe.schema import Model, Resources, Rollout, content_hash
+from cpt.recipe.task_files import read_task_file, task_file
 from cpt.rollout.limits import engine_kind
 from cpt.run.cluster import cluster, placement_of
 from cpt.run.rows import check_rows, evaluation_reads
 from cpt.store.folder import StageDir
 from cpt.store.records import write_records
-from cpt.tasks import get_task, task_names
-from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
+from cpt.tasks import declare, get_task, open_task, task_names
+from cpt.tasks.limits import completion_limits
 from cpt.types import Completion, GenerationRequest, PromptStyle, Record, SamplingParams
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this task; can be repeated. Default: all of --tasks, else the built-in ones."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Task file, or one that comes with cpt, such as streams/coin. With --via: its own names of tasks, with "
+            "commas between.",
+        ),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that paths in --tasks start from.")] = None,
     prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
     samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
     max_tokens: Annotated[
@@ -47,7 +60,6 @@ def evaluate(
         Path | None, typer.Option(help="Folder of answers that are not generated again. Default: --out, or none.")
     ] = None,
     via: Annotated[Via | None, typer.Option(help="Let this program score the model, where it is installed.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="With --via: its names of tasks, with commas between.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="With --via: samples per task. Default: all.")] = None,
     python: Annotated[
         Path | None, typer.Option(help="With --via: the Python it is installed for, or its executable.")
@@ -57,8 +69,6 @@ def evaluate(
     harness_args: Annotated[str, typer.Option(help="With --via: the rest of its command line, in one text.")] = "",
 ) -> None:
     """Evaluate a model on tasks, by free generation; or let lmms-eval or lm-eval do it."""
-    theirs = {"--tasks": tasks, "--limit": limit, "--python": python, "--harness-model": harness_model}
-    theirs |= {"--model-args": model_args, "--harness-args": harness_args}
     if via is not None:
         if task:
             raise ValueError(f"--task names tasks of cpt; with --via {via} give its own with --tasks")
@@ -68,11 +78,15 @@ def evaluate(
             further=further,
         )  # fmt: skip
         return
+    theirs = {"--limit": limit, "--python": python, "--harness-model": harness_model}
+    theirs |= {"--model-args": model_args, "--harness-args": harness_args}
     if given := [name for name, value in theirs.items() if value]:
         raise ValueError(f"{given[0]} goes with --via; without it there are --task and --samples")
-    names = list(dict.fromkeys(task or task_names()))
+    defined = [] if tasks is None else read_task_file(task_file(tasks), None if root is None else str(root))
+    declare(defined)
+    names = list(dict.fromkeys(task or [one.name for one in defined] or task_names()))
     for name in names:
-        get_task(name)
+        open_task(name)
     available_model(model)
     evaluate_folder(model, names, prompt, samples, out, max_tokens, cache)
 
@@ -98,13 +112,13 @@ def evaluate_folder(
         ValueError: the model can't be loaded, a task has too few samples or one that can't be used, or `out` can't be
             written.
     """
-    limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
     kind = engine_kind(model.path, Rollout(), Resources(), gpu=gpu_count() > 0)
-    pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None, kind)
+    limits = {task: max_tokens or completion_limits([task])[prompt] for task in tasks}
+    evaluation = EvaluationPlan({task: _there(task, samples) for task in tasks}, limits, temperature=0.0)
+    pictures = check_rows(evaluation_reads(evaluation, prompt), model, None, kind)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    evaluation = EvaluationPlan(dict.fromkeys(tasks, samples), limit, temperature=0.0)
     subject = Subject.of_base(BasePlan(0, prompt, model, evaluation, Rollout()), StageDir(out or Path()))
     with _engines(subject, pictures) as late:
         engines: Engines = late
@@ -114,7 +128,7 @@ def evaluate_folder(
         records = [replace(record, arm=name) for record in GenerationEvaluator().records(subject, engines)]
     if out is not None:
         write_records(out / "records.parquet", records)
-    _print(records, tasks, limit)
+    _print(records, tasks, set(limits.values()))
 
 
 @dataclass
@@ -164,7 +178,13 @@ def _note(text: str) -> None:
     typer.echo(f"note: {printable(text)}", err=True)
 
 
-def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
+def _there(task: str, samples: int) -> int:
+    """As many samples, or all of a task that has fewer."""
+    size = getattr(get_task(task), "size", None)
+    return samples if size is None else min(samples, size("test"))
+
+
+def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[int]) -> None:
     table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
     for task in tasks:
         rows = [record for record in records if record.task == task]
@@ -176,9 +196,10 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
     console = Console()
     console.print(table)
     cut = sum(record.finish_reason == "length" for record in records)
+    limit = f"{min(limits)} tokens" if len(limits) == 1 else "their task's limit"
     if cut:
         console.print(
-            f"{cut} of {len(records)} completions are cut off at {limit} tokens; --max-tokens sets another limit",
+            f"{cut} of {len(records)} completions are cut off at {limit}; --max-tokens sets another limit",
             highlight=False,
             soft_wrap=True,
         )

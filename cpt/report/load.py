@@ -10,6 +10,7 @@ from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
+from cpt.recipe.task_files import definitions_in
 from cpt.report.load_stage import (
     GAP,
     LOSS,
@@ -26,6 +27,7 @@ from cpt.store.folder import FORMAT_VERSION, is_run
 from cpt.store.imported import ImportedTask
 from cpt.store.run_store import RunStore
 from cpt.store.schemas import ReportedPlan
+from cpt.tasks import declare
 from cpt.types import Record
 
 __all__ = [
@@ -169,6 +171,7 @@ def load_run(root: str | Path) -> RunData:
     sources = _sources([one for found in imported.values() for one in found])
     arms = [_load_arm(reader, stages, tasks, general, imported[arm], sources) for arm, stages in by_arm.items()]
     recipe_text = read_recipe_text(store.root)
+    declare(definitions_in(recipe_text))
     order = _family_order(recipe_text, arms)
     arms.sort(key=lambda arm: (order.index(arm.family), [_sort_key(value) for value in arm.sweep.values()]))
     name = str(manifest.get("name", store.root.name))

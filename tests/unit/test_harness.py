@@ -168,7 +168,6 @@ def test_a_harness_that_fails_shows_its_last_lines(
         (["--via", "lm-eval", "--out", "o"], "--via lm-eval needs --tasks"),
         (["--via", "lm-eval", "--tasks", "arc"], "--via lm-eval needs --out"),
         (["--via", "lm-eval", "--task", "choice", "--tasks", "arc", "--out", "o"], "give its own with --tasks"),
-        (["--tasks", "arc"], "--tasks goes with --via"),
         (["--limit", "3"], "--limit goes with --via"),
         (["--via", "lm-eval", "--tasks", "arc", "--out", "a,b"], "can't be given a path with a comma"),
         (["--via", "lm-eval", "--tasks", "arc", "--out", "o", "--python", "none"], "not an executable file"),
