@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,8 @@ from cpt.tasks import declare, get_task, open_task, task_names
 from cpt.tasks.limits import completion_limits
 from cpt.types import Completion, GenerationRequest, PromptStyle, Record, SamplingParams
 
+SAMPLES = 256
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
@@ -44,13 +46,13 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Task file, or one that comes with cpt, such as streams/coin. With --via: its own names of tasks, with "
+            help="Task file, or one that comes with cpt, such as streams/coin. With --via: its names of tasks, with "
             "commas between.",
         ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that paths in --tasks start from.")] = None,
     prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
-    samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = SAMPLES,
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
@@ -70,8 +72,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on tasks, by free generation; or let lmms-eval or lm-eval do it."""
     if via is not None:
-        if task:
-            raise ValueError(f"--task names tasks of cpt; with --via {via} give its own with --tasks")
+        _check_theirs(via, task, samples, {"--root": root, "--max-tokens": max_tokens, "--cache": cache})
         further = shlex.split(harness_args)
         evaluate_via(
             via, model, tasks, out, python=python, model=harness_model, model_args=model_args, limit=limit,
@@ -89,6 +90,16 @@ def evaluate(
         open_task(name)
     available_model(model)
     evaluate_folder(model, names, prompt, samples, out, max_tokens, cache)
+
+
+def _check_theirs(via: Via, task: list[str] | None, samples: int, ours: Mapping[str, object]) -> None:
+    """ValueError for an option that says nothing to another program."""
+    if task:
+        raise ValueError(f"--task names tasks of cpt; with --via {via} give its own with --tasks")
+    if samples != SAMPLES:
+        raise ValueError(f"--samples: with --via {via} it is --limit")
+    if given := [name for name, value in ours.items() if value is not None]:
+        raise ValueError(f"{given[0]} says nothing to {via}; --model-args and --harness-args are passed on to it")
 
 
 def evaluate_folder(

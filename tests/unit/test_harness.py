@@ -168,6 +168,14 @@ def test_a_harness_that_fails_shows_its_last_lines(
         (["--via", "lm-eval", "--out", "o"], "--via lm-eval needs --tasks"),
         (["--via", "lm-eval", "--tasks", "arc"], "--via lm-eval needs --out"),
         (["--via", "lm-eval", "--task", "choice", "--tasks", "arc", "--out", "o"], "give its own with --tasks"),
+        (
+            ["--via", "lm-eval", "--samples", "4", "--tasks", "arc", "--out", "o"],
+            "--samples: with --via lm-eval it is --limit",
+        ),
+        (
+            ["--via", "lm-eval", "--max-tokens", "4", "--tasks", "arc", "--out", "o"],
+            "--max-tokens says nothing to lm-eval",
+        ),
         (["--limit", "3"], "--limit goes with --via"),
         (["--via", "lm-eval", "--tasks", "arc", "--out", "a,b"], "can't be given a path with a comma"),
         (["--via", "lm-eval", "--tasks", "arc", "--out", "o", "--python", "none"], "not an executable file"),
