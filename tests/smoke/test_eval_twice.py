@@ -25,7 +25,7 @@ def base(shipped: Path) -> Path:
 
 @pytest.fixture
 def calls(pool: LocalPool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many questions each call of the engines got."""
+    """How many questions each call of the engines got; 0 where they start."""
     found: list[int] = []
 
     def generate(
@@ -37,7 +37,12 @@ def calls(pool: LocalPool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counting = SimpleNamespace(push_folder=pool.push_folder, generate=generate, close=lambda: None)
     monkeypatch.setattr("cpt.cli.evaluate.cluster", lambda address: nullcontext())
     monkeypatch.setattr("cpt.cli.evaluate.placement_of", lambda rollout, wanted: None)
-    monkeypatch.setattr("cpt.run.loop.start_pool", lambda model, rollout, share, pictures: counting)
+
+    def start(*_: object) -> SimpleNamespace:
+        found.append(0)
+        return counting
+
+    monkeypatch.setattr("cpt.run.loop.start_pool", start)
     return found
 
 
@@ -50,14 +55,14 @@ def test_a_second_evaluation_generates_only_what_is_new(
 
     first = records("kept", 3)
     assert records("kept", 3) == first
-    assert calls == [6]
+    assert calls == [0, 6]  # the second time no engines started
     more = records("kept", 5)
-    assert calls == [6, 4]
+    assert calls == [0, 6, 0, 4]
     records("kept", 5, [*TASKS, "parity"])
-    assert calls == [6, 4, 5]
+    assert calls == [0, 6, 0, 4, 0, 5]
     (file,) = (tmp_path / "kept").glob("*.sqlite")
     file.write_bytes(file.read_bytes()[:5000])
     assert records("kept", 5) == more == records("fresh", 5)
-    assert calls == [6, 4, 5, 10, 10]
+    assert calls[6:] == [0, 10, 0, 10]
     told = capsys.readouterr().err
     assert told.count("deleted, since it is damaged") == 1
