@@ -239,6 +239,7 @@ def _load_arm(
     if schedule == "single":  # scores on tasks of other stages say nothing of forgetting
         own = dict(enumerate(tasks, start=1))
         records = [r for r in records if r.stage == 0 or r.task in general or r.task == own[r.stage]]
+    scored = [*records, *(record for one in imported for record in one.records)]
     return ArmRun(
         name=first["arm"],
         family=first["family"],
@@ -248,10 +249,7 @@ def _load_arm(
         schedule=schedule,
         seeds=seeds,
         stages=stages,
-        scores=_scores(
-            *(reader.store, [*records, *(record for one in imported for record in one.records)]),
-            *(tasks, general, tuple(elsewhere), seeds),
-        ),
+        scores=_scores(reader.store, scored, tasks, general, tuple(elsewhere), seeds),
         records={(record.seed, record.stage, record.sample_id): record for record in records},
     )
 

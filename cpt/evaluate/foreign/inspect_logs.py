@@ -82,7 +82,7 @@ def _read_zip(path: Path) -> dict[str, Any]:
 
 def _sample(path: Path, row: Mapping[str, Any]) -> ForeignSample:
     output = row.get("output") or {}
-    choice = next(iter(output.get("choices") or []), {})
+    choice: Mapping[str, Any] = next(iter(output.get("choices") or []), {})
     completion = output.get("completion") or _content((choice.get("message") or {}).get("content", ""))
     prompt = row.get("input", "")
     target = row.get("target", "")
@@ -101,7 +101,7 @@ def _sample(path: Path, row: Mapping[str, Any]) -> ForeignSample:
 
 def _answers(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Answer]:
     """One per scorer; per scorer and key, `SCORER/KEY`, where it gives several values."""
-    found = {}
+    found: dict[str, Answer] = {}
     for scorer, score in scores.items():
         value, answer = score.get("value"), str(score.get("answer") or "")
         if isinstance(value, Mapping):
