@@ -26,7 +26,7 @@ def write_lmms_eval(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
     folder = out / first.folder
     written = []
     for one in evaluations:
-        path = folder / f"{date}_samples_{safe_name(one.task)}.jsonl"
+        path = folder / "_".join((date, "samples", f"{safe_name(one.task)}.jsonl"))
         lines = [json.dumps(_sample(one, number), ensure_ascii=False) for number in range(len(one.records))]
         write_text_atomic(path, "\n".join(lines) + "\n")
         written.append(path)
