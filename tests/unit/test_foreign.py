@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from foreign_logs import chosen, generated, inspect_log, inspect_sample, lines, lm_eval, lmms_eval, pope
 
@@ -82,14 +85,35 @@ def test_inspect_grades_epochs_and_several_values(tmp_path: Path):
     assert [one.score for one in records_of(read_log(path), None, name="m")] == [0.5]
 
 
-def test_an_inspect_log_as_a_zip(tmp_path: Path):
-    log = inspect_log([])
-    samples = log.pop("samples") or [inspect_sample("a", True), inspect_sample("b", 0.25)]
-    with zipfile.ZipFile(tmp_path / "log.eval", "w", zipfile.ZIP_DEFLATED) as parts:
-        parts.writestr("header.json", json.dumps(log))
-        for one in samples:
-            parts.writestr(f"samples/{one['id']}_epoch_1.json", json.dumps(one))
-    assert [one.score for one in records_of(read_log(tmp_path / "log.eval"), None, name="m")] == [1.0, 0.25]
+def zipped(path: Path, zstandard: bool) -> Path:
+    """Two samples as Inspect writes them: in Zstandard, which Python's zipfile can't write, or as it once did."""
+    samples = [inspect_sample("a", True), inspect_sample("b", 0.25)]
+    contents = {"header.json": inspect_log([]), **{f"samples/{one['id']}_epoch_1.json": one for one in samples}}
+    texts = {name: json.dumps(content).encode() for name, content in contents.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if zstandard else zipfile.ZIP_DEFLATED) as parts:
+        for name, text in texts.items():
+            parts.writestr(name, pa.compress(text, "zstd", asbytes=True) if zstandard else text)
+        places = {one.filename: one.header_offset for one in parts.infolist()}
+    content = bytearray(path.read_bytes())
+    for name, text in texts.items() if zstandard else ():
+        entry = content.rindex(name.encode()) - 46  # in the directory at the end; its fields are two bytes further on
+        for start in (places[name] + 8, entry + 10):
+            struct.pack_into("<H", content, start, 93)
+            struct.pack_into("<I", content, start + 6, zlib.crc32(text))
+            struct.pack_into("<I", content, start + 14, len(text))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("zstandard", [True, False])
+def test_an_inspect_log_as_a_zip(tmp_path: Path, zstandard: bool):
+    path = zipped(tmp_path / "log.eval", zstandard)
+    assert [one.score for one in records_of(read_log(path), None, name="m")] == [1.0, 0.25]
+    content = path.read_bytes()
+    place = content.index(b"header.json") + 40
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(ValueError, match=r"header\.json in it (is damaged|can't be read)"):
+        read_log(path)
 
 
 def write(path: Path, content: Any) -> Path:
@@ -118,6 +142,10 @@ REFUSED = {
     "no log": (lambda folder: write(folder / "a.json", {"version": 2}), "no Inspect log"),
     "another schema": (lambda folder: write(folder / "a.json", inspect_log([], version=3)), "of schema 3.*convert it"),
     "an error": (lambda folder: write(folder / "a.json", inspect_log([], status="error")), "ended with 'error'"),
+    "a list for an object": (
+        lambda folder: write(folder / "a.json", inspect_log([{**inspect_sample("a", 1), "output": [1]}])),
+        "not laid out as a log",
+    ),
     "no samples": (lambda folder: write(folder / "a.json", inspect_log([])), "has no samples"),
 }
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cpt.common.digests import bytes_digest
 from cpt.evaluate.foreign.log import CPT, Answer, ForeignLog, ForeignSample, check_unique
 
 INSPECT = "inspect"
 SCHEMA = 2
+_ZSTANDARD = 93  # number of the method in zips
 # What `inspect_ai.scorer` calls right, wrong, half right and not answered.
 GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _OURS = "continual-post-training"  # our package, in a log that `cpt export` has written
@@ -27,7 +31,9 @@ def read_inspect(path: Path) -> ForeignLog:
     Raises:
         ValueError: not such a log, one of another schema, or of an evaluation that did not end well.
     """
-    log = _read_zip(path) if zipfile.is_zipfile(path) else _read_json(path)
+    log = _read_zip(path) if zipfile.is_zipfile(path) else _parsed(path, path.read_bytes())
+    if not isinstance(log.get("eval"), dict):
+        raise ValueError(f"{path}: no Inspect log: it has no eval")
     if log.get("version") != SCHEMA:
         raise ValueError(f"{path}: an Inspect log of schema {log.get('version')}, and cpt reads {SCHEMA}; {_CONVERT}")
     if log.get("status") != "success":
@@ -58,26 +64,43 @@ def read_inspect(path: Path) -> ForeignLog:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(content)
     except (ValueError, RecursionError):
         raise ValueError(f"{path}: damaged JSON; copy the file again") from None
-    if not isinstance(found, dict) or not isinstance(found.get("eval"), dict):
-        raise ValueError(f"{path}: no Inspect log: it has no eval")
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: no Inspect log: not an object")
     return found
 
 
 def _read_zip(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as parts:
-        names = parts.namelist()
-        if "header.json" not in names:
+    with zipfile.ZipFile(path) as parts, path.open("rb") as raw:
+        members = {one.filename: one for one in parts.infolist()}
+        if "header.json" not in members:
             raise ValueError(f"{path}: no whole Inspect log: it has no header.json")
-        if any(one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for one in parts.infolist()):
-            raise ValueError(f"{path}: compressed as cpt can't read it; {_CONVERT}")
-        log: dict[str, Any] = json.loads(parts.read("header.json"))
-        log["samples"] = [json.loads(parts.read(name)) for name in names if name.startswith("samples/")]
+        log = _parsed(path, _content_of(path, parts, raw, members["header.json"]))
+        samples = [one for name, one in members.items() if name.startswith("samples/")]
+        log["samples"] = [_parsed(path, _content_of(path, parts, raw, one)) for one in samples]
     return log
+
+
+def _content_of(path: Path, parts: zipfile.ZipFile, raw: BinaryIO, member: zipfile.ZipInfo) -> bytes:
+    """One part of a zip. Zstandard, which Inspect writes, is beyond Python's own zipfile before 3.14."""
+    import pyarrow as pa
+
+    try:
+        if member.compress_type != _ZSTANDARD:
+            return parts.read(member)
+        raw.seek(member.header_offset)
+        names = struct.unpack("<26xHH", raw.read(30))  # lengths of the name and the extra field, which come next
+        raw.seek(sum(names), io.SEEK_CUR)
+        content: bytes = pa.input_stream(pa.BufferReader(raw.read(member.compress_size)), compression="zstd").read()
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, NotImplementedError) as error:
+        raise ValueError(f"{path}: {member.filename} in it can't be read ({error}); {_CONVERT}") from None
+    if zlib.crc32(content) != member.CRC:
+        raise ValueError(f"{path}: {member.filename} in it is damaged; copy the file again")
+    return content
 
 
 def _sample(path: Path, row: Mapping[str, Any]) -> ForeignSample:

@@ -21,10 +21,13 @@ def read_log(path: Path) -> ForeignLog:
         ValueError: it is none of them, or can't be read.
     """
     open_regular(path).close()
-    if path.suffix == ".jsonl":
-        return read_samples(path, version_beside(path))
-    if path.suffix == ".json" or zipfile.is_zipfile(path):
-        return read_inspect(path)
+    try:
+        if path.suffix == ".jsonl":
+            return read_samples(path, version_beside(path))
+        if path.suffix == ".json" or zipfile.is_zipfile(path):
+            return read_inspect(path)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:  # an object where a list should be, or the like
+        raise ValueError(f"{path}: not laid out as a log ({type(error).__name__}: {error})") from error
     raise ValueError(
         f"{path}: not a log that cpt reads; give samples of lm-eval or lmms-eval (.jsonl), or an Inspect log"
     )
