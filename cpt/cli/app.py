@@ -27,6 +27,8 @@ COMMANDS = {
     "plan": Command("plan:plan", "Show what a recipe would do; start nothing."),
     "report": Command("report:report", "Build a run's report.html again."),
     "eval": Command("evaluate:evaluate", "Evaluate a model on tasks."),
+    "import": Command("import_:import_", "Import scores of a run's policies that another program has made."),
+    "export": Command("export:export", "Write a run's records as logs of lmms-eval or Inspect."),
     "judge": Command("judge:judge", "Let a language model score recorded completions."),
     "filter": Command("filter:filter_", "Filter the training prompts of one task."),
     "tasks": Command("tasks:GROUP", "List tasks; check the data of one's own."),

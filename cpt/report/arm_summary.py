@@ -54,16 +54,20 @@ DEFINED = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """One arm under one scoring."""
+    """One arm under one scoring. `imported` are the tasks that were scored elsewhere."""
 
     trained: Matrix
     general: Matrix
     metrics: Mapping[str, Metric]
     retention: Retention
+    imported: Matrix
+    imported_change: Retention
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
+        elsewhere = {"imported": _matrix_dict(self.imported)} if self.imported.tasks else {}
         return {
+            **elsewhere,
             "metrics": {name: metric.as_dict() for name, metric in self.metrics.items()},
             "matrix": _matrix_dict(self.trained),
             "general": _matrix_dict(self.general),
@@ -151,7 +155,18 @@ def summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummary
     for scoring in SCORINGS:
         trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
-        numbers[scoring] = Numbers(trained.bare(), general.bare(), metrics(trained), retention(general))
+        imported = accuracy_matrix(
+            arm.scores,
+            run.tasks,
+            columns=tuple(run.imported),
+            scoring=scoring,
+            bootstrap=bootstrap,
+            absent="not imported",
+        )
+        numbers[scoring] = Numbers(
+            *(trained.bare(), general.bare(), metrics(trained), retention(general)),
+            *(imported.bare(), retention(imported)),
+        )
 
     def moves(between: Callable[..., Transitions]) -> dict[Scoring, Transitions]:
         return {scoring: between(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}

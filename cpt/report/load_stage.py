@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.drift import DriftRow, read_drift
 from cpt.store.folder import StageDir
+from cpt.store.imported import ImportedTask, read_imported
 from cpt.store.records import read_steps
 from cpt.store.results import check_stage_json, check_trained, read_marker
 from cpt.store.run_store import RunStore, read_metrics
@@ -89,6 +90,20 @@ class Reader:
         asked = "drift" not in plan or bool(plan["drift"]["samples"])  # earlier versions planned no drift
         drift, during = self._drift(where, trained, plan["key"], asked), self._during(where, plan) if trained else {}
         return StageRun(plan, trained, evaluated, metrics, drift, during)
+
+    def imported(self, arm: str, planned: Sequence[Mapping[str, Any]]) -> list[ImportedTask]:
+        """What was scored elsewhere of an arm's policies and of its base model, labelled as the arm's.
+
+        Raises:
+            ValueError: a file is not what was imported, or of another policy.
+        """
+        found = []
+        for seed, prompt in dict.fromkeys((plan["seed"], plan["prompt"]) for plan in planned):
+            for one in read_imported(self.store.base_dir(seed, prompt), self.bases.get((prompt, seed))):
+                found.append(replace(one, records=tuple(replace(record, arm=arm) for record in one.records)))
+        for plan in planned:
+            found += read_imported(self.store.stage_dir(arm, plan["seed"], plan["index"], plan["task"]), plan["key"])
+        return found
 
     def check_base(self, prompt: str, seed: int) -> None:
         """ValueError if the base model's evaluation is not the planned one."""

@@ -124,6 +124,7 @@ def _view(summary: Summary) -> dict[str, Any]:
         "base_answers": {row.task: row.answers for row in answers if row.arm == BASE},
         "learned_points": LEARNED * 100,
         "bases": _bases(summary),
+        "imported": _imported(summary),
         "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},
         "drift": drift_view(summary),
         "during": during_view(summary) if run.evaluated_between_steps else None,
@@ -182,6 +183,21 @@ def _bases(summary: Summary) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _imported(summary: Summary) -> list[dict[str, Any]]:
+    """Tasks that were scored elsewhere: by what, and of every arm the base model's score, the last and the change."""
+    rows = []
+    for column, (task, source) in enumerate(summary.run.imported.items()):
+        arms = []
+        for item in summary.arms:
+            numbers = item.numbers["strict"]
+            change = numbers.imported_change.by_task[-1][column]
+            ends = [numbers.imported.cell(stage, column) for stage in (0, numbers.imported.stages)]
+            arms.append({"arm": item.arm, "base": ends[0], "last": ends[1], "change": change})
+        metric = next((item.arm.scores.metric[task] for item in summary.arms if item.arm.scores.metric[task]), "")
+        rows.append({"task": task, "source": source, "metric": metric, "arms": arms})
+    return rows
+
+
 def _heatmaps(summary: Summary, scoring: Any) -> list[dict[str, Any]]:
     """One table per arm: rows are stages, cells carry value, interval and colours; `own` is the stage's own task."""
     tables = []
@@ -191,7 +207,9 @@ def _heatmaps(summary: Summary, scoring: Any) -> list[dict[str, Any]]:
         for stage in range(numbers.trained.stages + 1):
             trained = [_heat_cell(numbers.trained, stage, j, own=j + 1 == stage) for j in range(len(summary.run.tasks))]
             general = [_heat_cell(numbers.general, stage, j) for j in range(len(summary.run.general))]
-            rows.append({"label": "base" if stage == 0 else f"{stage}", "trained": trained, "general": general})
+            elsewhere = [_heat_cell(numbers.imported, stage, j) for j in range(len(summary.run.imported))]
+            label = "base" if stage == 0 else f"{stage}"
+            rows.append({"label": label, "trained": trained, "general": general, "imported": elsewhere})
         tables.append({"arm": arm_summary.arm, "rows": rows})
     return tables
 

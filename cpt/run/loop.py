@@ -112,7 +112,7 @@ class Run:
     _waiting: Any = None  # a training process that is importing already
 
     def __post_init__(self) -> None:
-        self.evaluations = Evaluations(self.store)
+        self.evaluations = Evaluations(self.store, note=self.progress.message)
 
     def start_engines(self) -> None:
         """The rollout pool. Engines and the first training process import their libraries side by side."""

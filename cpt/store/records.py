@@ -54,17 +54,18 @@ def read_steps(path: Path, digest: Digest | None = None) -> dict[int, list[Recor
     return dict(sorted(found.items()))
 
 
-def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
+def read_records(path: Path, digest: Digest | None = None, advice: str = REEVALUATE) -> list[Record]:
     """Read one records.parquet.
 
     Args:
         digest: that of the file which the run wrote.
+        advice: what to do about a damaged file.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is truncated or not the one that was written, or its columns or values are wrong.
     """
-    rows, _ = read_rows(path, _schema(), REEVALUATE, later=LATER, renamed=RENAMED, digest=digest)
+    rows, _ = read_rows(path, _schema(), advice, later=LATER, renamed=RENAMED, digest=digest)
     _check(path, rows)
     return [Record(**row) for row in rows]
 

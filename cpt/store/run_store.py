@@ -5,6 +5,8 @@
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, TRAINED.json,
                                        records.parquet, DONE.json, drift.parquet, evaluated/drift.json}
+    in evaluated/ also responses.sqlite, what the policy has answered, and imported-<task>.{parquet, json}, scores that
+    were made elsewhere
     beside them filter.parquet of an arm with a filter, generated/ of one that imitates itself, rollouts.jsonl of one
     that another arm imitates, during.parquet if policies are evaluated in training
 
