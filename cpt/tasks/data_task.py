@@ -103,6 +103,8 @@ class DataTask(FormattedTask):
         name = f"{self.name}/{split}/{self.index.name_of(place, fields)}"
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         question, options, images = _placed(fields)
+        for text in self.definition.prompt.leave_out or ():
+            question = question.replace(text, "").strip()
         columns = {field: str(row[field]) for field in self._template_columns if field in row}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cpt.common.console import counted
-from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
+from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
+from cpt.tasks.sources.answers import AnsweredRows
 
 DataSplit = Literal["train", "test"]
 _TEST_NAMES = frozenset(("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation"))
@@ -96,8 +97,10 @@ class RowIndex:
 
     def _open(self, data: Data) -> Iterator[Part]:
         train, test = open_rows(data, "train"), open_rows(data, "test")
+        if test is not None and data.answers_from is not None:
+            test = AnsweredRows(test, data.answers_from, Path(data.root or "."))
         whole = open_rows(data, "all") if train is None and test is None else None
-        cut = test is None and self.has_training_rows
+        cut = test is None and all(one.test is None for one in self._data)
         for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
             if rows is not None and len(rows):
                 yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))  # type: ignore[arg-type]
@@ -248,6 +251,8 @@ class RowIndex:
         """A row's pictures, not read yet."""
         part = self.parts[place.part]
         stored = [one if isinstance(one, StoredPicture) else PictureFile(self._path(part, str(one))) for one in images]
+        if part.data.padding == "square":
+            stored = [SquarePicture(one) for one in stored]
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
 
     def name_of(self, place: Place, fields: Fields) -> str:
