@@ -54,7 +54,7 @@ class Columns(Strict):
 class AnswersFrom(Strict):
     """Accepted answers of test rows that lie in a JSON file of their own, as TextVQA and COCO captions have them.
 
-    All objects of a list whose `key` is that of the row give it their answers, in place of what its column `answer` has.
+    All objects of a list whose `key` is that of the row give it their answers, in place of its own column `answer`.
 
     Attributes:
         file: from `root`.
