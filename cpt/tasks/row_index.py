@@ -108,8 +108,10 @@ class RowIndex:
     @cached_property
     def example(self) -> Fields:
         """The first usable row."""
-        splits = [rows for rows in (self._by_split["train"], self._by_split["test"]) if rows]
-        return self.read_row(splits[0][0])[1]
+        for split in ("train", "test"):
+            if places := self.places(split):
+                return self.read_row(places[0])[1]
+        raise ValueError(f"task {self.definition.name} has no usable row: {self._told(self.unusable)}")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -143,6 +145,10 @@ class RowIndex:
             told = f": {self._told(out)}" if out else "; look at data.train, data.test and filter"
             raise ValueError(f"task {self.definition.name} has no usable row of split {split}{told}")
         return found
+
+    def places(self, split: str) -> list[Place]:
+        """Those of `of`, however few, and however many can't be used."""
+        return self._indexed.rows[split]
 
     @property
     def unusable(self) -> list[Unusable]:
@@ -188,7 +194,8 @@ class RowIndex:
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                if row_number in left_out or (fields.id and fields.id in left_out) or not self._wanted(row, fields):
+                names = {row_number + 1, f"{number + 1}.{row_number + 1}", fields.id}
+                if names & left_out or not self._wanted(row, fields):
                     continue
                 split = part.split or self._split_of(part, row, fields)
                 reason = self._problem(part, fields)
@@ -256,10 +263,11 @@ class RowIndex:
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
 
     def name_of(self, place: Place, fields: Fields) -> str:
-        """What a row is called in records: its own id where all have one and no two the same, else its number."""
+        """What a row is called in records: its own id where all have one and no two the same, else its number, from 1; where there are several
+        files or splits, after the number of that."""
         if self._indexed.own_names:
             return fields.id
-        return f"{place.part}.{place.row}" if len(self.parts) > 1 else str(place.row)
+        return f"{place.part + 1}.{place.row + 1}" if len(self.parts) > 1 else str(place.row + 1)
 
     def where(self, place: Place) -> str:
         """A row as its owner would look for it."""
@@ -267,7 +275,7 @@ class RowIndex:
 
     def summary(self) -> str:
         """How many rows each split has, and where the test rows come from."""
-        train, test = len(self._by_split["train"]), len(self._by_split["test"])
+        train, test = len(self.places("train")), len(self.places("test"))
         cut = " (cut off by hash: the data have no test split)" if self.cut_by_hash and self.has_training_rows else ""
         out = f", {counted(len(self.unusable), 'row')} left out" if self.unusable else ""
         return f"{train} training rows, {test} test rows{cut}{out}"
