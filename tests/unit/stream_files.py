@@ -66,11 +66,13 @@ def sharegpt(*rows: tuple[str, str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def easyr1(*rows: tuple[str, str], size: tuple[int, int] = (8, 8)) -> pa.Table:
-    """Rows of EasyR1's parquet: (problem with its mark, answer), a picture inside each."""
-    content = io.BytesIO()
-    Image.new("RGB", size, RED).save(content, "PNG")
-    images = [[{"bytes": content.getvalue(), "path": None}] for _ in rows]
+def easyr1(*rows: tuple[str, str]) -> pa.Table:
+    """Rows of EasyR1's parquet: (problem with its mark, answer), a picture of its own inside each."""
+    images = []
+    for number, _ in enumerate(rows):
+        content = io.BytesIO()
+        Image.new("RGB", (8, 8), (number % 256, 0, 0)).save(content, "PNG")
+        images.append([{"bytes": content.getvalue(), "path": None}])
     kind = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     return pa.table(
         {
