@@ -32,6 +32,7 @@ PLACE = "What is the background of the image?\n" + WORD
 STATES = "Which of these states is farthest north?\nA. West Virginia\nB. Louisiana\n" + LETTER
 BOX = "Please provide the bounding box coordinate of the region this sentence describes: the red cup"
 DOGS = ("a dog runs on the wet grass", "a brown dog is running over grass", "the dog runs")
+CATS = ("two cats sleep on a red sofa", "cats on a sofa")
 THINK = "First think about it inside <think> </think>, then give the answer inside <answer> </answer>."
 BOXED = r"The final answer MUST BE put in \boxed{}."
 TAGS = "First output the thinking process in <think> </think> tags"
@@ -141,6 +142,21 @@ def grounded(train: str, test: str, pictures: str, gold: str = "[0.0, 0.25, 0.5,
     }
 
 
+def captioned(train: str, test: str, pictures: str, references: str = "") -> Content:
+    """Two pictures with all their captions, in the test rows or in a file of their own."""
+    golds = ("", "") if references else (list(DOGS), list(CATS))
+    return {
+        train: llava("c", ("a/1.png", CAPTION, DOGS[0]), ("a/1.png", CAPTION, CATS[0])),
+        test: evaluated(*(("a/1.png", CAPTION, gold) for gold in golds)),
+        f"{pictures}/a/1.png": (8, 8),
+        **({references: coco([DOGS, CATS])} if references else {}),
+    }
+
+
+def captions(content: Content) -> Case:
+    return Case(content, [CAPTION], "green cars", full=None)
+
+
 def annotated(file: str, answers: Sequence[str]) -> Content:
     """TextVQA's own file."""
     return {file: {"dataset_type": "val", "data": [{"question_id": 0, "image_id": "1", "answers": list(answers)}]}}
@@ -149,7 +165,6 @@ def annotated(file: str, answers: Sequence[str]) -> Content:
 DAKOTA = ten(("dakota", 7), ("dakota digital", 3))
 VAL = "TextVQA/TextVQA_0.5.1_val.json"
 TEN = {"wrong": "kodak", "gold": "dakota", "partial": ("Dakota Digital", 0.9)}
-CAPTIONED = {"wrong": "two cats", "gold": DOGS[0], "full": None}
 
 CASES: dict[str, dict[str, Case]] = {
     "streams/rft-vs-sft": {
@@ -267,23 +282,23 @@ CASES: dict[str, dict[str, Case]] = {
     "streams/ucit": {
         "ucit-imagenet-r": Case(ucit("ImageNet-R", OBJECT, "goldfish"), [OBJECT], "fish", partial=("Goldfish", 1.0)),
         "ucit-arxivqa": Case(ucit("ArxivQA", f"Which plot?\nA. one\nB. two\n{LETTER}", "B", "train_4w"), [LETTER], "A"),
-        "ucit-vizwiz-caption": Case(
-            ucit("VizWiz", CAPTION, DOGS[0], more={"instructions/VizWiz/val_coco_type_3000.json": coco([DOGS])}),
-            [CAPTION],
-            **CAPTIONED,
+        "ucit-vizwiz-caption": captions(
+            captioned(
+                "instructions/VizWiz/train.json",
+                "instructions/VizWiz/test_3000.json",
+                "datasets",
+                "instructions/VizWiz/val_coco_type_3000.json",
+            )
         ),
         "ucit-iconqa": Case(ucit("IconQA", f"How many?\n{WORD}", "3"), [WORD], "4"),
         "ucit-clevr-math": Case(ucit("CLEVR", f"How many are left?\n{WORD}", "3", "train_4w"), [WORD], "4"),
-        "ucit-flickr30k": Case(
-            ucit(
-                "Flickr30k",
-                CAPTION,
-                DOGS[0],
-                "train_brief_4w",
-                more={"instructions/Flickr30k/val_coco_type_3000.json": coco([DOGS])},
-            ),
-            [CAPTION],
-            **CAPTIONED,
+        "ucit-flickr30k": captions(
+            captioned(
+                "instructions/Flickr30k/train_brief_4w.json",
+                "instructions/Flickr30k/test_3000.json",
+                "datasets",
+                "instructions/Flickr30k/val_coco_type_3000.json",
+            )
         ),
     },
     "streams/mllm-cl-domain": {
@@ -326,7 +341,9 @@ CASES: dict[str, dict[str, Case]] = {
         "cvit-textvqa": Case(
             cvit("TextVQA", OCR, "dakota", "val", more=annotated(f"dataset/{VAL}", DAKOTA)), [OCR], **TEN
         ),
-        "cvit-flickr30k": Case(cvit("Flickr30k", CAPTION, DOGS[0], "val", gold=list(DOGS)), [CAPTION], **CAPTIONED),
+        "cvit-flickr30k": captions(
+            captioned("Instructions_Single/Flickr30k/train.json", "Instructions_Single/Flickr30k/val.json", "dataset")
+        ),
         "cvit-imagenet": Case(
             cvit("ImageNet", OBJECT, "tench, Tinca tinca"), [OBJECT], "shark", partial=("Tench", 1.0)
         ),
@@ -402,7 +419,9 @@ NEVER_TRAINED: dict[str, Case] = {
     "cvit-vizwiz": Case(
         cvit("VizWiz", f"What is it?\n{NONE}\n{WORD}", "unanswerable", "val"), [NONE], "dog", gold="Unanswerable"
     ),
-    "cvit-textcaps": Case(cvit("TextCaps", CAPTION, DOGS[0], "val", gold=list(DOGS)), [CAPTION], **CAPTIONED),
+    "cvit-textcaps": captions(
+        captioned("Instructions_Single/TextCaps/train.json", "Instructions_Single/TextCaps/val.json", "dataset")
+    ),
     "cvit-ocrvqa": Case(cvit("OCRVQA", f"Who wrote it?\n{WORD}", "A. Author"), [WORD], "Author"),
     "cvit-places365": Case(
         cvit("Places365", PLACE, "forest path", "val", gold=["forest path", "forest"]),
@@ -620,18 +639,11 @@ def test_ten_answers_come_from_the_annotators_file(tmp_path: Path):
 
 
 def test_captions_go_with_the_number_of_their_row_and_know_all_references(tmp_path: Path):
-    cats = ("two cats sleep on a red sofa", "cats on a sofa")
-    content = {
-        "instructions/VizWiz/train.json": llava("v", ("a/1.png", CAPTION, DOGS[0])),
-        "instructions/VizWiz/test_3000.json": evaluated(("a/1.png", CAPTION, ""), ("a/1.png", CAPTION, "")),
-        "instructions/VizWiz/val_coco_type_3000.json": coco([DOGS, cats]),
-        "datasets/a/1.png": (8, 8),
-    }
-    task = opened("streams/ucit", "ucit-vizwiz-caption", tmp_path, content)
+    task = opened("streams/ucit", "ucit-vizwiz-caption", tmp_path)
     of_dogs, of_cats = sorted(task.samples("test", 2), key=lambda sample: sample.id)
-    assert (of_dogs.gold, of_cats.gold) == (DOGS, cats)
-    assert task.score(of_dogs, DOGS[0], "direct").value > 0.3 > task.score(of_dogs, cats[0], "direct").value
-    assert task.score(of_cats, cats[0], "direct").value > 0.3
+    assert (of_dogs.gold, of_cats.gold) == (DOGS, CATS)
+    assert task.score(of_dogs, DOGS[0], "direct").value > 0.3 > task.score(of_dogs, CATS[0], "direct").value
+    assert task.score(of_cats, CATS[0], "direct").value > 0.3
 
 
 def test_the_words_added_to_finance_questions_are_the_same_for_all(tmp_path: Path):
