@@ -6,8 +6,9 @@ A new task is a row of `CASES`. What is known of the real files and what is not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -460,13 +461,28 @@ def undeclared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpt.tasks.registry, "_declared", {})
 
 
+@cache
 def definitions(file: str, root: Path) -> dict[str, TaskDefinition]:
     return {one.name: one for one in read_task_file(FILES[file], str(root))}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a stream, with the files of all its tasks."""
+
+    @cache
+    def folder(file: str) -> Path:
+        root = tmp_path_factory.mktemp("stream")
+        for case in CASES[file].values():
+            write(root, case.content)
+        return root
+
+    return folder
+
+
 def opened(file: str, name: str, root: Path, content: Content | None = None) -> Any:
-    """The task on its files."""
-    write(root, CASES[file][name].content if content is None else content)
+    """The task on the files in a folder, after they are written there."""
+    write(root, content or {})
     declare([definitions(file, root)[name]])
     return open_task(name)
 
@@ -503,9 +519,9 @@ def test_every_task_of_every_file_is_here(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("file", "name"), TABLE, ids=[name for _, name in TABLE])
-def test_what_is_asked_and_what_answers_are_worth(file: str, name: str, tmp_path: Path):
+def test_what_is_asked_and_what_answers_are_worth(file: str, name: str, whole: Callable[[str], Path]):
     case = CASES[file][name]
-    task = opened(file, name, tmp_path)
+    task = opened(file, name, whole(file))
     assert get_task(name) is task
     assert task.role == ("stage" if "train" in case.splits else "general")
     for split in case.splits:
@@ -565,8 +581,8 @@ def test_a_problem_that_holds_its_solution_is_refused(tmp_path: Path):
     assert checked_prompt(task, first(task, "train"), "direct")
 
 
-def test_a_solution_is_reasoning_and_answer(tmp_path: Path):
-    sample = first(opened("streams/mllm-ctbench", "ctbench-art", tmp_path))
+def test_a_solution_is_reasoning_and_answer(whole: Callable[[str], Path]):
+    sample = first(opened("streams/mllm-ctbench", "ctbench-art", whole("streams/mllm-ctbench")))
     assert sample.gold == ("It was painted by Vermeer.",)
     assert sample.reasoning == "Let me look at it."
     task = get_task("ctbench-art")
@@ -576,17 +592,17 @@ def test_a_solution_is_reasoning_and_answer(tmp_path: Path):
     assert task.target(sample, "dataset", "direct") == "It was painted by Vermeer."
 
 
-def test_a_sentence_as_gold_is_right_in_its_own_words_alone(tmp_path: Path):
+def test_a_sentence_as_gold_is_right_in_its_own_words_alone(whole: Callable[[str], Path]):
     """Super-CLEVR, as published."""
-    task = opened("streams/rft-vs-sft", "rft-super-clevr", tmp_path)
+    task = opened("streams/rft-vs-sft", "rft-super-clevr", whole("streams/rft-vs-sft"))
     sample = first(task)
     assert sample.gold == ("The bicycle is blue and brown",)
     worth = {answer: task.score(sample, answer, "direct").value for answer in (sample.gold[0], "blue and brown")}
     assert worth == {"The bicycle is blue and brown": 1.0, "blue and brown": 0.0}
 
 
-def test_boxes_and_pictures_are_on_the_same_square(tmp_path: Path):
-    task = opened("streams/coin", "coin-grounding", tmp_path)
+def test_boxes_and_pictures_are_on_the_same_square(whole: Callable[[str], Path]):
+    task = opened("streams/coin", "coin-grounding", whole("streams/coin"))
     assert (task.size("train"), task.size("test")) == (1, 1)
     for split in ("train", "test"):
         (picture,) = first(task, split).images
@@ -631,15 +647,15 @@ def test_a_question_that_names_its_answer_among_others_is_no_leak(tmp_path: Path
     assert checked_prompt(task, first(task), "direct")
 
 
-def test_ten_answers_come_from_the_annotators_file(tmp_path: Path):
-    task = opened("streams/coin", "coin-textvqa", tmp_path)
+def test_ten_answers_come_from_the_annotators_file(whole: Callable[[str], Path]):
+    task = opened("streams/coin", "coin-textvqa", whole("streams/coin"))
     assert first(task).gold == tuple(DAKOTA)
     assert first(task, "train").gold == ("dakota",)
     assert task.score(first(task), "dakota", "direct").value == 1.0
 
 
-def test_captions_go_with_the_number_of_their_row_and_know_all_references(tmp_path: Path):
-    task = opened("streams/ucit", "ucit-vizwiz-caption", tmp_path)
+def test_captions_go_with_the_number_of_their_row_and_know_all_references(whole: Callable[[str], Path]):
+    task = opened("streams/ucit", "ucit-vizwiz-caption", whole("streams/ucit"))
     of_dogs, of_cats = sorted(task.samples("test", 2), key=lambda sample: sample.id)
     assert (of_dogs.gold, of_cats.gold) == (DOGS, CATS)
     assert task.score(of_dogs, DOGS[0], "direct").value > 0.3 > task.score(of_dogs, CATS[0], "direct").value
@@ -667,12 +683,12 @@ def test_abilities_are_trained_and_tested_on_different_pictures(tmp_path: Path):
 
 
 @pytest.mark.parametrize("task", WORDINGS)
-def test_instructions_in_other_words_replace_the_streams_own(task: str, tmp_path: Path):
+def test_instructions_in_other_words_replace_the_streams_own(task: str, whole: Callable[[str], Path]):
     numbers, own = WORDINGS[task]
     asked = []
     for number in numbers:
         name = f"cvit-{task}-words-{number}"
-        found = opened(UNSEEN, name, tmp_path / str(number))
+        found = opened(UNSEEN, name, whole(UNSEEN))
         asked.append(text_of(found.messages(first(found), "direct")))
         assert own not in asked[-1]
     assert len(set(asked)) == len(numbers) >= 4
