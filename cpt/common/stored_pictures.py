@@ -162,6 +162,8 @@ class StoredPictures(Sequence[Image.Image]):
             return self.stored[number].read()
         except OSError as error:
             raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+        except ValueError as error:  # of a `SquarePicture`
+            raise ValueError(f"{self._named(number)}: {error}") from error
 
     def _file(self, number: int) -> str:
         return self.stored[number].name

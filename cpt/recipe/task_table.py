@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from cpt.recipe.shipped_recipes import headline
@@ -45,7 +46,7 @@ def _row(one: TaskDefinition) -> str:
 
 
 def _shown(value: object) -> str:
-    return "/".join(map(str, value)) if isinstance(value, list) else str(value).replace("\n", "\\n")
+    return "/".join(map(str, value)) if isinstance(value, list) else json.dumps(value)
 
 
 def _line(*cells: str) -> str:

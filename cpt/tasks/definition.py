@@ -118,6 +118,8 @@ class Data(Strict):
         files = self.train is not None or self.test is not None
         if len(given) > 1 or (not given and not files):
             raise ValueError("set one of path (a file or a folder), hub (an id on the Hub) and mix (a list of data)")
+        if self.answers_from is not None and self.test is None:
+            raise ValueError("answers_from is for test rows: name them under test, or leave it out")
         if self.hub is not None and self.revision is None:
             raise ValueError("needs a revision: the id of a commit, so that the data stay the same")
         if self.hub is None and (self.config is not None or self.revision is not None):

@@ -625,6 +625,17 @@ def test_boxes_and_pictures_are_on_the_same_square(whole: Callable[[str], Path])
     assert task.score(first(task), "[0.0, 0.0, 0.5, 0.4]", "direct").value == 0.0
 
 
+def test_a_damaged_picture_that_is_to_be_padded_is_named(tmp_path: Path):
+    content = CASES["streams/coin"]["coin-grounding"].content
+    task = opened("streams/coin", "coin-grounding", tmp_path, content)
+    sample = first(task)
+    file = tmp_path / "cl_dataset/COCO2014/train2014/1.png"
+    file.write_bytes(file.read_bytes()[:40])
+    for look in (lambda: sample.images[0], sample.images.sizes):
+        with pytest.raises(ValueError, match=r"^sample coin-grounding/test/.*test\.json.*can't read.*1\.png"):
+            look()
+
+
 def test_questions_without_a_picture_are_no_rows_of_rft_vs_sft_and_rows_of_coin(tmp_path: Path):
     rows = sharegpt(("p.png", f"<image>\n{STATES}", "A"), ("", STATES, "B"))
     content = {"ScienceQA_train.json": rows, "ScienceQA_test.json": rows, "p.png": (8, 8)}

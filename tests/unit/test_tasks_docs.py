@@ -42,7 +42,7 @@ def test_the_recipe_loads(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cpt.tasks.registry, "_declared", {})
     for task, test in (("GQA", "test"), ("VQAv2", "val")):
         folder = f"Instruction_Original/{task}"
-        rows = llava("x", ("1.png", "Is it red?", "yes"))
+        rows = llava("x", *[("1.png", "Is it red?", "yes")] * 64)
         write(
             tmp_path,
             {
