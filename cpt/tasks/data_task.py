@@ -19,7 +19,6 @@ from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
 from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
 from cpt.types import RIGHT, PromptStyle, Sample, Split
-from rewards.captions import DocumentFrequencies, document_frequencies
 from rewards.score import Score
 
 _FROM_FIELDS = ("question", "options")
@@ -44,7 +43,6 @@ class DataTask(FormattedTask):
         self.answered_by = definition.answered_by
         self.right_from = definition.right_from or RIGHT
         self.max_tokens: Mapping[PromptStyle, int] = {**MAX_TOKENS, **definition.max_tokens}
-        self._document_frequencies: dict[str, DocumentFrequencies] = {}
 
     @cached_property
     def metric(self) -> str:  # type: ignore[override]
@@ -56,7 +54,7 @@ class DataTask(FormattedTask):
     @cached_property
     def scorer(self) -> scoring.Scorer:
         """Its metric, ready to score. ValueError if there is no such metric or option, or it does not fit the rows."""
-        return scoring.Scorer(self.metric, self.definition.metric_options, self._known)
+        return scoring.Scorer(self.metric, self.definition.metric_options)
 
     @cached_property
     def format(self) -> WordedFormat:  # type: ignore[override]
@@ -140,26 +138,12 @@ class DataTask(FormattedTask):
         found = hashlib.blake2b(digest_size=16)
         content = self.definition.content() | {"metric": self.metric, "words": self.format.text}
         found.update(json.dumps(content, sort_keys=True).encode())
-        if self.metric == "cider":
-            found.update(repr(self._frequencies(split)).encode())
         for sample in self.samples(split, n, seed):
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
             found.update(json.dumps([*said, sample.meta.get("system", "")], sort_keys=True).encode())
             if sample.images:
                 found.update(sample.images.digest())  # type: ignore[attr-defined]
         return found.hexdigest()
-
-    def _known(self, sample: Sample) -> dict[str, Any]:
-        """What a metric is told beside the sample. Not in its `meta`, which travels with each sample."""
-        return {"document_frequencies": self._frequencies(sample.id.split("/")[1])} if self.metric == "cider" else {}
-
-    def _frequencies(self, split: str) -> DocumentFrequencies:
-        """Of the answers of all rows of a split: CIDEr weighs words by how rare they are in the whole set."""
-        if split not in self._document_frequencies:
-            rows = self.index.of("train" if split == "train" else "test")
-            answers = (self.index.read_row(place)[1].answers for place in rows)
-            self._document_frequencies[split] = document_frequencies(answers)
-        return self._document_frequencies[split]
 
     @cached_property
     def _template_columns(self) -> set[str]:

@@ -54,27 +54,19 @@ class Scorer:
     Args:
         name: of the reward.
         options: its parameters, but for `read`.
-        known: what the metric needs of a sample in `meta` beyond the sample's own.
 
     Raises:
         ValueError: there is no such reward or parameter.
     """
 
-    def __init__(
-        self, name: str, options: Mapping[str, Any], known: Callable[[Sample], Mapping[str, Any]] = lambda _: {}
-    ) -> None:
-        self.name, self.known = name, known
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
         self.strict = registry.make(name, **options, read="strict")
         self.tolerant = registry.make(name, **options, read="tolerant")
 
-    def row(self, sample: Sample, prompt: PromptStyle) -> dict[str, Any]:
-        """What the metric is told of a sample."""
-        row = reward_row(sample, prompt)
-        return row | {"meta": row["meta"] | dict(self.known(sample))}
-
     def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
         """Strict and tolerant score of one completion, see `score`. Graded where the metric is."""
-        row = self.row(sample, prompt)
+        row = reward_row(sample, prompt)
         strict, tolerant = self.strict(completion, **row), self.tolerant(completion, **row)
         best = max(strict.value, tolerant.value)
         well_formed = float(_well_formed(completion, row["template"]))
@@ -85,7 +77,7 @@ class Scorer:
     def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
         """0.9 of the metric and 0.1 for the format, both read strictly (arXiv 2507.05386); of a plain answer, which has
         no format, the metric alone."""
-        row = self.row(sample, prompt)
+        row = reward_row(sample, prompt)
         answer = self.strict(completion, **row)
         if row["template"] == "plain":
             return replace(answer, parts={"accuracy": answer.value})
