@@ -140,7 +140,9 @@ class DataTask(FormattedTask):
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
-            found.update(json.dumps([*said, sample.meta.get("system", "")], sort_keys=True).encode())
+            # How rare words are is told by rows that are not among these.
+            said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
+            found.update(json.dumps(said, sort_keys=True).encode())
             if sample.images:
                 found.update(sample.images.digest())  # type: ignore[attr-defined]
         return found.hexdigest()

@@ -673,6 +673,20 @@ def test_captions_go_with_the_number_of_their_row_and_know_all_references(whole:
     assert task.score(of_cats, CATS[0], "direct").value > 0.3
 
 
+def test_what_a_caption_is_worth_changes_with_the_captions_of_other_rows(tmp_path: Path):
+    def known(dogs: Sequence[str], cats: Sequence[str], folder: str) -> tuple[tuple[str, ...], str]:
+        files = CASES["streams/ucit"]["ucit-vizwiz-caption"].content
+        references = {"instructions/VizWiz/val_coco_type_3000.json": coco([dogs, cats])}
+        task = opened("streams/ucit", "ucit-vizwiz-caption", tmp_path / folder, {**files, **references})
+        return first(task).gold, task.fingerprint("test", 1, 0)
+
+    gold, digest = known(DOGS, CATS, "a")
+    more = [*CATS, "a red sofa"] if gold == DOGS else CATS, [*DOGS, "a wet dog"] if gold == CATS else DOGS
+    assert known(DOGS, CATS, "b") == (gold, digest)
+    others, changed = known(more[1], more[0], "c")
+    assert others == gold and changed != digest
+
+
 def test_the_words_added_to_finance_questions_are_the_same_for_all(tmp_path: Path):
     """The released script adds other words where the answer is Yes or No."""
     task = opened("streams/mllm-cl-domain", "mllm-cl-fin", tmp_path, domain("Fin", "Up?", "Yes"))
