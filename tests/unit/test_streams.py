@@ -681,9 +681,9 @@ def test_what_a_caption_is_worth_changes_with_the_captions_of_other_rows(tmp_pat
         return first(task).gold, task.fingerprint("test", 1, 0)
 
     gold, digest = known(DOGS, CATS, "a")
-    more = [*CATS, "a red sofa"] if gold == DOGS else CATS, [*DOGS, "a wet dog"] if gold == CATS else DOGS
     assert known(DOGS, CATS, "b") == (gold, digest)
-    others, changed = known(more[1], more[0], "c")
+    dogs, cats = (DOGS, [*CATS, "a red sofa"]) if gold == DOGS else ([*DOGS, "a wet dog"], CATS)
+    others, changed = known(dogs, cats, "c")
     assert others == gold and changed != digest
 
 
