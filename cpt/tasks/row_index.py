@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,11 @@ from typing import Any, Literal, NamedTuple
 from cpt.common.console import counted
 from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
-from cpt.tasks.rows import Fields, layout_of
+from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
 from cpt.tasks.sources.answers import AnsweredRows
 
 DataSplit = Literal["train", "test"]
-_TEST_NAMES = frozenset(("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation"))
 _SHOWN = 3  # rows that a message names
 
 
@@ -34,14 +33,14 @@ class Part:
     """One source's rows of one split.
 
     Attributes:
-        split: what its rows are for; None where each row's hash, or a column, decides.
+        split: what its rows are for; None where each row's hash decides.
         read: one row by its layout.
     """
 
     data: Data
     split: DataSplit | None
     rows: Rows
-    read: Callable[[Row], Fields]
+    read: Layout
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class RowIndex:
         cut = test is None and all(one.test is None for one in self._data)
         for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
             if rows is not None and len(rows):
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))  # type: ignore[arg-type]
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
 
     @cached_property
     def example(self) -> Fields:
@@ -121,15 +120,7 @@ class RowIndex:
     @property
     def hidden_columns(self) -> frozenset[str]:
         """Columns that must not stand in a prompt."""
-        from cpt.tasks.rows.columns import USUAL
-
-        found: set[str] = set()
-        for data in self._data:
-            for role in ("answer", "reasoning"):
-                asked = getattr(data.columns, role)
-                usual = [next((name for name in USUAL[role] if name in self.columns), "")]
-                found |= set(usual if asked is None else [asked] if isinstance(asked, str) else asked)
-        return frozenset(found - {""})
+        return frozenset(name for part in self.parts for name in part.read.hides)
 
     def read(self) -> None:
         """Read all rows once. See the class for errors."""
@@ -158,7 +149,7 @@ class RowIndex:
     @property
     def cut_by_hash(self) -> bool:
         """Whether test rows were cut off from the others, because the data have none of their own."""
-        return any(part.split is None and part.data.split_column is None for part in self.parts)
+        return any(part.split is None for part in self.parts)
 
     @cached_property
     def _by_split(self) -> Mapping[str, list[Place]]:
@@ -186,7 +177,7 @@ class RowIndex:
         names: set[str] = set()
         used = 0
         for number, part in enumerate(self.parts):
-            left_out = set(part.data.leave_out)
+            left_out = set(map(str, part.data.leave_out))
             for row_number, row in enumerate(part.rows):
                 place = Place(number, row_number)
                 try:
@@ -194,10 +185,11 @@ class RowIndex:
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                names = {row_number + 1, f"{number + 1}.{row_number + 1}", fields.id}
-                if names & left_out or not self._wanted(row, fields):
+                if left_out and left_out & {fields.id, part.rows.where(row_number)}:
                     continue
-                split = part.split or self._split_of(part, row, fields)
+                if not self._wanted(row, fields):
+                    continue
+                split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
                 if reason:
                     unusable.append(Unusable(place, split, reason))
@@ -220,11 +212,7 @@ class RowIndex:
                 return False
         return True
 
-    def _split_of(self, part: Part, row: Row, fields: Fields) -> DataSplit:
-        if part.data.split_column is not None:
-            if part.data.split_column not in row:
-                raise ValueError(f"task {self.definition.name}: there is no column {part.data.split_column!r}")
-            return "test" if str(row[part.data.split_column]).lower() in _TEST_NAMES else "train"
+    def _split_of(self, part: Part, fields: Fields) -> DataSplit:
         keys = [image.key if isinstance(image, StoredPicture) else str(image) for image in fields.images]
         text = "\0".join(keys) or fields.question
         digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
@@ -263,8 +251,8 @@ class RowIndex:
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
 
     def name_of(self, place: Place, fields: Fields) -> str:
-        """What a row is called in records: its own id where all have one and no two the same, else its number, from 1; where there are several
-        files or splits, after the number of that."""
+        """What a row is called in records: its own id where all have one and no two the same, else its number from 1,
+        after the number of its file or split where there are several."""
         if self._indexed.own_names:
             return fields.id
         return f"{place.part + 1}.{place.row + 1}" if len(self.parts) > 1 else str(place.row + 1)

@@ -136,10 +136,10 @@ def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
         console.print(table, markup=False)
     else:
         console.print("  nothing is wrong with it", highlight=False)
-    names = [name.rsplit("/", 1)[-1] for one in report.errors if (name := one.sample)]
-    if names:
-        few = ", ".join(dict.fromkeys(names[:20]))
-        console.print(f"  leave them out: data.leave_out: [{few}{', …' if len(names) > 20 else ''}]", markup=False)
+    places = [json.dumps(one.where, ensure_ascii=False) for one in report.errors if one.sample]
+    if places:
+        few = ", ".join(dict.fromkeys(places[:20])) + (", …" if len(places) > 20 else "")
+        console.print(f"  to leave them out: data.leave_out: [{few}]", markup=False, highlight=False, soft_wrap=True)
 
 
 def _which(rows: Sequence[Finding]) -> str:
