@@ -73,7 +73,8 @@ class DataTask(FormattedTask):
         self.index.read()
         self._check_words(self.definition.prompt)
         if self.answered_by == "generation":
-            self.scorer.check(self.index.example)
+            # Test rows are what it scores; training rows may have answers to imitate in other styles (CoIN-ASD).
+            self.scorer.check(self.index.read_row(self.index.of("test")[0])[1])
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns

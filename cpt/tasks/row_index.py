@@ -16,6 +16,8 @@ from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
 from cpt.tasks.sources.answers import AnsweredRows
+from rewards import registry
+from rewards.registry import CheckGold
 
 DataSplit = Literal["train", "test"]
 _SHOWN = 3  # rows that a message names
@@ -45,11 +47,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A row that is left out, and why."""
+    """A row that is left out, and why.
+
+    Attributes:
+        kind: `gold` where the metric can't use its answer; else `row`.
+    """
 
     place: Place
     split: DataSplit
     reason: str
+    kind: Literal["row", "gold"] = "row"
 
 
 @dataclass(frozen=True)
@@ -191,8 +198,9 @@ class RowIndex:
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
-                if reason:
-                    unusable.append(Unusable(place, split, reason))
+                wrong_gold = "" if reason else self._gold_problem(fields)
+                if reason or wrong_gold:
+                    unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
                     continue
                 found[split].append(place)
                 used += 1
@@ -225,6 +233,18 @@ class RowIndex:
             return "it has no question"
         missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
         return f"there is no picture {missing[0]}" if missing else ""
+
+    def _gold_problem(self, fields: Fields) -> str:
+        """Why the metric can't use a row's answers; nothing where it can, or where none is named."""
+        check = self._check_gold
+        if check is None:
+            return ""
+        return check(gold=list(fields.answers), choices=list(fields.choices), **self.definition.metric_options)
+
+    @cached_property
+    def _check_gold(self) -> CheckGold | None:
+        name = self.definition.metric
+        return registry.get(name).check_gold if name in registry.names() else None  # an unknown one is told elsewhere
 
     def _there(self, part: Part, image: str) -> bool:
         return os.path.isfile(self._path(part, image))
