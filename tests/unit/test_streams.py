@@ -636,6 +636,24 @@ def test_a_damaged_picture_that_is_to_be_padded_is_named(tmp_path: Path):
             look()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("coin-asd-scienceqa", CASES["streams/coin-asd"]["coin-asd-scienceqa"].content),
+        ("coin-asd-grounding", CASES["streams/coin-asd"]["coin-asd-grounding"].content),
+    ],
+)
+def test_answers_in_other_styles_are_imitated_whatever_the_metric_can_grade(
+    name: str, content: Content, tmp_path: Path
+):
+    told = "West Virginia lies farther north, so the answer is option A."
+    train = next(file for file in content if file.endswith("train_x20.json"))
+    (row,) = content[train]
+    (made,) = llava("x", (row["image"], "Explain it in detail.", told))
+    task = opened("streams/coin-asd", name, tmp_path, {**content, train: [made]})
+    assert task.target(first(task, "train"), "dataset", "direct") == told
+
+
 def test_questions_without_a_picture_are_no_rows_of_rft_vs_sft_and_rows_of_coin(tmp_path: Path):
     rows = sharegpt(("p.png", f"<image>\n{STATES}", "A"), ("", STATES, "B"))
     content = {"ScienceQA_train.json": rows, "ScienceQA_test.json": rows, "p.png": (8, 8)}
