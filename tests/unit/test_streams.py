@@ -5,13 +5,14 @@ A new task is a row of `CASES`. What is known of the real files and what is not 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from stream_files import RED, Content, coco, easyr1, evaluated, llava, sharegpt, ten, write
 
@@ -455,13 +456,21 @@ CASES[UNSEEN] = {
 TABLE = [(file, name) for file, cases in CASES.items() for name in cases]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What `datasets` writes of parquet files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def undeclared(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test declares is unknown to others."""
     monkeypatch.setattr(cpt.tasks.registry, "_declared", {})
 
 
-@cache
+@functools.cache
 def definitions(file: str, root: Path) -> dict[str, TaskDefinition]:
     return {one.name: one for one in read_task_file(FILES[file], str(root))}
 
@@ -470,7 +479,7 @@ def definitions(file: str, root: Path) -> dict[str, TaskDefinition]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a stream, with the files of all its tasks."""
 
-    @cache
+    @functools.cache
     def folder(file: str) -> Path:
         root = tmp_path_factory.mktemp("stream")
         for case in CASES[file].values():
