@@ -1,4 +1,4 @@
-"""The tables of shipped tasks in docs/tasks.md, made from their files: `python -m cpt.recipe.task_table` prints them."""
+"""The tables of shipped tasks in docs/tasks.md, made from their files (`python -m cpt.recipe.task_table`)."""
 
 from __future__ import annotations
 
