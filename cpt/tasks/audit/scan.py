@@ -95,7 +95,9 @@ def _of_sample(task: DataTask, sample: Sample, split: str) -> Iterator[Finding]:
     if task.answered_by == "generation":
         target = task.target(sample, "policy", "direct")
         score = task.score(sample, target, "direct").value
-        if score < 1:
+        if problem := task.scorer.misfit(sample):
+            yield found("gold", problem)
+        elif score < 1 and task.scorer.gold_is_full:
             yield found("gold", f"{target[:80]!r} scores {score:.3g} of 1 by {task.metric}")
         if _in_question(sample):
             yield found("answer-in-question", f"{sample.gold[0][:60]!r} stands in the question")
