@@ -1,15 +1,21 @@
-"""The tables of shipped tasks in docs/tasks.md, made from their files (`python -m cpt.recipe.task_table`)."""
+"""The tables of shipped tasks in docs/tasks.md, made from their files.
+
+`python -m cpt.recipe.task_table` prints them; with `docs/tasks.md` behind it, it puts them into the page.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 
 from cpt.recipe.shipped_recipes import headline
 from cpt.recipe.task_files import read_task_file, shipped_task_files
 from cpt.tasks.definition import TaskDefinition
 from cpt.tasks.usual import MAX_TOKENS
 
+START, END = "<!-- table -->\n", "\n<!-- end of table -->"
 LABELS = ("Source", "Asks", "Licence", "Rows", "Unverified")
 """What a shipped task's `about` says, each once and in this order."""
 
@@ -55,5 +61,15 @@ def _line(*cells: str) -> str:
     )
 
 
+def put(page: Path) -> None:
+    """Put the tables into a page, between their marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(START)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{START}{tables()}{END}{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(tables())
+    if len(sys.argv) > 1:
+        put(Path(sys.argv[1]))
+    else:
+        print(tables())

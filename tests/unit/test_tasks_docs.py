@@ -10,7 +10,7 @@ from stream_files import evaluated, llava, write
 import cpt.tasks.registry
 from cpt.recipe import expand_arms, load_recipe
 from cpt.recipe.task_files import read_task_file, shipped_task_files
-from cpt.recipe.task_table import LABELS, facts, tables
+from cpt.recipe.task_table import END, LABELS, START, facts, put, tables
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
 
@@ -21,8 +21,15 @@ def page() -> str:
 
 
 def test_the_tables_are_made_from_the_files(page: str):
-    between = page.partition("<!-- table -->\n")[2].partition("\n<!-- end of table -->")[0]
-    assert between == tables(), "python -m cpt.recipe.task_table prints what belongs between the two marks"
+    between = page.partition(START)[2].partition(END)[0]
+    assert between == tables(), "python -m cpt.recipe.task_table docs/tasks.md puts what belongs between the two marks"
+
+
+def test_tables_are_put_between_their_marks(tmp_path: Path):
+    file = tmp_path / "tasks.md"
+    file.write_text(f"before\n{START}old{END}\nafter\n", encoding="utf-8")
+    put(file)
+    assert file.read_text(encoding="utf-8") == f"before\n{START}{tables()}{END}\nafter\n"
 
 
 def test_every_task_has_a_line_with_all_that_is_known():
