@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from cpt.common.pictures import prepared_pictures
+from cpt.common.stored_pictures import StoredPictures
 from rewards.score import Score
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Sample:
         question: the user's words without the instruction that asks for a format.
         images: pictures in the order the prompt shows them; empty for a text-only question. Whatever PIL pictures are
             given, those that are kept are upright, opaque and RGB (`cpt.common.pictures.prepared`).
+            `StoredPictures` are read, and prepared, each time they are looked at.
         gold: accepted answers; ``gold[0]`` is the one a supervised target uses.
         reasoning: a worked solution, the text of `think` targets.
         meta: what the task's own scoring needs beyond `gold`.
@@ -43,7 +45,7 @@ class Sample:
     id: str
     task: str
     question: str
-    images: tuple[Image, ...]
+    images: Sequence[Image]
     gold: tuple[str, ...]
     reasoning: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class Sample:
         Raises:
             ValueError: a picture can't be used; sample and remedy are named.
         """
-        if self.images:
+        if self.images and not isinstance(self.images, StoredPictures):
             object.__setattr__(self, "images", prepared_pictures(self.images, f"sample {self.id}"))
 
 

@@ -31,7 +31,7 @@ COLUMNS: Mapping[str, str] = {
     "candidates": "every answer that the question admits, if known",
     "choices": "the options' texts in the order of their letters, for multiple choice",
     "question": "the user's words",
-    "template": "the asked-for format: direct, think, think_boxed or boxed",
+    "template": "the asked-for format: direct, think, think_boxed, boxed, plain or think_plain",
     "finish_reason": "stop where the completion ended by itself, length when the token limit cut it off",
     "n_tokens": "length of the completion in tokens",
     "max_tokens": "the token limit",

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-Template = Literal["direct", "think", "think_boxed", "boxed"]
+Template = Literal["direct", "think", "think_boxed", "boxed", "plain", "think_plain"]
 TEMPLATES: tuple[Template, ...] = get_args(Template)
+TAGGED: tuple[Template, ...] = ("direct", "think", "think_boxed", "boxed")
+"""Those whose answer stands in a tag or a box."""
 
 _THINK = re.compile(r"</?think>", re.IGNORECASE)
 _ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
@@ -27,7 +29,8 @@ def body(completion: str, template: Template) -> str | None:
     """The text in the place of the answer; None unless the whole completion has the template.
 
     `direct`: `<answer> x </answer>`. `think`: `<think> … </think>` before it. `boxed`: `\\boxed{x}` with balanced
-    braces. `think_boxed`: `<think> … </think>` before that. White space may stand around and between, nothing else.
+    braces. `think_boxed`: `<think> … </think>` before that. `plain`: the whole text, without any of these tags and
+    boxes; `think_plain`: all that follows `<think> … </think>`. White space may stand around and between, nothing else.
     Neither the reasoning nor the answer may contain one of the four tags, nor the answer another `\\boxed{}`.
 
     Raises:
@@ -36,11 +39,13 @@ def body(completion: str, template: Template) -> str | None:
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is not known; it has to be one of {', '.join(TEMPLATES)}")
     text = completion.strip()
-    if template in ("think", "think_boxed"):
+    if template.startswith("think"):
         reasoning, closed, text = text.partition(_CLOSE_THINK)
         if not closed or not reasoning.startswith(_OPEN_THINK) or _ANY_TAG.search(reasoning, len(_OPEN_THINK)):
             return None
         text = text.lstrip()
+    if template in ("plain", "think_plain"):
+        return None if _ANY_TAG.search(text) or holds_box(text) else text
     opened, closing = (_OPEN_ANSWER, _CLOSE_ANSWER) if template in ("direct", "think") else (_OPEN_BOX, "}")
     inside = text[len(opened) : -len(closing)]
     if not text.startswith(opened) or not text.endswith(closing) or len(text) < len(opened) + len(closing):

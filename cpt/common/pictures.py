@@ -45,7 +45,7 @@ def open_picture(path: str | Path, owner: str) -> Image.Image:
     try:
         found = Image.open(path)
     except Exception as error:  # decoders meet damaged headers with exceptions of many kinds
-        raise ValueError(f"{owner}: {_unreadable(error, str(path))}") from error
+        raise ValueError(f"{owner}: {unreadable(error, str(path))}") from error
     with found:
         return prepared(found, f"{owner}: the picture")
 
@@ -64,24 +64,29 @@ def prepared(picture: Any, name: str) -> Image.Image:
         ValueError: it is no PIL picture, its data is damaged, a side is shorter than `MIN_SIDE`, or its mode has no
             defined range of values.
     """
-    if not isinstance(picture, Image.Image):
-        kind = type(picture).__name__
-        raise ValueError(f"{name} is no PIL picture but a {kind}; give PIL.Image.fromarray(…) or PIL.Image.open(…)")
+    check_header(picture, name)
     size = f"{picture.width} × {picture.height}"
-    if min(picture.size) < MIN_SIDE:
-        raise ValueError(
-            f"{name} is {size} pixels, with a side below {MIN_SIDE} no image processor reads it reliably; leave the "
-            "sample out or enlarge the picture"
-        )
-    if picture.mode not in _CONVERTED + _SIXTEEN_BITS:
-        reason = _REFUSED.get(picture.mode, "of a kind without a defined way to RGB")
-        raise ValueError(f"{name} has mode {picture.mode} ({reason}); scale it to 0 … 255 and convert it to RGB")
     try:
         if type(picture) is Image.Image and picture.mode == "RGB" and not picture.info and not picture.getexif():
             return picture
         return _converted(picture)
     except Exception as error:  # decoders meet damaged data with exceptions of many kinds
-        raise ValueError(f"{name} ({size}): {_unreadable(error, getattr(picture, 'filename', ''))}") from error
+        raise ValueError(f"{name} ({size}): {unreadable(error, getattr(picture, 'filename', ''))}") from error
+
+
+def check_header(picture: Any, name: str) -> None:
+    """What `prepared` refuses without decoding: no picture, too small, a mode without a defined range. ValueError."""
+    if not isinstance(picture, Image.Image):
+        kind = type(picture).__name__
+        raise ValueError(f"{name} is no PIL picture but a {kind}; give PIL.Image.fromarray(…) or PIL.Image.open(…)")
+    if min(picture.size) < MIN_SIDE:
+        raise ValueError(
+            f"{name} is {picture.width} × {picture.height} pixels, with a side below {MIN_SIDE} no image processor reads it reliably; leave the "
+            "sample out or enlarge the picture"
+        )
+    if picture.mode not in _CONVERTED + _SIXTEEN_BITS:
+        reason = _REFUSED.get(picture.mode, "of a kind without a defined way to RGB")
+        raise ValueError(f"{name} has mode {picture.mode} ({reason}); scale it to 0 … 255 and convert it to RGB")
 
 
 def _converted(picture: Image.Image) -> Image.Image:
@@ -113,6 +118,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(greys).convert("RGB")
 
 
-def _unreadable(error: Exception, file: str) -> str:
+def unreadable(error: Exception, file: str) -> str:
+    """Why a picture can't be read, and what to do."""
     where = f" {file}" if file and file not in str(error) else ""
     return f"can't read{where} ({str(error) or type(error).__name__}); replace the file, or leave the sample out"

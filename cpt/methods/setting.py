@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cpt.common.keys import Problem
+from cpt.common.strict import Strict
 from cpt.methods.plugin import Plugin
 from cpt.types import PromptStyle
 
@@ -40,12 +41,6 @@ Proportion = Annotated[float, Field(ge=0, le=1)]
 """Of a whole, both ends included."""
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 Schedule = Literal["sequential", "joint", "single"]
-
-
-class Strict(BaseModel):
-    """Base of everything a recipe may say: immutable, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Part(Strict):

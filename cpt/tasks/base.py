@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from cpt.tasks import scoring
@@ -17,6 +18,8 @@ class FormattedTask(ABC):
     Attributes:
         format: of prompts and targets.
         metric: a name in `cpt.tasks.scoring.METRICS`.
+        max_tokens: by prompt, of a completion.
+        answered_by: generation; or likelihood: options, or the text itself, are scored by the model's log-probabilities.
     """
 
     name: str
@@ -25,6 +28,8 @@ class FormattedTask(ABC):
     about: str
     format: Format
     metric: str = "exact"
+    max_tokens: Mapping[PromptStyle, int]
+    answered_by: Literal["generation", "likelihood"] = "generation"
 
     @abstractmethod
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:

@@ -1,12 +1,18 @@
-"""The tasks that a recipe can name, and what is known of their data. A new one is a line in `_registry`."""
+"""The tasks that there are in this process, and what is known of their data.
+
+The built-in ones are always there; those that a recipe or a file defines are after `declare`.
+"""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal
 
 from cpt.common.digests import bytes_digest
+from cpt.tasks.data_task import DataTask
+from cpt.tasks.definition import TaskDefinition
 from cpt.tasks.fingerprint import samples_fingerprint, scoring_fingerprint
 from cpt.tasks.metric import scale_of
 from cpt.tasks.world import builtin
@@ -14,9 +20,32 @@ from cpt.types import RIGHT, Split, Task
 
 
 @lru_cache(maxsize=1)
-def _registry() -> dict[str, Task]:
-    tasks: list[Task] = [*builtin.tasks()]
-    return {task.name: task for task in tasks}
+def _builtin() -> dict[str, Task]:
+    return {task.name: task for task in builtin.tasks()}
+
+
+_declared: dict[str, DataTask] = {}
+
+
+def _registry() -> Mapping[str, Task]:
+    return {**_builtin(), **_declared}
+
+
+def declare(definitions: Iterable[TaskDefinition]) -> None:
+    """Let `get_task` know these tasks, in this process. Nothing is opened yet.
+
+    A name that was declared before becomes the new definition's; with an equal one it stays the task it is, whose rows
+    have perhaps been read already.
+
+    Raises:
+        ValueError: a built-in task has the name.
+    """
+    for definition in definitions:
+        if definition.name in _builtin():
+            raise ValueError(f"a built-in task is called {definition.name!r}; give this one another name")
+        known = _declared.get(definition.name)
+        if known is None or known.definition != definition:
+            _declared[definition.name] = DataTask(definition)
 
 
 def task_names(role: Literal["stage", "general"] | None = None) -> list[str]:
@@ -46,14 +75,16 @@ def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
             again.
     """
     task = get_task(name)
-    own = getattr(task, "fingerprint", None)
-    if own is not None:
-        right_from = scale_of(task).right_from
-        return f"{own(split, n, seed)}" + (f" right from {right_from:g}" if right_from != RIGHT else "")
     asked = (id(task), split, n, seed)
     if asked not in _read:
-        both = samples_fingerprint(task, split, n, seed) + scoring_fingerprint(task)
-        _read[asked] = task, bytes_digest(both.encode())
+        own = getattr(task, "fingerprint", None)
+        if own is not None:
+            right_from = scale_of(task).right_from
+            found = f"{own(split, n, seed)}" + (f" right from {right_from:g}" if right_from != RIGHT else "")
+        else:
+            both = samples_fingerprint(task, split, n, seed) + scoring_fingerprint(task)
+            found = bytes_digest(both.encode())
+        _read[asked] = task, found
     return _read[asked][1]
 
 

@@ -25,7 +25,7 @@ def reward_row(
         "candidates": list(sample.meta.get("candidates", ())) or None,
         "choices": list(sample.meta.get("choices", ())) or None,
         "question": sample.question,
-        "template": prompt,
+        "template": sample.meta.get("template", {}).get(prompt, prompt),
         "finish_reason": finish_reason,
         "n_tokens": n_tokens,
         "max_tokens": max_tokens,

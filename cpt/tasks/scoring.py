@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from cpt.tasks.row import reward_row
 from cpt.types import PromptStyle, Sample
+from rewards import registry
 from rewards.extract import read_answer
 from rewards.match import exact_match
 from rewards.papers import accuracy_format
 from rewards.score import Score
+from rewards.templates import Template
+
+if TYPE_CHECKING:
+    from cpt.tasks.rows import Fields
 
 Metric = Callable[[str, Sequence[str]], float]
 """From an answer and the accepted answers to a score in [0, 1]."""
@@ -35,3 +43,58 @@ def score(sample: Sample, completion: str, prompt: PromptStyle, metric: str = "e
 def accuracy_reward(sample: Sample, completion: str, prompt: PromptStyle) -> Score:
     """0.9 accuracy + 0.1 format, both read strictly (arXiv 2507.05386): the reward of a task that names no other."""
     return accuracy_format(completion, gold=sample.gold, template=prompt)
+
+
+FORMAT_WEIGHT = 0.1
+
+
+class Scorer:
+    """Scores by a reward of the registry, which evaluation and training share.
+
+    Args:
+        name: of the reward.
+        options: its parameters, but for `read`.
+
+    Raises:
+        ValueError: there is no such reward or parameter.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.strict = registry.make(name, **options, read="strict")
+        self.tolerant = registry.make(name, **options, read="tolerant")
+
+    def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
+        """Strict and tolerant score of one completion, see `score`. Graded where the metric is."""
+        row = reward_row(sample, prompt)
+        strict, tolerant = self.strict(completion, **row), self.tolerant(completion, **row)
+        best = max(strict.value, tolerant.value)
+        well_formed = float(_well_formed(completion, row["template"]))
+        shown = strict if strict.extracted else tolerant
+        parts = {"strict": strict.value, "tolerant": best, "format": well_formed}
+        return Score(strict.value, parts, shown.extracted, strict.status)
+
+    def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
+        """0.9 of the metric and 0.1 for the format, both read strictly (arXiv 2507.05386); of a plain answer, which has
+        no format, the metric alone."""
+        row = reward_row(sample, prompt)
+        answer = self.strict(completion, **row)
+        if row["template"] == "plain":
+            return replace(answer, parts={"accuracy": answer.value})
+        well_formed = float(_well_formed(completion, row["template"]))
+        value = (1 - FORMAT_WEIGHT) * answer.value + FORMAT_WEIGHT * well_formed
+        return replace(answer, value=value, parts={"accuracy": answer.value, "format": well_formed})
+
+    def check(self, example: Fields) -> None:
+        """ValueError if rows like this one do not have what the metric needs."""
+        needs = registry.get(self.name).required
+        if "choices" in needs and not example.choices:
+            raise ValueError(f"metric {self.name} needs choices: name their column under data.columns.choices")
+
+    def extra(self, task: Any, pictures: Any) -> dict[str, Any]:
+        """What the metric needs in a sample's `meta` beyond its row."""
+        return {}
+
+
+def _well_formed(completion: str, template: Template) -> bool:
+    return read_answer(completion, "strict", template).status == "ok"

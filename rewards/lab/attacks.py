@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rewards.extract import Read, Template
-from rewards.templates import TEMPLATES
+from rewards.templates import TAGGED
 from rewards.unanswerable import UNANSWERABLE, as_unanswerable
 from rewards.yes_no import verdict
 
@@ -20,7 +20,7 @@ Style = Template | Literal["bare", "think_bare"]
 Kind = Literal["attack", "cost", "same"]
 
 BARE: tuple[Style, ...] = ("bare", "think_bare")
-STYLES: tuple[Style, ...] = (*TEMPLATES, *BARE)
+STYLES: tuple[Style, ...] = (*TAGGED, *BARE)
 STRICT: tuple[Read, ...] = ("strict",)
 ANYWHERE: tuple[Read, ...] = ("strict", "tolerant")
 ALL_LINES: tuple[Read, ...] = ("strict", "tolerant", "answer", "boxed", "whole")

@@ -26,7 +26,7 @@ from rewards.lab.agreement import SAME
 from rewards.lab.attacks import Case, Example, Style, in_style, on_answers, on_formats, on_shapes
 from rewards.registry import Family
 from rewards.score import Reward, Score
-from rewards.templates import TEMPLATES
+from rewards.templates import TAGGED
 
 RIGHT = "right answer"
 """The case that the plain right answer gets no more than the plain wrong one."""
@@ -87,7 +87,7 @@ def audit(
     plan: Plan,
     *,
     family: Family = "answer",
-    styles: Sequence[Style] = TEMPLATES,
+    styles: Sequence[Style] = TAGGED,
     read: Read = "strict",
     shaping: float = 0.0,
     limits: str = "",

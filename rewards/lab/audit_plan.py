@@ -17,11 +17,11 @@ from rewards.lab.choose import Chosen
 from rewards.lab.saved import as_texts, read_lines
 from rewards.python_file import PythonReward
 from rewards.registry import nearest
-from rewards.templates import TEMPLATES
+from rewards.templates import TAGGED
 
 _STYLES: Mapping[Read, tuple[Style, ...]] = {
-    "strict": TEMPLATES,
-    "tolerant": (*TEMPLATES, "bare"),
+    "strict": TAGGED,
+    "tolerant": (*TAGGED, "bare"),
     "answer": ("direct", "think"),
     "boxed": ("boxed", "think_boxed"),
     "last_line": ("bare", "think_bare"),

@@ -11,7 +11,7 @@ from cpt.tasks.base import FormattedTask
 from cpt.tasks.fingerprint import samples_fingerprint
 from cpt.tasks.samples import split_of
 from cpt.tasks.world.data_digests import DATA
-from cpt.tasks.world.format import FORMAT
+from cpt.tasks.world.format import FORMAT, MAX_COMPLETION_TOKENS
 from cpt.tasks.world.scene import MAX_OBJECTS
 from cpt.types import Sample, Split
 
@@ -47,6 +47,7 @@ class BuiltinTask(FormattedTask):
     """
 
     format = FORMAT
+    max_tokens = MAX_COMPLETION_TOKENS
     candidates: ClassVar[tuple[str, ...]] = ()
     phrasings: ClassVar[tuple[str, ...]]
 

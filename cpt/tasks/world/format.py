@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cpt.tasks.prompts import Format
+from cpt.tasks.prompts import TaggedFormat
 from cpt.types import PromptStyle
 
-FORMAT = Format(
+FORMAT = TaggedFormat(
     instruction={"direct": "Reply as <answer> .", "think": "Reply as <think> <answer> ."},
     no_reasoning="I see .",
 )

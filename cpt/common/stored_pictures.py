@@ -1,0 +1,141 @@
+"""Pictures that stay where they are stored until somebody looks at them.
+
+A task over files has more pictures than memory. Its samples hold `StoredPictures`: a sequence that reads, decodes and
+prepares a picture each time it is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from PIL import Image
+
+from cpt.common.pictures import check_header, prepared, unreadable
+
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_JPEG_END = b"\xff\xd9"
+_TAIL = 64  # bytes of padding that some cameras write after a JPEG's end
+
+
+class StoredPicture(ABC):
+    """Where one picture is. Hashable and picklable.
+
+    Attributes:
+        name: what messages call it: its file, or the row and column that hold it.
+    """
+
+    name: str
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The file's bytes. OSError if there is none."""
+
+    @property
+    def key(self) -> str:
+        """Tells whether two rows show the same picture, without decoding it."""
+        return hashlib.blake2b(self.read(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class PictureFile(StoredPicture):
+    """A picture in a file of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The path."""
+        return str(self.path)
+
+    def read(self) -> bytes:
+        """See `StoredPicture.read`."""
+        return self.path.read_bytes()
+
+
+class StoredPictures(Sequence[Image.Image]):
+    """The pictures of one sample, read when they are looked at and never kept.
+
+    Args:
+        owner: whose they are, for messages, such as "sample photos/train/7".
+    """
+
+    def __init__(self, stored: Sequence[StoredPicture], owner: str) -> None:
+        self.stored, self.owner = tuple(stored), owner
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, number: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Image.Image]: ...
+    def __getitem__(self, number: int | slice) -> Image.Image | Sequence[Image.Image]:
+        """The picture as `cpt.common.pictures.prepared` has it. ValueError if it can't be used."""
+        if isinstance(number, slice):
+            return tuple(self[i] for i in range(*number.indices(len(self))))
+        with self._opened(number) as found:
+            return prepared(found, self._named(number))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoredPictures) and self.stored == other.stored
+
+    def __hash__(self) -> int:
+        return hash(self.stored)
+
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of each as it is shown, from its header alone, after the checks that need no decoding.
+
+        Raises:
+            ValueError: one is missing, no picture, cut off, or refused by `prepared`; the message names it.
+        """
+        return tuple(self._size(number) for number in range(len(self)))
+
+    def digest(self) -> bytes:
+        """Of the bytes of all, as they are stored."""
+        found = hashlib.blake2b(digest_size=16)
+        for number in range(len(self)):
+            content = self._read(number)
+            found.update(len(content).to_bytes(8, "big") + content)
+        return found.digest()
+
+    def _size(self, number: int) -> tuple[int, int]:
+        content = self._read(number)
+        with self._opened(number, content) as found:
+            check_header(found, self._named(number))
+            kind, (width, height) = found.format, found.size
+            turned = found.getexif().get(_ORIENTATION) in _TURNED
+        if kind == "JPEG" and _JPEG_END not in content[-_TAIL:]:
+            raise ValueError(f"{self._named(number)}: {unreadable(OSError('it is cut off'), self._file(number))}")
+        if kind == "PNG":
+            with self._opened(number, content) as found:
+                try:
+                    found.verify()  # checksums, without decoding
+                except Exception as error:  # decoders meet damaged data with exceptions of many kinds
+                    raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+        return (height, width) if turned else (width, height)
+
+    def _opened(self, number: int, content: bytes | None = None) -> Image.Image:
+        content = self._read(number) if content is None else content
+        try:
+            return Image.open(io.BytesIO(content))
+        except Exception as error:  # decoders meet damaged headers with exceptions of many kinds
+            raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+
+    def _read(self, number: int) -> bytes:
+        try:
+            return self.stored[number].read()
+        except OSError as error:
+            raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+
+    def _file(self, number: int) -> str:
+        return self.stored[number].name
+
+    def _named(self, number: int) -> str:
+        return f"{self.owner}: picture {number + 1}" if len(self) > 1 else f"{self.owner}: the picture"

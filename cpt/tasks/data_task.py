@@ -1,0 +1,199 @@
+"""A task over data of one's own: `TaskDefinition` → samples, prompts, scores. Rows are read when they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import string
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from cpt.tasks import scoring
+from cpt.tasks.base import FormattedTask
+from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
+from cpt.tasks.metric import UNNAMED
+from cpt.tasks.prompts import MARK, WordedFormat
+from cpt.tasks.row_index import Place, RowIndex
+from cpt.tasks.rows import Fields
+from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
+from cpt.types import RIGHT, PromptStyle, Sample, Split
+from rewards.score import Score
+
+_FROM_FIELDS = ("question", "options")
+"""What a template may name beside the row's own columns."""
+
+
+class DataTask(FormattedTask):
+    """See `cpt.types.Task`. Its files are opened when something is asked of them.
+
+    Attributes:
+        role: general, where the data have test rows alone; else a stage may train on it.
+    """
+
+    family = "data"
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        assert definition.data is not None
+        self.definition = definition
+        self.name, self.about = definition.name, definition.about
+        self.index = RowIndex(definition)
+        self.role: Literal["stage", "general"] = "stage" if self.index.has_training_rows else "general"
+        self.answered_by = definition.answered_by
+        self.right_from = definition.right_from or RIGHT
+        self.max_tokens: Mapping[PromptStyle, int] = MAX_TOKENS | definition.max_tokens
+
+    @cached_property
+    def metric(self) -> str:  # type: ignore[override]
+        """The definition's, or what the rows suggest (`cpt.tasks.usual`)."""
+        if self.definition.metric is not None:
+            return self.definition.metric
+        return usual_metric(self.index.example, self.answered_by)
+
+    @cached_property
+    def scorer(self) -> scoring.Scorer:
+        """Its metric, ready to score. ValueError if there is no such metric or option, or it does not fit the rows."""
+        return scoring.Scorer(self.metric, self.definition.metric_options)
+
+    @cached_property
+    def format(self) -> WordedFormat:  # type: ignore[override]
+        """Its words."""
+        choices = bool(self.index.example.choices)
+        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else WORDS[choices]
+        return WordedFormat(self.definition.prompt, usual)
+
+    def open(self) -> None:
+        """Look at the rows, so that what is wrong with the definition is found now.
+
+        Raises:
+            ValueError: see `RowIndex`; or a template names a column that there is not, or that of the answer; or the
+                metric does not fit the rows.
+        """
+        self.index.read()
+        self._check_words(self.definition.prompt)
+        if self.answered_by == "generation":
+            self.scorer.check(self.index.example)
+
+    def _check_words(self, words: PromptWords) -> None:
+        hidden = self.index.hidden_columns
+        known = [*_FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]
+        for prompt, text in self.format.text.items():
+            for name in fields_of(text):
+                if name in hidden and name not in _FROM_FIELDS:
+                    raise ValueError(f"prompt.{prompt}: {{{name}}} would put the answer into the prompt; leave it out")
+                if name not in known:
+                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}; known: {', '.join(known)}")
+
+    def size(self, split: Split) -> int:
+        """Usable rows of a split."""
+        return 0 if split == "base" else len(self.index.of(split))
+
+    def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
+        """The first `n` rows of a split in an order that the seed decides; pictures are read when they are looked at.
+
+        Raises:
+            ValueError: there are not as many rows, or they can't be read.
+        """
+        return [self.sample(split, place) for place in self._places(split, n, seed)]
+
+    def sample(self, split: Split, place: Place) -> Sample:
+        """The sample that one row makes."""
+        row, fields = self.index.read_row(place)
+        name = f"{self.name}/{split}/{self.index.name_of(place, fields)}"
+        fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
+        question, options, images = _placed(fields)
+        columns = {field: str(row[field]) for field in self._template_columns if field in row}
+        columns |= {"question": question, "options": options}
+        meta: dict[str, Any] = {
+            "columns": columns,
+            "template": self.format.templates(),
+            "target": Counter(fields.answers).most_common(1)[0][0] if fields.answers else "",
+            "where": self.index.where(place),
+        }
+        if fields.choices:
+            meta["choices"] = list(fields.choices)
+        if fields.system:
+            meta["system"] = fields.system
+        pictures = self.index.pictures(images, place, f"sample {name}")
+        meta |= self.scorer.extra(self, pictures) if self.answered_by == "generation" else {}
+        asked = " ".join(part for part in (MARK.sub("", question).strip(), options) if part)
+        return Sample(name, self.name, asked, pictures, fields.answers, fields.reasoning, meta)
+
+    def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
+        """See `cpt.tasks.scoring.Scorer`."""
+        return self.scorer.score(sample, completion, prompt)
+
+    def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
+        """See `cpt.tasks.scoring.Scorer`."""
+        return self.scorer.reward(sample, completion, prompt)
+
+    def fingerprint(self, split: Split, n: int, seed: int) -> str:
+        """See `cpt.tasks.fingerprint`: of what the definition says, and of what stands in the rows and picture files.
+
+        Rows are read anew in each process, and pictures are not decoded.
+        """
+        found = hashlib.blake2b(digest_size=16)
+        content = self.definition.content() | {"metric": self.metric, "words": self.format.text}
+        found.update(json.dumps(content, sort_keys=True).encode())
+        for sample in self.samples(split, n, seed):
+            said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
+            found.update(json.dumps([*said, sample.meta.get("system", "")], sort_keys=True).encode())
+            if sample.images:
+                found.update(sample.images.digest())  # type: ignore[attr-defined]
+        return found.hexdigest()
+
+    @cached_property
+    def _template_columns(self) -> set[str]:
+        return {name for text in self.format.text.values() for name in fields_of(text)} - set(_FROM_FIELDS)
+
+    def _places(self, split: Split, n: int, seed: int) -> list[Place]:
+        if split == "base":
+            raise ValueError(f"task {self.name} has no split base; it has train and test")
+        if n < 1:
+            raise ValueError(f"task {self.name}: the number of samples must be at least 1, got {n}")
+        rows = self.index.of(split)
+        if n > len(rows):
+            raise ValueError(f"task {self.name}: {n} samples of split {split} are asked for, and it has {len(rows)}")
+        if self.definition.seed is not None:
+            seed = self.definition.seed
+        order = list(range(len(rows)))
+        random.Random(f"{split}/{seed}").shuffle(order)
+        return [rows[number] for number in order[:n]]
+
+    def _shuffled(self, fields: Fields, name: str) -> Fields:
+        """With its options in an order that the sample's name decides."""
+        order = list(range(len(fields.choices)))
+        random.Random(name).shuffle(order)
+        letters = string.ascii_uppercase
+        moved = {letters[old]: letters[new] for new, old in enumerate(order)}
+        return Fields(
+            fields.question,
+            tuple(moved[answer] for answer in fields.answers),
+            fields.images,
+            tuple(fields.choices[old] for old in order),
+            fields.reasoning,
+            fields.system,
+            fields.id,
+        )
+
+
+def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
+    """Question, lettered options and pictures, in the order of their marks; a numbered mark marks its picture once."""
+    options = "\n".join(f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, fields.choices, strict=False))
+    order: list[int] = []
+
+    def mark(found: Any) -> str:
+        number = int(found[1]) - 1 if found[1] else len(order)
+        if number in order:
+            return f"image {number + 1}"
+        order.append(number)
+        return "<image>"
+
+    question, options = MARK.sub(mark, fields.question), MARK.sub(mark, options)
+    if not order:
+        return question, options, fields.images
+    if sorted(order) != list(range(len(fields.images))):
+        raise ValueError(f"{len(order)} pictures are marked in the question, and the row has {len(fields.images)}")
+    return question, options, tuple(fields.images[number] for number in order)

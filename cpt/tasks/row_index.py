@@ -1,0 +1,268 @@
+"""Which rows of a task's data can be used, and to which split each belongs: found in one pass that reads no picture."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from cpt.common.console import counted
+from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
+from cpt.tasks.definition import Data, TaskDefinition, fields_of
+from cpt.tasks.rows import Fields, layout_of
+from cpt.tasks.sources import Row, Rows, open_rows
+
+DataSplit = Literal["train", "test"]
+_TEST_NAMES = frozenset(("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation"))
+_SHOWN = 3  # rows that a message names
+
+
+class Place(NamedTuple):
+    """Where a row is: the number of the part of the data that has it, and its own number there."""
+
+    part: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source's rows of one split.
+
+    Attributes:
+        split: what its rows are for; None where each row's hash, or a column, decides.
+        read: one row by its layout.
+    """
+
+    data: Data
+    split: DataSplit | None
+    rows: Rows
+    read: Callable[[Row], Fields]
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A row that is left out, and why."""
+
+    place: Place
+    split: DataSplit
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    """What one pass over all rows finds.
+
+    Attributes:
+        own_names: whether every usable row has an id, and no two the same.
+    """
+
+    rows: Mapping[str, list[Place]]
+    unusable: list[Unusable]
+    own_names: bool
+
+
+class RowIndex:
+    """The rows of a task.
+
+    Raises:
+        ValueError: when rows are first asked for: data can't be opened, a column is missing, a split is empty, or more
+            rows than `drop_at_most` can't be used.
+    """
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        assert definition.data is not None
+        self.definition = definition
+        self._data = definition.data.mix or [definition.data]
+        words = definition.prompt
+        # Words that are fixed for all rows need no question in them.
+        self.asks = words.direct is None or "question" in fields_of(words.direct)
+
+    @property
+    def has_training_rows(self) -> bool:
+        """Whether the data say where rows to train on are; else they are for evaluation alone."""
+        return any(one.train is not None or one.test is None for one in self._data)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """All sources, opened."""
+        found = tuple(part for data in self._data for part in self._open(data))
+        if not found:
+            raise ValueError(f"task {self.definition.name}: the data have no rows")
+        return found
+
+    def _open(self, data: Data) -> Iterator[Part]:
+        train, test = open_rows(data, "train"), open_rows(data, "test")
+        whole = open_rows(data, "all") if train is None and test is None else None
+        cut = test is None and self.has_training_rows
+        for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
+            if rows is not None and len(rows):
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))  # type: ignore[arg-type]
+
+    @cached_property
+    def example(self) -> Fields:
+        """The first usable row."""
+        splits = [rows for rows in (self._by_split["train"], self._by_split["test"]) if rows]
+        return self.read_row(splits[0][0])[1]
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Of all parts."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.rows.columns))
+
+    @property
+    def hidden_columns(self) -> frozenset[str]:
+        """Columns that must not stand in a prompt."""
+        from cpt.tasks.rows.columns import USUAL
+
+        found: set[str] = set()
+        for data in self._data:
+            for role in ("answer", "reasoning"):
+                asked = getattr(data.columns, role)
+                usual = [next((name for name in USUAL[role] if name in self.columns), "")]
+                found |= set(usual if asked is None else [asked] if isinstance(asked, str) else asked)
+        return frozenset(found - {""})
+
+    def read(self) -> None:
+        """Read all rows once. See the class for errors."""
+        for split in ("train", "test"):
+            if split == "test" or self.has_training_rows:
+                self.of(split)
+
+    def of(self, split: Literal["train", "test"]) -> list[Place]:
+        """The usable rows of a split, in the data's order."""
+        found = self._by_split[split]
+        if not found:
+            out = [one for one in self.unusable if one.split == split]
+            told = f": {self._told(out)}" if out else "; look at data.train, data.test and filter"
+            raise ValueError(f"task {self.definition.name} has no usable row of split {split}{told}")
+        return found
+
+    @property
+    def unusable(self) -> list[Unusable]:
+        """Rows that are left out because they can't be used; not those of `filter` and `leave_out`."""
+        return self._indexed.unusable
+
+    @property
+    def cut_by_hash(self) -> bool:
+        """Whether test rows were cut off from the others, because the data have none of their own."""
+        return any(part.split is None and part.data.split_column is None for part in self.parts)
+
+    @cached_property
+    def _by_split(self) -> Mapping[str, list[Place]]:
+        found, unusable = self._indexed.rows, self._indexed.unusable
+        for split in ("train", "test"):
+            out = [one for one in unusable if one.split == split]
+            rows = len(found[split]) + len(out)
+            most = max(data.drop_at_most for data in self._data)
+            if out and found[split] and len(out) > most * rows:
+                raise ValueError(
+                    f"task {self.definition.name}, split {split}: {len(out)} of {rows} rows can't be used, more than "
+                    f"data.drop_at_most ({most:g}): {self._told(out)}; mend them, name them in data.leave_out, or raise "
+                    "data.drop_at_most (`cpt tasks check` lists all)"
+                )
+        return found
+
+    def _told(self, out: list[Unusable]) -> str:
+        told = "; ".join(f"{self.where(one.place)}: {one.reason}" for one in out[:_SHOWN])
+        return told + (f"; and {len(out) - _SHOWN} more" if len(out) > _SHOWN else "")
+
+    @cached_property
+    def _indexed(self) -> _Indexed:
+        found: dict[str, list[Place]] = {"train": [], "test": []}
+        unusable: list[Unusable] = []
+        names: set[str] = set()
+        used = 0
+        for number, part in enumerate(self.parts):
+            left_out = set(part.data.leave_out)
+            for row_number, row in enumerate(part.rows):
+                place = Place(number, row_number)
+                try:
+                    fields = part.read(row)
+                except ValueError as error:
+                    unusable.append(Unusable(place, part.split or "train", str(error)))
+                    continue
+                if row_number in left_out or (fields.id and fields.id in left_out) or not self._wanted(row, fields):
+                    continue
+                split = part.split or self._split_of(part, row, fields)
+                reason = self._problem(part, fields)
+                if reason:
+                    unusable.append(Unusable(place, split, reason))
+                    continue
+                found[split].append(place)
+                used += 1
+                if fields.id and "/" not in fields.id:
+                    names.add(fields.id)
+        return _Indexed(found, unusable, own_names=len(names) == used)
+
+    def _wanted(self, row: Row, fields: Fields) -> bool:
+        for name, value in self.definition.filter.items():
+            values = value if isinstance(value, list) else [value]
+            if name == "images" and isinstance(value, bool):
+                if bool(fields.images) != value:
+                    return False
+            elif name not in row:
+                raise ValueError(f"task {self.definition.name}: filter: there is no column {name!r}")
+            elif row[name] not in values and str(row[name]) not in map(str, values):
+                return False
+        return True
+
+    def _split_of(self, part: Part, row: Row, fields: Fields) -> DataSplit:
+        if part.data.split_column is not None:
+            if part.data.split_column not in row:
+                raise ValueError(f"task {self.definition.name}: there is no column {part.data.split_column!r}")
+            return "test" if str(row[part.data.split_column]).lower() in _TEST_NAMES else "train"
+        keys = [image.key if isinstance(image, StoredPicture) else str(image) for image in fields.images]
+        text = "\0".join(keys) or fields.question
+        digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+        return "test" if digest < part.data.test_share * 2**64 else "train"
+
+    def _problem(self, part: Part, fields: Fields) -> str:
+        if not fields.answers and self.definition.answered_by == "generation":
+            return "it has no answer"
+        if self.asks and not fields.question.strip():
+            return "it has no question"
+        missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
+        return f"there is no picture {missing[0]}" if missing else ""
+
+    def _there(self, part: Part, image: str) -> bool:
+        return os.path.isfile(self._path(part, image))
+
+    def _path(self, part: Part, image: str) -> Path:
+        root = Path(part.data.root or ".")
+        return (root / part.data.images if part.data.images is not None else Path(part.rows.folder)) / image
+
+    def read_row(self, place: Place) -> tuple[Row, Fields]:
+        """One row, and what it says. ValueError names the row."""
+        part = self.parts[place.part]
+        row = part.rows[place.row]
+        try:
+            return row, part.read(row)
+        except ValueError as error:
+            raise ValueError(f"task {self.definition.name}: {self.where(place)}: {error}") from error
+
+    def pictures(self, images: tuple[Any, ...], place: Place, owner: str) -> StoredPictures | tuple[()]:
+        """A row's pictures, not read yet."""
+        part = self.parts[place.part]
+        stored = [one if isinstance(one, StoredPicture) else PictureFile(self._path(part, str(one))) for one in images]
+        return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
+
+    def name_of(self, place: Place, fields: Fields) -> str:
+        """What a row is called in records: its own id where all have one and no two the same, else its number."""
+        if self._indexed.own_names:
+            return fields.id
+        return f"{place.part}.{place.row}" if len(self.parts) > 1 else str(place.row)
+
+    def where(self, place: Place) -> str:
+        """A row as its owner would look for it."""
+        return self.parts[place.part].rows.where(place.row)
+
+    def summary(self) -> str:
+        """How many rows each split has, and where the test rows come from."""
+        train, test = len(self._by_split["train"]), len(self._by_split["test"])
+        cut = " (cut off by hash: the data have no test split)" if self.cut_by_hash and self.has_training_rows else ""
+        out = f", {counted(len(self.unusable), 'row')} left out" if self.unusable else ""
+        return f"{train} training rows, {test} test rows{cut}{out}"
