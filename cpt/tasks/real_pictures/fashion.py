@@ -76,7 +76,8 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
     with gzip.open(path) as handle:
         content = handle.read()
     start = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:start], ">u4")
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + shape.prod():
+    head = content[:start].ljust(start, b"\0")
+    shape = np.frombuffer(head[4:], ">u4")
+    if head[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + shape.prod():
         raise ValueError(f"{path}: not a whole IDX file of unsigned bytes in {dimensions} dimensions")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

