@@ -9,7 +9,9 @@ from rewards.extract import Extraction, Template, normalise, read_answer
 from rewards.registry import reward
 from rewards.score import Score
 
-FormatTemplate = Literal["direct", "think", "think_boxed", "boxed", "plain", "think_plain", "answer", "think_answer", "no_think"]
+FormatTemplate = Literal[
+    "direct", "think", "think_boxed", "boxed", "plain", "think_plain", "answer", "think_answer", "no_think"
+]
 """The formats a prompt can ask for, `answer` and `think_answer` as plainer names of two of them, and `no_think`."""
 
 _ASKED_FOR: dict[str, Template] = {name: name for name in get_args(Template)}
@@ -26,9 +28,10 @@ _ANY_TAG = re.compile(r"</?(?:think|answer)>|\\boxed", re.IGNORECASE)
 def format_(completion: str, *, template: FormatTemplate = "direct", **_: object) -> Score:
     """Whether the whole completion is in the asked-for format, with an answer that is not empty.
 
-    `answer` (`direct`): `<answer> x </answer>`. `boxed`: `\\boxed{x}`. `think_answer` (`think`) and `think_boxed`: a
-    `<think> … </think>` before that. `think_plain`: anything after it. `no_think` (`plain`): a bare answer without any of these tags. Tags are balanced, in this
-    order, and never inside one another; white space may stand around and between, nothing else. The same rule as the
+    `answer` (`direct`): `<answer> x </answer>`. `boxed`: `\\boxed{x}`. `think_answer` (`think`), `think_boxed` and
+    `think_plain`: a `<think> … </think>` before that, or before a bare answer. `no_think` (`plain`): a bare answer
+    without any of these tags. Tags are balanced, in this order, and never inside one another; white space may stand
+    around and between, nothing else. The same rule as the
     reading `strict`, so the two never disagree.
 
     Limits: it never looks at what is said: a format with a wrong answer, or with reasoning that is empty or nonsense,

@@ -28,7 +28,7 @@ COMMANDS = {
     "report": Command("report:report", "Build a run's report.html again."),
     "eval": Command("evaluate:evaluate", "Evaluate a model on tasks."),
     "filter": Command("filter:filter_", "Filter the training prompts of one task."),
-    "tasks": Command("tasks:tasks", "List the built-in tasks."),
+    "tasks": Command("tasks:GROUP", "List tasks; check the data of one's own."),
     "recipes": Command("recipes:recipes", "List the recipes that come with cpt."),
     "data": Command("data:GROUP", "Get real pictures to try with."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),

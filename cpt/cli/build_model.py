@@ -128,7 +128,7 @@ def _measure_task(
     task = get_task(name)
     questions = task.samples("test", samples)
     ids = encode_prompts(processor, [task.messages(q, prompt) for q in questions], [q.images for q in questions])
-    requests = [GenerationRequest(i, q.images, n) for n, (i, q) in enumerate(zip(ids, questions, strict=True))]
+    requests = [GenerationRequest(i, tuple(q.images), n) for n, (i, q) in enumerate(zip(ids, questions, strict=True))]
 
     def right(params: SamplingParams) -> list[bool]:
         answers = pool.generate(requests, params, version=version)

@@ -43,6 +43,11 @@ class Group(TyperGroup):
     """Commands that are imported when they are called. Ctrl-C ends each with one line and exit code 130."""
 
     table: Mapping[str, Command]
+    default: str | None = None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `click.Group.parse_args`. Without a command, the default one is meant."""
+        return super().parse_args(ctx, args or [self.default] if self.default else args)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -66,10 +71,14 @@ class Group(TyperGroup):
             raise typer.Exit(terminal.INTERRUPTED) from None
 
 
-def group(about: str, table: Mapping[str, Command]) -> typer.Typer:
-    """A group of the commands in `table`, by their names on the command line."""
+def group(about: str, table: Mapping[str, Command], default: str | None = None) -> typer.Typer:
+    """A group of the commands in `table`, by their names on the command line.
+
+    Args:
+        default: the command that is meant where none is named; None shows the help.
+    """
     return typer.Typer(
-        cls=type("Commands", (Group,), {"table": table}),
+        cls=type("Commands", (Group,), {"table": table, "default": default}),
         help=about,
         no_args_is_help=True,
         add_completion=False,

@@ -17,19 +17,27 @@ from cpt.plan.make import plan_model
 from cpt.plan.preflight import available_model, gpu_count
 from cpt.plan.stages import BasePlan, EvaluationPlan
 from cpt.recipe.schema import Model, Resources, Rollout
+from cpt.recipe.task_files import read_task_file, task_file
 from cpt.rollout.limits import engine_kind
 from cpt.run.cluster import cluster, placement_of
 from cpt.run.rows import check_rows, evaluation_reads
 from cpt.store.folder import StageDir
 from cpt.store.records import write_records
-from cpt.tasks import get_task, task_names
-from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
+from cpt.tasks import declare, get_task, open_task, task_names
+from cpt.tasks.limits import completion_limits
 from cpt.types import PromptStyle, Record
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face folder, such as a stage's policy.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; can be repeated. Default: all.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this task; can be repeated. Default: all of --tasks, else the built-in ones."),
+    ] = None,
+    tasks: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Task file, or one that comes with cpt, such as streams/coin.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that paths in --tasks start from.")] = None,
     prompt: Annotated[Literal["direct", "think"], typer.Option(help="Prompt style.")] = "direct",
     samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = 256,
     max_tokens: Annotated[
@@ -39,9 +47,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
 ) -> None:
     """Evaluate a model on tasks, by free generation."""
-    names = list(dict.fromkeys(task or task_names()))
+    defined = [] if tasks is None else read_task_file(task_file(str(tasks)), None if root is None else str(root))
+    declare(defined)
+    names = list(dict.fromkeys(task or [one.name for one in defined] or task_names()))
     for name in names:
-        get_task(name)
+        open_task(name)
     available_model(model)
     evaluate_folder(model, names, prompt, samples, out, max_tokens)
 
@@ -67,13 +77,13 @@ def evaluate_folder(
     """
     from cpt.run.loop import start_pool
 
-    limit = max_tokens or MAX_COMPLETION_TOKENS[prompt]
     model = plan_model(Model(name_or_path=name))
     kind = engine_kind(model.path, Rollout(), Resources(), gpu=gpu_count() > 0)
-    pictures = check_rows(evaluation_reads(dict.fromkeys(tasks, samples), prompt, limit), model, None, kind)
+    limits = {task: max_tokens or completion_limits([task])[prompt] for task in tasks}
+    evaluation = EvaluationPlan({task: _there(task, samples) for task in tasks}, limits, temperature=0.0)
+    pictures = check_rows(evaluation_reads(evaluation, prompt), model, None, kind)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    evaluation = EvaluationPlan(dict.fromkeys(tasks, samples), limit, temperature=0.0)
     subject = Subject.of_base(BasePlan(0, prompt, model, evaluation, Rollout()), StageDir(out or Path()))
     with cluster(None):
         pool = start_pool(model, Rollout(), placement_of(Rollout(), Resources()), pictures)
@@ -82,10 +92,16 @@ def evaluate_folder(
         pool.close()
     if out is not None:
         write_records(out / "records.parquet", records)
-    _print(records, tasks, limit)
+    _print(records, tasks)
 
 
-def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
+def _there(task: str, samples: int) -> int:
+    """As many samples, or all of a task that has fewer."""
+    size = getattr(get_task(task), "size", None)
+    return samples if size is None else min(samples, size("test"))
+
+
+def _print(records: Sequence[Record], tasks: Sequence[str]) -> None:
     table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
     for task in tasks:
         rows = [record for record in records if record.task == task]
@@ -99,7 +115,7 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limit: int) -> None:
     cut = sum(record.finish_reason == "length" for record in records)
     if cut:
         console.print(
-            f"{cut} of {len(records)} completions are cut off at {limit} tokens; --max-tokens sets another limit",
+            f"{cut} of {len(records)} completions are cut off at their task's limit; --max-tokens sets another one",
             highlight=False,
             soft_wrap=True,
         )

@@ -81,8 +81,8 @@ def check_header(picture: Any, name: str) -> None:
         raise ValueError(f"{name} is no PIL picture but a {kind}; give PIL.Image.fromarray(…) or PIL.Image.open(…)")
     if min(picture.size) < MIN_SIDE:
         raise ValueError(
-            f"{name} is {picture.width} × {picture.height} pixels, with a side below {MIN_SIDE} no image processor reads it reliably; leave the "
-            "sample out or enlarge the picture"
+            f"{name} is {picture.width} × {picture.height} pixels, with a side below {MIN_SIDE} no image processor "
+            "reads it reliably; leave the sample out or enlarge the picture"
         )
     if picture.mode not in _CONVERTED + _SIXTEEN_BITS:
         reason = _REFUSED.get(picture.mode, "of a kind without a defined way to RGB")

@@ -33,8 +33,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from cpt.common.keys import Problem
+from cpt.common.strict import Strict
 from cpt.methods.replay import Weighed
-from cpt.methods.setting import ArmView, Count, Strict, Temperature
+from cpt.methods.setting import ArmView, Count, Temperature
 
 Mode = Literal["paper", "paper-v1", "released"]
 ALPHA = 0.5  # where a recipe says nothing

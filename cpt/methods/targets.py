@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cpt.common.keys import Problem, nearest
+from cpt.common.strict import Strict
 from cpt.methods.merge import WarpMerge
-from cpt.methods.setting import ArmView, Count, Rows, Strict
+from cpt.methods.setting import ArmView, Count, Rows
 
 Keep = Literal["right", "all"]
 

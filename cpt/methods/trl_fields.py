@@ -21,8 +21,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from cpt.common.keys import nearest, shown
+from cpt.common.strict import Strict
 from cpt.methods.policy_gradient import PolicyGradient
-from cpt.methods.setting import BaseMethod, Count, Factor, Strict
+from cpt.methods.setting import BaseMethod, Count, Factor
 from cpt.methods.sft import SFT
 
 TRUNCATED = (

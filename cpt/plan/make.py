@@ -26,8 +26,8 @@ from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, 
 from cpt.recipe.arms import filter_reward_of, reward_of
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import GeneralTask, Model, Rollout, StageTask, default_logprob_gap
+from cpt.tasks.limits import completion_limits
 from cpt.tasks.registry import data_fingerprint
-from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 
 __all__ = [
@@ -112,10 +112,11 @@ def _plan_evaluation(recipe: Recipe, specs: Sequence[ArmSpec]) -> EvaluationPlan
     settings = recipe.evaluation
     styles = {style for spec in specs for style in spec.method.styles(spec.prompt)}
     tasks: list[StageTask | GeneralTask] = [*recipe.tasks, *recipe.general]
-    samples = {task.name: task.evaluation_samples or settings.samples for task in tasks}
+    samples = {task.name: recipe.test_samples(task) for task in tasks}
+    own = {name: completion_limits([name]) for name in samples}
     return EvaluationPlan(
         samples=samples,
-        max_tokens=settings.max_tokens or max(MAX_COMPLETION_TOKENS[style] for style in styles),
+        limits={name: settings.max_tokens or max(limits[style] for style in styles) for name, limits in own.items()},
         temperature=settings.temperature,
         data={name: data_fingerprint(name, "test", number) for name, number in samples.items()},
     )
@@ -168,7 +169,7 @@ def _plan_arm(
             steps=work.steps * (spec.merge.runs if isinstance(spec.merge, WarpMerge) else 1),
             batch_samples=batch.samples,
             global_batch=spec.method.per_device_train_batch_size * spec.method.gradient_accumulation_steps,
-            max_completion_length=spec.method.completion_limit(spec.prompt, MAX_COMPLETION_TOKENS),
+            max_completion_length=spec.method.completion_limit(spec.prompt, completion_limits(work.reads)),
             evaluation=evaluation,
             rollout=recipe.rollout,
             max_logprob_gap=gap,
@@ -207,13 +208,18 @@ class _Work:
     finished: tuple[Source, ...] = ()
     sources: tuple[Source, ...] = ()
 
+    @property
+    def reads(self) -> list[str]:
+        """Whose prompts are sampled from."""
+        return list(dict.fromkeys(([] if self.task == JOINT else [self.task]) + [one.task for one in self.sources]))
+
 
 def _work(recipe: Recipe, spec: ArmSpec, seed: int) -> Iterator[_Work]:
     """The stages of an arm's schedule."""
     # A joint stage has no reward of its own: its filter looks at those of its tasks.
     rewarded = filter_reward_of if spec.schedule == "joint" and spec.filter else reward_of
     tasks = [
-        Source(task.name, task.samples or recipe.data.samples, rewarded(recipe, spec, task), finished=True)
+        Source(task.name, recipe.training_samples(task), rewarded(recipe, spec, task), finished=True)
         for task in recipe.tasks
     ]
     if spec.schedule == "joint":

@@ -16,7 +16,7 @@ from cpt.models.tuning.kind import Tuning
 from cpt.recipe import AnyMethod, Rollout
 from cpt.recipe.rewards import RewardSpec
 from cpt.recipe.schema import Attention
-from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
+from cpt.tasks.limits import completion_limits
 from cpt.types import PromptStyle
 
 JOINT = "joint"
@@ -63,15 +63,20 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What every evaluation of a run generates: test samples per task (stage tasks first), tokens at most.
+    """What every evaluation of a run generates: test samples per task (stage tasks first), tokens at most of each.
 
     `data` has a fingerprint of every task's test samples (see `cpt.tasks.fingerprint`).
     """
 
     samples: Mapping[str, int]
-    max_tokens: int
+    limits: Mapping[str, int]
     temperature: float
     data: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def max_tokens(self) -> int:
+        """Of any completion."""
+        return max(self.limits.values())
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,8 @@ class StagePlan:
     def filter_limit(self) -> int:
         """Tokens per rollout of a filter: training's, or what the styles of a method without rollouts take."""
         styles = self.method.styles(self.prompt)
-        return self.max_completion_length or max(MAX_COMPLETION_TOKENS[style] for style in styles)
+        limits = completion_limits(self.reads)
+        return self.max_completion_length or max(limits[style] for style in styles)
 
     @property
     def rollout_limits(self) -> tuple[int, ...]:

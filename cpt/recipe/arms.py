@@ -175,7 +175,7 @@ def _spec(recipe: Recipe, family: str, point: Mapping[str, Scalar], arm: Arm) ->
     return ArmSpec(
         name=name,
         family=family,
-        tasks=tuple((task.name, task.samples or recipe.data.samples) for task in recipe.tasks),
+        tasks=tuple((task.name, recipe.training_samples(task)) for task in recipe.tasks),
         sweep=point,
         method=arm.method,
         prompt=arm.prompt or recipe.prompt,

@@ -19,7 +19,8 @@ from cpt.recipe.rewards import as_written, carried_code, include_sources
 from cpt.recipe.schema import VERSION, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import RawRecipe, RecipeError, Written, read
-from cpt.tasks import get_task, task_names
+from cpt.recipe.task_files import include_task_files
+from cpt.tasks import declare, get_task, open_task, task_names
 from cpt.types import Split
 
 MAX_STEPS = 10_000_000
@@ -43,6 +44,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, trust_reward
     if not trust_rewards:
         refuse_carried_code(source)
     include_sources(source)
+    include_task_files(source)
     try:
         recipe = Recipe.model_validate(source.data)
     except ValidationError as error:
@@ -78,6 +80,10 @@ def _check_version(source: RawRecipe) -> None:
 def check(recipe: Recipe) -> Iterator[Problem]:
     """What is wrong with a recipe that its types allow: (path, message)."""
     yield from _check_seeds(recipe)
+    unusable = list(_open_tasks(recipe))
+    yield from unusable
+    if unusable:
+        return  # nothing is known of their data
     yield from _check_tasks(recipe)
     yield from _check_numbers(recipe)
     too_many = list(_check_size(recipe))
@@ -146,21 +152,34 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
             elif name in names[:i]:
                 yield path, f"{name!r} stands here twice"
             elif section == "tasks" and name not in trainable:
-                yield path, f"{name!r} is a general task, which no stage trains on; stage tasks: {', '.join(trainable)}"
+                if recipe.tasks[i].is_definition:
+                    yield path, f"{name!r} has test rows alone; name its training rows under data.train"
+                    continue
+                told = f"{name!r} is a general task, which no stage trains on; stage tasks: {', '.join(trainable)}"
+                yield path, told
             elif section == "general" and name in recipe.task_names:
                 yield path, f"{name!r} is also a stage; a general task is never trained on"
+
+
+def _open_tasks(recipe: Recipe) -> Iterator[Problem]:
+    """Let the process know the recipe's own tasks, and look at their rows."""
+    for section, tasks in (("tasks", recipe.tasks), ("general", recipe.general)):
+        for i, task in enumerate(tasks):
+            if task.is_definition:
+                try:
+                    declare([task.definition])
+                    open_task(task.name)
+                except ValueError as error:
+                    yield (section, i, "data"), str(error)
 
 
 def _check_sizes(recipe: Recipe) -> Iterator[Problem]:
     """More samples than a task has. A task without `size` tells only when it is asked for them."""
     for i, task in enumerate(recipe.tasks):
-        trained = ("tasks", i, "samples") if task.samples else ("data", "samples")
-        yield from _too_many(task.name, "train", task.samples or recipe.data.samples, trained)
-        asked = ("tasks", i, "evaluation_samples") if task.evaluation_samples else ("evaluation", "samples")
-        yield from _too_many(task.name, "test", task.evaluation_samples or recipe.evaluation.samples, asked)
+        yield from _too_many(task.name, "train", recipe.training_samples(task), ("tasks", i, "samples"))
+        yield from _too_many(task.name, "test", recipe.test_samples(task), ("tasks", i, "evaluation_samples"))
     for i, other in enumerate(recipe.general):
-        asked = ("general", i, "evaluation_samples") if other.evaluation_samples else ("evaluation", "samples")
-        yield from _too_many(other.name, "test", other.evaluation_samples or recipe.evaluation.samples, asked)
+        yield from _too_many(other.name, "test", recipe.test_samples(other), ("general", i, "evaluation_samples"))
     for name, arm in recipe.arms.items():
         for source in arm.replay.tasks if arm.replay else ():
             assert arm.replay is not None
@@ -191,7 +210,7 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
             yield where, reason
     batch = spec.method.batch().samples
     for i, task in enumerate(recipe.tasks):
-        samples = task.samples or recipe.data.samples
+        samples = recipe.training_samples(task)
         if samples < batch:
             where = ("tasks", i, "samples") if task.samples else ("data", "samples")
             yield (

@@ -9,8 +9,8 @@ from cpt.recipe.arms import ArmSpec
 from cpt.recipe.rewards import COMPONENTS, RewardSpec
 from cpt.recipe.schema import Recipe, StageTask
 from cpt.tasks import get_task, read_samples, task_names
+from cpt.tasks.limits import limits_of
 from cpt.tasks.row import reward_row
-from cpt.tasks.world.builtin import MAX_COMPLETION_TOKENS
 from cpt.types import PromptStyle
 from rewards import score
 from rewards.compose import PYTHON, parameters_of, problems
@@ -41,7 +41,7 @@ def check_rewards(recipe: Recipe, arms: Iterable[ArmSpec]) -> Iterator[Problem]:
         yield from found
         if not found:
             for task in tasks:
-                unusable = list(_on_golds(path, spec, task, task.samples or recipe.data.samples))
+                unusable = list(_on_golds(path, spec, task, recipe.training_samples(task)))
                 yield from unusable
                 for prompt in () if unusable else prompts:
                     yield from _on_a_sample(path, spec, task, prompt)
@@ -75,7 +75,7 @@ def _on_a_sample(path: KeyPath, spec: RewardSpec, task: StageTask, prompt: Promp
         return  # told elsewhere
     known = get_task(task.name)
     sample = read_samples(known, "train", 1)[0]
-    limit = MAX_COMPLETION_TOKENS[prompt]
+    limit = limits_of(known)[prompt]
     row = reward_row(sample, prompt, finish_reason="stop", n_tokens=limit // 2, max_tokens=limit)
     composite = spec.build()
     missing = sorted(composite.required - row.keys())

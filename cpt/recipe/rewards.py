@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cpt.common.keys import KeyPath
-from cpt.methods.setting import Strict
+from cpt.common.strict import Strict
 from cpt.recipe.source import RawRecipe, RecipeError
 from cpt.recipe.yaml_text import COMMAND_LINE
 from rewards.compose import MAX_WEIGHT, PYTHON, Composite, filled, label_of
@@ -88,7 +87,7 @@ def include_sources(source: RawRecipe) -> None:
     for path, component in _python_components(source.data, ()):
         file = component.get("file")
         if isinstance(file, str) and "source" not in component:
-            found = _folder(source, path) / file
+            found = source.folder(path) / file
             if not os.path.isfile(found):
                 continue
             try:
@@ -105,7 +104,7 @@ def carried_code(source: RawRecipe) -> Iterator[tuple[KeyPath, str]]:
     """
     for path, component in _python_components(source.data, ()):
         named_by_user = source.place((*path, "file")) == COMMAND_LINE
-        folders = set() if named_by_user else {_folder(source, ()), _folder(source, path)}
+        folders = set() if named_by_user else {source.folder(()), source.folder(path)}
         if "source" in component or any((folder / name).exists() for folder in folders for name in _OF_A_RUN):
             yield path, str(component.get("file"))
 
@@ -122,11 +121,6 @@ def as_written(path: KeyPath, data: Any) -> KeyPath:
         else:
             data = data[step] if isinstance(data, list) and isinstance(step, int) and step < len(data) else None
     return written
-
-
-def _folder(source: RawRecipe, path: KeyPath) -> Path:
-    """Where the recipe file lies that a component stands in; for one of the command line, where the recipe lies."""
-    return Path(source.place(path).rpartition(":")[0] or source.place(()).rpartition(":")[0]).parent
 
 
 def _python_components(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:

@@ -9,18 +9,28 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, NonNegativeInt, PrivateAttr
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from cpt.common.keys import Key, KeyPath, dotted
+from cpt.common.strict import Strict
 from cpt.methods.filtering import Filter
 from cpt.methods.kl import KL
 from cpt.methods.registry import Merge, Method, Regulariser, Replay
-from cpt.methods.setting import MAX_TEMPERATURE, Count, Factor, Rows, Schedule, Seed, Strict
+from cpt.methods.setting import MAX_TEMPERATURE, Count, Factor, Rows, Schedule, Seed
 from cpt.models.tuning.full import Full
 from cpt.models.tuning.registry import AnyTuning
 from cpt.recipe.rewards import Reward
 from cpt.recipe.source import RecipeError, Written
-from cpt.types import PromptStyle
+from cpt.tasks import get_task, task_names
+from cpt.tasks.definition import TaskDefinition, without_places
+from cpt.types import PromptStyle, Split
 
 VERSION = 1
 Scalar = bool | int | float | str
@@ -73,37 +83,53 @@ class Model(Strict):
     trust_remote_code: bool = False
 
 
-class StageTask(Strict):
+class AnyTask(TaskDefinition):
+    """A task by its name, or its definition."""
+
+    @property
+    def definition(self) -> TaskDefinition:
+        """The definition alone, without what a recipe adds."""
+        said = {name: getattr(self, name) for name in self.model_fields_set & TaskDefinition.model_fields.keys()}
+        return TaskDefinition.model_validate(said)
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Of one that is only named, nothing that belongs to a definition."""
+        content: dict[str, Any] = handler(self)
+        left_out = () if self.is_definition else set(TaskDefinition.model_fields) - {"name"}
+        return {key: value for key, value in content.items() if key not in left_out}
+
+
+class StageTask(AnyTask):
     """A task to train on.
 
     `samples`, `evaluation_samples` and `reward` override `data.samples`, `evaluation.samples` and the recipe's reward.
     """
 
-    name: str
     samples: Count | None = None
     evaluation_samples: Asked | None = None
     reward: Reward | None = None
 
 
-class GeneralTask(Strict):
+class GeneralTask(AnyTask):
     """A task that is evaluated after every stage and never trained on."""
 
-    name: str
     evaluation_samples: Asked | None = None
 
 
 class Data(Strict):
-    """`samples`: unique training samples of each stage, the same ones in the same order for every arm."""
+    """`samples`: unique training samples of each stage, the same ones in the same order for every arm; all of a task
+    that has fewer."""
 
     samples: Count = 2048
 
 
 class Evaluation(Strict):
-    """Free generation on `samples` test samples of every task, greedy by default. No part of what a policy is: if it
-    changes, the policies of a run are evaluated again and none is trained again.
+    """Free generation on `samples` test samples of every task (all of one that has fewer), greedy by default.
 
-    `max_tokens: null` is the built-in tasks' limit for the most talkative style that any arm uses, one limit for all
-    arms.
+    No part of what a policy is: if it changes, the policies of a run are evaluated again and none is trained again.
+
+    `max_tokens: null` is each task's own limit for the most talkative style that any arm uses, one limit for all arms.
     """
 
     samples: Asked = 256
@@ -240,13 +266,26 @@ class Recipe(Strict):
         """Names of the tasks that are only evaluated."""
         return [task.name for task in self.general]
 
+    @property
+    def definitions(self) -> list[TaskDefinition]:
+        """Of the tasks that the recipe itself defines."""
+        return [task.definition for task in (*self.tasks, *self.general) if task.is_definition]
+
+    def training_samples(self, task: StageTask) -> int:
+        """Unique training samples of a task's stage. What the recipe says for all tasks is at most what there is."""
+        return task.samples or _at_most(self.data.samples, task.name, "train")
+
+    def test_samples(self, task: StageTask | GeneralTask) -> int:
+        """Test samples that are evaluated of a task."""
+        return task.evaluation_samples or _at_most(self.evaluation.samples, task.name, "test")
+
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain data."""
         return self.model_dump(mode="json")
 
     def resolved_hash(self) -> str:
         """Identity of everything in the recipe that can change a policy (all but `NEUTRAL`); 32 hexadecimal digits."""
-        content = without_neutral(self.resolved())
+        content = without_places(without_neutral(self.resolved()))
         if self.model.attention == "auto":  # left out where it is auto
             del content["model"]["attention"]
         return content_hash(content)
@@ -260,6 +299,11 @@ class Recipe(Strict):
         """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
         text: str = yaml.safe_dump(self.resolved(), sort_keys=False, width=120)
         return text
+
+
+def _at_most(asked: int, name: str, split: Split) -> int:
+    size = getattr(get_task(name), "size", None) if name in task_names() else None
+    return asked if size is None else min(asked, size(split))
 
 
 def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,10 @@ class RawRecipe:
             path = path[:-1]
         return self.places[path]
 
+    def folder(self, path: KeyPath) -> Path:
+        """Where the file lies that a key stands in; for one of the command line, where the recipe lies."""
+        return Path(self.place(path).rpartition(":")[0] or self.place(()).rpartition(":")[0]).parent
+
     def problem(self, path: KeyPath, message: str) -> str:
         """One line of a `RecipeError`."""
         where = f"{dotted(path)}: " if path else ""
@@ -85,7 +89,7 @@ def read(path: Path) -> RawRecipe:
     Raises:
         RecipeError: if a file is missing or not a mapping, or the extended file extends another one.
     """
-    child = _read_one(path)
+    child = read_one(path)
     if "extends" not in child.data:
         return child
     place, name = child.place(("extends",)), child.data.pop("extends")
@@ -94,7 +98,7 @@ def read(path: Path) -> RawRecipe:
     base_path = path.parent / name
     if not os.path.isfile(base_path):
         raise RecipeError([f"{place}: extends: there is no file {base_path}"])
-    base = _read_one(base_path)
+    base = read_one(base_path)
     if "extends" in base.data:
         raise RecipeError([f"{place}: extends: {base_path} extends another file; only one level is allowed"])
     taken: set[KeyPath] = set()
@@ -105,7 +109,8 @@ def read(path: Path) -> RawRecipe:
     return RawRecipe(base.data, kept)
 
 
-def _read_one(path: Path) -> RawRecipe:
+def read_one(path: Path) -> RawRecipe:
+    """One YAML file, a mapping. RecipeError if it is missing or none."""
     # os.path: a name that is too long for the file system is simply not there.
     if not os.path.isfile(path):
         folder = path if os.path.isdir(path) else path.parent

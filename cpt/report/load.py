@@ -21,10 +21,12 @@ from cpt.report.load_stage import (
     Reader,
     StageRun,
 )
+from cpt.recipe.task_files import definitions_in
 from cpt.store.continued import check_recipe_text, read_manifest, read_recipe_text
 from cpt.store.folder import FORMAT_VERSION, is_run
 from cpt.store.run_store import RunStore
 from cpt.store.schemas import ReportedPlan
+from cpt.tasks import declare
 from cpt.types import Record
 
 __all__ = [
@@ -159,6 +161,7 @@ def load_run(root: str | Path) -> RunData:
         reader.missing(store.events_path)
     arms = [_load_arm(reader, stages, tasks, general) for stages in by_arm.values()]
     recipe_text = read_recipe_text(store.root)
+    declare(definitions_in(recipe_text))
     order = _family_order(recipe_text, arms)
     arms.sort(key=lambda arm: (order.index(arm.family), [_sort_key(value) for value in arm.sweep.values()]))
     name = str(manifest.get("name", store.root.name))

@@ -14,7 +14,7 @@ from cpt.report.figure_style import arm_colours
 from cpt.report.load import ArmRun, RunData
 from cpt.report.summary import Summary
 from cpt.tasks import get_task, read_samples
-from cpt.types import Record, Sample
+from cpt.types import Record, Sample, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -149,13 +149,17 @@ def _cell(record: Record | None) -> Cell | None:
     return Cell(record.completion, record.right, record.right_in_any_style, record.extracted)
 
 
-@lru_cache(maxsize=32)
 def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
     """The task's test samples by id, made again; {} if the task, its files or some samples are missing."""
     try:
-        return {sample.id: sample for sample in read_samples(get_task(task), "test", n)}
+        return _held_out(get_task(task), n)
     except ValueError:
         return {}  # the page is made without pictures
+
+
+@lru_cache(maxsize=32)
+def _held_out(task: Task, n: int) -> Mapping[str, Sample]:
+    return {sample.id: sample for sample in read_samples(task, "test", n)}
 
 
 def same_question(sample: Sample, record: Record) -> bool:

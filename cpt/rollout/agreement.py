@@ -47,7 +47,7 @@ class Asked:
     def request(self, *, pictures: bool = True) -> GenerationRequest:
         """To an engine; without its pictures and their tokens where they are left out."""
         if pictures:
-            return GenerationRequest(self.ids, self.sample.images, 0)
+            return GenerationRequest(self.ids, tuple(self.sample.images), 0)
         return GenerationRequest([token for token in self.ids if token != self.pictures.made_by.image], (), 0)
 
 

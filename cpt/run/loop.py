@@ -245,7 +245,8 @@ class Run:
         return self._waiting
 
     def _start_worker(self) -> Any:
-        return start_worker(gpus=self.placement.trainer_gpus, environment=trainer_env())
+        tasks = self.plan.recipe.definitions
+        return start_worker(gpus=self.placement.trainer_gpus, environment=trainer_env(), tasks=tasks)
 
 
 @contextmanager

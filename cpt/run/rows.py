@@ -3,23 +3,24 @@
 What is found out here would otherwise stop a run in the middle, when its row comes: a picture that can't be read or
 that the model's processor refuses, a chat that does not go with its pictures, a prompt that is too long for the model.
 
-What it costs: `cpt run` makes every sample (of photos: reads and decodes it), one after another, a task at a time in
-memory; `cpt plan` does so with the first ones of each split. What is read for keys comes on top of that: of a task
-without a `fingerprint` every sample, in both (`cpt.tasks.fingerprint`). The model's processor then sees the pictures of
-extreme shapes alone, blank ones of their size, and tokens are counted from sizes and texts; only prompts near the limit
-are encoded in full. Samples of the built-in tasks for the built-in model are not looked at: what they are is
-known, and tested.
+What it costs: `cpt run` makes every sample, a task at a time in memory; of a task over files its pictures' headers and
+checksums are read, and none is decoded. `cpt plan` does so with the first ones of each split. What is read for keys
+comes on top of that: of a task without a `fingerprint` every sample, in both (`cpt.tasks.fingerprint`). The model's
+processor then sees the pictures of extreme shapes alone, blank ones of their size, and tokens are counted from sizes
+and texts; only prompts near the limit are encoded in full. Samples of the built-in tasks for the built-in model are not
+looked at: what they are is known, and tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cpt.common.stored_pictures import StoredPictures
 from cpt.methods.sdft import SDFT
 from cpt.plan.run_plan import RunPlan
-from cpt.plan.stages import ModelPlan, StagePlan
+from cpt.plan.stages import EvaluationPlan, ModelPlan, StagePlan
 from cpt.rollout.limits import EngineKind, check_family
 from cpt.run.reads import Read, Row, Use
 from cpt.run.rows_fit import Fit, own_limit
@@ -37,7 +38,7 @@ def run_reads(plan: RunPlan) -> list[Read]:
     """All that a run reads: training samples of its stages, and the test samples of every evaluation."""
     found = [read for stage in plan.stages for read in stage_reads(stage)]
     for base in plan.bases:
-        found += evaluation_reads(base.evaluation.samples, base.prompt, base.evaluation.max_tokens)
+        found += evaluation_reads(base.evaluation, base.prompt)
     return merged(found)
 
 
@@ -51,9 +52,9 @@ def stage_reads(stage: StagePlan) -> list[Read]:
     return [Read(task, "train", stage.seed, n, tuple(uses) or (Use(stage.prompt),)) for task, n in stage.reads.items()]
 
 
-def evaluation_reads(samples: Mapping[str, int], prompt: PromptStyle, max_tokens: int) -> list[Read]:
+def evaluation_reads(plan: EvaluationPlan, prompt: PromptStyle) -> list[Read]:
     """The first test samples of every task; of drift those are read again."""
-    return [Read(task, "test", 0, n, (Use(prompt, max_tokens),)) for task, n in samples.items()]
+    return [Read(task, "test", 0, n, (Use(prompt, plan.limits[task]),)) for task, n in plan.samples.items()]
 
 
 def merged(reads: Iterable[Read]) -> list[Read]:
@@ -155,4 +156,10 @@ def _row(read: Read, sample: Sample) -> Row:
             chat = with_text(chat, use.teacher.shown(task.target(sample, use.teacher.target_style, use.prompt)))
         chats.append(chat)
         targets.append("" if use.target is None else task.target(sample, use.target, use.prompt))
-    return Row(sample.id, tuple(picture.size for picture in sample.images), tuple(chats), tuple(targets))
+    return Row(sample.id, _sizes(sample), tuple(chats), tuple(targets))
+
+
+def _sizes(sample: Sample) -> tuple[tuple[int, int], ...]:
+    """(width, height) of each picture; of one that is still stored, from its header."""
+    images = sample.images
+    return images.sizes() if isinstance(images, StoredPictures) else tuple(picture.size for picture in images)

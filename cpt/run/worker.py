@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cpt.common.errors import RunFailed
 from cpt.common.processes import check_same_code, enter_working_folder
 from cpt.models.lean import lean_imports
+from cpt.tasks import declare
+from cpt.tasks.definition import TaskDefinition
 from cpt.train.log import MetricsTail
 from cpt.train.result import TrainResult
 from cpt.train.stage import train_stage
@@ -43,8 +45,13 @@ class TrainingFailed(RunFailed):
 class TrainWorker:
     """One stage's process. A Ray actor through `start_worker`; plain in tests."""
 
-    def ready(self) -> int:
-        """Import the training stack, so that this can happen while something else is awaited. The process's id."""
+    def ready(self, tasks: Sequence[TaskDefinition] = ()) -> int:
+        """Import the training stack, so that this can happen while something else is awaited. The process's id.
+
+        Args:
+            tasks: that the recipe defines.
+        """
+        declare(tasks)
         enter_working_folder()
         import_trainers()
         return os.getpid()
@@ -75,17 +82,24 @@ class TrainWorker:
         return found
 
 
-def start_worker(*, cpus: float = 1, gpus: float = 0, environment: Mapping[str, str] | None = None) -> Any:
+def start_worker(
+    *,
+    cpus: float = 1,
+    gpus: float = 0,
+    environment: Mapping[str, str] | None = None,
+    tasks: Sequence[TaskDefinition] = (),
+) -> Any:
     """A fresh `TrainWorker` process, importing already. It is not restarted when it dies: its state is on disk.
 
     Args:
         environment: variables of the process, such as the number of threads (see `cpt.rollout.threads`).
+        tasks: that the recipe defines.
     """
     import ray
 
     actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(TrainWorker)
     handle = actor.options(runtime_env={"env_vars": ENVIRONMENT | dict(environment or {})}).remote()
-    handle.ready.remote()
+    handle.ready.remote(list(tasks))
     return handle
 
 

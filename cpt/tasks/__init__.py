@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from cpt.tasks.registry import declare, get_task, task_names
+from cpt.tasks.registry import declare, get_task, open_task, task_names
 from cpt.tasks.samples import read_samples
 
-__all__ = ["declare", "get_task", "read_samples", "task_names"]
+__all__ = ["declare", "get_task", "open_task", "read_samples", "task_names"]

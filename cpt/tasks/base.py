@@ -19,7 +19,7 @@ class FormattedTask(ABC):
         format: of prompts and targets.
         metric: a name in `cpt.tasks.scoring.METRICS`.
         max_tokens: by prompt, of a completion.
-        answered_by: generation; or likelihood: options, or the text itself, are scored by the model's log-probabilities.
+        answered_by: generation; or likelihood: options, or the text itself, are scored by log-probabilities.
     """
 
     name: str

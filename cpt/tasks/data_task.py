@@ -14,7 +14,6 @@ from typing import Any, Literal
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
 from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
-from cpt.tasks.metric import UNNAMED
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
@@ -43,7 +42,7 @@ class DataTask(FormattedTask):
         self.role: Literal["stage", "general"] = "stage" if self.index.has_training_rows else "general"
         self.answered_by = definition.answered_by
         self.right_from = definition.right_from or RIGHT
-        self.max_tokens: Mapping[PromptStyle, int] = MAX_TOKENS | definition.max_tokens
+        self.max_tokens: Mapping[PromptStyle, int] = {**MAX_TOKENS, **definition.max_tokens}
 
     @cached_property
     def metric(self) -> str:  # type: ignore[override]
@@ -181,7 +180,9 @@ class DataTask(FormattedTask):
 
 def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
     """Question, lettered options and pictures, in the order of their marks; a numbered mark marks its picture once."""
-    options = "\n".join(f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, fields.choices, strict=False))
+    options = "\n".join(
+        f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, fields.choices, strict=False)
+    )
     order: list[int] = []
 
     def mark(found: Any) -> str:

@@ -148,8 +148,9 @@ class TaskDefinition(Strict):
 
     Attributes:
         data: rows; a bare text is their `path`.
-        metric: a name in `rewards.metrics`, which `cpt tasks metrics` lists. By default `choice` where there are choices, `vqa`
-            where rows have ten answers, else `exact`.
+        metric: the name of a reward (`cpt rewards list`). By default `choice` where there are choices, `vqa` where rows
+            have ten answers, else `exact`.
+        metric_options: the reward's parameters.
         right_from: the score from which an answer counts as right, where samples are counted.
         max_tokens: of a completion, by style of prompt; a bare number is for both.
         filter: which rows are used: column → the value, or one of the values, that it has to have. `images: true` are
@@ -195,7 +196,8 @@ class TaskDefinition(Strict):
             {name: getattr(self, name) for name in TaskDefinition.model_fields}
         ).model_dump(mode="json")
         del content["about"]
-        return _without_root(content)
+        kept: dict[str, Any] = without_places(content)
+        return kept
 
 
 _OF_A_DEFINITION = (
@@ -204,7 +206,9 @@ _OF_A_DEFINITION = (
 )  # fmt: skip
 
 
-def _without_root(content: Any) -> Any:
+def without_places(content: Any, within: str = "") -> Any:
+    """Plain data without what says where on this machine a task's files lie (`data.root`)."""
     if isinstance(content, dict):
-        return {key: _without_root(value) for key, value in content.items() if key != "root"}
-    return [_without_root(value) for value in content] if isinstance(content, list) else content
+        kept = content.items() if within not in ("data", "mix") else [(k, v) for k, v in content.items() if k != "root"]
+        return {key: without_places(value, key) for key, value in kept}
+    return [without_places(value, within) for value in content] if isinstance(content, list) else content

@@ -67,6 +67,22 @@ def get_task(name: str) -> Task:
     return registry[name]
 
 
+def open_task(name: str) -> Task:
+    """The task of this name, after a look at its rows where it reads files.
+
+    Raises:
+        ValueError: there is none, or its data or definition is unusable (`cpt.tasks.data_task.DataTask.open`).
+    """
+    task = get_task(name)
+    if isinstance(task, DataTask):
+        try:
+            task.open()
+        except ValueError as error:
+            told = str(error)
+            raise ValueError(told if f"task {name}" in told else f"task {name}: {told}") from error
+    return task
+
+
 def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
     """Of the first `n` samples of a split of the task of this name, and of what answers to them are worth.
 

@@ -161,8 +161,8 @@ class RowIndex:
             if out and found[split] and len(out) > most * rows:
                 raise ValueError(
                     f"task {self.definition.name}, split {split}: {len(out)} of {rows} rows can't be used, more than "
-                    f"data.drop_at_most ({most:g}): {self._told(out)}; mend them, name them in data.leave_out, or raise "
-                    "data.drop_at_most (`cpt tasks check` lists all)"
+                    f"data.drop_at_most ({most:g}): {self._told(out)}; mend them, name them in data.leave_out, or "
+                    "raise data.drop_at_most (`cpt tasks check` lists all)"
                 )
         return found
 

@@ -121,7 +121,7 @@ def sft_rows(samples: Sequence[Sample], prompt: PromptStyle, style: TargetStyle)
     for sample in samples:
         task = get_task(sample.task)
         completion = [{"role": "assistant", "content": task.target(sample, style, prompt)}]
-        row = {"prompt": checked_prompt(task, sample, prompt), "completion": completion, "images": list(sample.images)}
+        row = {"prompt": checked_prompt(task, sample, prompt), "completion": completion, "images": sample.images}
         rows.append(row | {"task": sample.task})
     return rows
 
@@ -131,7 +131,7 @@ def policy_rows(samples: Sequence[Sample], prompt: PromptStyle) -> list[dict[str
     return [
         {
             "prompt": checked_prompt(get_task(sample.task), sample, prompt),
-            "images": list(sample.images),
+            "images": sample.images,
             "sample": sample,
         }
         for sample in samples
@@ -139,14 +139,17 @@ def policy_rows(samples: Sequence[Sample], prompt: PromptStyle) -> list[dict[str
 
 
 class RowLookup:
-    """Turns positions into rows when a batch is read: pictures stay the same objects and are never encoded to disk."""
+    """Turns positions into rows when a batch is read: then stored pictures are, and never encoded to disk again."""
 
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows = rows
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         """Columns of the rows at `batch["row"]`."""
-        chosen = [self.rows[position] for position in batch["row"]]
+        chosen = [{**self.rows[position]} for position in batch["row"]]
+        for row in chosen:
+            if "images" in row:
+                row["images"] = list(row["images"])
         return {column: [row[column] for row in chosen] for column in chosen[0]}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -33,5 +33,6 @@ def training_requests(
     encoded = encode_prompts(processor, chats, [sample.images for sample in unseen])
     known |= {sample.id: ids for sample, ids in zip(unseen, encoded, strict=True)}
     return [
-        GenerationRequest(known[sample.id], sample.images, seed) for sample, seed in zip(samples, seeds, strict=True)
+        GenerationRequest(known[sample.id], tuple(sample.images), seed)
+        for sample, seed in zip(samples, seeds, strict=True)
     ]

@@ -23,7 +23,7 @@ TemplateName = Annotated[
     str | None,
     typer.Option(
         "--template",
-        help="The asked-for format: direct, think, think_boxed, boxed, plain or think_plain. Default: the file's, else direct.",
+        help="The asked-for format: direct, think, think_boxed, boxed, plain, think_plain. Default: the file's.",
     ),
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="The token limit, where the file has none.")]

@@ -106,7 +106,7 @@ def _sample(subject: Subject, processor: Any, pool: Engines) -> list[Said]:
     chats = [task.messages(sample, subject.prompt) for task, _, sample in items]
     prompts = encode_prompts(processor, chats, [sample.images for *_, sample in items])
     requests = [
-        GenerationRequest(ids, sample.images, request_seed("drift", subject.seed, sample.id))
+        GenerationRequest(ids, tuple(sample.images), request_seed("drift", subject.seed, sample.id))
         for ids, (*_, sample) in zip(prompts, items, strict=True)
     ]
     params = SamplingParams(subject.evaluation.max_tokens, temperature=1.0)

@@ -98,7 +98,7 @@ def ask(
             be of its scores (`scale_of`).
     """
     requests = [
-        GenerationRequest(ids, sample.images, request_seed("evaluation", seed, stage, sample.id))
+        GenerationRequest(ids, tuple(sample.images), request_seed("evaluation", seed, stage, sample.id))
         for ids, (_, sample) in zip(questions.prompt_ids, questions.items, strict=True)
     ]
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature)

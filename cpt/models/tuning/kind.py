@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from cpt.methods.setting import Strict
+from cpt.common.strict import Strict
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,198 @@
+"""Tasks that a recipe takes from files: definitions that several recipes share, and the published streams.
+
+    tasks:
+      - {file: invoices.yaml}                                  # all tasks of a file, in its order
+      - {file: streams/coin, root: /data/coin, only: [coin-gqa, coin-vqav2], samples: 4096}
+
+A task file has `tasks:`, a list of definitions, and may have `defaults:`, what they have in common; or it is one
+definition. Names such as `streams/coin` are of files that come with cpt, unless there is such a file beside the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cpt.common.keys import KeyPath, nearest
+from cpt.recipe.source import SHIPPED, RawRecipe, RecipeError, read_one
+from cpt.tasks.definition import TaskDefinition
+
+_SECTIONS = ("tasks", "general")
+_OF_AN_ENTRY = ("file", "root", "only", "samples", "evaluation_samples", "reward")
+_OF_A_FILE = ("tasks", "defaults")
+
+
+def include_task_files(source: RawRecipe) -> None:
+    """Put definitions in the place of entries that name a file, and say of every definition where its files lie.
+
+    The resolved recipe then says all there is to its tasks.
+
+    Raises:
+        RecipeError: there is no such file or task in it, or a shipped one is named without `root`.
+    """
+    for section in _SECTIONS:
+        entries = source.data.get(section)
+        if not isinstance(entries, list):
+            continue
+        expanded: list[Any] = []
+        places: dict[KeyPath, str] = {}
+        for number, entry in enumerate(entries):
+            at: KeyPath = (section, number)
+            if isinstance(entry, Mapping) and "file" in entry:
+                found = _of_file(source, at, entry)
+            else:
+                own = {path[2:]: place for path, place in source.places.items() if path[:2] == at}
+                found = [(_rooted(entry, source.folder(at)), own)]
+            for definition, written in found:
+                places |= {(section, len(expanded), *path): place for path, place in written.items()}
+                expanded.append(definition)
+        for path in [path for path in source.places if path[:1] == (section,) and len(path) > 1]:
+            del source.places[path]
+        source.places |= places
+        source.data[section] = expanded
+
+
+def task_file(name: str, beside: Path | None = None) -> Path:
+    """The task file that a name is of: a path, absolute or from the folder `beside`, or one that comes with cpt.
+
+    Raises:
+        ValueError: there is none; the message names the nearest shipped one.
+    """
+    given = (beside or Path()) / Path(name).expanduser()
+    if given.is_file():
+        return given
+    known = shipped_task_files()
+    if name.removesuffix(".yaml") in known:
+        return known[name.removesuffix(".yaml")]
+    raise ValueError(f"there is no task file {given}, and none of that name comes with cpt{nearest(name, list(known))}")
+
+
+def shipped_task_files() -> dict[str, Path]:
+    """Name (`streams/coin`) to file."""
+    return {
+        str(path.relative_to(SHIPPED).with_suffix("")): path
+        for path in sorted(SHIPPED.glob("*/*.yaml"))
+        if path.parent.name in ("streams", "general", "tasks")
+    }
+
+
+def read_task_file(file: Path, root: str | None = None) -> list[TaskDefinition]:
+    """The definitions of a file, checked.
+
+    Args:
+        root: what relative paths of data start from; the file's folder if None, which a shipped file refuses.
+
+    Raises:
+        RecipeError: with one line per problem, `file:line: key: message`.
+    """
+    found: list[TaskDefinition] = []
+    problems: list[str] = []
+    for entry, written in _definitions(file, root):
+        said = {key: value for key, value in entry.items() if key in TaskDefinition.model_fields}
+        try:
+            found.append(TaskDefinition.model_validate(said))
+        except ValidationError as error:
+            source = RawRecipe(
+                {"tasks": [entry]}, {(): f"{file}:1"} | {("tasks", 0, *k): v for k, v in written.items()}
+            )
+            problems += [source.problem(path, message) for path, message in _explained(error)]
+    if problems:
+        raise RecipeError(problems)
+    return found
+
+
+def definitions_in(recipe_text: str) -> list[TaskDefinition]:
+    """The tasks that a run's own recipe.yaml defines. ValueError if it is none of this cpt."""
+    content = yaml.safe_load(recipe_text)
+    entries = [entry for section in _SECTIONS for entry in content.get(section) or ()]
+    fields = TaskDefinition.model_fields
+    return [
+        TaskDefinition.model_validate({key: value for key, value in entry.items() if key in fields})
+        for entry in entries
+        if isinstance(entry, Mapping) and entry.get("data") is not None
+    ]
+
+
+def _explained(error: ValidationError) -> list[tuple[KeyPath, str]]:
+    return [(("tasks", 0, *one["loc"]), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+
+
+def _of_file(source: RawRecipe, at: KeyPath, entry: Mapping[str, Any]) -> list[tuple[Any, dict[KeyPath, str]]]:
+    """The entries that stand for one that names a file."""
+    for key in entry:
+        if key not in _OF_AN_ENTRY:
+            raise RecipeError([source.problem((*at, key), f"unknown key{nearest(key, _OF_AN_ENTRY)}")])
+    try:
+        file = task_file(str(entry["file"]), source.folder(at))
+        root = entry.get("root")
+        found = _definitions(file, None if root is None else str(source.folder(at) / Path(str(root)).expanduser()))
+    except RecipeError:
+        raise
+    except ValueError as error:
+        raise RecipeError([source.problem((*at, "file"), str(error))]) from None
+    only = entry.get("only")
+    if only is not None:
+        asked = [only] if isinstance(only, str) else list(only)
+        by_name = {one["name"]: (one, written) for one, written in found}
+        for name in asked:
+            if name not in by_name:
+                told = f"{file} has no task {name!r}{nearest(name, list(by_name))}"
+                raise RecipeError([source.problem((*at, "only"), told)])
+        found = [by_name[name] for name in asked]
+    beside = {key: entry[key] for key in ("samples", "evaluation_samples", "reward") if key in entry}
+    if at[0] == "general":
+        found = [({k: v for k, v in one.items() if k not in ("samples", "reward")}, written) for one, written in found]
+    return [({**one, **beside}, {(): source.place(at), **written}) for one, written in found]
+
+
+def _definitions(file: Path, root: str | None) -> list[tuple[dict[str, Any], dict[KeyPath, str]]]:
+    """The definitions of a file as written, defaults filled in, with their places."""
+    raw = read_one(file)
+    if root is None and file.is_relative_to(SHIPPED):
+        raise ValueError(
+            f"{file.stem} comes without data: write root, the folder where its files lie ({file} says how)"
+        )
+    folder = file.parent if root is None else Path(root)
+    if "tasks" not in raw.data:
+        return [(_rooted(raw.data, folder), raw.places)]
+    for key in raw.data:
+        if key not in _OF_A_FILE:
+            raise RecipeError([raw.problem((key,), f"unknown key of a task file{nearest(key, _OF_A_FILE)}")])
+    tasks, defaults = raw.data["tasks"], raw.data.get("defaults") or {}
+    if not isinstance(tasks, list) or not all(isinstance(one, dict) and "name" in one for one in tasks):
+        raise RecipeError([raw.problem(("tasks",), "must be a list of definitions, each with a name")])
+    found = []
+    for number, one in enumerate(tasks):
+        written = {path[2:]: place for path, place in raw.places.items() if path[:2] == ("tasks", number)}
+        found.append((_rooted(_filled(one, defaults), folder), written))
+    return found
+
+
+def _filled(one: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition with what all have in common, key by key."""
+    merged = dict(defaults)
+    for key, value in one.items():
+        known = merged.get(key)
+        merged[key] = _filled(value, known) if isinstance(value, Mapping) and isinstance(known, Mapping) else value
+    return merged
+
+
+def _rooted(entry: Any, folder: Path) -> Any:
+    """A definition that says where its relative paths start."""
+    if not isinstance(entry, Mapping) or entry.get("data") is None:
+        return entry
+    return {**entry, "data": _rooted_data(entry["data"], folder)}
+
+
+def _rooted_data(data: Any, folder: Path) -> Any:
+    data = {"path": data} if isinstance(data, str) else data
+    if not isinstance(data, Mapping):
+        return data  # told by the checks
+    own = data.get("root")
+    root = (folder / Path(own).expanduser() if isinstance(own, str) else folder).absolute()
+    mixed = {"mix": [_rooted_data(one, root) for one in data["mix"]]} if isinstance(data.get("mix"), list) else {}
+    return {**data, "root": str(root), **mixed}
