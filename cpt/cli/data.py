@@ -16,7 +16,7 @@ GROUP = group("Data to try with.", {"pictures": Command("data:pictures", "Real p
 
 
 def pictures(
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("data/real"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("~/cpt-pictures"),
     only: Annotated[
         list[str] | None, typer.Option("--only", help=f"One of {', '.join(SETS)}; can be repeated.")
     ] = None,
