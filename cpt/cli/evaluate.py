@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -92,7 +92,7 @@ def evaluate_folder(
         pool.close()
     if out is not None:
         write_records(out / "records.parquet", records)
-    _print(records, tasks)
+    _print(records, tasks, set(limits.values()))
 
 
 def _there(task: str, samples: int) -> int:
@@ -101,7 +101,7 @@ def _there(task: str, samples: int) -> int:
     return samples if size is None else min(samples, size("test"))
 
 
-def _print(records: Sequence[Record], tasks: Sequence[str]) -> None:
+def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[int]) -> None:
     table = Table("task", "samples", "strict", "tolerant", "tokens", "cut off")
     for task in tasks:
         rows = [record for record in records if record.task == task]
@@ -113,9 +113,10 @@ def _print(records: Sequence[Record], tasks: Sequence[str]) -> None:
     console = Console()
     console.print(table)
     cut = sum(record.finish_reason == "length" for record in records)
+    limit = f"{min(limits)} tokens" if len(limits) == 1 else "their task's limit"
     if cut:
         console.print(
-            f"{cut} of {len(records)} completions are cut off at their task's limit; --max-tokens sets another one",
+            f"{cut} of {len(records)} completions are cut off at {limit}; --max-tokens sets another limit",
             highlight=False,
             soft_wrap=True,
         )

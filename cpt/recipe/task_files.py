@@ -107,7 +107,7 @@ def read_task_file(file: Path, root: str | None = None) -> list[TaskDefinition]:
 
 def definitions_in(recipe_text: str) -> list[TaskDefinition]:
     """The tasks that a run's own recipe.yaml defines. ValueError if it is none of this cpt."""
-    content = yaml.safe_load(recipe_text)
+    content = yaml.safe_load(recipe_text) or {}
     entries = [entry for section in _SECTIONS for entry in content.get(section) or ()]
     fields = TaskDefinition.model_fields
     return [

@@ -10,6 +10,7 @@ from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
+from cpt.recipe.task_files import definitions_in
 from cpt.report.load_stage import (
     GAP,
     LOSS,
@@ -21,7 +22,6 @@ from cpt.report.load_stage import (
     Reader,
     StageRun,
 )
-from cpt.recipe.task_files import definitions_in
 from cpt.store.continued import check_recipe_text, read_manifest, read_recipe_text
 from cpt.store.folder import FORMAT_VERSION, is_run
 from cpt.store.run_store import RunStore

@@ -126,15 +126,13 @@ class Fit:
             for use, chat, target in zip(read.uses, row.chats, row.targets, strict=True):
                 engines = use.new_tokens is not None and use.teacher is None
                 limit = self.max_model_len if engines and self.max_model_len is not None else own
-                length = None if limit is None else self._length(row, chat, target, use.new_tokens or 0, limit)
+                length = None if limit is None else self.excess(row, chat, target, use.new_tokens or 0, limit)
                 if limit is not None and length is not None:
                     yield _said(read, row, use, *length, limit, self.max_model_len)
                     break
 
-    def _length(
-        self, row: Row, chat: list[dict[str, Any]], target: str, new: int, limit: int
-    ) -> tuple[int, int] | None:
-        """Tokens of prompt and of what comes after it, if they are more than the limit together.
+    def excess(self, row: Row, chat: list[dict[str, Any]], target: str, new: int, limit: int) -> tuple[int, int] | None:
+        """Tokens of prompt and of what comes after it, if they are more than `limit` together; None if they fit.
 
         No tokenizer makes more tokens of a text than it has bytes, but for a few at its ends; counting bytes first
         spares nearly all prompts the tokenizer. What seems too long is encoded as training would.
@@ -165,6 +163,10 @@ class Fit:
     def _text_tokens(self, text: str) -> int:
         tokenizer = getattr(self.processor, "tokenizer", self.processor)
         return len(tokenizer(text)["input_ids"]) if text else 0
+
+    def prompt_tokens(self, row: Row, chat: list[dict[str, Any]]) -> int:
+        """Tokens of a prompt, its pictures' included."""
+        return len(self._encoded(row, chat))
 
     def _encoded(self, row: Row, chat: list[dict[str, Any]]) -> list[int]:
         (ids,) = encode_prompts(self.processor, [chat], [[_blank(size) for size in row.sizes]])

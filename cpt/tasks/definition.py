@@ -10,6 +10,7 @@ Everything but `name` and `data` has a default that is found by looking at the r
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -26,6 +27,7 @@ Tokens = Annotated[int, Field(gt=0, le=1_000_000)]
 Names = Annotated[list[Text], Field(min_length=1, max_length=64)]
 Scalar = bool | int | float | str
 Shape = Literal["auto", "columns", "llava", "sharegpt", "easyr1", "prompt-completion"]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 AnswerIn = Literal["plain", "tags", "boxed"]
 _TEMPLATES: Mapping[tuple[PromptStyle, AnswerIn], Template] = {
     ("direct", "plain"): "plain", ("direct", "tags"): "direct", ("direct", "boxed"): "boxed",
@@ -65,9 +67,10 @@ class Data(Strict):
             what the data are.
         images: the folder, from `root`, that pictures' paths in rows start from; that of the rows' file if left out.
         rows: how a row is laid out.
-        config, revision: of data on the Hub; a revision is needed there.
+        config, revision: of data on the Hub; a revision is needed there, the full id of a commit.
         split_column: a column that says which split a row belongs to, for data whose splits share a file.
-        leave_out: ids or numbers of rows that are not used.
+        leave_out: rows that are not used: by id, by number from 1, or as records name them (`2.17`: row 17 of the
+            second file or split).
         drop_at_most: share of a split's rows that may be left out because they can't be used; with more it is an error.
     """
 
@@ -94,7 +97,12 @@ class Data(Strict):
         if len(given) > 1 or (not given and not files):
             raise ValueError("set one of path (a file or a folder), hub (an id on the Hub) and mix (a list of data)")
         if self.hub is not None and self.revision is None:
-            raise ValueError("needs a revision: the id of a commit, so that the data stay the same")
+            raise ValueError("needs a revision: the full id of a commit, so that the data stay the same")
+        if self.revision is not None and not _COMMIT.fullmatch(self.revision):
+            raise ValueError(
+                f"revision {self.revision!r} is not the full id of a commit (40 digits, in its history on the Hub); "
+                "branches and tags move"
+            )
         if self.hub is None and (self.config is not None or self.revision is not None):
             raise ValueError("config and revision are for data on the Hub: set hub, or leave them out")
         return self

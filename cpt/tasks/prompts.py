@@ -100,7 +100,7 @@ class WordedFormat(Format):
         return f"<think> {reasoning} </think> {put[kind]}" if thought else put[kind]
 
     def templates(self) -> dict[str, Template]:
-        """By prompt, what `rewards.row` calls the format that is asked for."""
+        """By prompt, what rewards call the format that is asked for (`rewards.templates`)."""
         return {prompt: self.words.template(prompt) for prompt in self.text}
 
 

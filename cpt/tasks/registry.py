@@ -91,11 +91,11 @@ def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
             again.
     """
     task = get_task(name)
-    asked = (id(task), split, n, seed)
+    right_from = scale_of(task).right_from
+    asked = (id(task), split, n, seed, right_from)
     if asked not in _read:
         own = getattr(task, "fingerprint", None)
         if own is not None:
-            right_from = scale_of(task).right_from
             found = f"{own(split, n, seed)}" + (f" right from {right_from:g}" if right_from != RIGHT else "")
         else:
             both = samples_fingerprint(task, split, n, seed) + scoring_fingerprint(task)
@@ -104,5 +104,5 @@ def data_fingerprint(name: str, split: Split, n: int, seed: int = 0) -> str:
     return _read[asked][1]
 
 
-_read: dict[tuple[int, Split, int, int], tuple[Task, str]] = {}
+_read: dict[tuple[int, Split, int, int, float], tuple[Task, str]] = {}
 """What was read in this process; holds the tasks, so that no other one gets their `id`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple
 from cpt.common.console import counted
 from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
-from cpt.tasks.rows import Fields, layout_of
+from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
 
 DataSplit = Literal["train", "test"]
-_TEST_NAMES = frozenset(("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation"))
 _SHOWN = 3  # rows that a message names
 
 
@@ -33,14 +32,14 @@ class Part:
     """One source's rows of one split.
 
     Attributes:
-        split: what its rows are for; None where each row's hash, or a column, decides.
+        split: what its rows are for; None where each row's hash decides.
         read: one row by its layout.
     """
 
     data: Data
     split: DataSplit | None
     rows: Rows
-    read: Callable[[Row], Fields]
+    read: Layout
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,15 @@ class RowIndex:
         cut = test is None and self.has_training_rows
         for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
             if rows is not None and len(rows):
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))  # type: ignore[arg-type]
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
 
     @cached_property
     def example(self) -> Fields:
         """The first usable row."""
-        splits = [rows for rows in (self._by_split["train"], self._by_split["test"]) if rows]
-        return self.read_row(splits[0][0])[1]
+        for split in ("train", "test"):
+            if places := self.places(split):
+                return self.read_row(places[0])[1]
+        raise ValueError(f"task {self.definition.name} has no usable row: {self._told(self.unusable)}")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -116,15 +117,7 @@ class RowIndex:
     @property
     def hidden_columns(self) -> frozenset[str]:
         """Columns that must not stand in a prompt."""
-        from cpt.tasks.rows.columns import USUAL
-
-        found: set[str] = set()
-        for data in self._data:
-            for role in ("answer", "reasoning"):
-                asked = getattr(data.columns, role)
-                usual = [next((name for name in USUAL[role] if name in self.columns), "")]
-                found |= set(usual if asked is None else [asked] if isinstance(asked, str) else asked)
-        return frozenset(found - {""})
+        return frozenset(name for part in self.parts for name in part.read.hides)
 
     def read(self) -> None:
         """Read all rows once. See the class for errors."""
@@ -141,6 +134,10 @@ class RowIndex:
             raise ValueError(f"task {self.definition.name} has no usable row of split {split}{told}")
         return found
 
+    def places(self, split: str) -> list[Place]:
+        """Those of `of`, however few, and however many can't be used."""
+        return self._indexed.rows[split]
+
     @property
     def unusable(self) -> list[Unusable]:
         """Rows that are left out because they can't be used; not those of `filter` and `leave_out`."""
@@ -149,7 +146,7 @@ class RowIndex:
     @property
     def cut_by_hash(self) -> bool:
         """Whether test rows were cut off from the others, because the data have none of their own."""
-        return any(part.split is None and part.data.split_column is None for part in self.parts)
+        return any(part.split is None for part in self.parts)
 
     @cached_property
     def _by_split(self) -> Mapping[str, list[Place]]:
@@ -185,9 +182,10 @@ class RowIndex:
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                if row_number in left_out or (fields.id and fields.id in left_out) or not self._wanted(row, fields):
+                names = {row_number + 1, f"{number + 1}.{row_number + 1}", fields.id}
+                if names & left_out or not self._wanted(row, fields):
                     continue
-                split = part.split or self._split_of(part, row, fields)
+                split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
                 if reason:
                     unusable.append(Unusable(place, split, reason))
@@ -210,11 +208,7 @@ class RowIndex:
                 return False
         return True
 
-    def _split_of(self, part: Part, row: Row, fields: Fields) -> DataSplit:
-        if part.data.split_column is not None:
-            if part.data.split_column not in row:
-                raise ValueError(f"task {self.definition.name}: there is no column {part.data.split_column!r}")
-            return "test" if str(row[part.data.split_column]).lower() in _TEST_NAMES else "train"
+    def _split_of(self, part: Part, fields: Fields) -> DataSplit:
         keys = [image.key if isinstance(image, StoredPicture) else str(image) for image in fields.images]
         text = "\0".join(keys) or fields.question
         digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
@@ -251,10 +245,11 @@ class RowIndex:
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
 
     def name_of(self, place: Place, fields: Fields) -> str:
-        """What a row is called in records: its own id where all have one and no two the same, else its number."""
+        """What a row is called in records: its own id where all have one and no two the same, else its number from 1,
+        after the number of its file or split where there are several."""
         if self._indexed.own_names:
             return fields.id
-        return f"{place.part}.{place.row}" if len(self.parts) > 1 else str(place.row)
+        return f"{place.part + 1}.{place.row + 1}" if len(self.parts) > 1 else str(place.row + 1)
 
     def where(self, place: Place) -> str:
         """A row as its owner would look for it."""
@@ -262,7 +257,7 @@ class RowIndex:
 
     def summary(self) -> str:
         """How many rows each split has, and where the test rows come from."""
-        train, test = len(self._by_split["train"]), len(self._by_split["test"])
+        train, test = len(self.places("train")), len(self.places("test"))
         cut = " (cut off by hash: the data have no test split)" if self.cut_by_hash and self.has_training_rows else ""
         out = f", {counted(len(self.unusable), 'row')} left out" if self.unusable else ""
         return f"{train} training rows, {test} test rows{cut}{out}"

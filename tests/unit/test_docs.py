@@ -29,7 +29,6 @@ import test_tasks
 import yaml
 from command import cpt as run_cpt
 from folders import load_arm, model_folder
-from PIL import Image
 
 import cpt.tasks.registry
 from cpt.evaluate.evaluators.base import Subject, measured_key
@@ -170,58 +169,6 @@ def test_the_task_s_plan_is_the_one_shown(task: Task, tmp_path: Path, monkeypatc
     assert planned(capfd, command) == lines(output)
 
 
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The guide's task about a folder, over 40 pictures with two questions each."""
-    module = source_file(tmp_path / "photos.py", marked(TASK, "file")["photos.py"])
-    rows = [json.loads(line) for line in marked(TASK, "file")["questions.jsonl"].splitlines()]
-    written = []
-    for number in range(40):
-        name = f"{number:04}.png"
-        Image.new("RGBA", (60, 40), (number, 0, 0, 255)).save(tmp_path / name)
-        written += [{**row, "image": name} for row in rows]
-    (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in written))
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
-    return module.Photos()
-
-
-def test_pictures_of_ones_own_are_a_task(photos: Any):
-    assert isinstance(photos, Task)
-    assert [s.id for s in photos.samples("test", 3)] == [s.id for s in photos.samples("test", 5)][:3]
-    pictures = {}
-    for split in ("train", "test"):
-        samples = photos.samples(split, 12 if split == "train" else 4)
-        pictures[split] = {sample.images[0].tobytes() for sample in samples}
-        for sample in samples:
-            assert sample.images[0].mode == "RGB"
-            for prompt in ("direct", "think"):
-                assert checked_prompt(photos, sample, prompt)
-                target = photos.target(sample, "policy", prompt)
-                assert photos.score(sample, target, prompt).parts == {"strict": 1, "tolerant": 1, "format": 1}
-                assert photos.reward(sample, target, prompt).value == pytest.approx(1)
-            bare = photos.score(sample, sample.gold[0], "direct")
-            assert (bare.value, bare.parts["tolerant"], bare.parts["format"]) == (0, 1, 0)
-            assert photos.reward(sample, "<answer> no idea </answer>", "direct").value == pytest.approx(0.1)
-    assert not pictures["train"] & pictures["test"]
-    with pytest.raises(ValueError, match="task photos: 1000 samples of split train are asked for, and there are"):
-        photos.samples("train", 1000)
-    with pytest.raises(ValueError, match="split base are asked for, and there are 0"):
-        photos.samples("base", 1)
-
-
-def test_every_question_about_the_pictures_is_in_one_split(photos: Any):
-    there = {}
-    for split in ("train", "test"):
-        for count in range(80, 0, -1):
-            try:
-                there[split] = {sample.id.rsplit("/", 1)[1] for sample in photos.samples(split, count)}
-                break
-            except ValueError:
-                continue
-    assert len(there["train"]) + len(there["test"]) == 80
-    assert not there["train"] & there["test"]
-
-
 # ---- docs/adding_a_method.md
 
 
@@ -296,7 +243,7 @@ PATHS = re.compile(rf"(?<![\w/.])(?:\.\./)?((?:{ROOMS})/[\w/.-]*(?:\.(?:py|md|tx
 DOTTED = re.compile(r"`((?:cpt|rewards)(?:\.\w+)+)`")
 DEFINED = re.compile(r"`(\w+)`\s+(?:in|of)\s+\[[^]]*\]\((?:\.\./)?((?:cpt|rewards|tests)/[\w/]+\.py)\)")
 ELSEWHERE_ROOTED = ("", "recipes", "cpt/report")  # a recipe's files are relative to it, a template to its package
-MADE_BY_THE_GUIDES = {"cpt/methods/confidence.py", "cpt/methods/reinforce_batch.py", "cpt/tasks/photos.py"}
+MADE_BY_THE_GUIDES = {"cpt/methods/confidence.py", "cpt/methods/reinforce_batch.py"}
 FILES = {"parquet", "json", "html", "py"}  # `rewards.json` is a file and no module
 
 

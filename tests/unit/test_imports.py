@@ -59,8 +59,8 @@ FORBIDDEN = {
 # What takes a tenth of a second or more to import, and may therefore be imported inside a function: in the modules that
 # a command loads before it knows whether they are needed, and nowhere else. So may modules of ours that import these.
 LAZY = MACHINERY | frozenset((
-    "accelerate", "datasets", "huggingface_hub", "jinja2", "math_verify", "matplotlib", "numpy", "peft", "pyarrow",
-    "rich", "safetensors.torch", "scipy", "sklearn",
+    "accelerate", "datasets", "httpx", "huggingface_hub", "jinja2", "math_verify", "matplotlib", "numpy", "peft",
+    "pyarrow", "rich", "safetensors.torch", "scipy", "sklearn",
 ))  # fmt: skip
 QUICK = [
     "cpt.cli", "cpt.common", "cpt.run", "cpt.recipe", "cpt.plan", "cpt.report", "cpt.methods", "cpt.train.stage",

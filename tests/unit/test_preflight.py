@@ -126,10 +126,9 @@ def test_more_samples_than_a_task_has_are_refused(load, monkeypatch):
     sized = SimpleNamespace(**{name: getattr(known["count-colour"], name) for name in ("name", "role", "samples")})
     sized.size = lambda split: {"train": 100, "test": 20}[split]
     monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: {**known, "count-colour": sized, "exists": sized})
-    assert load("data.samples=100", "evaluation.samples=20")
-    found = problems(load, "data.samples=101", "evaluation.samples=21")
-    assert "data.samples: 101 samples of split train are asked for, and task count-colour has 100" in found[0]
-    assert all("evaluation.samples: 21 samples of split test are asked for, and task" in one for one in found[1:])
+    recipe = load("data.samples=101", "evaluation.samples=21")  # what is said of all tasks is all of a smaller one
+    assert (recipe.training_samples(recipe.tasks[0]), recipe.test_samples(recipe.tasks[0])) == (100, 20)
+    assert (recipe.training_samples(recipe.tasks[1]), recipe.test_samples(recipe.tasks[1])) == (101, 21)
     given = "tasks=[{name: count-colour, samples: 200, evaluation_samples: 30}]"
     assert [problem.split(": ")[1] for problem in problems(load, given, "evaluation.samples=20")] == [
         "tasks.0.samples",

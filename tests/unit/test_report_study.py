@@ -18,6 +18,7 @@ from rich.console import Console
 from synthetic import Plan, Recipe, Stage, change_json, mark_done, reseal
 
 from cpt.common.files import append_jsonl
+from cpt.report import sample_cards
 from cpt.report.load import load_run
 from cpt.report.page import build_report
 from cpt.report.rewards.study import study
@@ -398,12 +399,12 @@ def test_samples_that_the_tasks_make_otherwise_are_not_rescored(tmp_path: Path):
 def test_a_report_where_a_task_s_files_are_not_is_without_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = study_run(tmp_path)
     monkeypatch.setattr(TASK, "samples", lambda *_: Path("gone.jsonl").read_text())
-    held_out_samples.cache_clear()
+    sample_cards._held_out.cache_clear()
     assert held_out_samples("answerable", 3) == {}
     found = study(summarise(load_run(root)), trusted=code_in(root)).sets[0]
     assert found.overall.words == "n/a: the reward is not known"
     monkeypatch.undo()
-    held_out_samples.cache_clear()
+    sample_cards._held_out.cache_clear()
 
 
 def test_an_unfinished_study_says_what_is_missing(tmp_path: Path):

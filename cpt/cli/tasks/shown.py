@@ -1,0 +1,69 @@
+"""Samples as they are shown to somebody who checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpt.rollout.encode import render_prompts
+from cpt.run.reads import Row
+from cpt.run.rows_fit import Fit
+from cpt.tasks.data_task import DataTask
+from cpt.types import Sample
+
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One sample.
+
+    Attributes:
+        prompt: as the model's chat template renders it; without a model, the turns as they are.
+        tokens: of the prompt, its pictures' included; None without a model.
+        target: what supervised fine-tuning imitates.
+        gold: the accepted answers.
+    """
+
+    where: str
+    sample: Sample
+    sizes: tuple[tuple[int, int], ...]
+    prompt: str
+    tokens: int | None
+    target: str
+    gold: tuple[str, ...]
+
+    @staticmethod
+    def row_of(sample: Sample) -> Row:
+        """What a count of tokens needs of a sample."""
+        sizes = getattr(sample.images, "sizes", None)
+        return Row(sample.id, sizes() if sizes is not None else (), (), ())
+
+
+def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
+    """The first samples that are trained on, or else evaluated, and whose pictures can be read."""
+    split = "train" if task.index.places("train") else "test"
+    found: list[Shown] = []
+    for place in task.index.places(split):
+        if len(found) == SAMPLES:
+            break
+        try:
+            sample = task.sample(split, place)
+            row = Shown.row_of(sample)
+        except ValueError:
+            continue  # the audit names it
+        chat = task.messages(sample, "direct")
+        prompt = _turns(chat) if fit is None else render_prompts(fit.processor, [chat])[0]
+        tokens = None if fit is None else fit.prompt_tokens(row, chat)
+        target = task.target(sample, "policy", "direct")
+        found.append(Shown(sample.meta["where"], sample, row.sizes, prompt, tokens, target, sample.gold))
+    return found
+
+
+def _turns(chat: Sequence[dict[str, Any]]) -> str:
+    lines = []
+    for turn in chat:
+        said = [block.get("text", "<picture>") for block in turn["content"]]
+        lines.append(f"{turn['role']}: {' '.join(said)}")
+    return "\n".join(lines)
