@@ -99,7 +99,7 @@ class RowIndex:
         cut = test is None and self.has_training_rows
         for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
             if rows is not None and len(rows):
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
 
     @cached_property
     def example(self) -> Fields:

