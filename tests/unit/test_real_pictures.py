@@ -399,7 +399,7 @@ def test_the_built_in_model_can_say_every_answer_that_it_is_asked_for(pictures: 
             assert set(task.target(sample, "policy", "direct").split()) <= words
             (turn,) = task.messages(sample, "direct")
             said = " ".join(part["text"] for part in turn["content"] if part["type"] == "text")
-            assert set(said.split()) <= words, said
+            assert set(said.partition(" A ")[0].split()) <= words, said  # names of options it can't read
 
 
 @pytest.mark.real
