@@ -87,6 +87,45 @@ def normalised(
 
 
 @reward(
+    "equality",
+    source="the released scoring of CoIN, UCIT and MLLM-CL (github.com/Ghy0501/MCITlib)",
+    formula="1 if the answer = a gold answer in upper case, else 0",
+)
+def equality(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    candidates: Sequence[str] = (),
+    question: str = "",
+    read: Read = "strict",
+    without: str = "",
+    **_: object,
+) -> Score:
+    """Whether the answer is a gold one letter for letter but for case: the equality that released scripts compute.
+
+    `without` are characters that are left out on both sides: " ." is MLLM-CL's score for finance. Its script takes them
+    out of the answer alone, so that a gold answer with a space is never right there. White space at the ends and what
+    `rewards.decoration.unwrapped` takes do not count.
+
+    Limits: a full stop, an article, two spaces and a lead-in ("It is red") are differences. With read=tolerant, none of
+    these is, and a candidate counts wherever it is mentioned alone ("dark red", "red red red" are red).
+    """
+    answers = {compared for answer in accepted(gold) if (compared := _upper(answer, without))}
+    if not answers:
+        return bad_gold(_NO_GOLD)
+    said = read_answer(completion, read, template, candidates, question)
+    if said.status != "ok":
+        return unrewarded(said, "match")
+    value = float(_upper(words_of(said, read), without) in answers)
+    return Score(value, {"match": value}, said.answer)
+
+
+def _upper(text: str, without: str) -> str:
+    return text.upper().translate(dict.fromkeys(map(ord, without))).strip()
+
+
+@reward(
     "yes-no", source="POPE, arXiv 2305.10355 (the question form)", formula="1 if yes or no is said as in gold, else 0"
 )
 def yes_no(

@@ -15,7 +15,9 @@ from rewards.score import Score
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 with x1 < x2 and y1 < y2; the origin is the image's upper left corner."""
-Units = Literal["same", "unit", "thousandths"]
+Units = Literal["pixels", "unit", "thousandths", "square"]
+"""What a box is measured in: pixels of the image; 0 to 1, or 0 to 1000, of its width and height; 0 to 1 of the image
+after it was padded to a square, as LLaVA sees it (CoIN's boxes)."""
 
 MAX_CHARS = 2_000
 """A longer text is no box."""
@@ -56,7 +58,7 @@ _NAMED = re.compile(
 _PLACE = {name: place for place, names in enumerate(_NAMES) for name in names}
 _QUOTED = re.compile(rf"""["']({_COORDINATE})["']""")
 _KEY = re.compile(r"""["']\w{1,30}["']\s*+:|\b(?:bbox|box)(?:_2d)?\s*+[:=]?""", re.IGNORECASE)
-_MAX_SIZE = {"unit": 1.0, "thousandths": 1000.0}
+_MAX_SIZE = {"unit": 1.0, "thousandths": 1000.0, "square": 1.0}
 
 
 @reward(
@@ -70,7 +72,8 @@ def iou(
     template: Template = "direct",
     question: str = "",
     read: Read = "strict",
-    coordinates: Units = "same",
+    coordinates: Units | Literal["same"] = "same",
+    gold_coordinates: Units = "pixels",
     **_: object,
 ) -> Score:
     """Intersection over union of the one box said and a gold box, by two opposite corners in either order.
@@ -78,15 +81,16 @@ def iou(
     [x1, y1, x2, y2], (x1, y1), (x2, y2), [[x1, y1], [x2, y2]], four numbers, `<box>…</box>`, x1=…, y1=…, x2=…, y2=…,
     and JSON: an object with a box, with x1, y1, x2, y2 (xmin, left and the like), or with x, y, width, height; or a
     list of such objects. Gold is such a text too, one accepted box each. `coordinates` is what the completion is asked
-    for: `same` as gold, or `unit` (0 to 1) or `thousandths` (0 to 1000) of an image whose `meta` has `width` and
-    `height` in gold's pixels. Coordinates outside of those ranges and boxes without area are malformed; several
-    different boxes and a denial are ambiguous.
+    for: `same` as gold, or `pixels`, `unit` (0 to 1), `thousandths` (0 to 1000) or `square` of an image whose `meta`
+    has `width` and `height` in pixels. `square` is 0 to 1 on the image padded to a square, equally on both sides, as
+    CoIN has its boxes. `gold_coordinates` is what gold is in where the two differ. Coordinates outside of those ranges
+    and boxes without area are malformed; several different boxes and a denial are ambiguous.
 
     Limits: partial credit: the whole image as the box earns the gold box's share of it. Four numbers without names are
     corners, never a corner with a size; no polygons. Several objects are not matched to several gold boxes. Labels
     beside the box are not read. Texts beyond 2,000 characters are malformed.
     """
-    said = _overlap(completion, gold, meta or {}, template, question, read, coordinates)
+    said = _overlap(completion, gold, meta or {}, template, question, read, coordinates, gold_coordinates)
     if isinstance(said, Score):
         return said
     best, text = said
@@ -106,21 +110,25 @@ def iou_threshold(
     template: Template = "direct",
     question: str = "",
     read: Read = "strict",
-    coordinates: Units = "same",
+    coordinates: Units | Literal["same"] = "same",
+    gold_coordinates: Units = "pixels",
     threshold: float = 0.5,
+    above: bool = False,
     **_: object,
 ) -> Score:
-    """Whether the one box said overlaps a gold box enough. Boxes and `coordinates` as for `iou`; parts `hit` and `iou`.
+    """Whether the one box said overlaps a gold box enough. Boxes and coordinates as for `iou`; parts `hit` and `iou`.
+
+    At exactly the threshold it does (REC accuracy), unless `above`: CoIN counts what is more than 0.5.
 
     Limits: those of `iou`; the whole image as the box is right where the gold box is more than `threshold` of it.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"iou-threshold: threshold has to be above 0 and at most 1, got {threshold}")
-    said = _overlap(completion, gold, meta or {}, template, question, read, coordinates)
+    said = _overlap(completion, gold, meta or {}, template, question, read, coordinates, gold_coordinates)
     if isinstance(said, Score):
         return said if said.failed else Score(0.0, {"hit": 0.0, "iou": 0.0}, said.extracted, said.status)
     best, text = said
-    hit = float(best >= threshold)
+    hit = float(best > threshold if above else best >= threshold)
     return Score(hit, {"hit": hit, "iou": best}, text)
 
 
@@ -131,7 +139,8 @@ def _overlap(
     template: Template,
     question: str,
     read: Read,
-    coordinates: Units,
+    coordinates: Units | Literal["same"],
+    gold_coordinates: Units,
 ) -> tuple[float, str] | Score:
     """The best overlap and the box, or the score of a row without one."""
     texts = [gold] if isinstance(gold, str | Mapping) else gold
@@ -148,16 +157,30 @@ def _overlap(
     if box is None:
         return unrewarded(Extraction("", status), "iou")
     text = "[" + ", ".join(f"{x:.6g}" for x in box) + "]"
-    if coordinates != "same":
-        size = _MAX_SIZE[coordinates]
+    if coordinates != "same" and coordinates != gold_coordinates:
         width, height = meta.get("width"), meta.get("height")
         if not width or not height:
             return bad_gold(f"coordinates={coordinates} needs the image's width and height in the row's meta")
-        if min(box) < 0 or max(box) > size:
+        if coordinates != "pixels" and (min(box) < 0 or max(box) > _MAX_SIZE[coordinates]):
             return unrewarded(Extraction("", "malformed"), "iou")
-        x, y = float(width) / size, float(height) / size
-        box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+        box = in_pixels(box, coordinates, width, height)
+        golden = [in_pixels(one, gold_coordinates, width, height) for one in golden]
     return max(intersection_over_union(box, one) for one in golden), text
+
+
+def in_pixels(box: Box, units: Units, width: float, height: float) -> Box:
+    """A box in pixels of its image, whose size is given in pixels.
+
+    CoIN's script pads a picture by whole pixels and a box by halves: of an odd difference, `square` takes the half.
+    """
+    if units == "pixels":
+        return box
+    if units == "square":
+        side = max(width, height)
+        left, top = (side - width) / 2, (side - height) / 2
+        return box[0] * side - left, box[1] * side - top, box[2] * side - left, box[3] * side - top
+    x, y = width / _MAX_SIZE[units], height / _MAX_SIZE[units]
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
 def read_box(text: str) -> tuple[Box | None, ReadStatus]:

@@ -68,8 +68,8 @@ def choice(
     before a small letter are taken for words. What follows a letter and is no option's text is not understood: "B, I
     guess" is B. Without `choices` only letters count. Beyond 500 characters nothing but an option's text counts.
     """
-    options = _without_labels(tuple(composed(str(option)) for option in choices))
-    right = {index for answer in accepted(gold) for index in _of_gold(answer, options)}
+    options = without_labels(tuple(composed(str(option)) for option in choices))
+    right = {index for answer in accepted(gold) for index in options_of_gold(answer, options)}
     if not right:
         return bad_gold(f"gold has to be a letter, one of the choices or its index, not {list(gold)!r}")
     said = read_answer(completion, read, template, question=question)
@@ -82,14 +82,14 @@ def choice(
     return Score(value, {"match": value}, chr(ord("A") + min(named)))
 
 
-def _without_labels(options: tuple[str, ...]) -> tuple[str, ...]:
+def without_labels(options: tuple[str, ...]) -> tuple[str, ...]:
     """The options' texts, where each has its own letter in front."""
     found = [_LETTER_AND_TEXT.fullmatch(option.strip()) for option in options]
     texts = tuple(match[2] for i, match in enumerate(found) if match and ord(match[1].upper()) == ord("A") + i)
     return texts if len(texts) == len(options) else options
 
 
-def _of_gold(answer: str, choices: tuple[str, ...]) -> set[int]:
+def options_of_gold(answer: str, choices: tuple[str, ...]) -> set[int]:
     """The options that a gold answer stands for; empty if for none, or for several texts."""
     named, status = _read_choice(answer, choices)
     if status == "ok":

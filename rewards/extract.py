@@ -29,6 +29,7 @@ __all__ = [
     "bare",
     "normalise",
     "read_answer",
+    "read_text",
 ]
 
 ReadStatus = Literal["ok", "no_answer", "ambiguous", "malformed"]
@@ -130,6 +131,21 @@ def read_answer(
     return read
 
 
+def read_text(completion: str, how: Read = "strict", template: Template = "direct", question: str = "") -> Extraction:
+    """The words in which a published script looks for its answer, for metrics that bring an extraction of their own.
+
+    As `read_answer`, but a tolerant reading chooses nothing: it gives all of what `<answer>` and `\\boxed{}` agree on,
+    or without such tags everything outside of the reasoning, lead-ins and the question included.
+    """
+    if how != "tolerant":
+        return read_answer(completion, how, template, question=question)
+    tags = _in_tags(outside_reasoning(completion))
+    if tags is None:
+        return read_answer(completion, "whole", question=question)
+    only_asks = tags.status == "ok" and question and _only_asks(tags, normalise(question))
+    return Extraction("", "no_answer") if only_asks else tags
+
+
 def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extraction:
     """The answer in any style. Hedges are not accepted, because policies are optimised against rewards.
 
@@ -145,16 +161,18 @@ def _tolerant(completion: str, candidates: Sequence[str], question: str) -> Extr
     if bare(completion) in known:
         return _read(completion)
     said = outside_reasoning(completion)
-    answers = tagged_answers(said)
-    tagged = [_unboxed(answer) for answer in answers] + boxed_answers(said)
+    tags = _in_tags(said)
+    if tags is not None and tags.status != "ok":
+        return tags
+    return _in_prose(said if tags is None else tags.raw, known, question)
+
+
+def _in_tags(said: str) -> Extraction | None:
+    """What all `<answer>` and `\\boxed{}` of a text agree on; None without any."""
+    tagged = [_unboxed(answer) for answer in tagged_answers(said)] + boxed_answers(said)
     if any(map(holds_box, tagged)):
         return Extraction("", "ambiguous")
-    if tagged:
-        agreed = _agreed(tagged)
-        if agreed.status != "ok":
-            return agreed
-        said = agreed.raw
-    return _in_prose(said, known, question)
+    return _agreed(tagged) if tagged else None
 
 
 def _in_prose(said: str, known: Collection[str], question: str) -> Extraction:

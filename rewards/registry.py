@@ -42,6 +42,7 @@ CheckGold = Callable[..., str]
 
 _MODULES = (
     *("answers", "choice", "numbers", "maths", "vqa", "text", "boxes", "collections"),
+    *("released", "containment", "captions", "simplification", "benchmarks"),
     *("format", "shaping", "papers"),
 )
 _entries: dict[str, Entry] = {}

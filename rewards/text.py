@@ -1,15 +1,19 @@
-"""Similarity of texts: ANLS, edit similarity, ROUGE-L. Each is the best over the gold answers."""
+"""Similarity of texts: ANLS, edit similarity, ROUGE-L, F1 of words. Each is the best over the gold answers."""
 
 from __future__ import annotations
 
+import re
+import string
+from collections import Counter
 from collections.abc import Sequence
 
-from rapidfuzz.distance import LCSseq, Levenshtein
+from rapidfuzz.distance import Indel, LCSseq, Levenshtein
 
-from rewards.extract import Extraction, Read, Template, bare, read_answer
+from rewards.extract import Extraction, Read, Template, bare, read_answer, read_text
 from rewards.match import accepted, bad_gold, hedges, unrewarded, words_of
 from rewards.registry import reward
 from rewards.score import Score
+from rewards.scripts import chunks
 from rewards.scripts import tokens as tokens_of
 
 MAX_CHARS = 10_000
@@ -19,6 +23,10 @@ MAX_TOKENS = 4_000
 """Of longer texts, so many tokens are searched for a common subsequence; all of them count for the length."""
 
 MAX_BETA = 1000.0
+
+_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation))
+_ARTICLES = frozenset(("a", "an", "the"))
+_LITERAL = re.compile(r"<(?:STR|NUM|CHAR)_LIT(?::([^>]*))?>")
 
 
 @reward(
@@ -135,6 +143,103 @@ def rouge_l(
         return unrewarded(Extraction("", "no_answer"), *parts)
     f, precision, recall = max(_rouge(tokens, tokens_of(answer), beta) for answer in answers)
     return Score(f, {"f": f, "precision": precision, "recall": recall}, said.answer)
+
+
+@reward(
+    "token-f1",
+    source="SQuAD, arXiv 1606.05250, and its evaluate-v1.1.py",
+    formula="max over gold of 2·P·R / (P + R); P, R = common words / words of the answer, of gold",
+)
+def token_f1(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    candidates: Sequence[str] = (),
+    question: str = "",
+    read: Read = "strict",
+    refuse_hedges: bool = True,
+    **_: object,
+) -> Score:
+    """F1 of the words of answer and gold, in any order: SQuAD's F1.
+
+    Words in lower case, without ASCII punctuation and the articles a, an and the; where an answer is nothing but an
+    article, it stays. In scripts without spaces every character is a word, which the script does not know. Parts: `f1`,
+    `precision`, `recall` of the best gold answer. `refuse_hedges` as for `anls`.
+
+    Limits: shared words earn something whatever they mean (partial credit): several answers, every option, the question
+    repeated with the gold words in it. Order and signs are lost ("-5" is "5"). Of texts beyond 4,000 words the rest
+    counts as different.
+    """
+    parts = ("f1", "precision", "recall")
+    found = _read(completion, gold, template, candidates, question, read, refuse_hedges, *parts)
+    if isinstance(found, Score):
+        return found
+    said, answers = found
+    words = _squad(said.raw)
+    if not words:
+        return unrewarded(Extraction("", "no_answer"), *parts)
+    f1, precision, recall = max(_shared(words, _squad(answer)) for answer in answers)
+    return Score(f1, {"f1": f1, "precision": precision, "recall": recall}, said.answer)
+
+
+def _squad(text: str) -> list[str]:
+    words = chunks(text.translate(_PUNCTUATION))
+    return [word for word in words if word not in _ARTICLES] or words
+
+
+def _shared(said: Sequence[str], gold: Sequence[str]) -> tuple[float, float, float]:
+    """F1, precision and recall of one gold answer."""
+    common = (Counter(said[:MAX_TOKENS]) & Counter(gold[:MAX_TOKENS])).total()
+    if not common:
+        return 0.0, 0.0, 0.0
+    return 2 * common / (len(said) + len(gold)), common / len(said), common / len(gold)
+
+
+@reward(
+    "code-edit",
+    source="TRACE, arXiv 2310.06762, released scoring of Py150; CodeXGLUE, arXiv 2102.04664",
+    formula="max over gold of round(100·(1 − insertions and deletions / sum of lengths)) / 100",
+)
+def code_edit(
+    completion: str,
+    *,
+    gold: Sequence[str],
+    template: Template = "direct",
+    question: str = "",
+    read: Read = "strict",
+    **_: object,
+) -> Score:
+    """Edit similarity of code, as Py150 is scored: fuzzywuzzy's ratio in whole percent.
+
+    Unlike in `edit`, case counts, a substitution costs a deletion and an insertion, and the sum of both lengths
+    divides. Py150's placeholders give way to what they hold: <STR_LIT:red> to red, <NUM_LIT> to 0, the others to
+    nothing. Without python-Levenshtein, fuzzywuzzy falls back to difflib, whose ratio can be lower. Part: `similarity`.
+
+    Limits: nearly any text earns something (partial credit): the gold line among others (several answers, several
+    tagged answers in one, a denial, the question repeated, an injected verdict, look-alikes), and another name of the
+    same length (another colour). Code is not run. Only the first 10,000 characters are compared.
+    """
+    answers = [code for answer in accepted(gold) if (code := _code(answer))]
+    if not answers:
+        return bad_gold("the row has no gold answer")
+    said = read_text(completion, read, template, question)
+    if said.status != "ok":
+        return unrewarded(said, "similarity")
+    text = _code(said.raw)
+    if not text:
+        return unrewarded(Extraction("", "no_answer"), "similarity")
+    value = max(round(100 * _indel(text, answer)) for answer in answers) / 100
+    return Score(value, {"similarity": value}, said.answer)
+
+
+def _code(text: str) -> str:
+    return _LITERAL.sub(lambda found: found[1] or ("0" if found[0] == "<NUM_LIT>" else ""), text).strip()
+
+
+def _indel(said: str, gold: str) -> float:
+    unseen = max(len(said) - MAX_CHARS, 0) + max(len(gold) - MAX_CHARS, 0)
+    return 1.0 - (Indel.distance(said[:MAX_CHARS], gold[:MAX_CHARS]) + unseen) / (len(said) + len(gold))
 
 
 def _read(

@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": Command("plan:plan", "Show what a recipe would do; start nothing."),
     "report": Command("report:report", "Build a run's report.html again."),
     "eval": Command("evaluate:evaluate", "Evaluate a model on tasks."),
+    "judge": Command("judge:judge", "Let a language model score recorded completions."),
     "filter": Command("filter:filter_", "Filter the training prompts of one task."),
     "tasks": Command("tasks:GROUP", "List tasks; check the data of one's own."),
     "recipes": Command("recipes:recipes", "List the recipes that come with cpt."),

@@ -110,7 +110,6 @@ class StoredPictures(Sequence[Image.Image]):
         with self._opened(number, content) as found:
             check_header(found, self._named(number))
             kind, (width, height) = found.format, found.size
-            turned = found.getexif().get(_ORIENTATION) in _TURNED
         if kind == "JPEG" and _JPEG_END not in content[-_TAIL:]:
             raise ValueError(f"{self._named(number)}: {unreadable(OSError('it is cut off'), self._file(number))}")
         if kind == "PNG":
@@ -119,6 +118,8 @@ class StoredPictures(Sequence[Image.Image]):
                     found.verify()  # checksums, without decoding
                 except Exception as error:  # decoders meet damaged data with exceptions of many kinds
                     raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+        with self._opened(number, content) as found:
+            turned = found.getexif().get(_ORIENTATION) in _TURNED
         return (height, width) if turned else (width, height)
 
     def _opened(self, number: int, content: bytes | None = None) -> Image.Image:

@@ -22,7 +22,8 @@ from cpt.recipe.source import SHIPPED, RawRecipe, RecipeError, read_one
 from cpt.tasks.definition import TaskDefinition
 
 _SECTIONS = ("tasks", "general")
-_OF_AN_ENTRY = ("file", "root", "only", "samples", "evaluation_samples", "reward")
+_BESIDE = ("samples", "evaluation_samples", "reward")  # what a recipe says of a task, beside its definition
+_OF_AN_ENTRY = ("file", "root", "only", *_BESIDE)
 _OF_A_FILE = ("tasks", "defaults")
 
 
@@ -92,7 +93,7 @@ def read_task_file(file: Path, root: str | None = None) -> list[TaskDefinition]:
     found: list[TaskDefinition] = []
     problems: list[str] = []
     for entry, written in _definitions(file, root):
-        said = {key: value for key, value in entry.items() if key in TaskDefinition.model_fields}
+        said = {key: value for key, value in entry.items() if key not in _BESIDE}
         try:
             found.append(TaskDefinition.model_validate(said))
         except ValidationError as error:
@@ -143,7 +144,7 @@ def _of_file(source: RawRecipe, at: KeyPath, entry: Mapping[str, Any]) -> list[t
                 told = f"{file} has no task {name!r}{nearest(name, list(by_name))}"
                 raise RecipeError([source.problem((*at, "only"), told)])
         found = [by_name[name] for name in asked]
-    beside = {key: entry[key] for key in ("samples", "evaluation_samples", "reward") if key in entry}
+    beside = {key: entry[key] for key in _BESIDE if key in entry}
     if at[0] == "general":
         found = [({k: v for k, v in one.items() if k not in ("samples", "reward")}, written) for one, written in found]
     return [({**one, **beside}, {(): source.place(at), **written}) for one, written in found]

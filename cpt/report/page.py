@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.figure_style import arm_colours, heat
 from cpt.report.filters import FilteredStage, filtered_stages, pass_rates
+from cpt.report.judged import JudgedView, judged_views, shortened_reply
 from cpt.report.load import RunData, load_run
 from cpt.report.objective_plots import objective_weights
 from cpt.report.sample_cards import sample_cards
@@ -64,15 +66,18 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
         write_text_atomic(run.root / PAGE, render_study(rewards))
     if filtered := filtered_stages(run):
         found["filters"] = [stage.as_dict() for stage in filtered]
+    if judged := judged_views(run, summary.bootstrap):
+        found["judged"] = [view.as_dict() for view in judged]
     write_json_atomic(run.root / "summary.json", found)
     page = run.root / "report.html"
-    write_text_atomic(page, render(summary, rewards_page))
+    write_text_atomic(page, render(summary, rewards_page, judged))
     return page
 
 
-def render(summary: Summary, rewards_page: str = "") -> str:
+def render(summary: Summary, rewards_page: str = "", judged: Sequence[JudgedView] = ()) -> str:
     """The page: one self-contained HTML text. `rewards_page` is the file of the page on rewards, if there is one."""
-    return environment().get_template("page.html.j2").render(**_view(summary), rewards_page=rewards_page)
+    further = {"rewards_page": rewards_page, "judged": judged, "shortened_reply": shortened_reply}
+    return environment().get_template("page.html.j2").render(**_view(summary), **further)
 
 
 def _view(summary: Summary) -> dict[str, Any]:

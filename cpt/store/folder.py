@@ -22,7 +22,7 @@ GENERATION = "generation"  # the evaluator whose records every number of the rep
 # What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
 # last: a kill in between leaves a folder that still is recognised as a run.
 OWNED = (
-    *("arms", "base", "recipe.yaml", "plan.json", "events.jsonl", "summary.json", "report.html"),
+    *("arms", "base", "judgements", "recipe.yaml", "plan.json", "events.jsonl", "summary.json", "report.html"),
     *("rewards.html", "rewards.json", "rewards.parquet", "manifest.json"),
 )
 LOCK = ".lock"

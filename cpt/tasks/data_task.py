@@ -116,7 +116,7 @@ class DataTask(FormattedTask):
         if fields.system:
             meta["system"] = fields.system
         pictures = self.index.pictures(images, place, f"sample {name}")
-        meta |= self.scorer.extra(self, pictures) if self.answered_by == "generation" else {}
+        meta |= self.scorer.extra(self.index, split, pictures) if self.answered_by == "generation" else {}
         asked = " ".join(part for part in (MARK.sub("", question).strip(), options) if part)
         return Sample(name, self.name, asked, pictures, fields.answers, fields.reasoning, meta)
 

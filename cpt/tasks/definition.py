@@ -69,8 +69,7 @@ class Data(Strict):
         rows: how a row is laid out.
         config, revision: of data on the Hub; a revision is needed there, the full id of a commit.
         split_column: a column that says which split a row belongs to, for data whose splits share a file.
-        leave_out: rows that are not used: by id, by number from 1, or as records name them (`2.17`: row 17 of the
-            second file or split).
+        leave_out: rows that are not used, by id, or as messages call them: `train.jsonl, line 17`.
         drop_at_most: share of a split's rows that may be left out because they can't be used; with more it is an error.
     """
 

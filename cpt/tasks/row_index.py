@@ -15,6 +15,8 @@ from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPicture
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
+from rewards import registry
+from rewards.registry import CheckGold
 
 DataSplit = Literal["train", "test"]
 _SHOWN = 3  # rows that a message names
@@ -44,11 +46,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A row that is left out, and why."""
+    """A row that is left out, and why.
+
+    Attributes:
+        kind: `gold` where the metric can't use its answer; else `row`.
+    """
 
     place: Place
     split: DataSplit
     reason: str
+    kind: Literal["row", "gold"] = "row"
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ class RowIndex:
         names: set[str] = set()
         used = 0
         for number, part in enumerate(self.parts):
-            left_out = set(part.data.leave_out)
+            left_out = set(map(str, part.data.leave_out))
             for row_number, row in enumerate(part.rows):
                 place = Place(number, row_number)
                 try:
@@ -182,13 +189,15 @@ class RowIndex:
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                names = {row_number + 1, f"{number + 1}.{row_number + 1}", fields.id}
-                if names & left_out or not self._wanted(row, fields):
+                if left_out and left_out & {fields.id, part.rows.where(row_number)}:
+                    continue
+                if not self._wanted(row, fields):
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
-                if reason:
-                    unusable.append(Unusable(place, split, reason))
+                wrong_gold = "" if reason else self._gold_problem(fields)
+                if reason or wrong_gold:
+                    unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
                     continue
                 found[split].append(place)
                 used += 1
@@ -221,6 +230,18 @@ class RowIndex:
             return "it has no question"
         missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
         return f"there is no picture {missing[0]}" if missing else ""
+
+    def _gold_problem(self, fields: Fields) -> str:
+        """Why the metric can't use a row's answers; nothing where it can, or where none is named."""
+        check = self._check_gold
+        if check is None:
+            return ""
+        return check(gold=list(fields.answers), choices=list(fields.choices), **self.definition.metric_options)
+
+    @cached_property
+    def _check_gold(self) -> CheckGold | None:
+        name = self.definition.metric
+        return registry.get(name).check_gold if name in registry.names() else None  # an unknown one is told elsewhere
 
     def _there(self, part: Part, image: str) -> bool:
         return os.path.isfile(self._path(part, image))

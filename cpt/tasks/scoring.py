@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.tasks.row import reward_row
 from cpt.types import PromptStyle, Sample
-from rewards import registry
+from rewards import metrics, registry
+from rewards.captions import DocumentFrequencies, document_frequencies
 from rewards.extract import read_answer
 from rewards.match import exact_match
 from rewards.papers import accuracy_format
@@ -16,6 +17,8 @@ from rewards.score import Score
 from rewards.templates import Template
 
 if TYPE_CHECKING:
+    from cpt.common.stored_pictures import StoredPictures
+    from cpt.tasks.row_index import RowIndex
     from cpt.tasks.rows import Fields
 
 Metric = Callable[[str, Sequence[str]], float]
@@ -46,6 +49,8 @@ def accuracy_reward(sample: Sample, completion: str, prompt: PromptStyle) -> Sco
 
 
 FORMAT_WEIGHT = 0.1
+FREQUENCY_ROWS = 10_000
+"""So many rows say how rare words are in captions."""
 
 
 class Scorer:
@@ -56,11 +61,13 @@ class Scorer:
         options: its parameters, but for `read`.
 
     Raises:
-        ValueError: there is no such reward or parameter.
+        ValueError: there is no such metric or parameter.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        self.name = name
+        self.needs, self.gold_is_full = metrics.metric(name).needs, metrics.metric(name).gold_is_full
+        self.name, self.options = name, options
+        self._frequencies: dict[str, DocumentFrequencies] = {}
         self.strict = registry.make(name, **options, read="strict")
         self.tolerant = registry.make(name, **options, read="tolerant")
 
@@ -86,13 +93,30 @@ class Scorer:
         return replace(answer, value=value, parts={"accuracy": answer.value, "format": well_formed})
 
     def check(self, example: Fields) -> None:
-        """ValueError if rows like this one do not have what the metric needs."""
-        needs = registry.get(self.name).required
-        if "choices" in needs and not example.choices:
-            raise ValueError(f"metric {self.name} needs choices: name their column under data.columns.choices")
+        """ValueError if rows like this one do not have what the metric needs, or their answers are none for it."""
+        # In place of what `extra` gives: any values do.
+        meta: dict[str, Any] = {"width": 1, "height": 1} if example.images else {}
+        if metrics.DOCUMENT_FREQUENCIES in self.needs:
+            meta["document_frequencies"] = DocumentFrequencies(2, {})
+        row = {"gold": example.answers, "choices": example.choices, "question": example.question, "meta": meta}
+        if problem := metrics.misfit(self.name, row, **self.options):
+            raise ValueError(problem)
 
-    def extra(self, task: Any, pictures: Any) -> dict[str, Any]:
-        """What the metric needs in a sample's `meta` beyond its row."""
+    def misfit(self, sample: Sample) -> str:
+        """Why the metric can't score a sample, or its accepted answers, in one line; empty if it can."""
+        return metrics.misfit(self.name, reward_row(sample, "direct"), **self.options)
+
+    def extra(self, index: RowIndex, split: str, pictures: StoredPictures | tuple[()]) -> dict[str, Any]:
+        """What the metric needs in a sample's `meta` beyond its row: `document_frequencies` of the split's first
+        `FREQUENCY_ROWS` rows; the first picture's `width` and `height`, where boxes are measured on it."""
+        if metrics.DOCUMENT_FREQUENCIES in self.needs:
+            if split not in self._frequencies:
+                places = index.places(split)[:FREQUENCY_ROWS]
+                self._frequencies[split] = document_frequencies(index.read_row(place)[1].answers for place in places)
+            return {"document_frequencies": self._frequencies[split]}
+        if metrics.SIZE in self.needs and self.options.get("coordinates", "same") != "same" and pictures:
+            width, height = pictures.sizes()[0]
+            return {"width": width, "height": height}
         return {}
 
 

@@ -50,11 +50,14 @@ _BOXES: Mapping[str, str] = {
     "whole image": "the whole image as the box earns the gold box's share of it",
     "shifted": "partial credit",
 }
+_BESIDE = ("several answers", "several tagged answers", "denial", "extremely long")
+_LISTS = "containment pays for lists"
 _ITEMS = "one right item among wrong ones, or several answers at once, earns something"
 
 PLANS: Mapping[str, Plan] = {
     "exact": _plan("decorated worked-out", _EXACT),
     "normalised": _plan("decorated worked-out", {**_EXACT, "superscript": _NFKC}),
+    "equality": _plan("plain-word", {**_EXACT, "full stop": "With read=tolerant, none of these is"}),
     "yes-no": _plan("yes no"),
     "unanswerable": _plan("unanswerable answerable"),
     "choice": _plan("letter option-text option-number"),
@@ -86,6 +89,17 @@ PLANS: Mapping[str, Plan] = {
         "phrase",
         dict.fromkeys(("another colour", "shared word", "first word", "injected verdict", "extremely long"), _SHARED),
     ),
+    "token-f1": _plan("phrase", dict.fromkeys(("another colour", "extremely long"), _SHARED)),
+    "code-edit": _plan(
+        "code-line",
+        dict.fromkeys(
+            (
+                *("several answers", "several tagged answers", "denial", "declined", "look-alikes"),
+                *("injected verdict", "placeholder", "another name", "another case", "first word"),
+            ),
+            _ANYTHING,
+        ),
+    ),
     "iou": _plan("box", _BOXES),
     "iou-threshold": _plan("box"),
     "set": _plan(
@@ -101,6 +115,49 @@ PLANS: Mapping[str, Plan] = {
             ("one missing", "reversed", "every order", "several answers", "several tagged answers", "extremely long"),
             "partial credit",
         ),
+    ),
+    "relaxed": _plan("chart chart-word"),
+    "loose-text": _plan("painting", dict.fromkeys(_BESIDE, _LISTS)),
+    "last-number": _plan("last-of-all", dict.fromkeys(_BESIDE, "whatever stands before the last number costs nothing")),
+    "first-letter": _plan(
+        "letter-first", dict.fromkeys((*_BESIDE, "part of a word"), "what stands behind it costs nothing")
+    ),
+    "first-label": _plan("stance", dict.fromkeys(_BESIDE, "what stands behind the first label costs nothing")),
+    "contains": _plan("contained", dict.fromkeys((*_BESIDE, "every option", "longer word"), _LISTS)),
+    "list-share": _plan(
+        "states",
+        dict.fromkeys((*_BESIDE, "every option", "everything", "one of two"), "items that are wrong cost nothing"),
+    ),
+    "cider": _plan(
+        "caption",
+        dict.fromkeys(
+            (*_BESIDE[:3], "another colour", "shared word", "injected verdict"),
+            "shared words earn something whatever they mean",
+        ),
+    ),
+    "bleu": _plan("caption", dict.fromkeys((*_BESIDE, "another colour"), "shared runs of words earn something")),
+    "sari": _plan(
+        "simplified",
+        {
+            **dict.fromkeys((*_BESIDE, "another word"), "one that has others beside the right ones hardly loses"),
+            **dict.fromkeys(("look-alikes", "injected verdict", "placeholder"), "has deleted well"),
+            **dict.fromkeys(("question repeated", "unchanged"), "the unchanged source earns what is to be kept"),
+        },
+    ),
+    "mmmu": _plan("option-last open-answer", dict.fromkeys(_BESIDE, _LISTS)),
+    "mmlu-pro": _plan("option-last", dict.fromkeys(_BESIDE, "of several letters one counts, whatever is said of it")),
+    "pope": _plan(
+        "pope-no pope-yes",
+        {
+            **dict.fromkeys((*_BESIDE, "declined"), '"no" among other words'),
+            **dict.fromkeys(
+                ("look-alikes", "injected verdict", "placeholder", "anything"), 'everything that is no "no" is a yes'
+            ),
+        },
+    ),
+    "mme": _plan(
+        "mme-yes",
+        dict.fromkeys((*_BESIDE, "both", "taken back"), "what stands behind the first four characters costs nothing"),
     ),
     "format": _plan("word"),
     "length": _plan("word", shapes=("long", "cut off", "empty")),

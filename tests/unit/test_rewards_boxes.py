@@ -117,6 +117,40 @@ def test_coordinates_that_are_shares_of_the_image():
     assert thousandths("<answer>[100, 100, 300, 200]</answer>", gold=row["gold"]).status == "error"
 
 
+# An image of 200 by 100, padded by 50 above and below: x·200, y·200 − 50. One of 100 by 200 is padded left and right.
+@pytest.mark.parametrize(
+    ("size", "pixels", "square"),
+    [
+        ((200, 100), "[20, 10, 60, 30]", "[0.1, 0.3, 0.3, 0.4]"),
+        ((100, 200), "[10, 20, 30, 60]", "[0.3, 0.1, 0.4, 0.3]"),
+        ((100, 100), "[10, 20, 30, 60]", "[0.1, 0.2, 0.3, 0.6]"),
+    ],
+)
+def test_boxes_on_the_image_padded_to_a_square(size, pixels, square):
+    meta = dict(zip(("width", "height"), size, strict=True))
+    asked = make("iou", coordinates="square")
+    assert asked(f"<answer>{square}</answer>", gold=[pixels], meta=meta).value == pytest.approx(1)
+    assert asked("<answer>[0.1, 0.3, 0.3, 1.4]</answer>", gold=[pixels], meta=meta).status == "malformed"
+    given = make("iou-threshold", coordinates="pixels", gold_coordinates="square", threshold=0.99)
+    assert given(f"<answer>{pixels}</answer>", gold=[square], meta=meta).value == 1
+    both = make("iou", coordinates="square", gold_coordinates="square")
+    assert both(f"<answer>{square}</answer>", gold=[square]).value == 1  # nothing to convert
+
+
+def test_gold_and_answer_may_be_measured_in_two_ways():
+    row = {"gold": ["[0.3, 0.1, 0.4, 0.3]"], "meta": {"width": 100, "height": 200}}
+    thousandths = make("iou", coordinates="thousandths", gold_coordinates="square")
+    assert thousandths("<answer>[100, 100, 300, 300]</answer>", **row).value == pytest.approx(1)
+    assert thousandths("<answer>[100, 100, 300, 200]</answer>", **row).value == pytest.approx(1 / 2)
+
+
+def test_an_overlap_of_exactly_the_threshold():
+    """REC accuracy counts it, CoIN's script does not."""
+    row = {"gold": ["[0, 0, 10, 10]"]}
+    assert make("iou-threshold", above=True)("<answer>[0,0,10,5]</answer>", **row).parts == {"hit": 0, "iou": 0.5}
+    assert make("iou-threshold", above=True)("<answer>[0,0,10,6]</answer>", **row).value == 1
+
+
 def test_gold_may_be_a_row_of_numbers_in_any_notation():
     for gold in (
         [10, 20, 30, 40],

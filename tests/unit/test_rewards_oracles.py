@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
+from math import exp, hypot, log
 
 import pytest
 
+from rewards.captions import document_frequencies
 from rewards.registry import make
 from rewards.vqa import consensus, vqa_normalise
 
@@ -119,3 +121,56 @@ def test_vqa_accuracy():
         leave_one_out = [gold[:i] + gold[i + 1 :] for i in range(len(gold))]
         means = sum(min(Fraction(rest.count("a"), 3), Fraction(1)) for rest in leave_one_out) / len(gold)
         assert consensus("a", gold) == pytest.approx(float(means), abs=1e-12)
+
+
+@cache
+def runs(text: str, n: int) -> list[tuple[str, ...]]:
+    """Every run of n words, repeated ones too."""
+    words = text.split()
+    return [tuple(words[at : at + n]) for at in range(len(words)) if at + n <= len(words)]
+
+
+def cider_by_definition(said: str, gold: Sequence[str], everything: Sequence[Sequence[str]]) -> float:
+    """CIDEr-D / 10: arXiv 1411.5726, eq. 2-5 with section 6's clipping and penalty, lengths in pairs of words."""
+
+    def rarity(run: tuple[str, ...]) -> float:
+        found = [texts for texts in everything if any(run in runs(text, len(run)) for text in texts)]
+        return log(len(everything) / max(1, len(found)))
+
+    scores = []
+    for reference in gold:
+        far = len(runs(said, 2)) - len(runs(reference, 2))
+        for n in (1, 2, 3, 4):
+            known = {run: rarity(run) for run in {*runs(said, n), *runs(reference, n)}}
+            mine = [runs(said, n).count(run) * weight for run, weight in known.items()]
+            theirs = [runs(reference, n).count(run) * weight for run, weight in known.items()]
+            lengths = hypot(*mine) * hypot(*theirs)
+            common = sum(min(one, other) * other for one, other in zip(mine, theirs, strict=True))
+            scores.append(exp(-(far**2) / 72) * common / lengths if lengths else 0.0)
+    return sum(scores) / len(scores)
+
+
+def bleu_by_definition(said: str, gold: Sequence[str], n: int) -> float:
+    """ACL P02-1040, eq. 1-3, for one text."""
+    product = Fraction(1)
+    for k in range(1, n + 1):
+        mine = runs(said, k)
+        right = sum(min(mine.count(run), max(runs(one, k).count(run) for one in gold)) for run in set(mine))
+        product *= Fraction(right, len(mine)) if mine else 0
+    near = min((len(one.split()) for one in gold), key=lambda r: (abs(r - len(said.split())), r))
+    return float(product) ** (1 / n) * min(1.0, exp(1 - near / len(said.split())))
+
+
+def test_cider_and_bleu():
+    draw = texts([f"{word} " for word in ("the", "red", "cat", "sat", "on", "2", "mats")], 9, seed=0)
+    everything = [[draw() for _ in range(number % 3 + 1)] for number in range(8)]
+    meta = {"document_frequencies": document_frequencies(everything)}
+    cider, rewarded = make("cider", read="whole"), 0
+    for number in range(CASES // 5):
+        said, gold = draw(), everything[number % len(everything)]
+        expected = cider_by_definition(said, gold, everything)
+        assert cider(said, gold=gold, meta=meta).value == pytest.approx(expected), (said, gold)
+        bleus = make("bleu", read="whole")(said, gold=gold).parts
+        assert bleus == pytest.approx({f"bleu-{n}": bleu_by_definition(said, gold, n) for n in (1, 2, 3, 4)}), said
+        rewarded += 0 < expected < 1
+    assert rewarded > CASES / 10

@@ -32,7 +32,25 @@ ROWS: dict[str, dict[str, Any]] = {
     "iou-threshold": {**WORDS, "gold": ["[1, 2, 3, 4]"]},
     "set": {**WORDS, "gold": ["red, blue"]},
     "ordered-list": {**WORDS, "gold": ["red, blue"]},
+    "equality": WORDS,
+    "token-f1": WORDS,
+    "code-edit": WORDS,
+    "relaxed": {**WORDS, "gold": ["5", "-5%", "red"]},
+    "loose-text": {**WORDS, "gold": ["dark red, or blue"]},
+    "last-number": {**WORDS, "gold": ["-5"]},
+    "first-letter": {**WORDS, "gold": ["B"]},
+    "first-label": WORDS,
+    "contains": WORDS,
+    "list-share": {**WORDS, "gold": ["red, blue"], "question": "Which states are red ?"},
+    "cider": {"gold": ["a dark red ball"], "meta": {"document_frequencies": {"documents": 3, "counts": {"red": 2}}}},
+    "bleu": {**WORDS, "gold": ["a dark red ball"]},
+    "sari": {**WORDS, "gold": ["dark red"]},
+    "mmmu": {**WORDS, "gold": ["B"], "choices": ["red", "blue", "5 cm"]},
+    "mmlu-pro": {**WORDS, "gold": ["B"], "choices": ["red", "blue", "5 cm"]},
+    "pope": {**WORDS, "gold": ["yes"]},
+    "mme": {**WORDS, "gold": ["yes"]},
 }
+CASE_COUNTS = frozenset(("code-edit",))
 RIGHT = {"yes-no": "yes", "choice": "B", "number": "5 cm", "unanswerable": "unanswerable"}
 READINGS = ("strict", "tolerant", "answer", "boxed", "last_line", "whole")
 TEMPLATES = ("direct", "think", "think_boxed", "boxed")
@@ -118,7 +136,7 @@ def test_white_space_around_changes_nothing(name, text, read, space):
     assert (around.value, around.status, around.extracted) == (plain.value, plain.status, plain.extracted)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - CASE_COUNTS))
 def test_case_changes_nothing_of_the_right_answer(name):
     tags = ("<answer> ", " </answer>")
     said = right_answer(name).removeprefix(tags[0]).removesuffix(tags[1])

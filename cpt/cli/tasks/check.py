@@ -19,6 +19,7 @@ from cpt.plan.make import plan_model
 from cpt.recipe import load_recipe
 from cpt.recipe.schema import Model
 from cpt.recipe.task_files import read_task_file, task_file
+from cpt.run.reads import Row
 from cpt.run.rows_fit import Fit, own_limit
 from cpt.tasks import declare
 from cpt.tasks.audit.findings import KINDS, Finding, Report
@@ -98,10 +99,10 @@ def _too_long(task: DataTask, fit: Fit) -> Callable[[Any], str]:
     own = own_limit(fit.model)
     limits = [limit for limit in (own, fit.max_model_len) if limit is not None]
 
-    def told(sample: Any) -> str:
+    def told(sample: Any, sizes: tuple[tuple[int, int], ...]) -> str:
         if not limits:
             return ""
-        row, chat = Shown.row_of(sample), task.messages(sample, "direct")
+        row, chat = Row(sample.id, sizes, (), ()), task.messages(sample, "direct")
         found = fit.excess(row, chat, "", task.max_tokens["direct"], min(limits))
         if found is None:
             return ""
@@ -136,10 +137,10 @@ def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
         console.print(table, markup=False)
     else:
         console.print("  nothing is wrong with it", highlight=False)
-    names = [name.rsplit("/", 1)[-1] for one in report.errors if (name := one.sample)]
-    if names:
-        few = ", ".join(dict.fromkeys(names[:20]))
-        console.print(f"  leave them out: data.leave_out: [{few}{', …' if len(names) > 20 else ''}]", markup=False)
+    places = [json.dumps(one.where, ensure_ascii=False) for one in report.errors if one.sample]
+    if places:
+        few = ", ".join(dict.fromkeys(places[:20])) + (", …" if len(places) > 20 else "")
+        console.print(f"  to leave them out: data.leave_out: [{few}]", markup=False, highlight=False, soft_wrap=True)
 
 
 def _which(rows: Sequence[Finding]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cpt.common.stored_pictures import StoredPictures
 from cpt.rollout.encode import render_prompts
 from cpt.run.reads import Row
 from cpt.run.rows_fit import Fit
@@ -34,12 +35,6 @@ class Shown:
     target: str
     gold: tuple[str, ...]
 
-    @staticmethod
-    def row_of(sample: Sample) -> Row:
-        """What a count of tokens needs of a sample."""
-        sizes = getattr(sample.images, "sizes", None)
-        return Row(sample.id, sizes() if sizes is not None else (), (), ())
-
 
 def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
     """The first samples that are trained on, or else evaluated, and whose pictures can be read."""
@@ -50,14 +45,14 @@ def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
             break
         try:
             sample = task.sample(split, place)
-            row = Shown.row_of(sample)
+            sizes = sample.images.sizes() if isinstance(sample.images, StoredPictures) else ()
         except ValueError:
             continue  # the audit names it
         chat = task.messages(sample, "direct")
         prompt = _turns(chat) if fit is None else render_prompts(fit.processor, [chat])[0]
-        tokens = None if fit is None else fit.prompt_tokens(row, chat)
+        tokens = None if fit is None else fit.prompt_tokens(Row(sample.id, sizes, (), ()), chat)
         target = task.target(sample, "policy", "direct")
-        found.append(Shown(sample.meta["where"], sample, row.sizes, prompt, tokens, target, sample.gold))
+        found.append(Shown(sample.meta["where"], sample, sizes, prompt, tokens, target, sample.gold))
     return found
 
 

@@ -62,11 +62,11 @@ def prepare_questions(
     chats = [task.messages(sample, prompt) for task, sample in items]
     pictures = [sample.images for _, sample in items]
     texts = render_prompts(processor, chats)
-    ids = [_digest(text, images) for text, images in zip(texts, pictures, strict=True)]
+    ids = [question_digest(text, images) for text, images in zip(texts, pictures, strict=True)]
     return Questions(prompt, items, texts, encode_prompts(processor, chats, pictures), ids)
 
 
-def _digest(text: str, images: Sequence[Image]) -> str:
+def question_digest(text: str, images: Sequence[Image]) -> str:
     """Of all that the model is shown."""
     found = hashlib.blake2b(text.encode(), digest_size=12)
     for image in images:

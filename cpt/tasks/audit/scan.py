@@ -23,8 +23,9 @@ LONGEST_SHAPE = 20
 _YES_NO = frozenset(("yes", "no", "true", "false"))
 _COMMON = 10  # answers that the distribution shows
 
-TooLong = Callable[[Sample], str]
-"""Says how a sample's prompt is too long for a model; nothing where it is not."""
+Sizes = tuple[tuple[int, int], ...]
+TooLong = Callable[[Sample, Sizes], str]
+"""Says how the prompt of a sample with pictures of these sizes is too long for a model; nothing where it is not."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
     index = task.index
     report = Report(task.name, task.metric, "")
     for one in index.unusable:
-        report.findings.append(Finding("row", one.split, index.where(one.place), one.reason))
+        report.findings.append(Finding(one.kind, one.split, index.where(one.place), one.reason))
     seen: dict[str, _Seen] = {}
     done = 0
     for split in ("train", "test"):
@@ -66,8 +67,11 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
             except ValueError as error:
                 report.findings.append(Finding("row", split, index.where(place), str(error)))
                 continue
-            report.findings += _of_sample(task, sample, split, too_long)
-            report.findings += _remember(seen[split], sample, split)
+            report.findings += _of_sample(task, sample, split)
+            faults, sizes = _remember(seen[split], sample, split)
+            report.findings += faults
+            if too_long is not None and sizes is not None and (detail := too_long(sample, sizes)):
+                report.findings.append(Finding("too-long", split, sample.meta["where"], detail, sample.id))
             done += 1
             if progress is not None:
                 progress(done)
@@ -78,7 +82,7 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
     return report
 
 
-def _of_sample(task: DataTask, sample: Sample, split: str, too_long: TooLong | None) -> Iterator[Finding]:
+def _of_sample(task: DataTask, sample: Sample, split: str) -> Iterator[Finding]:
     """Faults of one sample by itself, but for its pictures."""
 
     def found(kind: str, detail: str) -> Finding:
@@ -91,12 +95,12 @@ def _of_sample(task: DataTask, sample: Sample, split: str, too_long: TooLong | N
     if task.answered_by == "generation":
         target = task.target(sample, "policy", "direct")
         score = task.score(sample, target, "direct").value
-        if score < 1:
+        if problem := task.scorer.misfit(sample):
+            yield found("gold", problem)
+        elif score < 1 and task.scorer.gold_is_full:
             yield found("gold", f"{target[:80]!r} scores {score:.3g} of 1 by {task.metric}")
         if _in_question(sample):
             yield found("answer-in-question", f"{sample.gold[0][:60]!r} stands in the question")
-    if too_long is not None and (detail := too_long(sample)):
-        yield found("too-long", detail)
 
 
 def _in_question(sample: Sample) -> bool:
@@ -106,17 +110,20 @@ def _in_question(sample: Sample) -> bool:
     return re.search(rf"(?<!\w){re.escape(gold)}(?!\w)", sample.question.lower()) is not None
 
 
-def _remember(seen: _Seen, sample: Sample, split: str) -> Iterator[Finding]:
-    """Take in a sample; faults of its pictures."""
+def _remember(seen: _Seen, sample: Sample, split: str) -> tuple[list[Finding], Sizes | None]:
+    """Take in a sample; faults of its pictures, and their sizes, if all can be read."""
     row = len(seen.samples)
     keys: list[str] = []
+    faults: list[Finding] = []
+    sizes: list[tuple[int, int]] = []
     stored = getattr(sample.images, "stored", ())
     for number in range(len(sample.images)):
         try:
             picture = sample.images[number]
         except ValueError as error:
-            yield Finding("picture", split, sample.meta["where"], str(error), sample.id)
+            faults.append(Finding("picture", split, sample.meta["where"], str(error), sample.id))
             continue
+        sizes.append(picture.size)
         keys.append(stored[number].key)
         seen.pictures.setdefault(keys[-1], row)
         if (look := look_of(picture)) is not None:
@@ -124,12 +131,13 @@ def _remember(seen: _Seen, sample: Sample, split: str) -> Iterator[Finding]:
         long, short = max(picture.size), min(picture.size)
         if long > LONGEST_SHAPE * short:
             told = f"{picture.width} × {picture.height} pixels"
-            yield Finding("shape", split, sample.meta["where"], told, sample.id)
+            faults.append(Finding("shape", split, sample.meta["where"], told, sample.id))
     seen.samples.append(sample.id)
     seen.places.append(sample.meta["where"])
     seen.keys.append(tuple(keys))
     seen.asked.append(_digest(sample.question, *keys))
     seen.golds.append(_digest(*sorted(sample.gold)))
+    return faults, tuple(sizes) if len(sizes) == len(sample.images) else None
 
 
 def _digest(*texts: str) -> bytes:
