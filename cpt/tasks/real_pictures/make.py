@@ -71,7 +71,7 @@ def make_set(one: DataSet, out: Path, given: Path | None, system: Path = Path("/
         shutil.rmtree(work, ignore_errors=True)
     came = "; ".join(f"{name} {source['how']}" for name, source in made["packages"].items())
     size = sum(file["bytes"] for file in made["files"].values())
-    return f"{one.name}: {_rows(made)}, {size / 1e6:.0f} MB; from {came}"
+    return f"{one.name}: {_rows(made)}, {size / 1e6:.1f} MB; {came}"
 
 
 def _make(one: DataSet, out: Path, work: Path, given: Path | None, system: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ ISO_FLAGS = Package(
 )  # fmt: skip
 TZDATA = Package(
     "tzdata", "pip", "tzdata/zoneinfo", "2026.6",
-    "0a10eec6e13ef16b627fabed9a5f2ba61a62b1c67f327305f4e7e412a70b4aec", 348_000,
+    "0a10eec6e13ef16b627fabed9a5f2ba61a62b1c67f327305f4e7e412a70b4aec", 348_210,
     "names of countries: public domain",
 )  # fmt: skip
 EASY_VQA = Package(
