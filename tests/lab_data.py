@@ -110,7 +110,13 @@ def parquet(folder: Path, rows: int = 48) -> dict[str, Any]:
     part(0, rows, "train-00000-of-00001.parquet")
     part(rows, 16, "test-00000-of-00001.parquet")
     asked = {"direct": "Reply as <answer> . {question} {options}", "answer_in": "tags"}
-    return {"name": "lab-choice", "data": {"path": str(folder)}, "prompt": asked, "max_tokens": WORDS["max_tokens"]}
+    return {
+        "name": "lab-choice",
+        "data": {"path": str(folder)},
+        "prompt": asked,
+        "max_tokens": WORDS["max_tokens"],
+        "seed": 1,
+    }
 
 
 def easyr1(folder: Path, rows: int = 48) -> dict[str, Any]:

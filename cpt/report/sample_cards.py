@@ -7,14 +7,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpt.evaluate.transitions import flipped
 from cpt.report.figure_style import arm_colours
 from cpt.report.load import ArmRun, RunData
 from cpt.report.summary import Summary
 from cpt.tasks import get_task, read_samples
-from cpt.types import Record, Sample, Task
+from cpt.types import Record, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -152,13 +152,14 @@ def _cell(record: Record | None) -> Cell | None:
 def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
     """The task's test samples by id, made again; {} if the task, its files or some samples are missing."""
     try:
-        return _held_out(get_task(task), n)
+        made: Any = get_task(task)
+        return _held_out(made, n)
     except ValueError:
         return {}  # the page is made without pictures
 
 
 @lru_cache(maxsize=32)
-def _held_out(task: Task, n: int) -> Mapping[str, Sample]:
+def _held_out(task: Any, n: int) -> Mapping[str, Sample]:
     return {sample.id: sample for sample in read_samples(task, "test", n)}
 
 

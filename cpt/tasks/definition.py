@@ -56,9 +56,10 @@ class Columns(Strict):
 class Data(Strict):
     """Where a task's rows are.
 
-    Exactly one of `path` (a file, or a folder of them), `hub` (an id on the Hugging Face Hub) and `mix` (several data,
-    one after another). `train` and `test` are files below `path` (or beside the definition, without `path`), or names
-    of splits where the data have such: on the Hub, in what `datasets` saved, and as subfolders of an image folder.
+    Exactly one of `path` (a file, a folder of them, or a pattern), `hub` (an id on the Hugging Face Hub) and `mix`
+    (several data, one after another). `train` and `test` are files or patterns below `path` (or beside the definition,
+    without `path`), or names of splits where the data have such: on the Hub, in what `datasets` saved, files called
+    train… and test…, and subfolders. Where neither is written, train and test (else validation) are those by name.
     Without `test` a share of the rows is cut off by hash: rows with the same pictures, or the same question where there
     are none, go together.
 
@@ -68,7 +69,8 @@ class Data(Strict):
         images: the folder, from `root`, that pictures' paths in rows start from; that of the rows' file if left out.
         rows: how a row is laid out.
         config, revision: of data on the Hub; a revision is needed there, the full id of a commit.
-        split_column: a column that says which split a row belongs to, for data whose splits share a file.
+        split_column: a column that says which split a row belongs to, for data whose splits share a file; `train` and
+            `test` are then values of it.
         leave_out: rows that are not used, by id, or as messages call them: `train.jsonl, line 17`.
         drop_at_most: share of a split's rows that may be left out because they can't be used; with more it is an error.
     """

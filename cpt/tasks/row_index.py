@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cpt.common.console import counted
+from cpt.common.keys import nearest
 from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
@@ -101,10 +102,21 @@ class RowIndex:
         return found
 
     def _open(self, data: Data) -> Iterator[Part]:
+        try:
+            yield from self._opened(data)
+        except ValueError as error:
+            raise ValueError(f"task {self.definition.name}: {error}") from error
+
+    def _opened(self, data: Data) -> Iterator[Part]:
         train, test = open_rows(data, "train"), open_rows(data, "test")
         whole = open_rows(data, "all") if train is None and test is None else None
         cut = test is None and self.has_training_rows
-        for rows, split in ((train, None if cut else "train"), (test, "test"), (whole, None)):
+        parts: list[tuple[Rows | None, DataSplit | None]] = [
+            (train, None if cut else "train"),
+            (test, "test"),
+            (whole, None),
+        ]
+        for rows, split in parts:
             if rows is not None and len(rows):
                 yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
 
@@ -184,14 +196,15 @@ class RowIndex:
             left_out = set(map(str, part.data.leave_out))
             for row_number, row in enumerate(part.rows):
                 place = Place(number, row_number)
+                # First, so that a row that can't be read can be left out.
+                if (left_out and part.rows.where(row_number) in left_out) or not self._wanted(part, row):
+                    continue
                 try:
                     fields = part.read(row)
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                if left_out and left_out & {fields.id, part.rows.where(row_number)}:
-                    continue
-                if not self._wanted(row, fields):
+                if fields.id in left_out or not self._seen(fields):
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
@@ -205,17 +218,25 @@ class RowIndex:
                     names.add(fields.id)
         return _Indexed(found, unusable, own_names=len(names) == used)
 
-    def _wanted(self, row: Row, fields: Fields) -> bool:
+    def _wanted(self, part: Part, row: Row) -> bool:
+        """Whether the row's columns have what `filter` asks of them."""
         for name, value in self.definition.filter.items():
             values = value if isinstance(value, list) else [value]
             if name == "images" and isinstance(value, bool):
-                if bool(fields.images) != value:
-                    return False
-            elif name not in row:
-                raise ValueError(f"task {self.definition.name}: filter: there is no column {name!r}")
-            elif row[name] not in values and str(row[name]) not in map(str, values):
+                continue
+            if name not in part.rows.columns:
+                raise ValueError(
+                    f"task {self.definition.name}: filter: there is no column {name!r}"
+                    + nearest(name, list(part.rows.columns))
+                )
+            if row.get(name) not in values and str(row.get(name)) not in map(str, values):
                 return False
         return True
+
+    def _seen(self, fields: Fields) -> bool:
+        """Whether the row has a picture, or has none, as `filter` asks."""
+        asked = self.definition.filter.get("images")
+        return not isinstance(asked, bool) or asked == bool(fields.images)
 
     def _split_of(self, part: Part, fields: Fields) -> DataSplit:
         keys = [image.key if isinstance(image, StoredPicture) else str(image) for image in fields.images]

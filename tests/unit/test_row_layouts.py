@@ -94,6 +94,10 @@ def test_named_columns_of_choices():
     assert fields.choices == ("x", "y") and fields.answers == ("B",)
 
 
+def test_two_columns_a_and_b_are_no_choices():
+    assert read({"A": 3, "B": 4, "question": "A + B", "answer": 7}) == Fields("A + B", ("7",))
+
+
 def test_a_number_is_the_text_of_a_choice_where_choices_are_numbers():
     assert read({"question": "Q", "choices": [2, 4, 6], "answer": 4}).answers == ("B",)
     assert read({"question": "Q", "choices": ["2", "1", "0"], "answer": "1"}).answers == ("B",)
@@ -124,6 +128,7 @@ def test_pictures_of_all_kinds():
     assert read({**question, "images": [one, two]}).images == (one, two)
     assert read({**question, "images": "['a.png', 'b.png']"}).images == ("a.png", "b.png")
     assert read({**question, "image": {"path": "a.png", "bytes": None}}).images == ("a.png",)
+    assert read({**question, "image": {"bytes": one, "path": "a.png", "width": 4}}).images == (one,)
     assert read({**question, "decoded_image": one, "image": "images/1.jpg"}).images == (one,)  # MathVista
     assert read({**question, "left": one, "right": two}, images=["right", "left"]).images == (two, one)
     assert "not fetched" in refused({**question, "image": "https://example.org/a.png"})
@@ -149,6 +154,11 @@ def test_marks_and_pictures_are_as_many():
     assert "2 marks <image> and 0 pictures" in refused({**row, "images": None})
     assert read({**row, "question": "Q"}).images == ("1.png", "2.png")
     assert "others by number" in refused({**row, "question": "<image> <image 1>"})
+
+
+def test_half_a_character_is_refused():
+    assert "surrogates not allowed" in refused({"question": "\ud83d", "answer": "a"})
+    assert "surrogates not allowed" in refused({"question": "Q", "answer": "\ud83d"})
 
 
 def test_what_stands_around_golds_is_taken_off():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import pickle
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cpt.common.stored_pictures import StoredPicture
@@ -131,6 +135,33 @@ def test_json_of_rows_by_id(tmp_path: Path):
     assert whole(opened(tmp_path, path="problems.json")) == [{"id": "11", **ROWS[0]}, {"id": "12", **ROWS[1]}]
 
 
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2), max_leaves=4
+)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), min_size=1, max_size=4), st.booleans())
+def test_json_in_any_spelling(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], spaced: bool):
+    folder = tmp_path_factory.mktemp("json")
+    (folder / "x.json").write_text(json.dumps(rows, indent=1 if spaced else None, ensure_ascii=spaced))
+    (folder / "x.jsonl").write_text("".join(json.dumps(row, ensure_ascii=not spaced) + "\n" for row in rows))
+    assert list(opened(folder, path="x.json")) == rows
+    assert list(opened(folder, path="x.jsonl")) == rows
+
+
+FIELD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=6)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=4))
+def test_csv_in_any_spelling(tmp_path_factory: pytest.TempPathFactory, fields: list[tuple[str, str]]):
+    folder = tmp_path_factory.mktemp("csv")
+    with (folder / "x.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("q", "a"), *fields])
+    assert list(opened(folder, path="x.csv")) == [{"q": q, "a": a} for q, a in fields]
+
+
 def test_lines_of_a_plain_text(tmp_path: Path):
     (tmp_path / "wiki.txt").write_bytes("\ufeff= Ä =\r\n\r\n a b".encode())
     rows = opened(tmp_path, path="wiki.txt")
@@ -206,6 +237,7 @@ def save(folder: Path, first: int = 0, **options: Any) -> Any:
             "image": Picture(),
             "more": List(Picture()),
             "label": ClassLabel(names=["cat", "dog"]),
+            "labels": List(ClassLabel(names=["cat", "dog"])),
             "answers": [{"answer": Value("string"), "answer_id": Value("int64")}],
         }
     )
@@ -214,6 +246,7 @@ def save(folder: Path, first: int = 0, **options: Any) -> Any:
         "image": [{"bytes": png(n), "path": None} if n != 1 else None for n in range(3)],
         "more": [[], [{"bytes": png(9), "path": None}], []],
         "label": [1, 0, -1],
+        "labels": [[1, 0], [], None],
         "answers": [[{"answer": "x", "answer_id": 1}, {"answer": "y", "answer_id": 2}]] * 3,
     }
     made = Dataset.from_dict(columns, features=features)
@@ -227,9 +260,10 @@ def save(folder: Path, first: int = 0, **options: Any) -> Any:
 
 def check_saved(rows: Rows, where: str) -> None:
     listed = whole(rows)
-    assert rows.columns == ("question", "image", "more", "label", "answers")
+    assert rows.columns == ("question", "image", "more", "label", "labels", "answers")
     assert [row["question"] for row in listed] == ["q0", "q1", "q2"]
     assert [row["label"] for row in listed] == ["dog", "cat", None]
+    assert [row["labels"] for row in listed] == [["dog", "cat"], [], None]
     assert listed[0]["answers"] == [{"answer": "x", "answer_id": 1}, {"answer": "y", "answer_id": 2}]
     image = listed[2]["image"]
     assert isinstance(image, StoredPicture) and image.read() == png(2)
@@ -312,6 +346,38 @@ def test_damaged_parquet_and_saved_folders(tmp_path: Path):
     assert "saved: not what save_to_disk writes, or damaged" in refused(tmp_path, path="saved")
 
 
+def test_a_pass_over_all_rows_reads_no_picture(tmp_path: Path):
+    import pyarrow as pa
+
+    size = 100_000
+    pictures = [{"bytes": bytes([n]) * size, "path": None} for n in range(50)]
+    write_parquet(tmp_path / "rows.parquet", {"question": ["q"] * 50, "image": pictures})
+    rows = opened(tmp_path, path="rows.parquet")
+    del pictures
+    held = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        seen = [row["image"] for row in rows]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < size and pa.total_allocated_bytes() - held < size
+    assert seen[7].read() == bytes([7]) * size
+
+
+def test_rows_of_a_text_file_stay_in_the_file(tmp_path: Path):
+    text = json.dumps([{"q": "x" * 1000} for _ in range(1000)])
+    for name, content in (("x.json", text), ("x.jsonl", text[1:-1].replace("}, ", "}\n"))):
+        (tmp_path / name).write_text(content)
+        tracemalloc.start()
+        try:
+            rows = opened(tmp_path, path=name)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(rows) == 1000 and held < len(text) / 10
+
+
 # Folders
 
 
@@ -346,6 +412,14 @@ def test_pictures_with_metadata(tmp_path: Path, kind: str):
     assert found.folder == str(tmp_path)
 
 
+def test_metadata_in_folders_of_splits(tmp_path: Path):
+    for split in ("train", "test"):
+        write_pictures(tmp_path, f"{split}/a.png")
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,text\na.png,{split}\n")
+    rows = opened(tmp_path, "test", path=".")
+    assert whole(rows) == [{"image": "a.png", "text": "test"}] and rows.folder == str(tmp_path / "test")
+
+
 def test_metadata_with_several_pictures(tmp_path: Path):
     write_pictures(tmp_path, "a.png", "b.png")
     row = {"file_names": ["a.png", "b.png"], "left_file_name": "a.png", "x": 1}
@@ -375,6 +449,13 @@ def test_folders_that_leave_a_choice(tmp_path: Path):
         (tmp_path / name).write_text('[{"q": 1}]')
     told = refused(tmp_path, "train", path=".")
     assert "several files (train.json, train_x20.json); write which is meant as data.train" in told
+    for name in ("test_3000.json", "test_4000.json"):  # no pieces of one
+        (tmp_path / name).write_text('[{"q": 1}]')
+    assert "several files (test_3000.json, test_4000.json)" in refused(tmp_path, "test", path=".")
+    write_pictures(tmp_path / "lab", "images/1.png")
+    (tmp_path / "lab" / "annotations").mkdir()
+    (tmp_path / "lab" / "annotations" / "train.json").write_text('[{"q": 1}]')
+    assert "lab has folders with data (annotations): name one as path" in refused(tmp_path, path="lab")
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     assert "empty holds no data" in refused(tmp_path, path="empty")
     assert "of its folders (sub) name one" in refused(tmp_path, path="empty")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from cpt.run.reads import Row
 from cpt.run.rows_fit import Fit, own_limit
 from cpt.tasks import declare
 from cpt.tasks.audit.findings import KINDS, Finding, Report
-from cpt.tasks.audit.scan import audit
+from cpt.tasks.audit.scan import TooLong, audit
 from cpt.tasks.data_task import DataTask
 from cpt.tasks.definition import TaskDefinition
 from cpt.tasks.registry import get_task
@@ -95,7 +95,7 @@ def _definitions(name: str, root: Path | None) -> tuple[list[TaskDefinition], Mo
     return recipe.definitions, recipe.model, recipe.rollout.max_model_len
 
 
-def _too_long(task: DataTask, fit: Fit) -> Callable[[Any], str]:
+def _too_long(task: DataTask, fit: Fit) -> TooLong:
     own = own_limit(fit.model)
     limits = [limit for limit in (own, fit.max_model_len) if limit is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cpt.common.stored_pictures import StoredPictures
 from cpt.rollout.encode import render_prompts
@@ -38,7 +38,7 @@ class Shown:
 
 def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
     """The first samples that are trained on, or else evaluated, and whose pictures can be read."""
-    split = "train" if task.index.places("train") else "test"
+    split: Literal["train", "test"] = "train" if task.index.places("train") else "test"
     found: list[Shown] = []
     for place in task.index.places(split):
         if len(found) == SAMPLES:

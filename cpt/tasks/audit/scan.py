@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from cpt.tasks.audit.findings import Answers, Finding, Report
 from cpt.tasks.audit.pictures import look_of, nearest_looks
@@ -56,8 +56,12 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
     for one in index.unusable:
         report.findings.append(Finding(one.kind, one.split, index.where(one.place), one.reason))
     seen: dict[str, _Seen] = {}
+    answered: dict[
+        tuple[tuple[str, ...], tuple[str, ...]], list[Any]
+    ] = {}  # a sample of each, how many
     done = 0
-    for split in ("train", "test"):
+    splits: tuple[Literal["train", "test"], ...] = ("train", "test")
+    for split in splits:
         places = index.places(split)
         report.rows[split] = len(places)
         seen[split] = _Seen()
@@ -68,6 +72,9 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
                 report.findings.append(Finding("row", split, index.where(place), str(error)))
                 continue
             report.findings += _of_sample(task, sample, split)
+            if split == "test":
+                kept = answered.setdefault((sample.gold, tuple(sample.meta.get("choices", ()))), [sample, 0])
+                kept[1] += 1
             faults, sizes = _remember(seen[split], sample, split)
             report.findings += faults
             if too_long is not None and sizes is not None and (detail := too_long(sample, sizes)):
@@ -78,7 +85,7 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
         report.findings += _within(seen[split], split)
     report.findings += _between(seen["train"], seen["test"])
     report.summary = index.summary()
-    report.answers = _answers(task)
+    report.answers = _answers(task, list(answered.values()))
     return report
 
 
@@ -180,20 +187,18 @@ def _between(train: _Seen, test: _Seen) -> Iterator[Finding]:
             yield Finding("near-picture", "test", test.places[row], detail, test.samples[row])
 
 
-def _answers(task: DataTask) -> Answers | None:
-    """How test answers are distributed, and what always giving the commonest one would score."""
-    if task.answered_by != "generation" or not task.index.places("test"):
+def _answers(task: DataTask, answered: Sequence[Sequence[Any]]) -> Answers | None:
+    """How test answers are distributed, and what always giving the commonest one would score.
+
+    Args:
+        answered: a sample of each set of accepted answers (and choices), and how many test samples have it.
+    """
+    if task.answered_by != "generation" or not answered:
         return None
     counts: Counter[str] = Counter()
-    for place in task.index.places("test"):
-        counts[_target(task.index.read_row(place)[1].answers)] += 1
+    for sample, number in answered:
+        counts[task.target(sample, "dataset", "direct")] += number
     constant = counts.most_common(1)[0][0]
-    total = 0.0
-    for place in task.index.places("test"):
-        sample = task.sample("test", place)
-        total += task.score(sample, task.format.answered(constant, "direct"), "direct").value
+    said = task.format.answered(constant, "direct")
+    total = sum(number * task.score(sample, said, "direct").value for sample, number in answered)
     return Answers(tuple(counts.most_common(_COMMON)), len(counts), constant, total / counts.total())
-
-
-def _target(answers: Any) -> str:
-    return str(Counter(answers).most_common(1)[0][0])

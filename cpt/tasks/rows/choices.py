@@ -86,6 +86,8 @@ def choices_of(values: Sequence[Any]) -> Choices:
     Raises:
         ValueError: an option is empty, or there are too many for letters.
     """
+    if values == [None] or not values:
+        return Choices((), ())
     found = _single(values[0]) if len(values) == 1 else Choices((), tuple(values))
     options = list(found.values)
     while options and text_of(options[-1]).strip() == "":

@@ -29,16 +29,14 @@ USUAL = {
     "system": ("system",),
     "id": ("id", "question_id", "qid"),
 }  # fmt: skip
-_SERIES = {
-    "choices": ([f"{name}{mark}" for mark in "ABCDEFGHIJ"] for name in ("", "option_", "option", "choice_", "choice")),
-    "images": ([f"{name}{number}" for number in range(1, 21)] for name in ("image_", "image")),
+_LETTERS = list("ABCDEFGHIJ")
+_MARKS = ("ABCDEFGHIJ", "abcdefghij", "123456789", "0123456789")
+_CHOICES = ("option_", "option", "choice_", "choice")
+SERIES = {
+    "choices": [[f"{name}{mark}" for mark in marks] for marks in _MARKS for name in _CHOICES] + [_LETTERS],
+    "images": [[f"{name}{number}" for number in range(1, 21)] for name in ("image_", "image")],
 }
-SERIES = {role: list(names) for role, names in _SERIES.items()}
-SERIES["choices"] += [
-    [f"{name}{mark}" for mark in marks]
-    for marks in ("abcdefghij", "123456789", "0123456789")
-    for name in ("option_", "option", "choice_", "choice")
-]
+"""Names of several columns with one role."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class ColumnLayout:
 
     def __call__(self, row: Row) -> Fields:
         """See `cpt.tasks.rows.layout_of`."""
-        options = choices_of([row.get(name) for name in self.choices]) if self.choices else choices_of([None])
+        options = choices_of([row.get(name) for name in self.choices])
         said = [value for name in self.answer for value in answers_in(row.get(name))]
         golds = [gold_of(value) if isinstance(value, str) else ("", value) for value in said]
         answers = [options.letter(gold) if options.texts else text_of(gold) for _, gold in golds]
@@ -153,9 +151,9 @@ def pictures_of(row: Row, names: Sequence[str]) -> list[Any]:
 
 
 def _beginning(names: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
-    """Those of a series that are there from its beginning; none if it is only one."""
+    """Those of a series that are there from its beginning; none if it is only one, or columns A and B alone."""
     length = next((place for place, name in enumerate(names) if name not in columns), len(names))
-    return tuple(names[:length]) if length > 1 else ()
+    return tuple(names[:length]) if length > (2 if names is _LETTERS else 1) else ()
 
 
 def _single(names: Sequence[str]) -> str | None:

@@ -57,8 +57,10 @@ def marked(fields: Fields, pictures: Sequence[Any]) -> Fields:
     worked solution); the marks are numbered anew.
 
     Raises:
-        ValueError: there are more or fewer marks than pictures, marks of both kinds, or a number without a picture.
+        ValueError: there are more or fewer marks than pictures, marks of both kinds, or a number without a picture; a
+            text has half a character (which JSON can write, and nothing else).
     """
+    "".join((fields.question, *fields.choices, *fields.answers, fields.reasoning, fields.system, fields.id)).encode()
     shown = tuple(picture for picture in pictures if picture is not None)
     texts = (fields.question, *fields.choices)
     numbers = sorted({int(number) for text in texts for number in _NUMBERED.findall(text)})

@@ -11,12 +11,15 @@ from typing import Any
 from cpt.common.keys import shown
 from cpt.common.stored_pictures import StoredPicture
 
+_PICTURE = ("bytes", "path", "image", "file_name", "url")  # what a mapping calls its picture, or where that is
 _PATH = 4096  # bytes, the most that Linux takes
 _ACCEPTED = ("answer", "text", "value", "label")  # what an answer that is a mapping calls its text
 
 
 def text_of(value: Any) -> str:
     """A value as text: "" for none, 3 for 3.0 (a column of whole numbers with gaps is one of floats)."""
+    if isinstance(value, str):
+        return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -47,6 +50,9 @@ def answers_in(value: Any) -> list[Any]:
     A text, a number; a list of them; what VQA (`{"answer": …, "answer_confidence": …}`) and SQuAD (`{"text": […]}`)
     have; a list of texts written as a text.
     """
+    if isinstance(value, str):
+        listed = list_in(value, str)
+        return answers_in(listed) if listed else [value] if value.strip() else []
     if isinstance(value, Mapping):
         name = next((name for name in _ACCEPTED if name in value), None)
         if name is None:
@@ -56,10 +62,7 @@ def answers_in(value: Any) -> list[Any]:
         return answers_in(value[name])
     if isinstance(value, list | tuple):
         return [answer for one in value for answer in answers_in(one)]
-    listed = list_in(value, str) if isinstance(value, str) else None
-    if listed:
-        return answers_in(listed)
-    return [] if text_of(value).strip() == "" else [value]
+    return [value] if text_of(value) else []
 
 
 def pictures_in(value: Any) -> list[Any]:
@@ -68,18 +71,16 @@ def pictures_in(value: Any) -> list[Any]:
     Raises:
         ValueError: something else stands there; an address, which is not fetched.
     """
+    if value is None or isinstance(value, StoredPicture):
+        return [value]
     if isinstance(value, list | tuple):
         return [picture for one in value for picture in pictures_in(one)]
     if isinstance(value, str) and (listed := list_in(value, str)) is not None:
         return pictures_in(listed)
     if isinstance(value, Mapping):
-        value = next((value[name] for name in ("bytes", "path", "image", "file_name", "url") if value.get(name)), None)
-        if isinstance(value, Mapping):
-            return pictures_in(value)
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return pictures_in(next((value[name] for name in _PICTURE if value.get(name)), None))
+    if value == "" or (isinstance(value, float) and math.isnan(value)):
         return [None]
-    if isinstance(value, StoredPicture):
-        return [value]
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is no picture and no path of one")
     if len(value) > _PATH:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -87,7 +88,7 @@ def _splits(data: Data) -> Splits:
         assert data.revision is not None, "a definition on the Hub has one"
         return hub_splits(data.hub, data.config, data.revision)
     base = _base(data)
-    return splits_of(base) if base.is_dir() else {"": lambda: rows_at(base)}
+    return splits_of(base) if base.is_dir() else {"": partial(rows_at, base)}
 
 
 def _base(data: Data) -> Path:

@@ -116,9 +116,10 @@ class ArrowRows(Rows):
 
     def _plain(self, value: Any, name: str) -> Any:
         classes = self._classes.get(name)
-        if classes is None or not isinstance(value, int):
+        if classes is None or value is None:
             return value
-        return classes[value] if 0 <= value < len(classes) else None
+        named = [classes[one] if one is not None and 0 <= one < len(classes) else None for one in _listed(value)]
+        return named if isinstance(value, list) else named[0]
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,15 @@ def _opened(file: str) -> _Opened:
 
 
 def _classes(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Column → names of its classes, where numbers stand for names."""
+    """Column → names of its classes, where numbers or lists of them stand for names."""
     import datasets
 
-    return {name: list(kind.names) for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    kinds = {name: getattr(kind, "feature", kind) for name, kind in features.items()}
+    return {name: list(kind.names) for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 @lru_cache(maxsize=4096)

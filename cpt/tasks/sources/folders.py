@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -23,7 +24,7 @@ _WORDS = {
     "train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
 }  # fmt: skip
-_SHARD = re.compile(r"[-_.]?\d{1,5}(-of-\d{1,5})?(-[0-9a-f]{16})?$")
+_SHARD = re.compile(r"(?P<name>.*?)[-_.]?(?P<number>\d{1,5})(-of-\d{1,5})?(-[0-9a-f]{16})?(?P<kind>\.\w+)")
 
 
 def split_called(name: str) -> str | None:
@@ -54,9 +55,9 @@ def matching(path: Path) -> list[Path]:
 def splits_of(folder: Path) -> Splits:
     """What is in a folder. ValueError if it is nothing that is known."""
     if (folder / "dataset_dict.json").is_file():
-        return {name: lambda name=name: saved_rows(folder / name) for name in _saved_splits(folder)}  # type: ignore[misc]
+        return {name: partial(saved_rows, folder / name) for name in _saved_splits(folder)}
     if (folder / "state.json").is_file():
-        return {"": lambda: saved_rows(folder)}
+        return {"": partial(saved_rows, folder)}
     described = [folder / name for name in METADATA if (folder / name).is_file()]
     if described:
         return {"": lambda: DescribedPictures(_rows_of(described))}
@@ -104,9 +105,12 @@ def _by_name(folder: Path, files: Sequence[Path]) -> Splits:
 
 
 def _one(folder: Path, files: Sequence[Path]) -> Callable[[], Rows]:
-    """Opens files that are pieces of one: a single one, or numbered ones."""
-    if len({(_SHARD.sub("", file.stem), file.suffix) for file in files}) == 1:
-        return lambda: _rows_of(files)
+    """Opens files that are pieces of one: a single one, or some numbered from 0 or 1."""
+    pieces = [_SHARD.fullmatch(file.name) for file in files]
+    numbers = sorted(int(piece["number"]) for piece in pieces if piece)
+    same = len({(piece["name"], piece["kind"]) if piece else None for piece in pieces}) == 1
+    if len(files) == 1 or (same and numbers in (list(range(len(files))), list(range(1, len(files) + 1)))):
+        return partial(_rows_of, files)
 
     def refuse() -> Rows:
         names = shortened(", ".join(file.name for file in files), 200)
@@ -120,9 +124,12 @@ def _in_subfolders(folder: Path) -> Splits:
     inside = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
     named = {split_called(sub.name): sub for sub in inside if sub.name.lower() in _WORDS}
     if named and len(named) == len(inside):
-        return {str(split): lambda sub=sub: rows_at(sub) for split, sub in named.items()}  # type: ignore[misc]
+        return {str(split): partial(rows_at, sub) for split, sub in named.items()}
+    holding = shortened(", ".join(sub.name for sub in inside if _data_files(sub)), 200)
+    if holding:
+        raise ValueError(f"{folder} has folders with data ({holding}): name one as path, or files as data.train")
     if any(is_picture(file.name) for file in folder.iterdir()) or pictures_below(folder):
-        return {"": lambda: ClassFolders(folder)}
+        return {"": partial(ClassFolders, folder)}
     known = shortened(", ".join(sub.name for sub in inside), 200)
     raise ValueError(
         f"{folder} holds no data: no {', '.join(_DATA)}, no pictures, nothing that save_to_disk wrote"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,7 @@ def hub_splits(name: str, config: str | None, revision: str) -> Splits:
     if not _ID.fullmatch(name):
         raise ValueError(f"data.hub: {name!r} is no id of a data set; write owner/name, as its page on the Hub has it")
     found = _cached(name, config, revision) or _fetched(name, config, revision)
-    return {
-        split: lambda split=split, rows=rows: ArrowRows(rows, [(f"{name}, {split}", len(rows))])  # type: ignore[misc]
-        for split, rows in found.items()
-    }
+    return {split: partial(ArrowRows, rows, [(f"{name}, {split}", len(rows))]) for split, rows in found.items()}
 
 
 def _cached(name: str, config: str | None, revision: str) -> Mapping[str, datasets.Dataset] | None:

@@ -65,17 +65,21 @@ def saved_rows(folder: Path) -> ArrowRows:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings of the library's, and no progress bars where nobody looks at them."""
+    """No warnings of the libraries', and no progress bars where nobody looks at them."""
     import datasets
+    import huggingface_hub
 
-    verbosity, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
-    datasets.logging.set_verbosity_error()
+    loggers = (datasets.logging, huggingface_hub.logging)
+    verbosity, bars = [one.get_verbosity() for one in loggers], not datasets.are_progress_bars_disabled()
+    for one in loggers:
+        one.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
         yield
     finally:
-        datasets.logging.set_verbosity(verbosity)
+        for one, before in zip(loggers, verbosity, strict=True):
+            one.set_verbosity(before)
         if bars:
             datasets.enable_progress_bars()
 

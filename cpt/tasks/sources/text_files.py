@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ class TextRows(Rows):
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = [_indexed(file) for file in files]
-        counts = [len(file.starts) for file in self._files]
-        self._firsts = [sum(counts[:n]) for n in range(len(counts) + 1)]
+        self._firsts = tuple(accumulate((len(file.starts) for file in self._files), initial=0))
         self.columns = tuple(dict.fromkeys(name for file in self._files for name in file.columns))
         self.folder = str(files[0].parent)
 
@@ -155,7 +155,7 @@ def _index_plain(found: _File, opened: io.BufferedReader, at: int) -> None:
 def _index_lines(found: _File, opened: io.BufferedReader, at: int) -> None:
     for number, line in enumerate(opened, start=1):
         if line.strip():
-            _note(found, _parsed(line, f"{found.path}, line {number}"), f"line {number}")
+            _note(found, _parsed(line.decode(), f"{found.path}, line {number}"), f"line {number}")
             found.add(at, at + len(line), number)
         at += len(line)
 
@@ -246,11 +246,9 @@ def _note(found: _File, value: Any, where: str) -> None:
     found.columns.update(dict.fromkeys(value))
 
 
-def _parsed(line: bytes, where: str) -> Any:
+def _parsed(line: str, where: str) -> Any:
     try:
         return json.loads(line)
-    except UnicodeDecodeError:
-        raise
     except (ValueError, RecursionError) as error:
         told = error.msg if isinstance(error, json.JSONDecodeError) else error
         raise ValueError(f"{where}: no JSON ({told})") from error
