@@ -33,6 +33,7 @@ COMMANDS = {
     "filter": Command("filter:filter_", "Filter the training prompts of one task."),
     "tasks": Command("tasks:GROUP", "List tasks; check the data of one's own."),
     "recipes": Command("recipes:recipes", "List the recipes that come with cpt."),
+    "data": Command("data:GROUP", "Get real pictures to try with."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "model": Command("build_model:GROUP", "Make the built-in model."),
     "rewards": Command("rewards:GROUP", "List, apply, attack and compare rewards."),
