@@ -31,7 +31,7 @@ from cpt.store.folder import StageDir
 from cpt.store.records import write_records
 from cpt.tasks import declare, get_task, open_task, task_names
 from cpt.tasks.limits import completion_limits
-from cpt.types import Completion, GenerationRequest, PromptStyle, Record, SamplingParams
+from cpt.types import Completion, GenerationRequest, PromptStyle, Record, SamplingParams, ScoringRequest
 
 SAMPLES = 256
 
@@ -162,6 +162,10 @@ class LateEngines:
     ) -> list[list[Completion]]:
         """See `Engines.generate`."""
         return self._engines().generate(requests, params, version=version)
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], *, version: str) -> list[list[float]]:
+        """See `Engines.loglikelihood`."""
+        return self._engines().loglikelihood(requests, version=version)
 
     def _engines(self) -> Engines:
         self.started = self.started or self.start()

