@@ -87,6 +87,8 @@ def test_what_is_measured_is_what_a_policy_of_so_many_steps_answers(base: Path, 
     from cpt.evaluate.evaluators.generation import GenerationEvaluator
 
     stage = stage_of(base, SFT | {"lr_scheduler_type": "constant", "warmup_steps": 0})
+    limits = dict(zip(ASKED.samples, (2, 5), strict=True))  # every task has its own
+    stage = replace(stage, evaluation=replace(stage.evaluation, limits=limits))
     course = read_steps(trained(replace(stage, during=ASKED), base, tmp_path / "four", pool).during)
     short = replace(stage, steps=2)
     out = trained(short, base, tmp_path / "two", pool)
