@@ -18,7 +18,7 @@ from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
-from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
+from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
 
@@ -61,8 +61,9 @@ class DataTask(FormattedTask):
     def format(self) -> WordedFormat:  # type: ignore[override]
         """Its words."""
         choices = bool(self.index.example.choices)
-        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else WORDS[choices]
-        return WordedFormat(self.definition.prompt, usual)
+        words = self.definition.prompt
+        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else usual_words(words, choices)
+        return WordedFormat(words, usual)
 
     def open(self) -> None:
         """Look at the rows, so that what is wrong with the definition is found now.

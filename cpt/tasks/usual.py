@@ -5,22 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from cpt.tasks.definition import AnswerIn, PromptWords
 from cpt.tasks.rows import Fields
 from cpt.types import PromptStyle
 
-_THINK = "First think about it inside <think> </think>, then give the answer inside <answer> </answer>."
-
-# By whether there are choices.
-WORDS: Mapping[bool, Mapping[PromptStyle, str]] = {
-    False: {
-        "direct": "{question}\nAnswer the question using a single word or phrase.",
-        "think": "{question}\n" + _THINK,
-    },
-    True: {
-        "direct": "{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-        "think": "{question}\n{options}\n" + _THINK.replace("the answer", "the option's letter"),
-    },
+_SHORT = "Answer the question using a single word or phrase."
+_LETTER = "Answer with the option's letter from the given choices directly."
+_WHERE: Mapping[AnswerIn, str] = {
+    "plain": "",
+    "tags": " inside <answer> </answer>",
+    "boxed": " in \\boxed{{}}",  # a brace that is meant is written twice
 }
+
+
+def usual_words(words: PromptWords, choices: bool) -> dict[PromptStyle, str]:
+    """The words of each style of prompt where the definition has none, for the place where it reads answers.
+
+    `think` asks what the definition's `direct` asks, and for reasoning first.
+
+    Args:
+        choices: whether rows have lettered options.
+    """
+    asked = "{question}\n{options}" if choices else "{question}"
+    what = "the option's letter" if choices else "the answer"
+    direct, think = words.place("direct"), words.place("think")
+    plain = _LETTER if choices else _SHORT
+    own = f"{asked}\n{plain}" if direct == "plain" else f"{asked}\nGive {what}{_WHERE[direct]}."
+    first = f"First think about it inside <think> </think>, then give {what}{_WHERE[think]}."
+    return {"direct": own, "think": f"{words.direct or asked}\n{first}"}
+
+
 LIKELIHOOD_WORDS: Mapping[PromptStyle, str] = {"direct": "{question}", "think": "{question}"}
 MAX_TOKENS: Mapping[PromptStyle, int] = {"direct": 64, "think": 1024}
 VQA_ANSWERS = 10
