@@ -55,7 +55,7 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = SAMPLES,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
+        typer.Option(min=1, help="Tokens per completion. Default: each task's own limit."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
     cache: Annotated[
@@ -70,7 +70,7 @@ def evaluate(
     model_args: Annotated[str, typer.Option(help="With --via: further arguments of the model, key=value,…")] = "",
     harness_args: Annotated[str, typer.Option(help="With --via: the rest of its command line, in one text.")] = "",
 ) -> None:
-    """Evaluate a model on tasks, by free generation; or let lmms-eval or lm-eval do it."""
+    """Evaluate a model on tasks, as a run evaluates its stages; or let lmms-eval or lm-eval do it."""
     if via is not None:
         _check_theirs(via, task, samples, {"--root": root, "--max-tokens": max_tokens, "--cache": cache})
         further = shlex.split(harness_args)
@@ -116,7 +116,7 @@ def evaluate_folder(
     Args:
         name: a Hugging Face folder, a built-in model's name or an id on the Hub.
         samples: test samples per task.
-        max_tokens: per completion; None for the default of recipes with this prompt style.
+        max_tokens: per completion; None for each task's own limit under this prompt style.
         cache: answers are kept in this folder, one file per model, and not generated again; None for `out`.
 
     Raises:
