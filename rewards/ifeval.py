@@ -45,25 +45,29 @@ def ifeval(
     Gold are the instructions' names (`punctuation:no_comma`), in the order of their arguments, which the row's `meta`
     has as `kwargs`. Strictly, they hold for the answer as it stands; in every other reading for it, or for it without
     its first line, its last line, both, or its asterisks, whichever fits (IFEval's loose accuracy). What is extracted
-    names each with + (followed), ~ (loosely) or -. `rewards.instructions` says where checks differ from the published.
+    names each with + (followed), ~ (loosely) or -. `rewards.instructions` says where checks differ from the published;
+    besides, a text without a letter or digit is no answer here.
 
-    Limits: no word of the question has to be answered: a text of the right shape earns all (nonsense, a placeholder,
-    the question repeated, several answers, a denial, a refusal (declined), an injected verdict, an extremely long
-    text).
+    Limits: the question need not be answered: a text of the right shape earns all (nonsense, a placeholder, the
+    question repeated, several answers, several tagged answers in one, a denial, a refusal (declined), look-alikes, an
+    injected verdict, an extremely long text).
     """
     arguments = list((meta or {}).get(KWARGS) or ())
     if len(arguments) != len(gold):
         told = f"{len(gold)} instructions and {len(arguments)} kwargs; the row needs a column kwargs, one for each"
         return bad_gold(unchecked(gold=gold) or told)
-    asked = [(name, {k: v for k, v in (own or {}).items() if v is not None}) for name, own in zip(gold, arguments, strict=True)]
+    asked = [
+        (name, {k: v for k, v in (own or {}).items() if v is not None})
+        for name, own in zip(gold, arguments, strict=True)
+    ]
     if told := next(filter(None, (problem(name, own) for name, own in asked)), "") or unchecked(gold=gold):
         return bad_gold(told)
-    strict, said = body(completion, template), _said(completion)
-    marks = [_mark(name, own, strict or "", said) for name, own in asked]
-    counted = "+" if read == "strict" else "+~"
-    share = sum(mark in counted for mark in marks) / len(marks)
-    if read == "strict" and not (strict or "").strip():
-        return unrewarded(Extraction("", "malformed" if strict is None else "no_answer"), "match", "instructions")
+    strict, loose = body(completion, template), _said(completion)
+    said = strict if read == "strict" else loose
+    if said is None or not any(map(str.isalnum, said)):
+        return unrewarded(Extraction("", "malformed" if said is None else "no_answer"), "match", "instructions")
+    marks = [_mark(name, own, strict or "", loose) for name, own in asked]
+    share = sum(mark in ("+" if read == "strict" else "+~") for mark in marks) / len(marks)
     value = float(share == 1)
     shown = " ".join(f"{mark}{name}" for mark, (name, _) in zip(marks, asked, strict=True))
     return Score(value, {"match": value, "instructions": share}, shown)

@@ -56,9 +56,7 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
     for one in index.unusable:
         report.findings.append(Finding(one.kind, one.split, index.where(one.place), one.reason))
     seen: dict[str, _Seen] = {}
-    answered: dict[
-        tuple[tuple[str, ...], tuple[str, ...]], list[Any]
-    ] = {}  # a sample of each, how many
+    answered: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Any]] = {}  # a sample of each, how many
     done = 0
     splits: tuple[Literal["train", "test"], ...] = ("train", "test")
     for split in splits:
