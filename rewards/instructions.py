@@ -18,6 +18,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rewards import prose
+
 UNCHECKED = frozenset(("language:response_language",))
 """Instructions of IFEval that are not checked here."""
 
@@ -27,8 +29,10 @@ _FENCES = ("```json", "```Json", "```JSON", "```")
 _PUNCTUATION = re.compile(r"[.,?!'\"]")
 _END = re.compile(r"[.?!]+[\"'”’)\]]*(?=\s)")
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr st prof sr jr inc ltd co corp vs etc e.g i.e al no fig gen rep sen gov capt lt col u.s u.k a.m p.m "
-    "ph.d approx dept est".split()
+    prose.words(
+        "mr mrs ms dr st prof sr jr inc ltd co corp vs etc e.g i.e al no fig gen rep sen gov capt lt col u.s u.k a.m p.m "
+        "ph.d approx dept est"
+    )
 )
 _CAPITALS = re.compile(r"\w+(?:[-.'’&]\w+)*")
 

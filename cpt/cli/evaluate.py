@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cpt.evaluate.aggregates import measures
 from cpt.evaluate.evaluators.base import Subject
 from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.plan.make import plan_model
@@ -112,6 +113,7 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[i
         table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))
     console = Console()
     console.print(table)
+    _print_measures(console, records, tasks)
     cut = sum(record.finish_reason == "length" for record in records)
     limit = f"{min(limits)} tokens" if len(limits) == 1 else "their task's limit"
     if cut:
@@ -120,3 +122,13 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[i
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _print_measures(console: Console, records: Sequence[Record], tasks: Sequence[str]) -> None:
+    """What benchmarks report beyond the mean, if there is one among the tasks."""
+    table = Table("benchmark", "measure", "value", "of")
+    for task in tasks:
+        for one in measures([record for record in records if record.task == task]):
+            table.add_row(task, one.name, str(one), one.of)
+    if table.row_count:
+        console.print(table)

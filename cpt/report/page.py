@@ -17,6 +17,7 @@ from cpt.evaluate.stats import mean_or_nan
 from cpt.report import plots
 from cpt.report.answer_rules import BASE, answer_rows
 from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
+from cpt.report.benchmarks import benchmark_views
 from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.figure_style import arm_colours, heat
@@ -66,6 +67,8 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
         write_text_atomic(run.root / PAGE, render_study(rewards))
     if filtered := filtered_stages(run):
         found["filters"] = [stage.as_dict() for stage in filtered]
+    if benchmarks := benchmark_views(run):
+        found["benchmarks"] = [view.as_dict() for view in benchmarks]
     if judged := judged_views(run, summary.bootstrap):
         found["judged"] = [view.as_dict() for view in judged]
     write_json_atomic(run.root / "summary.json", found)
@@ -90,6 +93,7 @@ def _view(summary: Summary) -> dict[str, Any]:
     return {
         "run": run,
         "summary": summary,
+        "benchmarks": benchmark_views(run),
         "colours": arm_colours(run),
         "scorings": SCORINGS,
         "headline": HEADLINE,

@@ -8,6 +8,7 @@ import random
 import string
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,11 +18,11 @@ from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
-from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
+from cpt.tasks.usual import FORM, LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
 
-_FROM_FIELDS = ("question", "options")
+_FROM_FIELDS = ("question", "options", "form")
 """What a template may name beside the row's own columns."""
 
 
@@ -59,9 +60,8 @@ class DataTask(FormattedTask):
     @cached_property
     def format(self) -> WordedFormat:  # type: ignore[override]
         """Its words."""
-        choices = bool(self.index.example.choices)
-        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else WORDS[choices]
-        return WordedFormat(self.definition.prompt, usual)
+        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else WORDS
+        return WordedFormat(self.definition.prompt, usual, FORM)
 
     def open(self) -> None:
         """Look at the rows, so that what is wrong with the definition is found now.
@@ -73,7 +73,8 @@ class DataTask(FormattedTask):
         self.index.read()
         self._check_words(self.definition.prompt)
         if self.answered_by == "generation":
-            self.scorer.check(self.index.example)
+            row, fields = self.index.read_row(self.index.of("test")[0])
+            self.scorer.check(row, fields)
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
@@ -102,6 +103,7 @@ class DataTask(FormattedTask):
         row, fields = self.index.read_row(place)
         name = f"{self.name}/{split}/{self.index.name_of(place, fields)}"
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
+        fields = self._replaced(fields)
         question, options, images = _placed(fields)
         columns = {field: str(row[field]) for field in self._template_columns if field in row}
         columns |= {"question": question, "options": options}
@@ -115,8 +117,11 @@ class DataTask(FormattedTask):
             meta["choices"] = list(fields.choices)
         if fields.system:
             meta["system"] = fields.system
+        if group := self.index.group_of(place, row):
+            meta["group"] = group
         pictures = self.index.pictures(images, place, f"sample {name}")
-        meta |= self.scorer.extra(self.index, split, pictures) if self.answered_by == "generation" else {}
+        if self.answered_by == "generation":
+            meta |= self.scorer.of_row(row) | self.scorer.extra(self.index, split, pictures)
         asked = " ".join(part for part in (MARK.sub("", question).strip(), options) if part)
         return Sample(name, self.name, asked, pictures, fields.answers, fields.reasoning, meta)
 
@@ -134,11 +139,13 @@ class DataTask(FormattedTask):
         Rows are read anew in each process, and pictures are not decoded.
         """
         found = hashlib.blake2b(digest_size=16)
-        content = self.definition.content() | {"metric": self.metric, "words": self.format.text}
+        content = self.definition.content() | {"metric": self.metric, "words": self.format.text, "form": FORM}
+        further = ("group", *(self.scorer.columns if self.answered_by == "generation" else ()))
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
-            found.update(json.dumps([*said, sample.meta.get("system", "")], sort_keys=True).encode())
+            said += [sample.meta.get("system", ""), [sample.meta.get(name) for name in further]]
+            found.update(json.dumps(said, sort_keys=True, default=str).encode())
             if sample.images:
                 found.update(sample.images.digest())  # type: ignore[attr-defined]
         return found.hexdigest()
@@ -160,6 +167,19 @@ class DataTask(FormattedTask):
         order = list(range(len(rows)))
         random.Random(f"{split}/{seed}").shuffle(order)
         return [rows[number] for number in order[:n]]
+
+    def _replaced(self, fields: Fields) -> Fields:
+        """With what `prompt.replace` says, in question and options."""
+
+        def text(said: str) -> str:
+            for old, new in pairs:
+                said = said.replace(old, new)
+            return said.strip()
+
+        pairs = self.definition.prompt.replace
+        if not pairs:
+            return fields
+        return replace(fields, question=text(fields.question), choices=tuple(map(text, fields.choices)))
 
     def _shuffled(self, fields: Fields, name: str) -> Fields:
         """With its options in an order that the sample's name decides."""

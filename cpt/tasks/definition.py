@@ -41,7 +41,8 @@ class Columns(Strict):
     `answer`: of one column its text, or its list of accepted answers; several columns give one accepted answer each.
     `choices`: a column with the list of options, or the columns of the options in order; `answer` is then the index of
     the right one from 0, its letter or its text. `images`: a column with a picture or a list of pictures, or several.
-    `id` names a row in records; without it a row is called by its number.
+    `id` names a row in records; without it a row is called by its number. `group` is what benchmarks take means over
+    (subject, category) or count together (MME: the picture); the values of several columns are joined by a slash.
     """
 
     question: Text | None = None
@@ -51,6 +52,7 @@ class Columns(Strict):
     reasoning: Text | None = None
     system: Text | None = None
     id: Text | None = None
+    group: Text | Names | None = None
 
 
 class Data(Strict):
@@ -112,15 +114,20 @@ class Data(Strict):
 class PromptWords(Strict):
     """The words around a question.
 
-    `direct` and `think` are texts with columns' names in braces: `{question}`, `{options}` (the lettered choices) and
-    any other column of the row but that of the answer; a brace that is meant is written twice. `answer_in` is where
+    `direct` and `think` are texts with columns' names in braces: `{question}`, `{options}` (the lettered choices; a
+    line with nothing else is left out in rows without), `{form}` (what is usually said of the answer's form, by whether
+    the row has choices) and any other column of the row but that of the answer; a brace that is meant is written twice. `answer_in` is where
     the answer is read and, under `policy` targets, put: plain (all that is said), tags (`<answer> </answer>`) or boxed
-    (`\\boxed{}`); under `think` after `<think> </think>`.
+    (`\\boxed{}`); under `think` after `<think> </think>`. `replace` are pairs of texts: the first gives way to the
+    second in questions and options, one pair after another.
     """
 
     system: Text | None = None
     direct: Text | None = None
     think: Text | None = None
+    replace: Annotated[list[tuple[Text, Annotated[str, Field(max_length=4096)]]], Field(max_length=64)] = Field(
+        default_factory=list
+    )
     answer_in: Annotated[
         dict[PromptStyle, AnswerIn], BeforeValidator(lambda v: {"direct": v, "think": v} if isinstance(v, str) else v)
     ] = Field(default_factory=dict)

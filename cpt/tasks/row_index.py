@@ -15,6 +15,8 @@ from cpt.common.keys import nearest
 from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
+from cpt.tasks.rows.columns import found as columns_of
+from cpt.tasks.rows.values import text_of
 from cpt.tasks.sources import Row, Rows, open_rows
 from rewards import registry
 from rewards.registry import CheckGold
@@ -118,6 +120,7 @@ class RowIndex:
         ]
         for rows, split in parts:
             if rows is not None and len(rows):
+                columns_of("group", data.columns, rows.columns)  # it is there, if one is named
                 yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
 
     @cached_property
@@ -279,6 +282,12 @@ class RowIndex:
             return row, part.read(row)
         except ValueError as error:
             raise ValueError(f"task {self.definition.name}: {self.where(place)}: {error}") from error
+
+    def group_of(self, place: Place, row: Row) -> str:
+        """What its benchmark counts a row with (`data.columns.group`); "" where nothing says so."""
+        named = self.parts[place.part].data.columns.group
+        names = [named] if isinstance(named, str) else named or []
+        return "/".join(text_of(row.get(name)) for name in names)
 
     def pictures(self, images: tuple[Any, ...], place: Place, owner: str) -> StoredPictures | tuple[()]:
         """A row's pictures, not read yet."""

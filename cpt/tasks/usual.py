@@ -10,15 +10,16 @@ from cpt.types import PromptStyle
 
 _THINK = "First think about it inside <think> </think>, then give the answer inside <answer> </answer>."
 
-# By whether there are choices.
-WORDS: Mapping[bool, Mapping[PromptStyle, str]] = {
-    False: {
-        "direct": "{question}\nAnswer the question using a single word or phrase.",
-        "think": "{question}\n" + _THINK,
-    },
+WORDS: Mapping[PromptStyle, str] = {
+    "direct": "{question}\n{options}\n{form}",
+    "think": "{question}\n{options}\n{form}",
+}
+# By whether a row has choices: what `{form}` stands for.
+FORM: Mapping[bool, Mapping[PromptStyle, str]] = {
+    False: {"direct": "Answer the question using a single word or phrase.", "think": _THINK},
     True: {
-        "direct": "{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-        "think": "{question}\n{options}\n" + _THINK.replace("the answer", "the option's letter"),
+        "direct": "Answer with the option's letter from the given choices directly.",
+        "think": _THINK.replace("the answer", "the option's letter"),
     },
 }
 LIKELIHOOD_WORDS: Mapping[PromptStyle, str] = {"direct": "{question}", "think": "{question}"}

@@ -127,6 +127,7 @@ def ask(
                 question_id=question_id,
                 metric=scales[task.name].metric,
                 right_from=scales[task.name].right_from,
+                group=str(sample.meta.get("group", "")),
             )
         )
     return records
