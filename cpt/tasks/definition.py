@@ -115,11 +115,11 @@ class PromptWords(Strict):
     """The words around a question.
 
     `direct` and `think` are texts with columns' names in braces: `{question}`, `{options}` (the lettered choices; a
-    line with nothing else is left out in rows without), `{form}` (what is usually said of the answer's form, by whether
-    the row has choices) and any other column of the row but that of the answer; a brace that is meant is written twice. `answer_in` is where
-    the answer is read and, under `policy` targets, put: plain (all that is said), tags (`<answer> </answer>`) or boxed
-    (`\\boxed{}`); under `think` after `<think> </think>`. `replace` are pairs of texts: the first gives way to the
-    second in questions and options, one pair after another.
+    line of its own is left out in rows without any), `{form}` (what is usually said of the answer's form, by whether
+    the row has choices) and any other column of the row but that of the answer; a brace that is meant is written twice.
+    `answer_in` is where the answer is read and, under `policy` targets, put: plain (all that is said), tags
+    (`<answer> </answer>`) or boxed (`\\boxed{}`); under `think` after `<think> </think>`. `replace` are pairs of texts:
+    in questions and options the first gives way to the second, one pair after another.
     """
 
     system: Text | None = None
