@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +22,7 @@ from cpt.evaluate.stats import format_metric
 from cpt.judge.asked import Judge, Question
 from cpt.judge.endpoint import Endpoint, checked_url, is_private
 from cpt.judge.files import FOLDER, Judged, Store
-from cpt.judge.judging import Judging
+from cpt.judge.judging import Judging, Open
 from cpt.judge.local import LocalJudge
 from cpt.judge.reply import STATUSES
 from cpt.judge.rubric import load_rubric
@@ -89,7 +91,9 @@ def judge(
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a reply.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Sent with every question.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Questions at a time, of a server.")] = 8,
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that an answer of a server may take.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.01, max=86_400, help="Seconds that an answer of a server may take.")
+    ] = 120.0,
     retries: Annotated[int, typer.Option(min=0, max=100, help="How often a busy or silent server is asked again.")] = 5,
 ) -> None:
     """Let a language model score recorded completions by a rubric.
@@ -103,32 +107,58 @@ def judge(
         if not model:
             raise ValueError("--endpoint needs --model NAME, as the server names the judge")
         key = _key(checked_url(endpoint), key_env)
-        server = Endpoint(endpoint, model, key, max_tokens, seed, concurrency, timeout, retries)
-        who: tuple[str, str, dict[str, Any]] = (model, server.where, {"by": "endpoint"})
-        opened: Any = lambda questions: nullcontext(server)  # noqa: E731
+        who = _server(Endpoint(endpoint, model, key, max_tokens, seed, concurrency, timeout, retries))
     else:
         if model or key_env:
             raise ValueError("--model and --key-env are of --endpoint; with --local the folder is the judge")
         assert local is not None
-        available_model(local)
-        planned = plan_model(Model(name_or_path=local))
-        who = (local, "this machine", {"by": "local", "fingerprint": planned.fingerprint})
-        opened = lambda questions: _local(planned, max_tokens, seed, questions)  # noqa: E731
+        who = _folder(local, max_tokens, seed)
     everything = load_source(source)
     if tasks is not None:
         declare(read_task_file(task_file(str(tasks)), None if root is None else str(root)))
     records = select(everything, task, arm, stage, samples)
-    name, where, identity = who
-    terminal.ctrl_c.line = "cpt: interrupted; the same command again asks what is missing"
-    store = Store(everything.root / FOLDER, found, {"model": name, "seed": seed, "max_tokens": max_tokens, **identity})
     recorded = {one: len(_sample_ids(everything, one)) for one in {record.task for record in records}}
-    judged = Judging(store, name, where, opened, _tell).run(records, recorded)
+    terminal.ctrl_c.line = "cpt: interrupted; the same command again asks what is missing"
+    identity = {"model": who.model, "seed": seed, "max_tokens": max_tokens, **who.identity}
+    store = Store(everything.root / FOLDER, found, identity)
+    judged = Judging(store, who.model, who.where, who.open, _tell).run(records, recorded)
     _print(judged, everything, records)
     _tell(str(store.parquet))
-    if not any(row.status == "ok" for row in judged.rows):
-        counts = ", ".join(f"{n} {status}" for status in STATUSES if (n := _count(judged, status)))
-        reason = next((row.reason for row in judged.rows if row.reason), "")
-        raise RunFailed(f"nothing usable was judged: {counts}{f'; the first: {reason}' if reason else ''}")
+    _check_usable(judged)
+
+
+@dataclass(frozen=True)
+class Who:
+    """The judge, before it is asked.
+
+    Attributes:
+        identity: what its replies depend on beside its name.
+    """
+
+    model: str
+    where: str
+    identity: Mapping[str, str]
+    open: Open
+
+
+def _server(endpoint: Endpoint) -> Who:
+    return Who(endpoint.model, endpoint.where, {"by": "endpoint"}, lambda questions: nullcontext(endpoint))
+
+
+def _folder(name: str, max_tokens: int, seed: int) -> Who:
+    available_model(name)
+    model = plan_model(Model(name_or_path=name))
+    identity = {"by": "local", "fingerprint": model.fingerprint}
+    return Who(name, "this machine", identity, partial(_local, model, max_tokens, seed))
+
+
+def _check_usable(judged: Judged) -> None:
+    """RunFailed if there is not one score."""
+    counts = Counter(row.status for row in judged.rows)
+    if not counts["ok"]:
+        told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        first = next((f"; the first: {row.reason}" for row in judged.rows if row.reason), "")
+        raise RunFailed(f"nothing usable was judged: {told}{first}")
 
 
 def _key(url: str, name: str | None) -> str:
@@ -229,10 +259,6 @@ def _sample_ids(source: Source, task: str) -> list[str]:
     """Those of a task, in the order of the records."""
     found = (record.sample_id for own in source.records.values() for record in own if record.task == task)
     return list(dict.fromkeys(found))
-
-
-def _count(judged: Judged, status: str) -> int:
-    return sum(row.status == status for row in judged.rows)
 
 
 def _print(judged: Judged, source: Source, records: Sequence[Record]) -> None:
