@@ -30,8 +30,8 @@ _PUNCTUATION = re.compile(r"[.,?!'\"]")
 _END = re.compile(r"[.?!]+[\"'”’)\]]*(?=\s)")
 _ABBREVIATIONS = frozenset(
     prose.words(
-        "mr mrs ms dr st prof sr jr inc ltd co corp vs etc e.g i.e al no fig gen rep sen gov capt lt col u.s u.k a.m p.m "
-        "ph.d approx dept est"
+        "mr mrs ms dr st prof sr jr inc ltd co corp vs etc e.g i.e al no fig gen rep sen gov capt lt col u.s u.k a.m "
+        "p.m ph.d approx dept est"
     )
 )
 _CAPITALS = re.compile(r"\w+(?:[-.'’&]\w+)*")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
 from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
+from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
@@ -72,7 +73,7 @@ class DataTask(FormattedTask):
         """
         self.index.read()
         self._check_words(self.definition.prompt)
-        if self.answered_by == "generation":
+        if answered_by(self) == "generation":
             row, fields = self.index.read_row(self.index.of("test")[0])
             self.scorer.check(row, fields)
 
