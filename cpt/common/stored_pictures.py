@@ -21,6 +21,7 @@ from cpt.common.pictures import check_header, prepared, unreadable
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _JPEG_END = b"\xff\xd9"
+_MIDDLE = (122, 116, 104)  # the mean of CLIP's training pictures, which LLaVA pads with
 _TAIL = 64  # bytes of padding that some cameras write after a JPEG's end
 
 
@@ -57,6 +58,34 @@ class PictureFile(StoredPicture):
     def read(self) -> bytes:
         """See `StoredPicture.read`."""
         return self.path.read_bytes()
+
+
+@dataclass(frozen=True)
+class SquarePicture(StoredPicture):
+    """Another picture in the middle of a square, as LLaVA pads them: boxes may be measured on that (CoIN)."""
+
+    inner: StoredPicture
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The other picture's."""
+        return self.inner.name
+
+    def read(self) -> bytes:
+        """A file of the padded picture. OSError if there is no picture, ValueError if it can't be used."""
+        with Image.open(io.BytesIO(self.inner.read())) as found:
+            shown = prepared(found, self.name)
+        side = max(shown.size)
+        square = Image.new("RGB", (side, side), _MIDDLE)
+        square.paste(shown, ((side - shown.width) // 2, (side - shown.height) // 2))
+        content = io.BytesIO()
+        square.save(content, "PPM")  # nothing is lost, and no time
+        return content.getvalue()
+
+    @property
+    def key(self) -> str:
+        """See `StoredPicture.key`."""
+        return self.inner.key
 
 
 class StoredPictures(Sequence[Image.Image]):
@@ -134,6 +163,8 @@ class StoredPictures(Sequence[Image.Image]):
             return self.stored[number].read()
         except OSError as error:
             raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+        except ValueError as error:  # of a `SquarePicture`
+            raise ValueError(f"{self._named(number)}: {error}") from error
 
     def _file(self, number: int) -> str:
         return self.stored[number].name

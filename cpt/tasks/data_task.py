@@ -74,8 +74,8 @@ class DataTask(FormattedTask):
         self.index.read()
         self._check_words(self.definition.prompt)
         if answered_by(self) == "generation":
-            row, fields = self.index.read_row(self.index.of("test")[0])
-            self.scorer.check(row, fields)
+            # Test rows are what it scores; training rows may have answers to imitate in other styles (CoIN-ASD).
+            self.scorer.check(*self.index.read_row(self.index.of("test")[0]))
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
@@ -106,6 +106,8 @@ class DataTask(FormattedTask):
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         fields = self._replaced(fields)
         question, options, images = _placed(fields)
+        for text in self.definition.prompt.leave_out or ():
+            question = question.replace(text, "").strip()
         columns = {field: str(row[field]) for field in self._template_columns if field in row}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
@@ -145,7 +147,9 @@ class DataTask(FormattedTask):
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
-            said += [sample.meta.get("system", ""), [sample.meta.get(name) for name in further]]
+            # How rare words are is told by rows that are not among these.
+            said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
+            said += [sample.meta.get(name) for name in further]
             found.update(json.dumps(said, sort_keys=True, default=str).encode())
             if sample.images:
                 found.update(sample.images.digest())  # type: ignore[attr-defined]
