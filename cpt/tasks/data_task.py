@@ -208,6 +208,8 @@ def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
     options = "\n".join(
         f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, fields.choices, strict=False)
     )
+    if not fields.images:
+        return fields.question, options, ()  # a text may have such words of its own
     order: list[int] = []
 
     def mark(found: Any) -> str:

@@ -25,6 +25,7 @@ TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_le
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Tokens = Annotated[int, Field(gt=0, le=1_000_000)]
 Names = Annotated[list[Text], Field(min_length=1, max_length=64)]
+Replacement = Annotated[tuple[Text, Annotated[str, Field(max_length=4096)]], Field(strict=False)]
 Scalar = bool | int | float | str
 Shape = Literal["auto", "columns", "llava", "sharegpt", "easyr1", "prompt-completion"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -153,9 +154,7 @@ class PromptWords(Strict):
     direct: Text | None = None
     think: Text | None = None
     leave_out: Names | None = None
-    replace: Annotated[list[tuple[Text, Annotated[str, Field(max_length=4096)]]], Field(max_length=64)] = Field(
-        default_factory=list
-    )
+    replace: Annotated[list[Replacement], Field(max_length=64)] = Field(default_factory=list)
     answer_in: Annotated[
         dict[PromptStyle, AnswerIn], BeforeValidator(lambda v: {"direct": v, "think": v} if isinstance(v, str) else v)
     ] = Field(default_factory=dict)
