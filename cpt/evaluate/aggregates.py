@@ -49,8 +49,9 @@ def measures(records: Sequence[Record]) -> list[Measure]:
     """
     if not records:
         return []
-    own = _BY_METRIC.get(records[0].metric, lambda _: [])(records)
-    return own if records[0].metric in _WITHOUT_GROUPS else own + _by_group(records)
+    metric = records[0].metric
+    own = _BY_METRIC[metric](records) if metric in _BY_METRIC else []
+    return own if metric in _WITHOUT_GROUPS else own + _by_group(records)
 
 
 def verdicts(records: Sequence[Record]) -> list[Measure]:
