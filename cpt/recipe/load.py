@@ -89,6 +89,10 @@ def check(recipe: Recipe) -> Iterator[Problem]:
         return  # nothing is known of their data
     yield from _check_tasks(recipe)
     yield from _check_numbers(recipe)
+    if recipe.evaluation.during is not None:
+        names = [*recipe.task_names, *recipe.general_names]
+        for below, message in recipe.evaluation.during.problems(names, recipe.evaluation.samples):
+            yield ("evaluation", "during", *below), message
     too_many = list(_check_size(recipe))
     yield from too_many
     if too_many:

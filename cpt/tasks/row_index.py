@@ -124,7 +124,7 @@ class RowIndex:
         for rows, split in parts:
             if rows is not None and len(rows):
                 columns_of("group", data.columns, rows.columns)  # it is there, if one is named
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
 
     @cached_property
     def example(self) -> Fields:
