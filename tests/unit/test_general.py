@@ -21,10 +21,11 @@ from PIL import Image
 
 import cpt.tasks.registry
 from cpt.evaluate.aggregates import measures
+from cpt.recipe import load_recipe
 from cpt.recipe.task_files import read_task_file, shipped_task_files
 from cpt.tasks import declare, get_task, open_task
 from cpt.tasks.chat import checked_prompt
-from cpt.tasks.definition import TaskDefinition
+from cpt.tasks.definition import Data, TaskDefinition
 from cpt.tasks.likelihood import answered_by, has_prompt, is_right, options_of, text_of
 from cpt.types import Record, Sample
 
@@ -426,6 +427,17 @@ def test_every_task_says_where_it_is_from_and_what_nobody_has_checked(file: str,
     assert "\n# Where the files are: " in FILES[file].read_text(encoding="utf-8")
 
 
+def test_the_recipe_of_the_page_loads(tmp_path: Path):
+    for folder, names in (("MME", ["mme"]), ("ai2_arc", ["arc-easy"])):
+        for name in names:
+            opened(name, tmp_path / folder)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "general.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- recipe -->\n```\n")[2].partition("```")[0]
+    file = tmp_path / "general.yaml"
+    file.write_text(shown.replace("root: /data/", f"root: {tmp_path}/").replace("2374", "2"), encoding="utf-8")
+    assert [one.name for one in load_recipe(file).general] == ["mme", "arc-easy"]
+
+
 # ---- one benchmark each
 
 
@@ -486,6 +498,15 @@ def test_instructions_in_parquet_are_the_same(tmp_path: Path):
     task = open_task("ifeval")
     sample = looked_at(task, CASES["general/ifeval"]["ifeval"])
     assert [task.score(sample, said, "direct").value for said in ("Ice melts to water.", "Ice melts")] == [1, 0]
+
+
+def test_usual_words_go_by_whether_a_row_has_options(tmp_path: Path):
+    rows = [{"question": "Which?", "options": ["a", "b"], "answer": "B"}, {"question": "Who?", "answer": "Ann"}]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    declare([TaskDefinition(name="mixed", data=Data(root=str(tmp_path), test="x.jsonl"))])
+    task = open_task("mixed")
+    asked = {text_of_chat(task.messages(sample, "direct")) for sample in task.samples("test", 2)}
+    assert asked == {f"Which?\nA. a\nB. b\n{LETTER}", f"Who?\n{WORD}"}
 
 
 def test_a_group_that_is_no_column_is_named(tmp_path: Path):
