@@ -19,10 +19,16 @@ Followed = Literal["strictly", "loosely", "not"]
 _MARKS: Mapping[str, Followed] = {"+": "strictly", "~": "loosely", "-": "not"}
 
 
-def unchecked(*, gold: Sequence[str], **_: object) -> str:
+def unchecked(*, gold: Sequence[str], meta: Mapping[str, Any] | None = None, **_: object) -> str:
     """Why a row's instructions can't be checked, or ""."""
-    told = (problem(name) for name in gold)
-    return next(filter(None, told), "") if gold else "there are no instructions: name their column as the answer"
+    arguments = list((meta or {}).get(KWARGS) or ())
+    if not gold:
+        return "there are no instructions: name their column as the answer"
+    if told := next(filter(None, map(problem, gold)), ""):
+        return told
+    if len(arguments) != len(gold):
+        return f"{len(gold)} instructions and {len(arguments)} {KWARGS}: the row needs a column {KWARGS}, one for each"
+    return next(filter(None, map(problem, gold, arguments)), "")
 
 
 @reward(
@@ -52,16 +58,9 @@ def ifeval(
     question repeated, several answers, several tagged answers in one, a denial, a refusal (declined), look-alikes, an
     injected verdict, an extremely long text).
     """
-    arguments = list((meta or {}).get(KWARGS) or ())
-    if len(arguments) != len(gold):
-        told = f"{len(gold)} instructions and {len(arguments)} kwargs; the row needs a column kwargs, one for each"
-        return bad_gold(unchecked(gold=gold) or told)
-    asked = [
-        (name, {k: v for k, v in (own or {}).items() if v is not None})
-        for name, own in zip(gold, arguments, strict=True)
-    ]
-    if told := next(filter(None, (problem(name, own) for name, own in asked)), "") or unchecked(gold=gold):
+    if told := unchecked(gold=gold, meta=meta):
         return bad_gold(told)
+    asked = list(zip(gold, (meta or {})[KWARGS], strict=True))
     strict, loose = body(completion, template), _said(completion)
     said = strict if read == "strict" else loose
     if said is None or not any(map(str.isalnum, said)):

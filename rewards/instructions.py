@@ -18,8 +18,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rewards import prose
-
 UNCHECKED = frozenset(("language:response_language",))
 """Instructions of IFEval that are not checked here."""
 
@@ -28,12 +26,11 @@ _ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _FENCES = ("```json", "```Json", "```JSON", "```")
 _PUNCTUATION = re.compile(r"[.,?!'\"]")
 _END = re.compile(r"[.?!]+[\"'”’)\]]*(?=\s)")
-_ABBREVIATIONS = frozenset(
-    prose.words(
-        "mr mrs ms dr st prof sr jr inc ltd co corp vs etc e.g i.e al no fig gen rep sen gov capt lt col u.s u.k a.m "
-        "p.m ph.d approx dept est"
-    )
+_ABBREVIATED = (
+    "mr mrs ms dr st prof sr jr inc ltd co corp vs etc e.g i.e al no fig gen rep sen gov capt lt col u.s u.k a.m p.m "
+    "ph.d approx dept est"
 )
+_ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 _CAPITALS = re.compile(r"\w+(?:[-.'’&]\w+)*")
 
 
@@ -53,21 +50,35 @@ def follows(name: str, text: str, arguments: Mapping[str, Any]) -> bool:
     return bool(text.strip()) and check(text, *(arguments[key] for key in needed))
 
 
-def problem(name: str, arguments: Mapping[str, Any] | None = None) -> str:
+_ANY: Any = object()
+
+
+def problem(name: str, arguments: Any = _ANY) -> str:
     """Why an instruction can't be checked, in one line, or "". Without `arguments` only the name is looked at."""
     if name in UNCHECKED:
         return f"instruction {name} needs a language detector, and there is none"
     if name not in _CHECKS:
         return f"there is no instruction {name!r}"
-    if arguments is None:
+    if arguments is _ANY:
         return ""
     for key in _CHECKS[name][1]:
-        value = arguments.get(key)
+        value = arguments.get(key) if isinstance(arguments, Mapping) else None
         if value is None or value == "" or value == []:
             return f"instruction {name} needs {key}, and its kwargs have none"
         if key.endswith("relation") and value not in _RELATIONS:
             return f"instruction {name}: {key} is {value!r}; it has to be one of {', '.join(_RELATIONS)}"
+        if not _fits(key, value):
+            return f"instruction {name}: {key} is {value!r}, which is not of its kind"
     return ""
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether an argument is a number, a list of texts or a text, whichever its name asks for."""
+    if key.startswith(("num_", "nth_")) or key.endswith("frequency"):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if key in ("keywords", "forbidden_words"):
+        return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
+    return isinstance(value, str)
 
 
 def loosened(text: str) -> list[str]:
@@ -148,7 +159,7 @@ def _nth_paragraph(text: str, number: float, nth: float, first_word: str) -> boo
     """Empty paragraphs are counted where the nth is looked for, and not where all are counted, as published."""
     paragraphs = text.split("\n\n")
     there = sum(bool(paragraph.strip()) for paragraph in paragraphs)
-    if nth > there or not (words := paragraphs[int(nth) - 1].split()):
+    if not 1 <= nth <= there or not (words := paragraphs[int(nth) - 1].split()):
         return False
     said = _PUNCTUATION.split(words[0].lstrip("'").lstrip('"'))[0]
     return there == number and said.lower() == first_word.lower()

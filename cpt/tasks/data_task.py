@@ -7,7 +7,7 @@ import json
 import random
 import string
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -106,8 +106,6 @@ class DataTask(FormattedTask):
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         fields = self._replaced(fields)
         question, options, images = _placed(fields)
-        for text in self.definition.prompt.leave_out or ():
-            question = question.replace(text, "").strip()
         columns = {field: str(row[field]) for field in self._template_columns if field in row}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
@@ -174,17 +172,11 @@ class DataTask(FormattedTask):
         return [rows[number] for number in order[:n]]
 
     def _replaced(self, fields: Fields) -> Fields:
-        """With what `prompt.replace` says, in question and options."""
-
-        def text(said: str) -> str:
-            for old, new in pairs:
-                said = said.replace(old, new)
-            return said.strip()
-
-        pairs = self.definition.prompt.replace
-        if not pairs:
-            return fields
-        return replace(fields, question=text(fields.question), choices=tuple(map(text, fields.choices)))
+        """With what `prompt.leave_out` says of questions, and `prompt.replace` of questions and options."""
+        words = self.definition.prompt
+        alone = [(text, "") for text in words.leave_out or ()]
+        question = _substituted(fields.question, [*words.replace, *alone])
+        return replace(fields, question=question, choices=tuple(_substituted(o, words.replace) for o in fields.choices))
 
     def _shuffled(self, fields: Fields, name: str) -> Fields:
         """With its options in an order that the sample's name decides."""
@@ -225,3 +217,9 @@ def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
     if sorted(order) != list(range(len(fields.images))):
         raise ValueError(f"{len(order)} pictures are marked in the question, and the row has {len(fields.images)}")
     return question, options, tuple(fields.images[number] for number in order)
+
+
+def _substituted(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        text = text.replace(old, new)
+    return text.strip() if pairs else text

@@ -214,7 +214,7 @@ class RowIndex:
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
-                wrong_gold = "" if reason else self._gold_problem(fields)
+                wrong_gold = "" if reason else self._gold_problem(row, fields)
                 if reason or wrong_gold:
                     unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
                     continue
@@ -258,12 +258,13 @@ class RowIndex:
         missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
         return f"there is no picture {missing[0]}" if missing else ""
 
-    def _gold_problem(self, fields: Fields) -> str:
+    def _gold_problem(self, row: Row, fields: Fields) -> str:
         """Why the metric can't use a row's answers; nothing where it can, or where none is named."""
         check = self._check_gold
         if check is None:
             return ""
-        return check(gold=list(fields.answers), choices=list(fields.choices), **self.definition.metric_options)
+        given = {"gold": list(fields.answers), "choices": list(fields.choices), "meta": dict(row)}
+        return check(**given, **self.definition.metric_options)
 
     @cached_property
     def _check_gold(self) -> CheckGold | None:

@@ -476,8 +476,22 @@ def test_rows_of_ifeval_for_another_language_are_left_out_and_counted(tmp_path: 
 
 def test_arguments_of_ifeval_may_be_called_nothing_else(tmp_path: Path):
     rows = [{"arguments" if key == "kwargs" else key: value for key, value in row.items()} for row in IFEVAL]
-    with pytest.raises(ValueError, match="metric ifeval needs instructions' arguments: their column has to be called"):
+    with pytest.raises(
+        ValueError, match=r"no usable row .* 2 instructions and 0 kwargs: the row needs a column kwargs"
+    ):
         opened("ifeval", tmp_path, {"ifeval_input_data.jsonl": rows})
+
+
+def test_a_row_of_ifeval_whose_arguments_do_not_fit_is_counted(tmp_path: Path):
+    rows = json.loads(json.dumps(IFEVAL).replace('"num_words": 3', '"num_words": "3"'))
+    one = definitions("general/ifeval", tmp_path)["ifeval"]
+    write(tmp_path, {"ifeval_input_data.jsonl": rows})
+    assert one.data is not None
+    declare([one.model_copy(update={"data": one.data.model_copy(update={"drop_at_most": 0.5})})])
+    assert {out.reason for out in open_task("ifeval").index.unusable} == {
+        "instruction length_constraints:number_words: num_words is '3', which is not of its kind",
+        "instruction language:response_language needs a language detector, and there is none",
+    }
 
 
 def test_instructions_arguments_are_part_of_what_the_data_are(tmp_path: Path):

@@ -118,6 +118,8 @@ def test_sentences_are_counted(text: str, number: int):
         ("punctuation:no_colon", {}, "there is no instruction 'punctuation:no_colon'"),
         ("keywords:existence", {"keywords": []}, "needs keywords, and its kwargs have none"),
         ("length_constraints:number_words", {"relation": "at most", "num_words": 3}, "one of less than, at least"),
+        ("length_constraints:number_words", {"relation": "at least", "num_words": "3"}, "num_words is '3', which is"),
+        ("keywords:existence", {"keywords": "red"}, "keywords is 'red', which is not of its kind"),
     ],
 )
 def test_what_can_not_be_checked_is_named(name: str, arguments: dict[str, Any], said: str):
