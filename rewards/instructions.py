@@ -7,7 +7,7 @@ Written from the behaviour of the published checks. Known differences:
 - Sentences are counted by rule: a full stop, question or exclamation mark ends one before white space, but not a full
   stop after a usual abbreviation, an initial or a number that begins a line. The published check asks NLTK's punkt.
 - Words in capitals are runs of letters and digits, joined by hyphens, stops and apostrophes; there, NLTK's tokens.
-- Keywords and beginnings are texts; there, they are patterns. A letter to be counted may be any sign; there, a sign
+- Keywords are texts; there, they are patterns. A letter to be counted may be any sign; there, a sign
   that is no letter is replaced by a random one.
 """
 
