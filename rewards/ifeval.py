@@ -74,7 +74,7 @@ def ifeval(
 
 def followed(extracted: str) -> list[Followed]:
     """How each instruction was followed, from what the metric has extracted; none where it extracted nothing."""
-    return [_MARKS[one[0]] for one in extracted.split()]
+    return [_MARKS[one[0]] for one in extracted.split() if one[0] in _MARKS]
 
 
 def _said(completion: str) -> str:
