@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 from synthetic import RECORD, Arm, make_run, reseal
+from test_evaluate import LABELS, EchoTask, Pool, WordProcessor
 
 from cpt.cli.evaluate import _print
 from cpt.evaluate.aggregates import COGNITION, PERCEPTION, measures
+from cpt.evaluate.evaluators.generation import ask, prepare_questions
 from cpt.report.benchmarks import benchmark_views
 from cpt.report.load import load_run
 from cpt.report.page import build_report
 from cpt.store.records import read_records, write_records
-from cpt.types import Record
+from cpt.types import Record, Sample
 
 
 def rows(metric: str, *fields: dict[str, object]) -> list[Record]:
@@ -146,6 +148,16 @@ def test_groups_are_kept_and_older_files_have_none(tmp_path: Path):
     assert [record.group for record in read_records(file)] == ["physics"]
     pq.write_table(pq.read_table(file).drop_columns(["group"]), file)
     assert [record.group for record in read_records(file)] == [""]
+
+
+def test_an_evaluation_records_the_group_of_a_sample():
+    class Grouped(EchoTask):
+        def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
+            return [replace(sample, meta={**sample.meta, "group": "law"}) for sample in super().samples(split, n, seed)]
+
+    questions = prepare_questions(WordProcessor(), [Grouped("g"), EchoTask("e")], samples=1, prompt="direct")
+    records = ask(Pool(), "v", questions, max_tokens=4, **LABELS)
+    assert [record.group for record in records] == ["law", ""]
 
 
 def test_cpt_eval_prints_them_below_its_table(capsys: pytest.CaptureFixture[str]):
