@@ -203,7 +203,7 @@ def _is_bytes(kind: pyarrow.DataType) -> bool:
 
 
 def _pictures_in(kind: pyarrow.DataType) -> ReadPictures:
-    """Reads values of a type. Bytes, and structs of bytes and path, are pictures; a struct without bytes is its path."""
+    """Reads values of a type: bytes, and structs of bytes and path, are pictures; one without bytes is its path."""
     if _is_bytes(kind):
         return lambda scalar, steps, picture: picture(steps) if scalar.is_valid else None
     if not _holds_pictures(kind):
