@@ -139,8 +139,8 @@ class Task(Protocol):
     """Data, scoring and reward of one task, in one object.
 
     A task may also have a method `fingerprint`, which tells whether its data are still the same without reading them
-    (see `cpt.tasks.fingerprint`), and two attributes: `metric`, what its score is called, and `right_from`, the score
-    from which a sample counts as right (see `cpt.tasks.metric`).
+    (see `cpt.tasks.fingerprint`), and three attributes: `metric`, what its score is called, `right_from`, the score
+    from which a sample counts as right (see `cpt.tasks.metric`), and `answered_by` (see `cpt.tasks.likelihood`).
     """
 
     name: str
@@ -191,3 +191,17 @@ class GenerationRequest:
     prompt_ids: Sequence[int]
     images: tuple[Image, ...]
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """A text that somebody else wrote, whose probability after a prompt is asked for.
+
+    Attributes:
+        prompt_ids, images: see `GenerationRequest`; at least one token.
+        completion_ids: what is scored, at least one token.
+    """
+
+    prompt_ids: Sequence[int]
+    images: tuple[Image, ...]
+    completion_ids: Sequence[int]

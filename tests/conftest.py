@@ -59,22 +59,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByModule(config, log)
 
 
-def _asks_for_families(config: pytest.Config) -> bool:
-    return "families" in config.option.markexpr
+ONLY_WHEN_ASKED = {
+    "families": "vLLM on each family of models; run them with `pytest -m families tests/smoke`",
+    "real": "packages with real pictures, which are downloaded; `pytest -m real tests/unit/test_real_pictures.py`",
+}
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
+def _left_out(config: pytest.Config) -> list[str]:
+    """Marks of tests that run only if `-m` names them, and is not doing so."""
+    return [mark for mark in ONLY_WHEN_ASKED if mark not in config.option.markexpr]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """What is left out, and how it is run."""
-    if _asks_for_families(config):
-        return None
-    return "left out for their time: vLLM on each family of models; run them with `pytest -m families tests/smoke`"
+    return [f"left out: {ONLY_WHEN_ASKED[mark]}" for mark in _left_out(config)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Unit tests before smoke tests, in parallel after those that start runs; tests that need a CUDA device are skipped
-    where there is none. Those of `-m families` are left out unless asked for."""
-    if not _asks_for_families(config):
-        left_out = [item for item in items if item.get_closest_marker("families")]
+    where there is none. Those of `ONLY_WHEN_ASKED` are left out unless asked for."""
+    for mark in _left_out(config):
+        left_out = [item for item in items if item.get_closest_marker(mark)]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("smoke") is not None)

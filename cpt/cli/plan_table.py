@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.common.console import counted, printable
 from cpt.common.keys import dotted
 from cpt.plan.disk import estimate_bytes, size
+from cpt.plan.during import during_lines
 from cpt.plan.epochs import epoch_lines
 from cpt.plan.preflight import machine_problems
 from cpt.plan.run_plan import RunPlan
@@ -79,6 +80,7 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
     for line in (
         *machine_lines(plan),
         *epoch_lines(arms),
+        *during_lines(arms, len(recipe.seeds)),
         *beside_lines(arms),
         *reward_lines(arms),
         *filter_lines(arms),

@@ -222,6 +222,11 @@ def _is_cut_off(rest: bytes) -> bool:
     return text.startswith(b'{"'[: len(text)]) and not _begins_with_json(text)
 
 
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The row of `jsonl_line` without its sum; None for anything else."""
+    return _row(line, sealed=True)
+
+
 def _row(line: bytes, sealed: bool) -> dict[str, Any] | None:
     """The row in a line, without its sum; None for a line that is none, or another than was written."""
     try:

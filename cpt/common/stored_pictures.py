@@ -21,6 +21,7 @@ from cpt.common.pictures import check_header, prepared, unreadable
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _JPEG_END = b"\xff\xd9"
+_MIDDLE = (122, 116, 104)  # the mean of CLIP's training pictures, which LLaVA pads with
 _TAIL = 64  # bytes of padding that some cameras write after a JPEG's end
 _PNG_TAGS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # without any of them a PNG has no orientation
 _COARSE = 128  # pixels that a side of a coarse picture has at least, where the whole one has as many
@@ -42,7 +43,11 @@ class StoredPicture(ABC):
     @property
     def key(self) -> str:
         """Tells whether two rows show the same picture, without decoding it."""
-        return _key(self.read())
+        return self.key_of(self.read())
+
+    def key_of(self, content: bytes) -> str:
+        """`key` of a picture that has been read."""
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,38 @@ class PictureFile(StoredPicture):
     def read(self) -> bytes:
         """See `StoredPicture.read`."""
         return self.path.read_bytes()
+
+
+@dataclass(frozen=True)
+class SquarePicture(StoredPicture):
+    """Another picture in the middle of a square, as LLaVA pads them: boxes may be measured on that (CoIN)."""
+
+    inner: StoredPicture
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The other picture's."""
+        return self.inner.name
+
+    def read(self) -> bytes:
+        """A file of the padded picture. OSError if there is no picture, ValueError if it can't be used."""
+        with Image.open(io.BytesIO(self.inner.read())) as found:
+            shown = prepared(found, self.name)
+        side = max(shown.size)
+        square = Image.new("RGB", (side, side), _MIDDLE)
+        square.paste(shown, ((side - shown.width) // 2, (side - shown.height) // 2))
+        content = io.BytesIO()
+        square.save(content, "PPM")  # nothing is lost, and no time
+        return content.getvalue()
+
+    @property
+    def key(self) -> str:
+        """See `StoredPicture.key`."""
+        return self.inner.key
+
+    def key_of(self, content: bytes) -> str:
+        """See `StoredPicture.key_of`."""
+        return self.key
 
 
 class Glance(NamedTuple):
@@ -126,7 +163,7 @@ class StoredPictures(Sequence[Image.Image]):
                 picture = prepared(found, self._named(number))
             except ValueError:
                 picture = self[number]  # says it of the whole picture
-            return Glance(_key(content), size[::-1] if _is_turned(found) else size, picture)
+            return Glance(self.stored[number].key_of(content), size[::-1] if _is_turned(found) else size, picture)
 
     def digest(self) -> bytes:
         """Of the bytes of all, as they are stored."""
@@ -159,16 +196,14 @@ class StoredPictures(Sequence[Image.Image]):
             return self.stored[number].read()
         except OSError as error:
             raise ValueError(f"{self._named(number)}: {unreadable(error, self._file(number))}") from error
+        except ValueError as error:  # of a `SquarePicture`
+            raise ValueError(f"{self._named(number)}: {error}") from error
 
     def _file(self, number: int) -> str:
         return self.stored[number].name
 
     def _named(self, number: int) -> str:
         return f"{self.owner}: picture {number + 1}" if len(self) > 1 else f"{self.owner}: the picture"
-
-
-def _key(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _check_whole(picture: Image.Image, content: bytes) -> None:

@@ -30,6 +30,7 @@ class Matrix:
         per_seed: (G, T + 1, C), NaN where an evaluation is missing.
         replicates: (B, G, T + 1, C) bootstrap replicates of `per_seed`.
         cells: (T + 1) × C, R_ij with their intervals.
+        absent: how the reason begins why a cell has no value.
     """
 
     tasks: tuple[str, ...]
@@ -41,6 +42,7 @@ class Matrix:
     replicates: Floats
     bootstrap: Bootstrap
     cells: tuple[tuple[Metric, ...], ...] = ()
+    absent: str = "missing cell"
 
     @property
     def stages(self) -> int:
@@ -77,6 +79,7 @@ def accuracy_matrix(
     columns: Sequence[str] | None = None,
     scoring: Scoring = "strict",
     bootstrap: Bootstrap | None = None,
+    absent: str = "missing cell",
 ) -> Matrix:
     """R_ij of one arm from its records alone.
 
@@ -84,6 +87,7 @@ def accuracy_matrix(
         records: of one arm, any number of seeds, the base model's rows as stage 0; or `collect`'s result.
         tasks: the trained tasks in the order of their stages; they give the T + 1 rows.
         columns: the tasks to show, the trained ones if None; give the general tasks for retention.
+        absent: see `Matrix`.
 
     Raises:
         ValueError: as `collect`.
@@ -103,7 +107,7 @@ def accuracy_matrix(
             replicates[:, :, :, column] = boot.means(outcome, task, scores.questions[task])
     n = tuple(outcome.shape[-1] for outcome in outcomes)
     questions = tuple(scores.number_of_questions(task) for task in shown)
-    matrix = Matrix(shown, n, questions, scores.seeds, scoring, per_seed, replicates, boot)
+    matrix = Matrix(shown, n, questions, scores.seeds, scoring, per_seed, replicates, boot, absent=absent)
     cells = (tuple(_cell(matrix, stage, column) for column in range(shape[2])) for stage in range(shape[1]))
     return replace(matrix, cells=tuple(cells))
 
@@ -258,5 +262,5 @@ def _missing(matrix: Matrix, cells: NDArray[np.int64]) -> str:
         return "no records"
     for stage, column in cells:
         if np.isnan(matrix.per_seed[:, stage, column]).all():
-            return f"missing cell: stage {stage} × task {matrix.tasks[column]}"
+            return f"{matrix.absent}: stage {stage} × task {matrix.tasks[column]}"
     return "every seed misses a cell"

@@ -28,6 +28,7 @@ class Scores:
         strict, tolerant: per task (G, T + 1, n) from 0 to 1; row 0 is the base model; NaN where nothing was evaluated.
         right_from: per task the score from which a sample counts as right.
         metric: per task what its score is called; empty where the records do not say.
+        imported: tasks that were scored elsewhere; no mean over tasks has them in it.
     """
 
     tasks: tuple[str, ...]
@@ -39,6 +40,7 @@ class Scores:
     tolerant: dict[str, Floats]
     right_from: dict[str, float]
     metric: dict[str, str]
+    imported: tuple[str, ...] = ()
 
     @property
     def stages(self) -> int:
@@ -60,13 +62,19 @@ class Scores:
 
 
 def collect(
-    records: Iterable[Record], tasks: Sequence[str], general: Sequence[str] = (), *, seeds: Sequence[int] | None = None
+    records: Iterable[Record],
+    tasks: Sequence[str],
+    general: Sequence[str] = (),
+    *,
+    imported: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
 ) -> Scores:
     """Arrange the records of one arm.
 
     Args:
         tasks: trained tasks in the order of their stages.
         general: further tasks that were evaluated.
+        imported: tasks that were scored elsewhere.
         seeds: the planned seeds; those found if None.
 
     Raises:
@@ -78,7 +86,7 @@ def collect(
     if len(arms) > 1:
         raise ValueError(f"records of several arms: {', '.join(arms)}; give one arm at a time")
     seed_list = tuple(sorted({record.seed for record in found}) if seeds is None else seeds)
-    columns = tuple(dict.fromkeys((*tasks, *general)))
+    columns = tuple(dict.fromkeys((*tasks, *general, *imported)))
     cells: dict[tuple[str, int, int], dict[str, Record]] = {}
     for record in found:
         if record.task not in columns or record.seed not in seed_list:
@@ -97,7 +105,10 @@ def collect(
         questions[task] = question_numbers(sample_ids[task], own.values())
         strict[task], tolerant[task] = _arrays(own, sample_ids[task], seed_list, len(tasks) + 1)
         right_from[task], metric[task] = _scale(task, own)
-    return Scores(tuple(tasks), tuple(general), seed_list, sample_ids, questions, strict, tolerant, right_from, metric)
+    return Scores(
+        *(tuple(tasks), tuple(general), seed_list, sample_ids, questions, strict, tolerant, right_from, metric),
+        imported=tuple(imported),
+    )
 
 
 def question_numbers(ids: Sequence[str], found: Iterable[Mapping[str, Record]]) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ _KINDS = ("token_type_ids", "mm_token_type_ids")
 _OF_TOKENS = {"input_ids", "attention_mask", "labels", *_KINDS}
 _GRID = "image_grid_thw"  # the processor says how many rows each picture has: a batch of prompts can be taken apart
 _TOGETHER = 32  # prompts in one call of such a processor
+_PIXELS = 1 << 24  # of their pictures, which a processor makes some 24 bytes of
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,15 @@ class ModelInputs:
         Raises:
             ValueError: the processor refuses a prompt, for example one without a picture.
         """
-        rows = list(zip(texts, images, strict=True))
-        size = _TOGETHER if self._by_grid else 1
-        start = 0
-        while start < len(rows):
-            some = bool(rows[start][1])
-            stop = start + 1
-            while stop < len(rows) and bool(rows[stop][1]) is some and stop - start < (size if some else _TOGETHER):
-                stop += 1
-            yield from self._call(rows[start:stop])
-            start = stop
+        group: list[tuple[str, list[Image.Image]]] = []
+        for text, own in zip(texts, images, strict=True):
+            row = (text, list(own))  # stored pictures are read here
+            if group and not self._go_together([*group, row]):
+                yield from self._call(group)
+                group = []
+            group.append(row)
+        if group:
+            yield from self._call(group)
 
     def pictures(self, images: Sequence[Sequence[Image.Image]]) -> list[Pictures]:
         """The same of prompts whose text is not known, but their token ids are: B sequences of pictures."""
@@ -133,8 +133,13 @@ class ModelInputs:
         pictures: Sequence[Pictures],
         device: Any = None,
         dtype: torch.dtype | None = None,
+        said: Sequence[int] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Arguments for B prompts that are about to be answered, padded on the left, with positions."""
+        """Arguments for B prompts that are about to be answered, padded on the left, with positions.
+
+        Args:
+            said: of each prompt how many of its last tokens the policy has said already; None for none.
+        """
         import torch
 
         pad = self.tokenizer.pad_token_id
@@ -143,7 +148,10 @@ class ModelInputs:
         for row, prompt in enumerate(prompts):
             ids[row, ids.shape[1] - len(prompt) :] = torch.tensor(list(prompt))
             mask[row, ids.shape[1] - len(prompt) :] = 1
-        inputs = self.batch(ids.to(device), mask.to(device), self.vision(pictures, device, dtype))
+        answer = None
+        if said is not None:
+            answer = (torch.arange(ids.shape[1]) >= ids.shape[1] - torch.tensor(said)[:, None]).to(device)
+        inputs = self.batch(ids.to(device), mask.to(device), self.vision(pictures, device, dtype), answer)
         if not self.own_positions or not any(one.tensors for one in pictures):
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         return inputs
@@ -166,9 +174,16 @@ class ModelInputs:
         ours, theirs = sum(run.count(self.image) for run in pictures.runs), ids.count(self.image)
         raise ValueError(wrong_pictures(ours, theirs))
 
-    def _call(self, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Iterator[Prompt]:
+    def _go_together(self, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> bool:
+        """Whether one call of the processor takes these rows, all but the last of which it takes."""
+        (_, first), (_, last) = rows[0], rows[-1]
+        if bool(first) is not bool(last) or len(rows) > (_TOGETHER if self._by_grid or not first else 1):
+            return False
+        return sum(picture.width * picture.height for _, own in rows for picture in own) <= _PIXELS
+
+    def _call(self, rows: Sequence[tuple[str, list[Image.Image]]]) -> Iterator[Prompt]:
         """One call of the processor: for rows with pictures, or for rows without any."""
-        texts, images = [text for text, _ in rows], [list(own) for _, own in rows]
+        texts, images = [text for text, _ in rows], [own for _, own in rows]
         bos = self.tokenizer.bos_token  # the rule of transformers' `apply_chat_template`
         plain = {"add_special_tokens": False} if bos is not None and texts[0].startswith(bos) else {}
         if not images[0]:

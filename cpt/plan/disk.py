@@ -38,7 +38,8 @@ def estimate_bytes(plan: RunPlan) -> int | None:
     stages = [(stage, seeds[arm]) for arm, own in plan.by_arm.items() for stage in own]
     checkpoints = max((checkpoint_bytes(stage) + _waiting_bytes(stage) for stage, _ in stages), default=0)
     sampled = sum(stage.sampled_before * times for stage, times in stages)
-    records = (plan.evaluated_samples() + sampled) * RECORD_BYTES
+    during = sum(stage.during.completions * times for stage, times in stages)
+    records = (plan.evaluated_samples() + during + sampled) * RECORD_BYTES
     policies = sum(policy_bytes(stage.model, stage.weights_dtype) * times for stage, times in stages)
     completions = sum(completion_bytes(stage) * times for stage, times in stages)
     return policies + completions + checkpoints + records

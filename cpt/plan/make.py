@@ -20,6 +20,7 @@ from cpt.methods.merge import WarpMerge
 from cpt.methods.replay import own_share, replayed
 from cpt.models import locate
 from cpt.models.image_text import check_image_text
+from cpt.plan.during import plan_during
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import JOINT, BasePlan, DriftPlan, EvaluationPlan, ModelPlan, Source, StagePlan
 from cpt.recipe import ArmSpec, Recipe, RecipeError, content_hash, expand_arms, without_neutral
@@ -181,6 +182,7 @@ def _plan_arm(
             replay=spec.replay,
             sources=work.sources,
             drift=_plan_drift(recipe, work, evaluation),
+            during=plan_during(recipe, spec, work.index, work.steps, evaluation),
             filter=spec.filter,
             filter_reward=work.filter_reward if spec.filter else None,
             kl=kl,
@@ -274,6 +276,11 @@ def _plan_kl(setting: KL | None) -> KL | None:
     return setting.model_copy(update={"path": str(found.resolve())})
 
 
+# Names, and what leaves a policy as it is.
+_NO_PART = (
+    *("arm", "family", "sweep", "key", "run", "leaves_rollouts", "max_logprob_gap"),
+    *("evaluation", "drift", "during"),
+)
 # Left out of a stage's key where they are at their defaults, and so play no part in its work.
 _ADDED: dict[str, Any] = {
     "reward": None, "schedule": "sequential", "replay": None, "sources": [], "filter": None, "kl": None, "merge": None,
@@ -283,7 +290,7 @@ _ADDED: dict[str, Any] = {
 
 def _stage_key(stage: StagePlan) -> str:
     content = stage.as_dict()
-    for name in ("arm", "family", "sweep", "key", "run", "leaves_rollouts", "evaluation", "drift", "max_logprob_gap"):
+    for name in _NO_PART:
         del content[name]
     content["model"] = stage.model.content()
     content["method"].get("data", {}).pop("arm", None)  # `rollouts_key` says which stage it is

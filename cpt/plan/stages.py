@@ -93,6 +93,24 @@ class DriftPlan:
 
 
 @dataclass(frozen=True)
+class DuringPlan:
+    """What a policy in training is asked.
+
+    Attributes:
+        steps: of optimization after which it is asked, in order; none where nothing is measured, and never the last.
+        samples: test samples per task, the first of those that the finished policy is asked (stage tasks first).
+    """
+
+    steps: tuple[int, ...] = ()
+    samples: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def completions(self) -> int:
+        """That the whole stage generates for it."""
+        return len(self.steps) * sum(self.samples.values())
+
+
+@dataclass(frozen=True)
 class BasePlan:
     """Evaluation of the base model in one prompt style: row 0 of the matrix. The key is that of all seeds."""
 
@@ -139,6 +157,7 @@ class StagePlan:
         finished: the tasks of the stages before, in order; without their rewards.
         sources: where replayed samples come from, and for a joint stage all samples.
         evaluation, drift: what is measured on the finished policy; no part of the key.
+        during: what is measured on the policy in training; no part of the key, because it leaves the policy as it is.
         filter: which of the `data_samples` are trained on; None for all. `steps` are the same either way.
         filter_reward: what the filter's rollouts are rewarded for; None for the task's own reward.
         kl: nearness to a reference policy, its folder absolute; None for no such term.
@@ -178,6 +197,7 @@ class StagePlan:
     replay: AnyReplay | None = None
     sources: tuple[Source, ...] = ()
     drift: DriftPlan = DriftPlan()
+    during: DuringPlan = DuringPlan()
     filter: RIF | None = None
     filter_reward: RewardSpec | None = None
     kl: KL | None = None

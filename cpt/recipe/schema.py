@@ -26,6 +26,7 @@ from cpt.methods.registry import Merge, Method, Regulariser, Replay
 from cpt.methods.setting import MAX_TEMPERATURE, Count, Factor, Rows, Schedule, Seed
 from cpt.models.tuning.full import Full
 from cpt.models.tuning.registry import AnyTuning
+from cpt.recipe.during import During
 from cpt.recipe.rewards import Reward
 from cpt.recipe.source import RecipeError, Written
 from cpt.tasks import get_task, task_names
@@ -130,11 +131,13 @@ class Evaluation(Strict):
     No part of what a policy is: if it changes, the policies of a run are evaluated again and none is trained again.
 
     `max_tokens: null` is each task's own limit for the most talkative style that any arm uses, one limit for all arms.
+    `during: null` evaluates finished policies alone.
     """
 
     samples: Asked = 256
     max_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] = 0.0
+    during: During | None = None
 
 
 class Drift(Strict):

@@ -11,6 +11,8 @@ from cpt.evaluate.matrix import BY_NAME, DEFINITIONS, Matrix, accuracy_matrix, m
 from cpt.evaluate.retention import MEAN_CHANGE, Retention, retention
 from cpt.evaluate.scores import Scoring
 from cpt.evaluate.stats import Bootstrap, Metric, difference, undefined
+from cpt.evaluate.step_curves import FORMULAS as STEP_FORMULAS
+from cpt.evaluate.step_curves import MIN_ACC, WC_ACC, Course, stability
 from cpt.evaluate.transitions import (
     BASE,
     END,
@@ -33,6 +35,8 @@ TITLES = {
     "lost_since_base": "Lost since the base",
     "superficial": "Superficial forgetting",
     "essential": "Essential forgetting",
+    MIN_ACC: "Lowest accuracy of earlier tasks",
+    WC_ACC: "Worst-case accuracy",
 }
 DEFINED = {
     **{definition.name: definition.formula for definition in DEFINITIONS},
@@ -44,21 +48,26 @@ DEFINED = {
         for name, text in FORMULAS.items()
     },
     "lost_since_base": FORMULAS["lost"].format(before=BASE, after=END) + ", mean over the trained tasks",
+    **STEP_FORMULAS,
 }
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """One arm under one scoring."""
+    """One arm under one scoring. `imported` are the tasks that were scored elsewhere."""
 
     trained: Matrix
     general: Matrix
     metrics: Mapping[str, Metric]
     retention: Retention
+    imported: Matrix
+    imported_change: Retention
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
+        elsewhere = {"imported": _matrix_dict(self.imported)} if self.imported.tasks else {}
         return {
+            **elsewhere,
             "metrics": {name: metric.as_dict() for name, metric in self.metrics.items()},
             "matrix": _matrix_dict(self.trained),
             "general": _matrix_dict(self.general),
@@ -80,6 +89,8 @@ class ArmSummary:
         trained_transitions: of the trained tasks, from each one's own stage to the end.
         base_transitions: of the trained tasks, from the base model to the end.
         general_transitions: of the general tasks, from the base model to the end.
+        courses: (seed, stage) → what a stage did between its steps, where it was evaluated then.
+        stability: min-ACC and WC-ACC, if any arm of the run was evaluated between steps.
     """
 
     arm: ArmRun
@@ -90,6 +101,8 @@ class ArmSummary:
     general_transitions: Mapping[Scoring, Transitions]
     drift: Drift
     intransigence: Mapping[Scoring, Metric] = field(default_factory=dict)
+    courses: Mapping[tuple[int, int], Course] = field(default_factory=dict)
+    stability: Mapping[Scoring, Mapping[str, Metric]] = field(default_factory=dict)
 
     @property
     def seeds_used(self) -> int:
@@ -104,6 +117,7 @@ class ArmSummary:
             found["intransigence"] = self.intransigence[scoring]
         found |= dict(self.trained_transitions[scoring].items())
         found["lost_since_base"] = self.base_transitions[scoring].lost
+        found |= self.stability.get(scoring, {})
         if scoring == "tolerant":
             del found["superficial"]
         return found
@@ -132,6 +146,7 @@ class ArmSummary:
                 )
             },
             "drift": self.drift.as_dict(),
+            "stability": {scoring: _named(found) for scoring, found in self.stability.items()},
         }
 
 
@@ -140,7 +155,18 @@ def summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummary
     for scoring in SCORINGS:
         trained = accuracy_matrix(arm.scores, run.tasks, scoring=scoring, bootstrap=bootstrap)
         general = accuracy_matrix(arm.scores, run.tasks, columns=run.general, scoring=scoring, bootstrap=bootstrap)
-        numbers[scoring] = Numbers(trained.bare(), general.bare(), metrics(trained), retention(general))
+        imported = accuracy_matrix(
+            arm.scores,
+            run.tasks,
+            columns=tuple(run.imported),
+            scoring=scoring,
+            bootstrap=bootstrap,
+            absent="not imported",
+        )
+        numbers[scoring] = Numbers(
+            *(trained.bare(), general.bare(), metrics(trained), retention(general)),
+            *(imported.bare(), retention(imported)),
+        )
 
     def moves(between: Callable[..., Transitions]) -> dict[Scoring, Transitions]:
         return {scoring: between(arm.scores, bootstrap, scoring=scoring) for scoring in SCORINGS}
@@ -158,7 +184,20 @@ def summarise_arm(run: RunData, arm: ArmRun, bootstrap: Bootstrap) -> ArmSummary
         moves(base_transitions),
         moves(general_transitions),
         moved,
+        courses=(courses := arm.courses(run.tasks)),
+        stability=_stability(run, arm, courses, bootstrap),
     )
+
+
+def _stability(
+    run: RunData, arm: ArmRun, courses: Mapping[tuple[int, int], Course], bootstrap: Bootstrap
+) -> dict[Scoring, dict[str, Metric]]:
+    if not run.evaluated_between_steps:
+        return {}
+    if arm.schedule != "sequential":
+        none = {name: undefined(name, text, "no sequence of tasks") for name, text in STEP_FORMULAS.items()}
+        return dict.fromkeys(SCORINGS, none)
+    return {scoring: stability(courses, run.tasks, arm.seeds, scoring, bootstrap) for scoring in SCORINGS}
 
 
 def with_intransigence(arms: tuple[ArmSummary, ...], bootstrap: Bootstrap) -> tuple[ArmSummary, ...]:
@@ -196,6 +235,10 @@ def _matrix_dict(matrix: Matrix) -> dict[str, Any]:
         "low": [[cell.low for cell in row] for row in cells],
         "high": [[cell.high for cell in row] for row in cells],
     }
+
+
+def _named(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    return {name: metric.as_dict() for name, metric in metrics.items()}
 
 
 def _by_task(tasks: tuple[str, ...], row: tuple[Metric, ...]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.scores import Scores, collect
+from cpt.evaluate.step_curves import Course, course
 from cpt.recipe.task_files import definitions_in
 from cpt.report.load_stage import (
     GAP,
@@ -24,6 +25,7 @@ from cpt.report.load_stage import (
 )
 from cpt.store.continued import check_recipe_text, read_manifest, read_recipe_text
 from cpt.store.folder import FORMAT_VERSION, is_run
+from cpt.store.imported import ImportedTask
 from cpt.store.run_store import RunStore
 from cpt.store.schemas import ReportedPlan
 from cpt.tasks import declare
@@ -44,7 +46,8 @@ class ArmRun:
     Attributes:
         schedule: sequential, joint (one stage, in the place of the last) or single (every stage from the base model).
         stages: (seed, index) → stage.
-        records: (seed, stage, sample id) → record; stage 0 is the base model.
+        scores: of the records, and of what was scored elsewhere.
+        records: (seed, stage, sample id) → record of the run's own evaluation; stage 0 is the base model.
     """
 
     name: str
@@ -93,6 +96,24 @@ class ArmRun:
             return None
         return next((source["reward"] for source in plan["sources"] if source["task"] == task), None)
 
+    def courses(self, tasks: Sequence[str]) -> dict[tuple[int, int], Course]:
+        """(seed, index) → the course of a stage that was evaluated in its training.
+
+        Args:
+            tasks: the trained ones.
+        """
+        by_row: dict[tuple[int, int], list[Record]] = {}
+        for (seed, row, _), record in self.records.items():
+            by_row.setdefault((seed, row), []).append(record)
+        found = {}
+        for (seed, index), stage in self.stages.items():
+            if stage.during:
+                others = {task for task in tasks if task != stage.plan["task"]} if self.schedule == "single" else {}
+                between = {step: [r for r in rows if r.task not in others] for step, rows in stage.during.items()}
+                start, end = (by_row.get((seed, row), []) for row in self.rows(index))
+                found[seed, index] = course(between, start, end, int(stage.plan["steps"]))
+        return found
+
     @property
     def finished(self) -> bool:
         """Whether every stage of every seed is evaluated."""
@@ -101,7 +122,12 @@ class ArmRun:
 
 @dataclass(frozen=True)
 class RunData:
-    """All data of the report. `notes` say which files are missing."""
+    """All data of the report.
+
+    Attributes:
+        notes: which files are missing.
+        imported: tasks that were scored elsewhere → by what. They stand beside the run's own tasks, in no mean.
+    """
 
     root: Path
     name: str
@@ -113,11 +139,17 @@ class RunData:
     arms: tuple[ArmRun, ...]
     events: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
+    imported: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def families(self) -> tuple[str, ...]:
         """The recipe's arms; a sweep is one."""
         return tuple(dict.fromkeys(arm.family for arm in self.arms))
+
+    @property
+    def evaluated_between_steps(self) -> bool:
+        """Whether any stage was evaluated in its training."""
+        return any(stage.during for arm in self.arms for stage in arm.stages.values())
 
     @property
     def has_rewards(self) -> bool:
@@ -159,14 +191,27 @@ def load_run(root: str | Path) -> RunData:
         reader.notes.append("A run of format 1: its files have no digests, so that a changed one would not be noticed.")
     if manifest.get("events") and not store.events_path.exists():
         reader.missing(store.events_path)
-    arms = [_load_arm(reader, stages, tasks, general) for stages in by_arm.values()]
+    imported = {arm: reader.imported(arm, stages) for arm, stages in by_arm.items()}
+    sources = _sources([one for found in imported.values() for one in found])
+    arms = [_load_arm(reader, stages, tasks, general, imported[arm], sources) for arm, stages in by_arm.items()]
     recipe_text = read_recipe_text(store.root)
     declare(definitions_in(recipe_text))
     order = _family_order(recipe_text, arms)
     arms.sort(key=lambda arm: (order.index(arm.family), [_sort_key(value) for value in arm.sweep.values()]))
     name = str(manifest.get("name", store.root.name))
     notes = tuple(dict.fromkeys(reader.notes))
-    return RunData(store.root, name, manifest, plan, recipe_text, tasks, general, tuple(arms), store.events(), notes)
+    return RunData(
+        *(store.root, name, manifest, plan, recipe_text, tasks, general, tuple(arms), store.events(), notes),
+        imported=sources,
+    )
+
+
+def _sources(imported: Sequence[ImportedTask]) -> dict[str, str]:
+    """Task → by what it was scored; several versions are all named."""
+    found: dict[str, dict[str, None]] = {}
+    for one in imported:
+        found.setdefault(one.task, {})[one.source] = None
+    return {task: " and ".join(sources) for task, sources in sorted(found.items())}
 
 
 def _manifest(store: RunStore) -> dict[str, Any]:
@@ -197,7 +242,12 @@ def _plan(store: RunStore, manifest: Mapping[str, Any], sealed: bool) -> dict[st
 
 
 def _load_arm(
-    reader: Reader, planned: list[dict[str, Any]], tasks: tuple[str, ...], general: tuple[str, ...]
+    reader: Reader,
+    planned: list[dict[str, Any]],
+    tasks: tuple[str, ...],
+    general: tuple[str, ...],
+    imported: Sequence[ImportedTask],
+    elsewhere: Collection[str],
 ) -> ArmRun:
     first = planned[0]
     stages = {(plan["seed"], plan["index"]): reader.stage(plan) for plan in planned}
@@ -213,6 +263,7 @@ def _load_arm(
     if schedule == "single":  # scores on tasks of other stages say nothing of forgetting
         own = dict(enumerate(tasks, start=1))
         records = [r for r in records if r.stage == 0 or r.task in general or r.task == own[r.stage]]
+    scored = [*records, *(record for one in imported for record in one.records)]
     return ArmRun(
         name=first["arm"],
         family=first["family"],
@@ -222,16 +273,21 @@ def _load_arm(
         schedule=schedule,
         seeds=seeds,
         stages=stages,
-        scores=_scores(reader.store, records, tasks, general, seeds),
+        scores=_scores(reader.store, scored, tasks, general, tuple(elsewhere), seeds),
         records={(record.seed, record.stage, record.sample_id): record for record in records},
     )
 
 
 def _scores(
-    store: RunStore, records: list[Record], tasks: tuple[str, ...], general: tuple[str, ...], seeds: tuple[int, ...]
+    store: RunStore,
+    records: list[Record],
+    tasks: tuple[str, ...],
+    general: tuple[str, ...],
+    imported: tuple[str, ...],
+    seeds: tuple[int, ...],
 ) -> Scores:
     try:
-        return collect(records, tasks, general, seeds=seeds)
+        return collect(records, tasks, general, imported=imported, seeds=seeds)
     except ValueError as error:
         raise ValueError(f"{store.root}: {error}") from error
 

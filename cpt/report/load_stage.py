@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cpt.common.files import read_json
 from cpt.evaluate.drift import DriftRow, read_drift
 from cpt.store.folder import StageDir
+from cpt.store.imported import ImportedTask, read_imported
+from cpt.store.records import read_steps
 from cpt.store.results import check_stage_json, check_trained, read_marker
 from cpt.store.run_store import RunStore, read_metrics
 from cpt.store.schemas import Done, Measured, PlannedStage, Trained
+from cpt.types import Record
 
 # Names in metrics.jsonl.
 GAP = "logprob_gap"
@@ -33,6 +36,7 @@ class StageRun:
         evaluated: whether its records are complete.
         metrics: one row per step so far.
         drift: one row per prompt, or the reason why there are none.
+        during: step → records of the policy after it; empty where it was not evaluated in training.
     """
 
     plan: Mapping[str, Any]
@@ -40,6 +44,7 @@ class StageRun:
     evaluated: bool
     metrics: list[dict[str, Any]]
     drift: Sequence[DriftRow] | str
+    during: Mapping[int, Sequence[Record]] = field(default_factory=dict)
 
     @property
     def last_step(self) -> int:
@@ -77,13 +82,28 @@ class Reader:
         own = begun and read_json(where.stage_json, PlannedStage, sealed=self.sealed)["key"] == plan["key"]
         trained = self._marked(where, plan, own)
         if trained and self.sealed:
-            check_trained(where, only={where.metrics.name, where.filter.name})
+            check_trained(where, only={where.metrics.name, where.filter.name, where.during.name})
         metrics = read_metrics(where.metrics, sealed=self.sealed)
         evaluated = trained and self._evaluated(where, plan["key"], own)
         if trained and not where.metrics.exists() and where.metrics.name in self._listed(where):
             self.missing(where.metrics)
         asked = "drift" not in plan or bool(plan["drift"]["samples"])  # earlier versions planned no drift
-        return StageRun(plan, trained, evaluated, metrics, self._drift(where, trained, plan["key"], asked))
+        drift, during = self._drift(where, trained, plan["key"], asked), self._during(where, plan) if trained else {}
+        return StageRun(plan, trained, evaluated, metrics, drift, during)
+
+    def imported(self, arm: str, planned: Sequence[Mapping[str, Any]]) -> list[ImportedTask]:
+        """What was scored elsewhere of an arm's policies and of its base model, labelled as the arm's.
+
+        Raises:
+            ValueError: a file is not what was imported, or of another policy.
+        """
+        found = []
+        for seed, prompt in dict.fromkeys((plan["seed"], plan["prompt"]) for plan in planned):
+            for one in read_imported(self.store.base_dir(seed, prompt), self.bases.get((prompt, seed))):
+                found.append(replace(one, records=tuple(replace(record, arm=arm) for record in one.records)))
+        for plan in planned:
+            found += read_imported(self.store.stage_dir(arm, plan["seed"], plan["index"], plan["task"]), plan["key"])
+        return found
 
     def check_base(self, prompt: str, seed: int) -> None:
         """ValueError if the base model's evaluation is not the planned one."""
@@ -131,6 +151,23 @@ class Reader:
             self.missing(where.drift)
             return "drift.parquet is missing"
         return read_drift(where.drift, files.get(where.drift.name))
+
+    def _during(self, where: StageDir, plan: Mapping[str, Any]) -> dict[int, list[Record]]:
+        """What was measured in training, whatever the recipe asks for now."""
+        digest = self._listed(where).get(where.during.name)
+        if digest is None:
+            return {}
+        if not where.during.exists():
+            self.missing(where.during)
+            return {}
+        found = read_steps(where.during, digest)
+        for step, records in found.items():
+            whose = {(record.arm, record.seed, record.stage) for record in records}
+            if whose != {(plan["arm"], plan["seed"], plan["index"])} or not 0 < step < plan["steps"]:
+                raise ValueError(
+                    f"{where.during}: not what the run wrote here: step {step} is of another stage; {_AGAIN}"
+                )
+        return found
 
     def _listed(self, where: StageDir) -> Mapping[str, Any]:
         files: Mapping[str, Any] = read_marker(where.trained, Trained, sealed=self.sealed)["files"]

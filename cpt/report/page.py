@@ -14,11 +14,13 @@ from cpt.evaluate.curves import GRID
 from cpt.evaluate.intervals import DEFINITION
 from cpt.evaluate.matrix import DEFINITIONS, Matrix
 from cpt.evaluate.stats import mean_or_nan
+from cpt.evaluate.step_curves import MIN_ACC, WC_ACC
 from cpt.report import plots
 from cpt.report.answer_rules import BASE, answer_rows
 from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
 from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
+from cpt.report.during import during_dict, during_view
 from cpt.report.figure_style import arm_colours, heat
 from cpt.report.filters import FilteredStage, filtered_stages, pass_rates
 from cpt.report.judged import JudgedView, judged_views, shortened_reply
@@ -34,7 +36,8 @@ from cpt.types import RIGHT
 
 # Metrics of the headline table and of the one below it, in percent or points (differences of percentages).
 HEADLINE = ("MFT", "AvgAcc", "BWT", "retention", "lost", "superficial", "essential")
-FURTHER = ("FM", "MAA", "FWT", "intransigence", "gained", "lost_since_base")
+FURTHER = ("FM", "MAA", "FWT", "intransigence", "gained", "lost_since_base", MIN_ACC, WC_ACC)
+BETWEEN_STEPS = (MIN_ACC, WC_ACC)
 SIGNED = {"BWT", "FWT", "intransigence", "retention"}
 LOWER_IS_BETTER = {"FM", "intransigence", "lost", "lost_since_base", "superficial", "essential"}
 
@@ -64,6 +67,8 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
         found["rewards"] = rewards.as_dict()
         rewards_page = PAGE
         write_text_atomic(run.root / PAGE, render_study(rewards))
+    if run.evaluated_between_steps:
+        found["during"] = during_dict(summary)
     if filtered := filtered_stages(run):
         found["filters"] = [stage.as_dict() for stage in filtered]
     if judged := judged_views(run, summary.bootstrap):
@@ -93,10 +98,10 @@ def _view(summary: Summary) -> dict[str, Any]:
         "colours": arm_colours(run),
         "scorings": SCORINGS,
         "headline": HEADLINE,
-        "further": [name for name in FURTHER if name != "intransigence" or summary.arms[0].intransigence],
+        "further": [name for name in FURTHER if name in summary.arms[0].headline()],
         "titles": TITLES,
         "definitions": DEFINED,
-        "definitions_short": {definition.name for definition in DEFINITIONS},
+        "definitions_short": {*BETWEEN_STEPS, *(definition.name for definition in DEFINITIONS)},
         "signed": SIGNED,
         "lower": LOWER_IS_BETTER,
         "matched_points": MATCHED * 100,
@@ -119,8 +124,10 @@ def _view(summary: Summary) -> dict[str, Any]:
         "base_answers": {row.task: row.answers for row in answers if row.arm == BASE},
         "learned_points": LEARNED * 100,
         "bases": _bases(summary),
+        "imported": _imported(summary),
         "heatmaps": {scoring: _heatmaps(summary, scoring) for scoring in SCORINGS},
         "drift": drift_view(summary),
+        "during": during_view(summary) if run.evaluated_between_steps else None,
         "figures": _figures(summary, bars, phase_colours, filtered),
         "filtered": filtered,
         "cards": sample_cards(summary),
@@ -176,6 +183,21 @@ def _bases(summary: Summary) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _imported(summary: Summary) -> list[dict[str, Any]]:
+    """Tasks that were scored elsewhere: by what, and of every arm the base model's score, the last and the change."""
+    rows = []
+    for column, (task, source) in enumerate(summary.run.imported.items()):
+        arms = []
+        for item in summary.arms:
+            numbers = item.numbers["strict"]
+            change = numbers.imported_change.by_task[-1][column]
+            ends = [numbers.imported.cell(stage, column) for stage in (0, numbers.imported.stages)]
+            arms.append({"arm": item.arm, "base": ends[0], "last": ends[1], "change": change})
+        metric = next((item.arm.scores.metric[task] for item in summary.arms if item.arm.scores.metric[task]), "")
+        rows.append({"task": task, "source": source, "metric": metric, "arms": arms})
+    return rows
+
+
 def _heatmaps(summary: Summary, scoring: Any) -> list[dict[str, Any]]:
     """One table per arm: rows are stages, cells carry value, interval and colours; `own` is the stage's own task."""
     tables = []
@@ -185,7 +207,9 @@ def _heatmaps(summary: Summary, scoring: Any) -> list[dict[str, Any]]:
         for stage in range(numbers.trained.stages + 1):
             trained = [_heat_cell(numbers.trained, stage, j, own=j + 1 == stage) for j in range(len(summary.run.tasks))]
             general = [_heat_cell(numbers.general, stage, j) for j in range(len(summary.run.general))]
-            rows.append({"label": "base" if stage == 0 else f"{stage}", "trained": trained, "general": general})
+            elsewhere = [_heat_cell(numbers.imported, stage, j) for j in range(len(summary.run.imported))]
+            label = "base" if stage == 0 else f"{stage}"
+            rows.append({"label": label, "trained": trained, "general": general, "imported": elsewhere})
         tables.append({"arm": arm_summary.arm, "rows": rows})
     return tables
 

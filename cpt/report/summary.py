@@ -24,7 +24,9 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """summary.json."""
+        imported = {task: {"source": source} for task, source in self.run.imported.items()}
         return {
+            **({"imported": imported} if imported else {}),
             "name": self.run.name,
             "tasks": list(self.run.tasks),
             "general": list(self.run.general),

@@ -10,6 +10,7 @@ from cpt.evaluate.drift import HEADLINE
 from cpt.evaluate.stats import Metric, format_number
 from cpt.report.arm_summary import DEFINED
 from cpt.report.drift import nats
+from cpt.report.during import during_line
 from cpt.report.load import load_run
 from cpt.report.sanity_checks import caveats
 from cpt.report.summary import Summary, summarise
@@ -43,7 +44,11 @@ def print_summary(run: str | Path | Summary, console: Console | None = None) -> 
         if out.measure(table, options=roomy).maximum <= out.width:
             break
     out.print(table)
+    if summary.run.imported:
+        out.print(_elsewhere(summary))
     for line in verdicts(summary):
+        out.print(printable(line), markup=False, highlight=False)
+    if line := during_line(summary):
         out.print(printable(line), markup=False, highlight=False)
     definitions = [f"{label[:-2]} = {_plain(DEFINED[name])}" for name, label in COLUMNS.items()]
     if not intervals:
@@ -83,6 +88,25 @@ def _table(summary: Summary, *, intervals: bool, drift: bool) -> Table:
             cells.append("" if not strict else "n/a" if moved is None else nats(moved))
         label = Text(printable(item.arm.label), style="bold") if strict else Text(f"  {scoring}")
         table.add_row(label, *cells, style="" if strict else "dim")
+    return table
+
+
+def _elsewhere(summary: Summary) -> Table:
+    """General tasks that were scored by another program: the score after the last stage, and the base model's."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = "scored elsewhere, and in none of the means above: percent after the last stage (base)"
+    table = Table(box=box.SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left", pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for task, source in summary.run.imported.items():
+        table.add_column(Text(printable(f"{task} ↑, by {source}")), justify="right")
+    for item in summary.arms:
+        matrix = item.numbers["strict"].imported
+        ends = [[matrix.cell(stage, j) for stage in (matrix.stages, 0)] for j in range(len(matrix.tasks))]
+        cells = [f"{_cell('AvgAcc', last, 0)} ({_cell('AvgAcc', base, 0)})" for last, base in ends]
+        table.add_row(Text(printable(item.arm.label), style="bold"), *cells)
     return table
 
 

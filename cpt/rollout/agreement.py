@@ -24,6 +24,7 @@ from cpt.rollout.encode import render_prompts
 from cpt.rollout.engine import banned_tokens
 from cpt.rollout.sync import read_folder
 from cpt.tasks import get_task
+from cpt.tasks.likelihood import has_prompt
 from cpt.types import Completion, GenerationRequest, PromptStyle, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Terms:
     Attributes:
         where: what is evaluated, for the message.
         samples: of each task, how many test samples are evaluated.
-        max_tokens: of an answer in evaluation.
+        max_tokens: of an answer in evaluation, of the task with the lowest limit.
         bound: in nats per token.
         relative: whether the engines compute in bfloat16, and the difference has to be what that explains, too.
     """
@@ -75,7 +76,8 @@ def terms_of(where: str, planned: StagePlan | BasePlan) -> Terms:
     """Of the evaluation after a stage, or of the base model's."""
     evaluation, rollout, dtype = planned.evaluation, planned.rollout, planned.model.dtype
     bound, relative = logprob_bound(rollout, dtype), judged_by_rounding(dtype, rollout)
-    return Terms(where, evaluation.samples, planned.prompt, evaluation.max_tokens, bound, relative)
+    shortest = min(evaluation.limits.values())
+    return Terms(where, evaluation.samples, planned.prompt, shortest, bound, relative)
 
 
 def check_agreement(terms: Terms, model: Any, processor: Any, pool: RolloutPool, version: str) -> float:
@@ -141,7 +143,8 @@ def _asked(inputs: ModelInputs, samples: Mapping[str, int], prompt: PromptStyle)
     Raises:
         ValueError: token ids and pictures give another input than the rendered prompt does.
     """
-    tasks = [(task := get_task(name), task.samples("test", min(count, PROMPTS))) for name, count in samples.items()]
+    named = [(get_task(name), min(count, PROMPTS)) for name, count in samples.items()]
+    tasks = [(task, task.samples("test", count)) for task, count in named if has_prompt(task)]
     turns = [(task, own[turn]) for turn in range(PROMPTS) for task, own in tasks if turn < len(own)]
     chosen = [one for one in turns if one[1].images][:PROMPTS] or turns[:PROMPTS]
     texts = render_prompts(inputs.processor, [task.messages(sample, prompt) for task, sample in chosen])

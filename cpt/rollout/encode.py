@@ -30,8 +30,13 @@ def encode_prompts(
         ValueError: a chat has more or fewer image blocks than pictures, or the processor refuses it.
     """
     for conversation, pictures in zip(conversations, images, strict=True):
-        fill_images(conversation, pictures)
-    return [prompt.ids for prompt in ModelInputs(processor).read(render_prompts(processor, conversations), images)]
+        fill_images(conversation, range(len(pictures)))  # as many blocks as pictures, which stay unread
+    return encode_texts(processor, render_prompts(processor, conversations), images)
+
+
+def encode_texts(processor: Any, texts: Sequence[str], images: Sequence[Sequence[Image]]) -> list[list[int]]:
+    """Token ids of prompts that are rendered already. ValueError if the processor refuses one."""
+    return [prompt.ids for prompt in ModelInputs(processor).read(texts, images)]
 
 
 def render_prompts(processor: Any, conversations: Sequence[Conversation]) -> list[str]:
@@ -42,7 +47,7 @@ def render_prompts(processor: Any, conversations: Sequence[Conversation]) -> lis
     return list(rendered)
 
 
-def fill_images(conversation: Conversation, images: Sequence[Image]) -> list[dict[str, Any]]:
+def fill_images(conversation: Conversation, images: Sequence[Any]) -> list[dict[str, Any]]:
     """The chat with a picture in every image block. ValueError if their numbers differ."""
     left = list(images)
     filled = []

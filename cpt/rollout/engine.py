@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cpt.methods.setting import MAX_TEMPERATURE
 from cpt.models.inputs import wrong_pictures
 from cpt.rollout.sync import check_fingerprint
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
 
 if TYPE_CHECKING:
     from cpt.rollout.sync import Packed
@@ -100,6 +100,10 @@ class Engine(ABC):
     def _answer(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[list[Completion]]:
         """`params.n` completions for each of these requests, which fit."""
 
+    @abstractmethod
+    def _score(self, requests: Sequence[ScoringRequest]) -> list[list[float]]:
+        """Log-probabilities of the completions' tokens, for requests that fit."""
+
     def load(self, tensors: Packed, version: str, fingerprint: str) -> float:
         """Replace all weights and forget everything computed with the old ones. Seconds it took.
 
@@ -128,6 +132,23 @@ class Engine(ABC):
         for request in requests:
             check_request(request, self.settings, self.max_model_len, params.max_tokens)
         return self._answer(requests, params)
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], version: str) -> list[list[float]]:
+        """Natural-log probability of every token of every completion, given all that stands before it.
+
+        Of the model's plain distribution: softmax over the whole vocabulary at temperature 1. Tokens that are banned in
+        sampling are not left out, so for a completion of `generate` these numbers are lower than its own by what the
+        model puts on banned tokens.
+
+        Raises:
+            StaleWeights: the engine holds another version.
+            ValueError: a text does not fit, has no tokens, or its placeholders don't match its images.
+        """
+        if version != self.version:
+            raise StaleWeights(self.version, version)
+        for request in requests:
+            check_scoring(request, self.settings, self.max_model_len)
+        return self._score(requests)
 
     def info(self) -> dict[str, Any]:
         """Process id, version of the weights, kind of engine, versions of its libraries, start-up seconds."""
@@ -220,14 +241,34 @@ def check_expansion(engine: Sequence[int], trainer: Sequence[int], image: int | 
 
 def check_request(request: GenerationRequest, settings: EngineSettings, max_model_len: int, max_tokens: int) -> None:
     """Whether a request fits the engine. ValueError if not."""
-    if len(request.images) > settings.limit_images:
-        raise ValueError(f"a prompt has {len(request.images)} images; the engines allow {settings.limit_images}")
+    _check_images(request, settings)
     length = len(request.prompt_ids) + max_tokens
     if length > max_model_len:
         raise ValueError(
             f"a prompt of {len(request.prompt_ids)} tokens and {max_tokens} new ones exceed the engines' limit of "
             f"{max_model_len} tokens; lower max_completion_length or raise rollout.max_model_len"
         )
+
+
+def check_scoring(request: ScoringRequest, settings: EngineSettings, max_model_len: int) -> None:
+    """Whether a text can be scored. ValueError if not.
+
+    vLLM generates a token after every prompt, so a text has to leave room for one; both kinds of engine ask for it.
+    """
+    _check_images(request, settings)
+    if not request.prompt_ids or not request.completion_ids:
+        raise ValueError("a text that is scored needs a token before it, and at least one of its own")
+    length = len(request.prompt_ids) + len(request.completion_ids)
+    if length >= max_model_len:
+        raise ValueError(
+            f"a text of {length} tokens, its prompt included, is too long to be scored: the engines take less than "
+            f"{max_model_len}; raise rollout.max_model_len"
+        )
+
+
+def _check_images(request: GenerationRequest | ScoringRequest, settings: EngineSettings) -> None:
+    if len(request.images) > settings.limit_images:
+        raise ValueError(f"a prompt has {len(request.images)} images; the engines allow {settings.limit_images}")
 
 
 def check_sampling(params: SamplingParams) -> None:

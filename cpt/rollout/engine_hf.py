@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cpt.models.inputs import ModelInputs
+from cpt.models.inputs import ModelInputs, Pictures
 from cpt.models.load import load_policy, load_processor
 from cpt.rollout.choose import Chooser
 from cpt.rollout.engine import Engine, read_vocabulary, request_seed
+from cpt.rollout.scoring import Bounds, Part, batches
 from cpt.rollout.sync import unpack
 from cpt.tasks.world import builtin
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
 
 if TYPE_CHECKING:
     from cpt.rollout.sync import Packed
+
+# What is scored in one forward pass: tokens, and numbers in the logits (1 GiB in float32).
+_TOKENS = 1 << 14
+_LOGITS = 1 << 28
 
 
 class HFEngine(Engine):
@@ -83,6 +88,32 @@ class HFEngine(Engine):
                 answers[i] = answer
         return answers
 
+    def _score(self, requests: Sequence[ScoringRequest]) -> list[list[float]]:
+        """Texts of like length share a forward pass, which keeps the logits of the completions alone."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        bounds = Bounds(self.settings.max_num_seqs, _TOKENS, max(2, _LOGITS // vocabulary))
+        found: list[list[float]] = [[] for _ in requests]
+        for batch in batches(requests, bounds):
+            for part, logprobs in zip(batch, self._score_batch(requests, batch), strict=True):
+                found[part.request] += logprobs
+        return found
+
+    def _score_batch(self, requests: Sequence[ScoringRequest], batch: Sequence[Part]) -> list[list[float]]:
+        chosen = [requests[part.request] for part in batch]
+        texts = [[*one.prompt_ids, *one.completion_ids][: part.stop] for one, part in zip(chosen, batch, strict=True)]
+        pictures = self._pictures(chosen)
+        said = [part.stop - part.prompt for part in batch]
+        inputs = self.inputs.prompts(texts, pictures, self.device, self.model.dtype, said)
+        kept = max(part.scored for part in batch) + 1
+        with torch.inference_mode():
+            logits = self.model(**inputs, logits_to_keep=kept, use_cache=False).logits
+        found = []
+        for row, (text, part) in enumerate(zip(texts, batch, strict=True)):
+            logprobs = logits[row, -part.scored - 1 : -1].float().log_softmax(-1)
+            ids = torch.tensor(text[part.start :], device=logprobs.device)
+            found.append(logprobs.gather(1, ids[:, None])[:, 0].tolist())
+        return found
+
     def _batch(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[list[Completion]]:
         seeds = [request_seed(request.seed, k) for request in requests for k in range(params.n)]
         choose = Chooser(seeds, params.temperature, self.vocabulary.banned)
@@ -104,12 +135,15 @@ class HFEngine(Engine):
 
     def _inputs(self, requests: Sequence[GenerationRequest], repeats: int = 1) -> dict[str, torch.Tensor]:
         """The model's arguments for prompts, each `repeats` times. ValueError if placeholders don't fit the images."""
+        rows = [(request.prompt_ids, own) for request, own in zip(requests, self._pictures(requests), strict=True)]
+        prompts, shown = zip(*(row for row in rows for _ in range(repeats)), strict=True)
+        return self.inputs.prompts(prompts, shown, self.device, self.model.dtype)
+
+    def _pictures(self, requests: Sequence[GenerationRequest | ScoringRequest]) -> list[Pictures]:
         pictures = self.inputs.pictures([request.images for request in requests])
         for request, own in zip(requests, pictures, strict=True):
             self.inputs.check(request.prompt_ids, own)
-        rows = [(request.prompt_ids, own) for request, own in zip(requests, pictures, strict=True)]
-        prompts, shown = zip(*(row for row in rows for _ in range(repeats)), strict=True)
-        return self.inputs.prompts(prompts, shown, self.device, self.model.dtype)
+        return pictures
 
     def _generate(
         self, inputs: dict[str, torch.Tensor], choose: Chooser, limit: int

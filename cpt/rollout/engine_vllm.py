@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from cpt.models.lean import lean_imports
 from cpt.models.names import HubNames
 from cpt.rollout.engine import BAN, Engine, EngineSettings, check_expansion, read_vocabulary
+from cpt.rollout.scoring import in_calls
 from cpt.rollout.sync import BACKEND, register_vllm_backend
 from cpt.rollout.vllm_hooks import LOADER, register_loader, take_expanded_prompts
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
 
 if TYPE_CHECKING:
     from cpt.rollout.sync import Packed
 
 _CPU_KV_CACHE_BYTES = 1 << 30
 _CPU_PREFILL_TOKENS = 8192  # in one forward pass
+_SCORED_TOKENS = 1 << 17  # in one call: vLLM makes an object for every token, of a prompt too
 
 
 class VLLMEngine(Engine):
@@ -76,6 +78,28 @@ class VLLMEngine(Engine):
         for request, output in zip(requests, outputs, strict=True):
             check_expansion(output.prompt_token_ids, request.prompt_ids, self.vocabulary.image)
         return [[self._read(one) for one in output.outputs] for output in outputs]
+
+    def _score(self, requests: Sequence[ScoringRequest]) -> list[list[float]]:
+        """From the log-probabilities that vLLM gives of a prompt, with the completion as its end.
+
+        Where vLLM caches prefixes it does not read them for such requests: of cached tokens it has no logits. It makes
+        the logits of a whole prompt in one piece, beside the memory that it has planned for: 2.5 GB in float32 for
+        4,096 tokens of a vocabulary of 152,000, and a small multiple of that for a moment.
+        """
+        from vllm import SamplingParams as Sampling
+
+        params = Sampling(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        found: list[list[float]] = []
+        for chosen in in_calls(requests, _SCORED_TOKENS):
+            self._forget()
+            texts = [GenerationRequest([*one.prompt_ids, *one.completion_ids], one.images, 0) for one in chosen]
+            outputs = self.llm.generate([self._prompt(text) for text in texts], params, use_tqdm=False)
+            for request, text, output in zip(chosen, texts, outputs, strict=True):
+                check_expansion(output.prompt_token_ids, text.prompt_ids, self.vocabulary.image)
+                first = len(request.prompt_ids)
+                steps = output.prompt_logprobs[first:]
+                found.append([step[token].logprob for token, step in zip(request.completion_ids, steps, strict=True)])
+        return found
 
     def _forget(self) -> None:
         """Empty the caches that hold results of the weights."""

@@ -14,7 +14,7 @@ from cpt.models.locate import checkpoint_tensors
 from cpt.rollout.engine import Engine, EngineSettings
 from cpt.rollout.engine_vllm import VLLMEngine
 from cpt.rollout.sync import fingerprint, pack, read_folder
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +94,10 @@ class LocalPool:
     ) -> list[list[Completion]]:
         """See `RolloutPool.generate`."""
         return self.local.generate(requests, params, version)
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], *, version: str) -> list[list[float]]:
+        """See `RolloutPool.loglikelihood`."""
+        return self.local.loglikelihood(requests, version)
 
     def close(self) -> None:
         """Nothing to end."""

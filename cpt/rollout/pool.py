@@ -17,7 +17,7 @@ from cpt.rollout.engine import UNLOADED, EngineSettings, StaleWeights, check_sam
 from cpt.rollout.local import EngineName, build_engine, choose_engine, local_folder
 from cpt.rollout.sync import fingerprint, pack, read_folder
 from cpt.rollout.threads import engine_env
-from cpt.types import Completion, GenerationRequest, SamplingParams
+from cpt.types import Completion, GenerationRequest, SamplingParams, ScoringRequest
 
 if TYPE_CHECKING:
     import torch
@@ -168,20 +168,22 @@ class RolloutPool:
             EngineLost: an engine did not come back.
         """
         check_sampling(params)
-        if self.pushed is None or self.pushed.version != version:
-            raise StaleWeights(self.pushed.version if self.pushed else UNLOADED, version)
         started = time.perf_counter()
-        # Contiguous shares, so that prompts of one task, alike in length, stay together.
-        bounds = [len(requests) * i // len(self.actors) for i in range(len(self.actors) + 1)]
-        shares = [list(requests[a:b]) for a, b in pairwise(bounds)]
-
-        def ask(index: int) -> Any:
-            return self.actors[index].generate.remote(shares[index], params, version)
-
-        busy = [i for i, share in enumerate(shares) if share]
-        answers = [answer for part in self._everywhere(ask, busy) for answer in part]
+        answers = self._shared(requests, version, lambda engine, share: engine.generate.remote(share, params, version))
         self._count(answers, time.perf_counter() - started)
         return answers
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], *, version: str) -> list[list[float]]:
+        """Log-probabilities of the completions' tokens, in the requests' order (see `Engine.loglikelihood`).
+
+        An engine that dies is waited for, given the weights again, and asked the same again.
+
+        Raises:
+            StaleWeights: this handle did not push `version` last, or somebody else pushed since.
+            ValueError: a text's length or its images don't fit the engines.
+            EngineLost: an engine did not come back.
+        """
+        return self._shared(requests, version, lambda engine, share: engine.loglikelihood.remote(share, version))
 
     def info(self) -> list[dict[str, Any]]:
         """What every engine says of itself (see `Engine.info`)."""
@@ -203,6 +205,21 @@ class RolloutPool:
             packed = pack(read_folder(local_folder(self.pushed.folder)), self.settings.dtype)
             self.pushed = Pushed(ray.put(packed), self.pushed.version, fingerprint(packed))
         return self.actors[index].load.remote(self.pushed.reference, self.pushed.version, self.pushed.fingerprint)
+
+    def _shared(self, requests: Sequence[Any], version: str, call: Callable[[Any, list[Any]], Any]) -> list[Any]:
+        """What the engines answer to a share of the requests each, in the requests' order.
+
+        Args:
+            call: asks an engine's actor a share, and returns the reference of its answers, one per request.
+        """
+        if self.pushed is None or self.pushed.version != version:
+            raise StaleWeights(self.pushed.version if self.pushed else UNLOADED, version)
+        # Contiguous shares, so that prompts of one task, alike in length, stay together.
+        bounds = [len(requests) * i // len(self.actors) for i in range(len(self.actors) + 1)]
+        shares = [list(requests[a:b]) for a, b in pairwise(bounds)]
+        busy = [i for i, share in enumerate(shares) if share]
+        found = self._everywhere(lambda index: call(self.actors[index], shares[index]), busy)
+        return [answer for part in found for answer in part]
 
     def _everywhere(self, call: Callable[[int], Any], indices: Sequence[int] | None = None) -> list[Any]:
         """Results of a remote call on several engines at once, repeated on those that die."""
@@ -294,6 +311,10 @@ class EngineActor:
     ) -> list[list[Completion]]:
         """See `Engine.generate`."""
         return self.engine.generate(requests, params, version)
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], version: str) -> list[list[float]]:
+        """See `Engine.loglikelihood`."""
+        return self.engine.loglikelihood(requests, version)
 
     def info(self) -> dict[str, Any]:
         """See `Engine.info`."""

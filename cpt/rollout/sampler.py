@@ -18,7 +18,32 @@ if TYPE_CHECKING:
 _RANK = 0  # a stage is trained by one process; seeds leave room for more
 
 
-class PolicySampler:
+class PolicyWeights:
+    """Pushes the weights of a policy in training, those of one step once.
+
+    Args:
+        pool: a handle through which others push, too, at most between two pushes of this one.
+        key: of the training, for the version.
+    """
+
+    def __init__(self, pool: RolloutPool, key: str) -> None:
+        self.pool, self.key = pool, key
+        self._run = uuid.uuid4().hex[:8]  # two trainers' weights never share a version
+        self._step = -1
+
+    def push(self, tensors: Iterable[tuple[str, torch.Tensor]], step: int) -> str:
+        """Give the engines the weights that `step` optimizer steps have made, unless they have them. Their version."""
+        if step != self._step:
+            self._step = step
+            self.pool.push(tensors, self._version)
+        return self._version
+
+    @property
+    def _version(self) -> str:
+        return f"{self.key}:{self._step}:{self._run}"
+
+
+class PolicySampler(PolicyWeights):
     """Pushes the policy's weights, and asks for completions by just these weights.
 
     Args:
@@ -32,16 +57,9 @@ class PolicySampler:
     def __init__(
         self, pool: RolloutPool, key: str, *, max_tokens: int, temperature: float, group: int, greedy: bool = False
     ) -> None:
-        self.pool, self.key = pool, key
+        super().__init__(pool, key)
         self.sampled = SamplingParams(max_tokens, temperature, group)
         self.greedy = SamplingParams(max_tokens, temperature=0.0) if greedy else None
-        self._run = uuid.uuid4().hex[:8]  # two trainers' weights never share a version
-        self._step = -1
-
-    def push(self, tensors: Iterable[tuple[str, torch.Tensor]], step: int) -> None:
-        """Give the engines the weights that `step` optimizer steps have made."""
-        self._step = step
-        self.pool.push(tensors, self._version)
 
     def sample(
         self, prompts: Sequence[list[int]], images: Sequence[tuple[Image, ...]]
@@ -57,7 +75,3 @@ class PolicySampler:
         found = self.pool.generate(requests, self.sampled, version=self._version)
         greedy = [] if self.greedy is None else self.pool.generate(requests, self.greedy, version=self._version)
         return [one for group in found for one in group], [one for (one,) in greedy]
-
-    @property
-    def _version(self) -> str:
-        return f"{self.key}:{self._step}:{self._run}"

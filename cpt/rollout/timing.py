@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 REST = "rest"
+EVALUATE = "evaluate_during"
+"""Evaluation between two steps, which belongs to neither."""
 
 
 class Phases:

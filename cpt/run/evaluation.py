@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cpt.common.console import counted
 from cpt.evaluate.evaluators.base import Evaluator, Subject, measured_key
 from cpt.evaluate.evaluators.registry import evaluators
+from cpt.evaluate.responses import FILE, remembering
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import BasePlan, StagePlan
 from cpt.run.worker import run_evaluator
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evaluations:
-    """What the plan asks of every evaluator, and what the run folder has of it."""
+    """What the plan asks of every evaluator, and what the run folder has of it.
+
+    Attributes:
+        note: is told of what a user should know.
+    """
 
     store: RunStore
     evaluators: tuple[Evaluator, ...] = field(default_factory=evaluators)
+    note: Callable[[str], None] = print
 
     def of_stage(self, stage: StagePlan) -> Subject:
         """The policy that a stage leaves."""
@@ -63,7 +70,7 @@ class Evaluations:
         return found
 
     def measure(self, evaluator: Evaluator, subject: Subject, pool: RolloutPool, worker: Callable[[], Any]) -> None:
-        """Let one evaluator measure one policy, then mark that it has.
+        """Let one evaluator measure one policy, then mark that it has. What the policy has answered is not asked again.
 
         Args:
             worker: gives a training process, for an evaluator that loads models.
@@ -72,11 +79,30 @@ class Evaluations:
         with self.store.phase(evaluator.phase, arm=subject.arm, seed=subject.seed, stage=subject.stage):
             if evaluator.needs_engines:
                 pool.push_folder(subject.folder, subject.version)
+            file = subject.out.evaluated / FILE
+            engines = remembering(pool, subject, engine=pool.engine, file=file, note=self.note)
             if evaluator.needs_model:
-                notes = run_evaluator(worker(), evaluator, subject, pool)
+                notes = run_evaluator(worker(), evaluator, subject, engines)
             else:
-                notes = evaluator.run(subject, pool)
+                notes = evaluator.run(subject, engines)
         measures = measured_key(evaluator, subject)
         assert measures is not None
         files = evaluator.files(subject.out)
         self.store.mark_measured(subject.out, evaluator.name, subject.key, measures, files, **notes)
+
+
+def during_notes(store: RunStore, plan: RunPlan) -> list[str]:
+    """That stages were trained before they were to be evaluated in their training as they are now, if there are any."""
+    late = [
+        stage
+        for stage in plan.stages
+        if stage.during.steps
+        and store.is_trained(stage)
+        and store.measured_during(stage) != {"steps": list(stage.during.steps), "samples": dict(stage.during.samples)}
+    ]
+    if not late:
+        return []
+    return [
+        f"evaluation.during: {counted(len(late), 'stage')} of {len(plan.stages)} were trained without it, or with "
+        "another, and stay as they are: policies in training can't be evaluated afterwards"
+    ]

@@ -25,7 +25,7 @@ from cpt.rollout.limits import engine_kind
 from cpt.rollout.pool import RolloutPool
 from cpt.rollout.threads import trainer_env
 from cpt.run.cluster import cluster, placement_of
-from cpt.run.evaluation import Evaluations
+from cpt.run.evaluation import Evaluations, during_notes
 from cpt.run.progress import DONE, Progress, make_progress
 from cpt.run.rows import check_rows, run_reads
 from cpt.run.worker import TrainerDied, run_check, run_stage, start_worker
@@ -80,10 +80,12 @@ def run_recipe(
         check_results(store, plan.stages, [(base.seed, base.prompt, base.key) for base in plan.bases])
         if _finished(plan, store):
             print(f"{recipe.name}: {counted(len(plan.stages), 'stage')} in {out}, all finished; nothing was left to do")
+            for note in during_notes(store, plan):
+                print(f"note: {note}")
             print(f"report: {_report(store, recipe)}")
         else:
             with _progress(plan) as progress:
-                for note in [*data_notes(plan.by_arm), *_changed_notes(changed)]:
+                for note in [*data_notes(plan.by_arm), *_changed_notes(changed), *during_notes(store, plan)]:
                     progress.message(f"note: {note}")
                 with _open(plan, store, progress, address, pictures) as run:
                     run.everything()
@@ -110,7 +112,7 @@ class Run:
     _waiting: Any = None  # a training process that is importing already
 
     def __post_init__(self) -> None:
-        self.evaluations = Evaluations(self.store)
+        self.evaluations = Evaluations(self.store, note=self.progress.message)
 
     def start_engines(self) -> None:
         """The rollout pool. Engines and the first training process import their libraries side by side."""
@@ -159,6 +161,8 @@ class Run:
 
         def on_step(row: Mapping[str, Any]) -> None:
             self.progress.step(stage.arm, stage.seed, stage.index, row["step"], row)
+            if row["step"] in stage.during.steps:  # with the next row it is over
+                self.progress.evaluating(stage.arm, stage.seed, stage.index)
 
         labels = {"arm": stage.arm, "seed": stage.seed, "stage": stage.index}
         with self.store.phase("train", **labels):
@@ -180,7 +184,7 @@ class Run:
             self.progress.message(f"{stage.label}: went on from step {result.resumed_from}")
         for note in result.notes:
             self.progress.message(f"{stage.label}: {note}")
-        notes = {} if result.merge is None else {"merge": result.merge}
+        notes = {name: value for name in ("merge", "during") if (value := getattr(result, name)) is not None}
         self.store.mark_trained(
             stage, steps=result.steps, resumed_from=result.resumed_from, seconds=result.seconds, **notes
         )

@@ -38,6 +38,9 @@ class Progress(Protocol):
     def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """One optimizer step (1-based) is done."""
 
+    def evaluating(self, arm: str, seed: int, index: int) -> None:
+        """Between the last step and the next one the policy is evaluated."""
+
     def message(self, text: str) -> None:
         """Show a line that stays on the screen."""
 
@@ -59,11 +62,12 @@ class Row:
     values: Mapping[str, Any] = field(default_factory=dict)
     first: tuple[int, float] = (0, 0.0)  # the first step seen, and when it was done
     done_at: float = 0.0
+    between: str = ""  # what happens before the next step
 
     def begin(self, index: int, task: str, phase: str, total: int) -> None:
         """Enter a phase."""
         self.index, self.task, self.phase, self.total = index, task, phase, total
-        self.step, self.values = 0, {}
+        self.step, self.values, self.between = 0, {}, ""
 
     def advance(self, step: int, values: Mapping[str, Any], now: float) -> None:
         """Finish a step. Speed is measured from the first step seen, without start-up.
@@ -72,7 +76,7 @@ class Row:
         """
         if self.step == 0 or step <= self.step:
             self.first = (step, now)
-        self.step, self.values, self.done_at = step, values, now
+        self.step, self.values, self.done_at, self.between = step, values, now, ""
 
     def seconds_left(self, now: float) -> float | None:
         """Estimated time to the last step of the phase; None before its second step."""
@@ -161,6 +165,11 @@ class PlainProgress:
         done = f" ({self._board.summary()})" if phase == DONE else ""
         self.message(f"{self._label(row)}: {phase}{steps}{done}")
 
+    def evaluating(self, arm: str, seed: int, index: int) -> None:
+        """See `Progress`."""
+        row = self._board.rows[arm, seed]
+        self.message(f"{self._label(row)}: evaluate after step {row.steps()}")
+
     def step(self, arm: str, seed: int, index: int, step: int, values: Mapping[str, Any]) -> None:
         """See `Progress`."""
         row = self._board.rows[arm, seed]
@@ -214,6 +223,10 @@ class LiveProgress:
         """See `Progress`."""
         self._board.rows[arm, seed].advance(step, values, self._board.clock())
 
+    def evaluating(self, arm: str, seed: int, index: int) -> None:
+        """See `Progress`."""
+        self._board.rows[arm, seed].between = "evaluate"
+
     def message(self, text: str) -> None:
         """See `Progress`. Stands above the table."""
         self._console.print(text, markup=False, highlight=False)
@@ -239,7 +252,7 @@ class LiveProgress:
                 str(row.seed),
                 self._board.place(row),
                 row.task,
-                row.phase,
+                row.between or row.phase,
                 row.steps(),
                 row.score(),
                 row.speed(),

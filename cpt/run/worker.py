@@ -19,7 +19,7 @@ from cpt.train.result import TrainResult
 from cpt.train.stage import train_stage
 
 if TYPE_CHECKING:
-    from cpt.evaluate.evaluators.base import Evaluator, Subject
+    from cpt.evaluate.evaluators.base import Engines, Evaluator, Subject
     from cpt.plan.stages import BasePlan, StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
@@ -71,7 +71,7 @@ class TrainWorker:
 
         return check_base(base, pool)
 
-    def measure(self, evaluator: Evaluator, subject: Subject, pool: RolloutPool) -> dict[str, Any]:
+    def measure(self, evaluator: Evaluator, subject: Subject, pool: Engines) -> dict[str, Any]:
         """See `cpt.evaluate.evaluators.base.Evaluator.run`. What the models took is free again afterwards."""
         import torch
 
@@ -152,7 +152,7 @@ def run_check(worker: Any, base: BasePlan, pool: RolloutPool) -> float:
     return found
 
 
-def run_evaluator(worker: Any, evaluator: Evaluator, subject: Subject, pool: RolloutPool) -> dict[str, Any]:
+def run_evaluator(worker: Any, evaluator: Evaluator, subject: Subject, pool: Engines) -> dict[str, Any]:
     """Let an evaluator measure in `worker`, which can train afterwards. What its marker is to say.
 
     Raises:

@@ -18,6 +18,7 @@ from cpt.store.schemas import FORMAT
 # 1: markers without digests, keys without the data's and the whole model's fingerprints. 2: drift measured by training
 # and listed in TRAINED.json, evaluation a part of a stage's key, records without the score's name and threshold.
 FORMAT_VERSION = 3
+IMPORTED = "imported-"  # how the markers of scores begin that were made elsewhere
 GENERATION = "generation"  # the evaluator whose records every number of the report is made from
 # What `--fresh` may delete: the things cpt itself puts into a run folder, never a stranger's file. The manifest goes
 # last: a kill in between leaves a folder that still is recognised as a run.
@@ -133,6 +134,11 @@ class StageDir:
     @property
     def drift(self) -> Path:
         return self.root / "drift.parquet"
+
+    @property
+    def during(self) -> Path:
+        """Records of the policy in training; a result of the training like its metrics."""
+        return self.root / "during.parquet"
 
     @property
     def evaluated(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from cpt.common.parquet import read_rows
 from cpt.types import RIGHT, FinishReason, Record
 
 REEVALUATE = "delete the DONE.json beside it and run the same command again"
+RETRAIN = "delete the stage's folder, and the same command trains it again"
 FINISH_REASONS = get_args(FinishReason)
 # Columns that earlier versions did not write, and what they called others.
 LATER = ("question_id", "metric", "right_from")
@@ -21,24 +22,56 @@ RENAMED = {"score": "strict"}
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write evaluated samples as parquet with a fixed schema; the same records give the same bytes."""
     import pyarrow as pa
+
+    _write(path, pa.Table.from_pylist([record.row() for record in records], schema=_schema()))
+
+
+def _write(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([record.row() for record in records], schema=_schema())
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
+def write_steps(path: Path, found: Mapping[int, Sequence[Record]]) -> None:
+    """Write what a policy in training was evaluated to, by optimizer step; the same records give the same bytes."""
+    import pyarrow as pa
+
+    rows = [{"step": step, **record.row()} for step, records in found.items() for record in records]
+    _write(path, pa.Table.from_pylist(rows, schema=_schema().insert(0, pa.field("step", pa.int32(), nullable=False))))
+
+
+def read_steps(path: Path, digest: Digest | None = None) -> dict[int, list[Record]]:
+    """What `write_steps` wrote, the steps in order. Raises as `read_records`."""
+    import pyarrow as pa
+
+    schema = _schema().insert(0, pa.field("step", pa.int32(), nullable=False))
+    rows, _ = read_rows(path, schema, RETRAIN, later=LATER, digest=digest)
+    _check(path, rows)
+    found: dict[int, list[Record]] = {}
+    for row in rows:
+        found.setdefault(row.pop("step"), []).append(Record(**row))
+    return dict(sorted(found.items()))
+
+
+def read_records(path: Path, digest: Digest | None = None, advice: str = REEVALUATE) -> list[Record]:
     """Read one records.parquet.
 
     Args:
         digest: that of the file which the run wrote.
+        advice: what to do about a damaged file.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is truncated or not the one that was written, or its columns or values are wrong.
     """
-    rows, _ = read_rows(path, _schema(), REEVALUATE, later=LATER, renamed=RENAMED, digest=digest)
+    rows, _ = read_rows(path, _schema(), advice, later=LATER, renamed=RENAMED, digest=digest)
+    _check(path, rows)
+    return [Record(**row) for row in rows]
+
+
+def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """ValueError for a value that no evaluation gives."""
     for number, row in enumerate(rows):
         for name in ("score", "tolerant"):
             if not 0 <= row[name] <= 1:
@@ -47,7 +80,6 @@ def read_records(path: Path, digest: Digest | None = None) -> list[Record]:
             raise ValueError(f"{path}, row {number}: right_from is {row['right_from']}, not above 0 and at most 1")
         if row["n_tokens"] < 0 or row["finish_reason"] not in FINISH_REASONS:
             raise ValueError(f"{path}, row {number}: {row['n_tokens']} tokens that end with {row['finish_reason']!r}")
-    return [Record(**row) for row in rows]
 
 
 def _schema() -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cpt.common.digests import differing, listing
 from cpt.common.files import fsync_dir, read_json, write_json_atomic
-from cpt.store.folder import StageDir
+from cpt.store.folder import IMPORTED, StageDir
 from cpt.store.records import read_records
 from cpt.store.schemas import Done, Marker, Measured, PlannedStage, Trained
 from cpt.types import Record
@@ -101,7 +101,8 @@ def check_measured(where: StageDir, marker: Path) -> None:
     """ValueError if a file that an evaluator left is not the one that its marker lists."""
     problem = differing(where.root, read_marker(marker, Measured)["files"])
     if problem is not None:
-        raise ValueError(f"{problem}. Put it back, or delete {marker}: the same command evaluates again")
+        again = "import it again" if marker.name.startswith(IMPORTED) else "the same command evaluates again"
+        raise ValueError(f"{problem}. Put it back, or delete {marker}: {again}")
 
 
 def recorded(where: StageDir, *, seed: int, stage: int, arm: str | None = None, sealed: bool = True) -> list[Record]:

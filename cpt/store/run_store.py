@@ -5,8 +5,10 @@
     <run>/base/<prompt>/seed-0/{records.parquet, DONE.json}
     <run>/arms/<arm>/seed-0/01-<task>/{stage.json, metrics.jsonl, checkpoints/, policy/, TRAINED.json,
                                        records.parquet, DONE.json, drift.parquet, evaluated/drift.json}
+    in evaluated/ also responses.sqlite, what the policy has answered, and imported-<task>.{parquet, json}, scores that
+    were made elsewhere
     beside them filter.parquet of an arm with a filter, generated/ of one that imitates itself, rollouts.jsonl of one
-    that another arm imitates
+    that another arm imitates, during.parquet if policies are evaluated in training
 
 Every file is written whole or not at all. A stage is trained only if TRAINED.json names the plan's key and the plan's
 number of steps. What an evaluator has measured on its policy counts only if the evaluator's marker names that key and
@@ -273,6 +275,11 @@ class RunStore:
             return False
         marker = read_marker(where.trained, Trained)
         return bool(marker["key"] == stage.key and marker["steps"] == stage.steps)
+
+    def measured_during(self, stage: StageLike) -> dict[str, Any] | None:
+        """`steps` and `samples` by task that a trained stage was evaluated on in its training; None: not at all."""
+        found: dict[str, Any] | None = read_marker(self.stage(stage).trained, Trained).get("during")
+        return found
 
     # ---- evaluators
 

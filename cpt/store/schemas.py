@@ -125,6 +125,15 @@ class Measured(Marker):
     measures: str = ""
 
 
+class Imported(Measured):
+    """The marker of scores that were made elsewhere."""
+
+    task: str
+    source: str
+    metric: str
+    records: NonNegativeInt
+
+
 class Done(Measured):
     """DONE.json."""
 

@@ -26,7 +26,10 @@ def checked_prompt(task: Task, sample: Sample, prompt: PromptStyle) -> list[dict
     blocks = [block for turn in chat for block in _blocks(turn)]
     text = " ".join(block.get("text", "") for block in blocks)
     blind = replace(sample, gold=(_UNSEEN,), reasoning=_UNSEEN)
-    solutions = [sample.reasoning] + [task.target(sample, style, prompt) for style in ("policy", "think")]
+    # A plain target is the answer itself, which a question may name among others.
+    answer = task.target(sample, "dataset", prompt)
+    targets = [task.target(sample, style, prompt) for style in ("policy", "think")]
+    solutions = [sample.reasoning, *(target for target in targets if target != answer)]
     solutions = [solution for solution in solutions if len(solution.split()) > 1]
     if any(turn["role"] == "assistant" for turn in chat):
         raise ValueError(

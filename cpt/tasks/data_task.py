@@ -14,6 +14,7 @@ from typing import Any, Literal
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
 from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
+from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
@@ -72,8 +73,9 @@ class DataTask(FormattedTask):
         """
         self.index.read()
         self._check_words(self.definition.prompt)
-        if self.answered_by == "generation":
-            self.scorer.check(self.index.example)
+        if answered_by(self) == "generation":
+            # Test rows are what it scores; training rows may have answers to imitate in other styles (CoIN-ASD).
+            self.scorer.check(self.index.read_row(self.index.of("test")[0])[1])
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
@@ -103,6 +105,8 @@ class DataTask(FormattedTask):
         name = f"{self.name}/{split}/{self.index.name_of(place, fields)}"
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         question, options, images = _placed(fields)
+        for text in self.definition.prompt.leave_out or ():
+            question = question.replace(text, "").strip()
         columns = {field: str(row[field]) for field in self._template_columns if field in row}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
@@ -138,7 +142,9 @@ class DataTask(FormattedTask):
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
-            found.update(json.dumps([*said, sample.meta.get("system", "")], sort_keys=True).encode())
+            # How rare words are is told by rows that are not among these.
+            said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
+            found.update(json.dumps(said, sort_keys=True).encode())
             if sample.images:
                 found.update(sample.images.digest())  # type: ignore[attr-defined]
         return found.hexdigest()

@@ -53,6 +53,26 @@ class Columns(Strict):
     id: Text | None = None
 
 
+class AnswersFrom(Strict):
+    """Accepted answers of test rows that lie in a JSON file of their own, as TextVQA and COCO captions have them.
+
+    All objects of a list whose `key` is that of the row give it their answers, in place of its own column `answer`.
+
+    Attributes:
+        file: from `root`.
+        list: the file's key that has the list; the file is the list if left out.
+        key: of the list's objects.
+        row: the rows' column that says the same; a row's number, from 1, if left out.
+        answer: of the list's objects: a text, or a list of texts.
+    """
+
+    file: Text
+    list: Text | None = None
+    key: Text
+    row: Text | None = None
+    answer: Text = "answer"
+
+
 class Data(Strict):
     """Where a task's rows are.
 
@@ -67,6 +87,8 @@ class Data(Strict):
         root: what relative paths start from; the folder of the file that says this where it is left out. No part of
             what the data are.
         images: the folder, from `root`, that pictures' paths in rows start from; that of the rows' file if left out.
+        padding: square: pictures are shown padded to a square, as models do whose boxes are measured on that.
+        answers_from: a file that has the test rows' answers.
         rows: how a row is laid out.
         config, revision: of data on the Hub; a revision is needed there, the full id of a commit.
         split_column: a column that says which split a row belongs to, for data whose splits share a file; `train` and
@@ -85,6 +107,8 @@ class Data(Strict):
     split_column: Text | None = None
     root: Text | None = None
     images: Text | None = None
+    padding: Literal["square"] | None = None
+    answers_from: AnswersFrom | None = None
     rows: Shape = "auto"
     columns: Columns = Columns()
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -97,6 +121,8 @@ class Data(Strict):
         files = self.train is not None or self.test is not None
         if len(given) > 1 or (not given and not files):
             raise ValueError("set one of path (a file or a folder), hub (an id on the Hub) and mix (a list of data)")
+        if self.answers_from is not None and self.test is None:
+            raise ValueError("answers_from is for test rows: name them under test, or leave it out")
         if self.hub is not None and self.revision is None:
             raise ValueError("needs a revision: the full id of a commit, so that the data stay the same")
         if self.revision is not None and not _COMMIT.fullmatch(self.revision):
@@ -115,12 +141,14 @@ class PromptWords(Strict):
     `direct` and `think` are texts with columns' names in braces: `{question}`, `{options}` (the lettered choices) and
     any other column of the row but that of the answer; a brace that is meant is written twice. `answer_in` is where
     the answer is read and, under `policy` targets, put: plain (all that is said), tags (`<answer> </answer>`) or boxed
-    (`\\boxed{}`); under `think` after `<think> </think>`.
+    (`\\boxed{}`); under `think` after `<think> </think>`. `leave_out` are texts that are taken out of questions, such
+    as the words for the answer's form that published questions end with.
     """
 
     system: Text | None = None
     direct: Text | None = None
     think: Text | None = None
+    leave_out: Names | None = None
     answer_in: Annotated[
         dict[PromptStyle, AnswerIn], BeforeValidator(lambda v: {"direct": v, "think": v} if isinstance(v, str) else v)
     ] = Field(default_factory=dict)

@@ -12,10 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 from cpt.common.console import counted
 from cpt.common.keys import nearest
-from cpt.common.stored_pictures import PictureFile, StoredPicture, StoredPictures
+from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.sources import Row, Rows, open_rows
+from cpt.tasks.sources.answers import AnsweredRows
 from rewards import registry
 from rewards.registry import CheckGold
 
@@ -116,8 +117,10 @@ class RowIndex:
 
     def _opened(self, data: Data) -> Iterator[Part]:
         train, test = open_rows(data, "train"), open_rows(data, "test")
+        if test is not None and data.answers_from is not None:
+            test = AnsweredRows(test, data.answers_from, Path(data.root or "."))
         whole = open_rows(data, "all") if train is None and test is None else None
-        cut = test is None and self.has_training_rows
+        cut = test is None and all(one.test is None for one in self._data)
         parts: list[tuple[Rows | None, DataSplit | None]] = [
             (train, None if cut else "train"),
             (test, "test"),
@@ -125,7 +128,7 @@ class RowIndex:
         ]
         for rows, split in parts:
             if rows is not None and len(rows):
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0]))
+                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
 
     @cached_property
     def example(self) -> Fields:
@@ -287,6 +290,8 @@ class RowIndex:
         """A row's pictures, not read yet."""
         part = self.parts[place.part]
         stored = [one if isinstance(one, StoredPicture) else PictureFile(Path(part.folder, str(one))) for one in images]
+        if part.data.padding == "square":
+            stored = [SquarePicture(one) for one in stored]
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()
 
     def name_of(self, place: Place, fields: Fields) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from cpt.common.files import append_jsonl
+from cpt.rollout.timing import EVALUATE
 
 # Names in TRL's logs → names in metrics.jsonl.
 _RENAMED = {
@@ -80,13 +81,13 @@ class StepMetrics(TrainerCallback):
         if "loss" not in logs:  # the summary at the end of training
             return
         row = {"step": self.before + state.global_step, **_renamed(logs)}
-        now = time.perf_counter()
-        row["step_s"] = now - self.clock
+        now, spent = time.perf_counter(), self.phases()
+        row["step_s"] = now - self.clock - spent.get(EVALUATE, 0.0)
         # SFT counts for its logs alone. A step on the completions of the step before adds none.
         tokens = float(logs.get("num_tokens", state.num_input_tokens_seen))
         row["tokens"] = tokens - self.tokens
         row["tokens_per_s"] = row["tokens"] / row["step_s"]
-        row |= {f"phase/{name}_s": seconds for name, seconds in self.phases().items()}
+        row |= {f"phase/{name}_s": seconds for name, seconds in spent.items()}
         self.tokens, self.clock = tokens, now
         append_jsonl(self.path, row)
         if self.on_step is not None:

@@ -21,6 +21,7 @@ class TrainResult:
         policy: the plain Hugging Face folder.
         notes: what the user should know, such as a checkpoint that could not be used.
         merge: what merging did (`cpt.train.merging.Merging.record`); None where nothing was merged.
+        during: what was measured between the steps (`cpt.train.during.During.finish`); None where nothing was asked.
     """
 
     steps: int
@@ -29,6 +30,7 @@ class TrainResult:
     policy: Path
     notes: tuple[str, ...] = ()
     merge: dict[str, Any] | None = None
+    during: dict[str, Any] | None = None
 
 
 def other_training(out: StageDir, run: int) -> StageDir:

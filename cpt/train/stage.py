@@ -17,6 +17,7 @@ from cpt.models.export import save_policy
 from cpt.models.load import load_policy, load_processor
 from cpt.models.policy import Policy
 from cpt.plan.stages import finished_version
+from cpt.rollout.sampler import PolicyWeights
 from cpt.store.results import write_trained
 from cpt.store.schemas import Trained
 from cpt.tasks.world import builtin
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cpt.plan.stages import StagePlan
     from cpt.rollout.pool import RolloutPool
     from cpt.store.folder import StageDir
+    from cpt.train.during import During
     from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins
     from cpt.train.weighting import Objectives
@@ -52,7 +54,7 @@ def train_stage(
     Args:
         start_folder: the policy the stage starts from: the base model's folder or the stage before's.
         out: the stage's folder. Written: metrics.jsonl, checkpoints/, policy/, adapter/ for a LoRA that is continued;
-            generated/ for SFT on the policy's own answers, rollouts.jsonl if the plan says so.
+            generated/ for SFT on the policy's own answers, rollouts.jsonl and during.parquet if the plan says so.
         kept: positions of the stage's own samples that it trains on (`cpt.run.filtering.kept_samples`); None for all.
         pool: rollout engines; needed by methods that sample. They are left with the finished policy, which
             `check_folder` has pushed for everybody who measures something on it.
@@ -67,6 +69,8 @@ def train_stage(
     assert (kept is None) == (stage.filter is None), "samples are chosen before a stage is trained"
     if stage.method.needs_pool and pool is None:
         raise ValueError(f"{stage.label}: {stage.method.type} needs a rollout pool")
+    if stage.during.steps and pool is None:
+        raise ValueError(f"{stage.label}: evaluation during the stage needs a rollout pool")
     check_data(stage)
     start = Path(start_folder)
     own = own_samples(stage)
@@ -109,6 +113,7 @@ def _train(
 ) -> TrainResult:
     """One training; see `train_stage`."""
     from cpt.rollout.agreement import check_folder, terms_of
+    from cpt.train.during import measured_so_far
     from cpt.train.hooks import Checkpoints
     from cpt.train.plugin_terms import PluginTerms
     from cpt.train.plugins import StagePlugins, make_plugins, rewarding
@@ -124,7 +129,8 @@ def _train(
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
 
-    origin = Origin(f"{stage.key}/{stage.run}", (metrics, out.rollouts, out.generated))
+    during_file = measured_so_far(stage, out)
+    origin = Origin(f"{stage.key}/{stage.run}", (metrics, out.rollouts, out.generated, during_file))
     objectives = objectives_of(stage)
     made = make_plugins(stage, objectives)
     found = last_checkpoint(out.checkpoints, made, origin)
@@ -142,6 +148,8 @@ def _train(
     policy = policy.trained_by(trainer)
     trainer.add_callback(Checkpoints(origin, made, stage.method.save_total_limit, found.path))
     _instrument(trainer, stage, metrics, before, on_step)
+    during = _during(trainer, stage, policy, during_file, pool)
+    notes = (*found.notes, *(during.resume(found.step) if during else ()))
     plugins = StagePlugins(stage, made, own, start, out, trainer.processing_class, found.step)
     plugins.before(trainer)
     lap("load_s")
@@ -155,6 +163,8 @@ def _train(
     if stage.merge is not None:
         others = [other_training(out, run).policy for run in range(stage.run)]
         merging = Merging(stage.merge, load, start, base, policy.tensors(), others)
+    out.during.unlink(missing_ok=True)  # of a policy that is gone
+    measured = during.finish(out.during) if during else None
     model, merge = _finished(policy, trainer, plugins, merging, out.policy)
     save_policy(model, start, out.policy)
     lap("save_s")
@@ -162,7 +172,7 @@ def _train(
         terms, version = terms_of(stage.label, stage), finished_version(stage.key)
         check_folder(terms, out.policy, model, trainer.processing_class, pool, version)
         lap("check_s")
-    return TrainResult(done, before + found.step, seconds, out.policy, found.notes, merge)
+    return TrainResult(done, before + found.step, seconds, out.policy, notes, merge, measured)
 
 
 def _loader(stage: StagePlan) -> Callable[[Path], Any]:
@@ -217,6 +227,19 @@ def _instrument(
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         builtin.accelerate(reference, stage.model.attention)
+
+
+def _during(trainer: Any, stage: StagePlan, policy: Policy, file: Path, pool: RolloutPool | None) -> During | None:
+    """Evaluates the policy between its steps; None where that is not asked for."""
+    from cpt.train.during import During
+
+    if not stage.during.steps:
+        return None
+    assert pool is not None
+    weights = trainer.tools.sampler if stage.method.needs_rollouts else PolicyWeights(pool, stage.stream)
+    during = During(stage, file, weights, policy.tensors, trainer.phases)
+    trainer.add_callback(during)
+    return during
 
 
 def _zero_at_start(stage: StagePlan) -> dict[str, float]:

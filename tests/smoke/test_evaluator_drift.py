@@ -38,7 +38,8 @@ def base(shipped: Path, trainers: None) -> Path:
 
 def second_stage(base: Path, **settings: Any) -> StagePlan:
     stage = planned(base, SFT, tasks=("count-colour", "which-row"), prompt="think", **settings)[1]
-    return replace(stage, drift=DriftPlan(GROUPS, SAMPLES))
+    evaluation = replace(stage.evaluation, limits=dict.fromkeys(SAMPLES, stage.evaluation.max_tokens))
+    return replace(stage, drift=DriftPlan(GROUPS, SAMPLES), evaluation=evaluation)
 
 
 @pytest.fixture(scope="module")

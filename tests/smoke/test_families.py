@@ -19,7 +19,7 @@ from stages import EasilyRewarded, planned, replace_tasks, rows, tensors, traine
 from cpt.rollout.engine import EngineSettings, banned_tokens
 from cpt.rollout.local import LocalPool, build_engine
 from cpt.tasks import get_task
-from cpt.types import Completion, GenerationRequest, Sample, SamplingParams
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams, ScoringRequest
 
 pytestmark = pytest.mark.smoke
 
@@ -114,8 +114,10 @@ def as_the_processor_has_it(model: Any, processor: Any, sample: Sample) -> dict[
     return {name: value for name, value in found.items() if name in accepted and name != "labels"}
 
 
-def scored(model: Any, processor: Any, asked: Sequence[Any], answers: Sequence[Sequence[Completion]]) -> list[Any]:
-    """Log-probabilities of all completions, one at a time."""
+def scored(
+    model: Any, processor: Any, asked: Sequence[Any], answers: Sequence[Sequence[Completion]], *, sampled: bool = True
+) -> list[Any]:
+    """Log-probabilities of all completions, one at a time: in what is sampled from, or in the plain softmax."""
     import torch
 
     from cpt.models.inputs import ModelInputs
@@ -129,7 +131,8 @@ def scored(model: Any, processor: Any, asked: Sequence[Any], answers: Sequence[S
             with torch.no_grad():
                 logits = model(**inputs.batch(ids, torch.ones_like(ids), vision, said)).logits[0]
             logits = logits[len(request.prompt_ids) - 1 : -1].float()
-            logits[:, list(banned_tokens(model.config))] = -torch.inf
+            if sampled:
+                logits[:, list(banned_tokens(model.config))] = -torch.inf
             found.append(logits.log_softmax(-1).gather(1, torch.tensor(one.token_ids)[:, None])[:, 0].tolist())
     return found
 
@@ -137,6 +140,19 @@ def scored(model: Any, processor: Any, asked: Sequence[Any], answers: Sequence[S
 def gap(model: Any, processor: Any, asked: Sequence[Any], answers: Sequence[Sequence[Completion]]) -> float:
     engine = [one.logprobs for answer in answers for one in answer]
     return logprob_gap(engine, scored(model, processor, asked, answers))
+
+
+def gap_of_given(
+    model: Any, processor: Any, pool: Any, asked: Sequence[Any], answers: Sequence[Sequence[Completion]], version: str
+) -> float:
+    """Of the engine's scores of completions that it is given."""
+    given = [
+        ScoringRequest(request.prompt_ids, request.images, one.token_ids)
+        for request, answer in zip(asked, answers, strict=True)
+        for one in answer
+    ]
+    plain = scored(model, processor, asked, answers, sampled=False)
+    return logprob_gap(pool.loglikelihood(given, version=version), plain)
 
 
 def test_engine_trainer_and_processor_have_the_same_inputs(model: Any, album: list[Sample]):
@@ -188,7 +204,9 @@ def test_the_hf_engine_says_what_generate_says(engine: LocalPool, model: Any, al
         ids = policy.generate(**theirs, max_new_tokens=6, do_sample=False, suppress_tokens=banned)
         assert ids[0, len(request.prompt_ids) :].tolist() == answer.token_ids
     assert gap(policy, processor, asked, answers) <= 1e-4
-    assert gap(policy, processor, asked, engine.generate(asked, SAMPLED, version=version)) <= 1e-4
+    several = engine.generate(asked, SAMPLED, version=version)
+    assert gap(policy, processor, asked, several) <= 1e-4
+    assert gap_of_given(policy, processor, engine, asked, several, version) <= 1e-4
 
 
 def test_two_steps_of_sft_and_of_grpo_and_an_evaluation(
@@ -257,7 +275,9 @@ def test_vllm_agrees_or_is_refused(family: str, folder: Path, model: Any, album:
                 pool.push_folder(folder, version)
             else:
                 pool.push(policy.named_parameters(), version)
-            found = [gap(policy, processor, asked, pool.generate(asked, p, version=version)) for p in (GREEDY, SAMPLED)]
+            answers = [pool.generate(asked, params, version=version) for params in (GREEDY, SAMPLED)]
+            found = [gap(policy, processor, asked, one) for one in answers]
+            found += [gap_of_given(policy, processor, pool, asked, one, version) for one in answers]
             print(f"{family}, {version}: {max(found):.2g}")
             assert max(found) <= 1e-4
     finally:

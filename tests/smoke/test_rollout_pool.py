@@ -20,7 +20,7 @@ pytestmark = pytest.mark.smoke
 from cpt.rollout.encode import encode_prompts  # noqa: E402
 from cpt.rollout.engine import StaleWeights, request_seed  # noqa: E402
 from cpt.rollout.pool import RolloutPool  # noqa: E402
-from cpt.types import Completion, GenerationRequest, Sample, SamplingParams  # noqa: E402
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams, ScoringRequest  # noqa: E402
 
 SAMPLED = SamplingParams(max_tokens=8, temperature=0.7, n=4)
 
@@ -129,6 +129,39 @@ def trainer_logprobs(policy, requests: list[GenerationRequest], answers: list[li
     return rows
 
 
+@pytest.fixture(scope="module")
+def texts(policy, requests: list[GenerationRequest]) -> list[ScoringRequest]:
+    """Eight texts of one to 40 tokens: after each prompt, with and without a picture, and twice after some."""
+    import random
+
+    from cpt.rollout.engine import banned_tokens
+
+    words = sorted(set(range(policy.config.text_config.vocab_size)) - set(banned_tokens(policy.config)))
+    draw = random.Random(0)
+    return [
+        ScoringRequest(one.prompt_ids, one.images, draw.choices(words, k=length))
+        for one, length in zip([*requests, *requests[2:]], (3, 40, 1, 7, 12, 2, 5, 1), strict=True)
+    ]
+
+
+def plain_logprobs(policy, texts: list[ScoringRequest]) -> list[list[float]]:
+    """By a plain forward pass of transformers, one text at a time: softmax over the whole vocabulary."""
+    import torch
+
+    from cpt.models.load import load_processor
+
+    processor, rows = load_processor(policy.config._name_or_path), []
+    for text in texts:
+        pixels = processor.image_processor(images=list(text.images), return_tensors="pt") if text.images else {}
+        ids = torch.tensor([[*text.prompt_ids, *text.completion_ids]])
+        kinds = {"mm_token_type_ids": ids.eq(policy.config.image_token_id).long()} if text.images else {}
+        with torch.no_grad():
+            logits = policy(input_ids=ids, attention_mask=torch.ones_like(ids), **kinds, **pixels).logits[0]
+        chosen = torch.tensor(text.completion_ids)[:, None]
+        rows.append(logits[len(text.prompt_ids) - 1 : -1].log_softmax(-1).gather(1, chosen)[:, 0].tolist())
+    return rows
+
+
 def flat(answers: list[list[Completion]]) -> list[list[float]]:
     return [completion.logprobs for answer in answers for completion in answer]
 
@@ -164,6 +197,21 @@ def test_push_replaces_every_weight_and_old_versions_are_refused(pool, model, po
     assert [c.logprobs for a in before for c in a] != [c.logprobs for a in after for c in a]
     with pytest.raises(StaleWeights, match="'base'"):
         pool.generate(requests, SAMPLED, version="base")
+
+
+def test_given_texts_have_the_probabilities_of_a_plain_forward_pass(pool, model, policy, texts):
+    pool.push_folder(model, "base")
+    expected = plain_logprobs(policy, texts)
+    for chosen in (slice(None), slice(3), slice(3, 5)):  # mixed, with pictures, without
+        found = pool.loglikelihood(texts[chosen], version="base")
+        assert [len(own) for own in found] == [len(text.completion_ids) for text in texts[chosen]]
+        assert logprob_gap(found, expected[chosen]) <= 1e-4
+    with pytest.raises(StaleWeights, match="'base'"):
+        pool.loglikelihood(texts, version="another")
+    with pytest.raises(ValueError, match="a text of 256 tokens, its prompt included, is too long"):
+        pool.loglikelihood([ScoringRequest([7] * 200, (), [7] * 56)], version="base")
+    (longest,) = pool.loglikelihood([ScoringRequest([7] * 200, (), [7] * 55)], version="base")
+    assert len(longest) == 55
 
 
 def test_results_do_not_depend_on_the_batch_or_on_what_came_before(pool, model, requests):
@@ -225,7 +273,7 @@ def test_an_engine_killed_while_it_generates_is_refilled_and_asked_again(pool, m
     assert pool.stats.restarts == restarts + 1
 
 
-def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, engine):
+def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, texts, engine):
     """Also with weights that another process pushed and took along when it ended: they lie in their folder, too."""
     if engine == "vllm":
         pytest.skip("the same code for both kinds of engine; test_interruptions kills vLLM's in a run")
@@ -234,8 +282,10 @@ def test_an_engine_killed_between_two_calls_is_refilled(pool, model, requests, e
     pool.push_folder(model, "of another")
     assert pool.generate(requests, SAMPLED, version="of another") == expected
     assert pool.stats.pushes == pushes  # the engines held them
+    scores = pool.loglikelihood(texts, version="of another")
     (info,) = pool.info()
     os.kill(info["pid"], signal.SIGKILL)
+    assert pool.loglikelihood(texts, version="of another") == scores
     assert pool.generate(requests, SAMPLED, version="of another") == expected
 
 

@@ -49,7 +49,7 @@ class Case:
 def make_case(root: Path, *, finished: bool) -> Case:
     """Two arms on three tasks with drift, a filter, policies; unfinished: the last stage has a checkpoint at step 2."""
     arms = [Arm("sft"), Arm("grpo", "grpo")]
-    store = make_run(root, arms, samples=4, steps=3, stop_after=6 if finished else 5)
+    store = make_run(root, arms, samples=4, steps=3, stop_after=6 if finished else 5, during=(1, 2))
     stages = [
         Stage(arm.name, arm.family, arm.sweep, 0, i, task, {"type": arm.method}, 3)
         for arm in arms

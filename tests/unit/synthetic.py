@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from cpt.common.digests import file_digest, listing
 from cpt.common.files import SEAL, append_jsonl, jsonl_line, read_json, write_json_atomic
 from cpt.store.folder import GENERATION, StageDir
-from cpt.store.records import read_records, write_records
+from cpt.store.records import read_records, write_records, write_steps
 from cpt.store.results import written
 from cpt.store.run_store import RunStore
 from cpt.types import Record
@@ -164,8 +164,13 @@ def make_run(
     steps: int = 12,
     stop_after: int = 10**6,
     completions: tuple[str, str] = ("<answer> yes </answer>", "no"),
+    during: Sequence[int] = (),
 ) -> RunStore:
-    """A run folder as a run leaves it, with made-up outcomes. Only the first `stop_after` stages are finished."""
+    """A run folder as a run leaves it, with made-up outcomes. Only the first `stop_after` stages are finished.
+
+    Args:
+        during: steps after which half of the samples are asked; by then earlier tasks are where they are at the end.
+    """
     stages = [
         Stage(
             *(arm.name, arm.family, arm.sweep, seed, i, task, {"type": arm.method}, steps),
@@ -194,6 +199,7 @@ def make_run(
             append_jsonl(store.stage(stage).metrics, row)
         policy.mkdir(exist_ok=True)
         (policy / "config.json").write_text("{}")
+        _asked_between(store.stage(stage), arm, stage, during, columns, tasks, samples // 2)
         store.mark_trained(stage, steps=steps)
         rows = []
         for task in columns:
@@ -206,6 +212,24 @@ def make_run(
         store.finish()
     store.close()
     return store
+
+
+def _asked_between(
+    where: StageDir,
+    arm: Arm,
+    stage: Stage,
+    steps: Sequence[int],
+    columns: Sequence[str],
+    tasks: Sequence[str],
+    samples: int,
+) -> None:
+    rows = []
+    for task in columns:
+        row = len(tasks) if task in tasks[: stage.index - 1] else stage.index
+        asked = _evaluation(arm, stage.seed, row, task, tasks, samples, ("yes", "no"))
+        rows += [replace(record, stage=stage.index) for record in asked]
+    if steps:
+        write_steps(where.during, dict.fromkeys(steps, rows))
 
 
 def mark_done(store: RunStore, where: StageDir, key: str, rows: Sequence[Record], measures: str = "") -> None:

@@ -179,9 +179,9 @@ def test_plan_can_print_the_resolved_recipe(recipe, capfd, tmp_path):
 
 def test_eval_checks_its_input_and_hands_over(recipe, calls, capfd):
     assert cpt("eval", "./model", "--task", "parity", "--task", "exists", "--prompt", "think", "--samples", "8") == 0
-    assert calls == [("eval", ("./model", ["parity", "exists"], "think", 8, None, None), {})]
+    assert calls == [("eval", ("./model", ["parity", "exists"], "think", 8, None, None, None), {})]
     assert cpt("eval", "./model", "--task", "parity", "--max-tokens", "64") == 0
-    assert calls.pop() == ("eval", ("./model", ["parity"], "direct", 256, None, 64), {})
+    assert calls.pop() == ("eval", ("./model", ["parity"], "direct", 256, None, 64, None), {})
     assert cpt("eval", "./model", "--task", "parrity") == 2
     assert "did you mean 'parity'" in capfd.readouterr().err
     assert cpt("eval", "./nowhere") == 2

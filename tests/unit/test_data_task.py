@@ -318,6 +318,7 @@ def test_data_that_can_t_be_used_are_told_in_a_line(tmp_path: Path, change: dict
         ({"name": "which-row"}, "a built-in task is called 'which-row'"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"promt": {}}, "promt"),
+        ({"answered_by": "likelihood"}, "is answered by likelihood, and nothing can be imitated or rewarded"),
     ],
 )
 def test_a_definition_that_does_not_fit_its_rows_is_told_in_a_line(

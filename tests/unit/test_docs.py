@@ -29,6 +29,8 @@ import test_tasks
 import yaml
 from command import cpt as run_cpt
 from folders import load_arm, model_folder
+from picture_packages import home_with_pictures
+from PIL import Image
 
 import cpt.tasks.registry
 from cpt.evaluate.evaluators.base import Subject, measured_key
@@ -46,8 +48,10 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 MARKED = re.compile(r"<!-- (file|into|output|test)(?:: (\S+))? -->\n```\w*\n(.*?)```", re.DOTALL)
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 TASK, METHOD, EVALUATOR = "docs/adding_a_task.md", "docs/adding_a_method.md", "docs/adding_an_evaluator.md"
+DATA = "docs/your_data.md"
 ELSEWHERE = "type: confidence"  # the regulariser of the guide, which no recipe knows
-BASE = "version: 1\nname: page\nmodel: builtin/tiny-qwen2_5-vl\ntasks: [count-colour, choice]\n"
+BASE = "version: 1\nname: page\nmodel: builtin/tiny-qwen2_5-vl\n"
+TASKS = "tasks: [count-colour, choice]\n"
 ARMS = "arms:\n  grpo: {method: {type: grpo, max_steps: 1}}\n"
 
 
@@ -103,8 +107,8 @@ def count_shape() -> Any:
 def task(monkeypatch: pytest.MonkeyPatch) -> Task:
     """The guide's task, entered."""
     found = count_shape()
-    known = {**cpt.tasks.registry._registry(), found.name: found}
-    monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: known)
+    others = cpt.tasks.registry._registry
+    monkeypatch.setattr(cpt.tasks.registry, "_registry", lambda: {**others(), found.name: found})
     return found
 
 
@@ -112,13 +116,17 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Task:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_recipe_and_every_part_of_one_loads(page: str, task: Task, tmp_path: Path):
+def test_every_recipe_and_every_part_of_one_loads(page: str, task: Task, tmp_path: Path, monkeypatch):
+    if page == DATA:  # its pictures are in the user's home
+        home_with_pictures(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(ROOT / "recipes" / "rewards", tmp_path / "rewards")
     for block in YAML.findall(text_of(page)):
         if ELSEWHERE in block or "reinforce_batch" in block:
             continue
         keys = set(yaml.safe_load(block))
-        whole = block if "version" in keys else BASE + block + ("" if "arms" in keys else ARMS)
+        missing = [part for key, part in {"tasks": TASKS, "arms": ARMS}.items() if key not in keys]
+        whole = block if "version" in keys else BASE + block + "".join(missing)
         file = tmp_path / "page.yaml"
         file.write_text(whole, encoding="utf-8")
         assert expand_arms(load_recipe(file)), block
@@ -132,6 +140,26 @@ def test_plans_are_those_that_the_page_shows(page: str, tmp_path: Path, monkeypa
     assert shown
     for command, output in shown.items():
         assert planned(capfd, command) == lines(output), command
+
+
+# ---- docs/your_data.md
+
+
+def test_the_recipe_over_a_csv_file_is_planned_as_shown(tmp_path: Path, monkeypatch, capfd):
+    """On as many rows as the flags have; the plan says nothing of what is in them."""
+    flags = tmp_path / "cpt-pictures" / "flags"
+    (flags / "pictures").mkdir(parents=True)
+    rows = ["file_name,question,answer,colour"]
+    for number in range(860):
+        picture = flags / "pictures" / f"{number // 4}.png"
+        Image.new("RGB", (8, 8), (number // 4, 0, 0)).save(picture)
+        rows.append(f"{picture.name},Is there red in the picture?,{'yes' if number % 2 else 'no'},red")
+    (flags / "colours.csv").write_text("\n".join(rows), encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_files(DATA)
+    ((command, output),) = marked(DATA, "output").items()
+    assert planned(capfd, command) == lines(output)
 
 
 # ---- docs/adding_a_task.md

@@ -27,6 +27,7 @@ from cpt.run.worker import TrainerDied
 from cpt.store.checks import check_results
 from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
+from cpt.types import Completion, GenerationRequest, SamplingParams
 
 SFT = "{method: {type: sft, max_steps: 2}}"
 ARMS = f"arms={{a: {SFT}, b: {SFT.replace('2', '3')}}}"
@@ -52,7 +53,7 @@ class Length:
         return [out.evaluated / "length.txt"]
 
     def run(self, subject: Subject, pool: Any) -> dict[str, Any]:
-        assert pool.pushed[-1] == (subject.folder, subject.version)
+        assert pool.engines.pushed[-1] == (subject.folder, subject.version)
         out = subject.out.evaluated / "length.txt"
         out.parent.mkdir(exist_ok=True)
         write_text_atomic(out, str(self.asked))
@@ -63,14 +64,21 @@ class Length:
 
 
 class Pool:
-    """Notes what is pushed."""
+    """Notes what is pushed and what is asked."""
+
+    engine = "hf"
 
     def __init__(self) -> None:
         self.pushed: list[tuple[str, str]] = []
+        self.asked: list[tuple[Any, ...]] = []
 
     def push_folder(self, folder: str, version: str) -> str:
         self.pushed.append((folder, version))
         return version
+
+    def generate(self, requests: Any, params: SamplingParams, *, version: str) -> list[list[Completion]]:
+        self.asked += [(version, *request.prompt_ids) for request in requests]
+        return [[Completion([1], [0.0], f"{request.prompt_ids[0]};", "stop")] for request in requests]
 
 
 def planned(folder: Path, *overrides: str) -> tuple[Recipe, RunPlan]:
@@ -90,6 +98,17 @@ def store(tmp_path: Path) -> RunStore:
             (policy / "config.json").write_text("{}")
             opened.mark_trained(stage, steps=stage.steps)
     return opened
+
+
+class Answers(Length):
+    """Asks as many questions as it is told to."""
+
+    def run(self, subject: Subject, pool: Any) -> dict[str, Any]:
+        requests = [GenerationRequest([number], (), 0) for number in range(self.asked or 0)]
+        answers = pool.generate(requests, SamplingParams(4), version=subject.version)
+        subject.out.evaluated.mkdir(exist_ok=True)
+        write_text_atomic(subject.out.evaluated / "length.txt", "".join(one.text for (one,) in answers))
+        return {}
 
 
 def measure_all(store: RunStore, plan: RunPlan, evaluator: Length) -> Pool:
@@ -181,6 +200,27 @@ def test_what_an_evaluator_left_is_no_result_of_training(store: RunStore, tmp_pa
     store.mark_trained(stage, steps=stage.steps)
     assert list(json.loads(where.trained.read_text())["files"]) == ["policy/config.json"]
     assert [one.name for one in Evaluations(store, (Length(7),)).missing(Subject.of_stage(stage, where))] == ["length"]
+
+
+def test_more_questions_to_the_same_policies_are_all_that_is_generated(store: RunStore, tmp_path: Path):
+    _, plan = planned(tmp_path)
+    versions = [f"{stage.key}:final" for stage in plan.stages]
+    assert measure_all(store, plan, Answers(2)).asked == [(version, n) for version in versions for n in (0, 1)]
+    assert measure_all(store, plan, Answers(3)).asked == [(version, 2) for version in versions]
+    where = store.stage(plan.stages[0])
+    assert (where.evaluated / "length.txt").read_text() == "0;1;2;"
+    check_results(store, plan.stages, [])  # what has been answered is no result
+
+
+def test_a_policy_that_was_trained_again_is_asked_again(store: RunStore, tmp_path: Path):
+    """Its key is the same. Its weights may be others: only on a CPU does training repeat itself to the last bit."""
+    _, plan = planned(tmp_path)
+    stage = plan.stages[0]
+    measure_all(store, plan, Answers(2))
+    (store.stage(stage).policy / "config.json").unlink()
+    (store.begin_stage(stage).policy / "config.json").write_text('{"other": 1}')
+    store.mark_trained(stage, steps=stage.steps)
+    assert measure_all(store, plan, Answers(2)).asked == [(f"{stage.key}:final", n) for n in (0, 1)]
 
 
 def test_an_interrupted_evaluator_measures_again(store: RunStore, tmp_path: Path):

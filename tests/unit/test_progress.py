@@ -172,3 +172,23 @@ def test_durations(seconds, text):
 @pytest.mark.parametrize(("number", "text"), [(850, "850"), (3210, "3.2k")])
 def test_thousands(number, text):
     assert thousands(number) == text
+
+
+def test_a_policy_that_is_evaluated_between_two_steps(plan):
+    stream, clock = io.StringIO(), Clock()
+    plain, live = PlainProgress(stream, clock), LiveProgress(Terminal(), clock)
+    for progress in (plain, live):
+        progress.start(plan)
+        progress.stage("sft", 0, 1, "count-colour", "train", 20)
+        progress.step("sft", 0, 1, 5, {"loss": 0.5})
+        progress.evaluating("sft", 0, 1)
+    assert stream.getvalue().splitlines()[-1] == "[0:00] sft seed 0 stage 1/2 count-colour: evaluate after step 5/20"
+    assert phases(live)[0] == "evaluate"
+    live.step("sft", 0, 1, 6, {"loss": 0.5})
+    assert phases(live)[0] == "train"
+    live.close()
+
+
+def phases(live: LiveProgress) -> list[str]:
+    """The column of the table."""
+    return [str(cell) for cell in live.table().columns[4].cells]

@@ -16,6 +16,7 @@ import pytest
 from synthetic import Arm, Plan, Recipe, Stage, change_json, make_run, mark_done, records, reseal
 
 from cpt.plan.stages import StagePlan
+from cpt.report.during import during_line
 from cpt.report.load import load_run, short_value
 from cpt.report.page import build_report, render
 from cpt.report.sanity_checks import caveats
@@ -319,3 +320,82 @@ def test_time_running_is_that_of_all_attempts_without_the_pauses(tmp_path: Path)
     page = build_report(tmp_path).read_text(encoding="utf-8")
     assert "6 min 7 s, finished" in page
     assert "3, the last one complete" in page
+
+
+BETWEEN = [
+    *(Arm("none", gain=-0.3), Arm("sft", forget=0.6), Arm("grpo", "grpo", gain=0.2, forget=0.1)),
+    Arm("joint", schedule="joint"),
+]
+
+
+@pytest.fixture(scope="module")
+def between(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose policies were evaluated after steps 4 and 8 of 12, on 10 samples of 20."""
+    root = tmp_path_factory.mktemp("between")
+    make_run(root, BETWEEN, samples=20, during=(4, 8))
+    build_report(root)
+    return root
+
+
+def test_evaluation_between_the_steps_has_a_section(between: Path) -> None:
+    page = Tags((between / "report.html").read_text())
+    text = page.all_text()
+    assert "evaluated between their steps on the first 10 test samples" in text
+    for expected in (
+        "At matched new-task accuracy during the stage",
+        "min-ACC",
+        "WC-ACC",
+        "2205.13452",
+        "interpolated",
+    ):
+        assert expected in text
+    assert any(
+        name == "figure" and attrs.get("aria-label") == "Scores by step of the stage" for name, attrs in page.tags
+    )
+    assert ("a", {"href": "#during"}) in page.tags
+
+
+def test_what_was_measured_between_the_steps_is_in_the_summary(between: Path) -> None:
+    summary = json.loads((between / "summary.json").read_text())
+    (second,) = [one for one in summary["during"]["arms"]["sft"] if one["stage"] == 2]
+    assert second["steps"] == [0, 4, 8, 12]
+    assert second["samples"] == dict.fromkeys("abcxy", 10)
+    # After steps 4 and 8 the first task is where it is at the end of the last stage.
+    (last,) = [one for one in summary["during"]["arms"]["sft"] if one["stage"] == 3]
+    assert second["strict"]["a"][1:3] == [last["strict"]["a"][3]] * 2 != [second["strict"]["a"][3]] * 2
+    found = summary["arms"]["sft"]["stability"]["strict"]
+    ends = [last["strict"]["a"][3], last["strict"]["b"][3]]
+    assert found["min-ACC"]["value"] == pytest.approx(sum(ends) / 2)
+    assert found["WC-ACC"]["value"] == pytest.approx(last["strict"]["c"][3] / 3 + 2 / 3 * sum(ends) / 2)
+    assert summary["arms"]["joint"]["stability"]["strict"]["min-ACC"]["reason"] == "n/a: no sequence of tasks"
+    (stage, *_) = [one for one in summary["during"]["at_equal_accuracy"] if one["stage"] == 2]
+    assert list(stage["arms"]) == ["sft", "grpo"]
+    assert list(stage["differences"]) == ["grpo"]
+    assert stage["unlearned"] == ["none"]
+
+
+def test_the_lowest_points_are_one_line_in_the_terminal(between: Path) -> None:
+    summary = summarise(load_run(between))
+    lows = {item.arm.name: item.headline()["min-ACC"].value for item in summary.arms}
+    expected = ", ".join(f"{name} {100 * lows[name]:.1f}" for name in ("none", "sft", "grpo"))
+    assert during_line(summary) == f"min-ACC, finished tasks at their lowest evaluated step: {expected}"
+
+
+def test_without_it_nothing_is_said(page: tuple[Path, str]) -> None:
+    root, text = page
+    assert "min-ACC" not in text and 'id="during"' not in text
+    assert "during" not in json.loads((root / "summary.json").read_text())
+    assert during_line(summarise(load_run(root))) == ""
+
+
+def test_records_of_another_stage_between_the_steps_are_noticed(between: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(between, root)
+    store = RunStore(root)
+    ours, theirs = (store.stage_dir("sft", 0, i, task).during for i, task in ((2, "b"), (3, "c")))
+    shutil.copy(theirs, ours)
+    with pytest.raises(ValueError, match=r"during\.parquet"):
+        load_run(root)
+    reseal(root)
+    with pytest.raises(ValueError, match="step 4 is of another stage"):
+        load_run(root)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gap import logprob_gap
+from PIL import Image
+from test_evaluate import LABELS
+from test_evaluate_likelihood import Options, Prose
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from cpt.evaluate.evaluators.generation import ask, prepare_questions  # noqa: E402
 from cpt.rollout.choose import Chooser, Noise  # noqa: E402
 from cpt.rollout.encode import encode_prompts  # noqa: E402
-from cpt.rollout.engine import EngineSettings  # noqa: E402
+from cpt.rollout.engine import EngineSettings, StaleWeights  # noqa: E402
 from cpt.rollout.engine_hf import HFEngine  # noqa: E402
 from cpt.rollout.local import LocalPool  # noqa: E402
 from cpt.tasks import get_task  # noqa: E402
 from cpt.tasks.world import builtin  # noqa: E402
 from cpt.tasks.world.generate import roomy  # noqa: E402
-from cpt.types import Completion, GenerationRequest, SamplingParams  # noqa: E402
+from cpt.types import Completion, GenerationRequest, Sample, SamplingParams, ScoringRequest  # noqa: E402
 
 (FOLDER,) = builtin.MODELS.values()
 
@@ -98,6 +103,88 @@ def test_a_request_says_the_same_whatever_else_is_asked(engines, asked, name: st
     assert together == said(pool.generate(asked, params, version="base"))
     alone = [ids for request in asked for ids in said(pool.generate([request], params, version="base"))]
     assert together == alone
+
+
+def plain(engine: Any, request: ScoringRequest) -> list[float]:
+    """By transformers alone: one text in one forward pass, softmax over the whole vocabulary."""
+    processor, model = engine.processor, engine.model
+    ids = torch.tensor([[*request.prompt_ids, *request.completion_ids]])
+    shown = processor.image_processor(images=list(request.images), return_tensors="pt") if request.images else {}
+    kinds = {"mm_token_type_ids": ids.eq(model.config.image_token_id).long()} if request.images else {}
+    with torch.no_grad():
+        logits = model(input_ids=ids, **shown, **kinds).logits[0, len(request.prompt_ids) - 1 : -1]
+    chosen = torch.tensor(request.completion_ids)[:, None]
+    return logits.log_softmax(-1).gather(1, chosen)[:, 0].tolist()
+
+
+@pytest.mark.parametrize("name", ["auto", "sdpa"])
+@pytest.mark.parametrize("small", [False, True], ids=["whole", "parts of three tokens"])
+def test_given_texts_have_the_probabilities_of_a_plain_forward_pass(
+    engines, asked, name: str, small: bool, monkeypatch: pytest.MonkeyPatch
+):
+    pool, engine = engines[name], engines["sdpa"].local
+    answers = pool.generate(asked, SamplingParams(12, 1.0, 1), version="base")
+    texts = [
+        ScoringRequest(request.prompt_ids, request.images, one.token_ids[: number + 1])
+        for number, (request, answer) in enumerate(zip(asked, answers, strict=True))
+        for one in answer
+    ]
+    assert {bool(one.images) for one in texts} == {True, False}
+    if small:
+        monkeypatch.setattr("cpt.rollout.engine_hf._LOGITS", 4 * engine.model.config.text_config.vocab_size)
+        monkeypatch.setattr("cpt.rollout.engine_hf._TOKENS", 100)
+    found = pool.loglikelihood(texts, version="base")
+    assert logprob_gap(found, [plain(engine, one) for one in texts]) <= 1e-4
+    # What is sampled from leaves banned tokens out, and so gives every other one a little more.
+    sampled = [one.logprobs[: len(own)] for own, one in zip(found, (c for a in answers for c in a), strict=True)]
+    assert all(
+        a <= b + 1e-5 for own, theirs in zip(found, sampled, strict=True) for a, b in zip(own, theirs, strict=True)
+    )
+
+
+def test_texts_are_scored_with_the_weights_that_are_asked_for(engines):
+    with pytest.raises(StaleWeights, match=r"'base'.*'other'"):
+        engines["auto"].loglikelihood([], version="other")
+    with pytest.raises(ValueError, match=r"a text of 512 tokens.*less than 512"):
+        engines["auto"].loglikelihood([ScoringRequest([7] * 500, (), [7] * 12)], version="base")
+
+
+class Colours(Options):
+    """An option's probability after a prompt with a picture."""
+
+    def messages(self, sample: Sample, prompt: str) -> list[dict[str, Any]]:
+        words = "what color is the circle ?"
+        return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": words}]}]
+
+    def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
+        meta = {"choices": ["red", "blue circle", "green"]}
+        return [Sample("c/test/0", "c", "", (Image.new("RGB", (48, 48), "blue"),), ("A",), "", meta)]
+
+
+def test_options_and_texts_are_tokenised_and_scored_as_by_hand(engines):
+    """Prompt and option are one text to the processor; the prompt's white space at its end belongs to the option."""
+    task, prose, pool = Colours("c"), Prose("p"), engines["sdpa"]
+    prose.text = "the circle is red and the square is blue ."
+    engine = pool.local
+    (sample,) = task.samples("test", 1)
+    (chat,) = engine.processor.apply_chat_template(
+        [task.messages(sample, "")], tokenize=False, add_generation_prompt=True
+    )
+    assert chat != chat.rstrip()
+
+    def ids(text: str, *images: Any) -> list[int]:
+        return engine.processor(text=[text], images=list(images) or None)["input_ids"][0]
+
+    before, shown = ids(chat.rstrip(), *sample.images), tuple(sample.images)
+    options = [ids(chat + option, *sample.images)[len(before) :] for option in ("red", "blue circle", "green")]
+    sums = [sum(plain(engine, ScoringRequest(before, shown, option))) for option in options]
+    every = plain(engine, ScoringRequest([engine.tokenizer.eos_token_id], (), ids(prose.text)))
+    questions = prepare_questions(engine.processor, [task, prose], samples=1, prompt="direct")
+    assert questions.items[0].pairs == [(before, option) for option in options]
+    choice, text = ask(pool, "base", questions, max_tokens=4, **LABELS)
+    assert choice.extracted == "ABC"[max(range(3), key=sums.__getitem__)]
+    assert text.score == pytest.approx(math.exp(sum(every) / len(every)), rel=1e-4)
+    assert text.n_tokens == len(every) == 10
 
 
 def test_the_folders_penalties_play_no_part(engines, asked, tmp_path: Path):

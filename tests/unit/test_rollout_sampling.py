@@ -58,6 +58,16 @@ def test_every_push_has_a_version_that_no_other_trainer_has():
     assert len(set(pool.versions)) == 4
 
 
+def test_the_weights_of_a_step_are_pushed_once():
+    """Whoever evaluates the policy between two steps leaves them to the rollouts of the next one."""
+    pool: Any = Pool()
+    sampler = PolicySampler(pool, "run/1", max_tokens=5, temperature=1.0, group=1)
+    versions = [sampler.push([], step) for step in (0, 3, 3, 4)]
+    assert pool.versions == [*dict.fromkeys(versions)]
+    assert versions[1] == versions[2]
+    sampler.sample([[1]], [()])
+
+
 def test_a_greedy_completion_of_every_prompt_comes_beside():
     pool: Any = Pool()
     sampler = PolicySampler(pool, "run/1", max_tokens=5, temperature=1.0, group=2, greedy=True)

@@ -205,6 +205,13 @@ def test_a_text_alone_is_what_is_likely_or_not():
     assert read({"id": "7", "text": ""}) == Fields("", (), id="7")
 
 
+def test_no_question_is_needed_where_the_words_of_the_prompt_are_one():
+    row = {"file_name": "de.png", "country": "Germany", "code": "de"}
+    assert "no column is called question" in refused(row, answer="country")
+    data = Data.model_validate({"path": "x.csv", "columns": {"answer": "country"}})
+    assert layout_of(data, tuple(row), row, asks=False)(row) == Fields("", ("Germany",), ("de.png",))
+
+
 def test_a_missing_column_is_named_with_those_there_are():
     told = refused({"frage": "Q", "answer": "a"})
     assert "data.columns.question" in told and "frage, answer" in told

@@ -87,3 +87,21 @@ def test_a_refused_command_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the recipe's evaluation is another than that of a"):
         stage_loop.run_recipe(other, out=out, arms=["b"])
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+def test_what_was_trained_before_it_was_to_be_evaluated_between_its_steps_stays_and_is_told(finished, tmp_path, capsys):
+    _, out = finished
+    arm, given = "{method: {type: sft, max_steps: 2}}", ("evaluation.samples=2", "drift.samples=0")
+    asked = load_arm(tmp_path, arm, *given, "evaluation.during.every=1")
+    assert stage_loop.run_recipe(asked, out=out) == 0
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert note == (
+        "note: evaluation.during: 2 stages of 2 were trained without it, or with another, and stay as they are: "
+        "policies in training can't be evaluated afterwards"
+    )
+    with RunStore(out).open_or_create(asked) as store:
+        for stage in make_plan(asked).stages:
+            done = {"steps": list(stage.during.steps), "samples": dict(stage.during.samples)}
+            store.mark_trained(stage, steps=stage.steps, during=done)
+    stage_loop.run_recipe(asked, out=out)
+    assert "note:" not in capsys.readouterr().out

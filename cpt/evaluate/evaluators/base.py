@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from cpt.plan.stages import BasePlan, DriftPlan, EvaluationPlan, ModelPlan, StagePlan, finished_version
 from cpt.recipe import content_hash
 from cpt.store.folder import StageDir
-from cpt.types import Completion, GenerationRequest, PromptStyle, SamplingParams
+from cpt.types import Completion, GenerationRequest, PromptStyle, SamplingParams, ScoringRequest
 
 
 class Engines(Protocol):
@@ -29,6 +29,10 @@ class Engines(Protocol):
         self, requests: Sequence[GenerationRequest], params: SamplingParams, *, version: str
     ) -> list[list[Completion]]:
         """Completions per request, `params.n` each, made with the weights of `version`."""
+        ...
+
+    def loglikelihood(self, requests: Sequence[ScoringRequest], *, version: str) -> list[list[float]]:
+        """Log-probabilities of given completions' tokens (see `cpt.rollout.engine.Engine.loglikelihood`)."""
         ...
 
 

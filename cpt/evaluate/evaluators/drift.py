@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.evaluate.drift import DriftRow, write_drift
+from cpt.evaluate.evaluators.asking import Prompt, complete
 from cpt.evaluate.evaluators.base import Engines, Subject
 from cpt.methods.divergence import completion_kl
 from cpt.models.inputs import ModelInputs
@@ -20,7 +21,8 @@ from cpt.rollout.encode import encode_prompts
 from cpt.rollout.engine import banned_tokens, request_seed
 from cpt.store.folder import StageDir
 from cpt.tasks import get_task
-from cpt.types import GenerationRequest, Sample, SamplingParams, Task
+from cpt.tasks.likelihood import has_prompt
+from cpt.types import Sample, Task
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,8 @@ class DriftEvaluator:
         groups = {group: list(names) for group, names in subject.drift.groups.items()}
         samples, evaluation = dict(subject.drift.samples), subject.evaluation
         data = {name: evaluation.data[name] for name in samples}
-        return {"groups": groups, "samples": samples, "data": data, "max_tokens": evaluation.max_tokens}
+        limits = {name: evaluation.limits[name] for name in samples}
+        return {"groups": groups, "samples": samples, "data": data, "limits": limits}
 
     def files(self, out: StageDir) -> list[Path]:
         """See `Evaluator.files`."""
@@ -101,21 +104,21 @@ def _sample(subject: Subject, processor: Any, pool: Engines) -> list[Said]:
     """A completion of either policy for every prompt, at temperature 1 and within evaluation's limit of tokens."""
     items: list[tuple[Task, str, Sample]] = []
     for group, names in subject.drift.groups.items():
-        for task in map(get_task, names):
+        for task in filter(has_prompt, map(get_task, names)):
             items += [(task, group, sample) for sample in task.samples("test", subject.drift.samples[task.name])]
     chats = [task.messages(sample, subject.prompt) for task, _, sample in items]
-    prompts = encode_prompts(processor, chats, [sample.images for *_, sample in items])
-    requests = [
-        GenerationRequest(ids, tuple(sample.images), request_seed("drift", subject.seed, sample.id))
-        for ids, (*_, sample) in zip(prompts, items, strict=True)
+    encoded = encode_prompts(processor, chats, [sample.images for *_, sample in items])
+    limits = subject.evaluation.limits
+    prompts = [
+        Prompt(ids, sample.images, limits[task.name], request_seed("drift", subject.seed, sample.id))
+        for ids, (task, _, sample) in zip(encoded, items, strict=True)
     ]
-    params = SamplingParams(subject.evaluation.max_tokens, temperature=1.0)
     spoken = []
     for folder, version in ((subject.folder, subject.version), (subject.model.path, f"{subject.key}:drift:base")):
         pool.push_folder(folder, version)
-        spoken.append([one.token_ids for (one,) in pool.generate(requests, params, version=version)])
+        spoken.append([one.token_ids for one in complete(pool, version, prompts, temperature=1.0)])
     policy, base = spoken
-    return [Said(task, group, sample, prompts[i], base[i], policy[i]) for i, (task, group, sample) in enumerate(items)]
+    return [Said(task, group, sample, encoded[i], base[i], policy[i]) for i, (task, group, sample) in enumerate(items)]
 
 
 def _batches(said: Sequence[Said], vocabulary: int) -> Iterator[list[Said]]:

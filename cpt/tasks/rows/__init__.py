@@ -23,7 +23,7 @@ _GOLD = {"answer", "answers"}
 _SHAPES: tuple[Shape, ...] = ("sharegpt", "prompt-completion", "columns")
 
 
-def layout_of(data: Data, columns: Sequence[str], example: Row) -> Layout:
+def layout_of(data: Data, columns: Sequence[str], example: Row, asks: bool = True) -> Layout:
     """How rows are read.
 
     - `columns`: question, answer and so on have a column each, by `data.columns` or by a usual name.
@@ -39,6 +39,7 @@ def layout_of(data: Data, columns: Sequence[str], example: Row) -> Layout:
     Args:
         columns: that the rows have.
         example: the first row.
+        asks: whether prompts show the rows' own questions; else rows by columns need none.
 
     Returns:
         Reads one row; ValueError, without the row's place, where the row can't be read (its answer is no text, its
@@ -54,13 +55,13 @@ def layout_of(data: Data, columns: Sequence[str], example: Row) -> Layout:
     if shape in ("llava", "sharegpt"):
         turns = (asked.question,) if asked.question else tuple(name for name in _TURNS if name in columns)
         if shape == "llava" and not turns:
-            return by_columns(asked, columns)
+            return by_columns(asked, columns, asks)
         return _chat(shape, asked, columns, turns)
     if shape == "easyr1" and _VERL[0] in columns:
         return _chat(shape, asked, columns, ("prompt",) if "prompt" in columns else ())
     if shape == "prompt-completion":
         return _chat(shape, asked, columns, tuple(name for name in ("prompt", "completion") if name in columns))
-    return by_columns(asked, columns)
+    return by_columns(asked, columns, asks)
 
 
 def _shape(asked: Columns, columns: Sequence[str], example: Row) -> Shape:

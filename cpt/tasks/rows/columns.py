@@ -91,7 +91,7 @@ class TextLayout:
         return Fields(text, (text,) if text.strip() else (), id=_text(row, self.id))
 
 
-def by_columns(asked: Columns, columns: Sequence[str]) -> ColumnLayout | TextLayout:
+def by_columns(asked: Columns, columns: Sequence[str], asks: bool = True) -> ColumnLayout | TextLayout:
     """The layout of rows with these columns. See `cpt.tasks.rows.layout_of`."""
     name = _single(found("id", asked, columns))
     if asked.answer is None and set(columns) - {name} == {"text"}:
@@ -111,7 +111,7 @@ def by_columns(asked: Columns, columns: Sequence[str]) -> ColumnLayout | TextLay
     )
     if not answer:
         raise missing("answer", columns)
-    if question is None and set(columns) - {*answer, *images, name}:
+    if question is None and asks and set(columns) - {*answer, *images, name}:
         raise missing("question", columns)  # with nothing but pictures and answers the prompt's words are the question
     return layout
 
