@@ -110,7 +110,7 @@ class WordedFormat(Format):
         kind = {"think": "direct"}.get(template, template.removeprefix("think_"))
         return f"<think> {reasoning} </think> {put[kind]}" if thought else put[kind]
 
-    def templates(self) -> Mapping[str, Template]:
+    def templates(self) -> Mapping[PromptStyle, Template]:
         """By prompt, what rewards call the format that is asked for (`rewards.templates`)."""
         return self._templates
 
