@@ -141,7 +141,11 @@ class DataTask(FormattedTask):
         Rows are read anew in each process, and pictures are not decoded.
         """
         found = hashlib.blake2b(digest_size=16)
-        content = self.definition.content() | {"metric": self.metric, "words": self.format.text, "form": self.format.form}
+        content = self.definition.content() | {
+            "metric": self.metric,
+            "words": self.format.text,
+            "form": self.format.form,
+        }
         further = ("group", *(self.scorer.columns if self.answered_by == "generation" else ()))
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):
