@@ -19,7 +19,7 @@ from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
-from cpt.tasks.usual import FORM, LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
+from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, form_words, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
 
@@ -61,8 +61,9 @@ class DataTask(FormattedTask):
     @cached_property
     def format(self) -> WordedFormat:  # type: ignore[override]
         """Its words."""
-        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else WORDS
-        return WordedFormat(self.definition.prompt, usual, FORM)
+        words = self.definition.prompt
+        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else usual_words(words)
+        return WordedFormat(words, usual, {choices: form_words(words, choices) for choices in (False, True)})
 
     def open(self) -> None:
         """Look at the rows, so that what is wrong with the definition is found now.
@@ -140,7 +141,11 @@ class DataTask(FormattedTask):
         Rows are read anew in each process, and pictures are not decoded.
         """
         found = hashlib.blake2b(digest_size=16)
-        content = self.definition.content() | {"metric": self.metric, "words": self.format.text, "form": FORM}
+        content = self.definition.content() | {
+            "metric": self.metric,
+            "words": self.format.text,
+            "form": self.format.form,
+        }
         further = ("group", *(self.scorer.columns if self.answered_by == "generation" else ()))
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):

@@ -161,8 +161,11 @@ class PromptWords(Strict):
 
     def template(self, prompt: PromptStyle) -> Template:
         """How `rewards.extract.read_answer` reads answers to this prompt."""
-        usual: AnswerIn = "plain" if prompt == "direct" else "tags"
-        return _TEMPLATES[prompt, self.answer_in.get(prompt, usual)]
+        return _TEMPLATES[prompt, self.place(prompt)]
+
+    def place(self, prompt: PromptStyle) -> AnswerIn:
+        """Where the answer stands."""
+        return self.answer_in.get(prompt, "plain" if prompt == "direct" else "tags")
 
     @model_validator(mode="after")
     def _fields(self) -> PromptWords:

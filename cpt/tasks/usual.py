@@ -5,23 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from cpt.tasks.definition import AnswerIn, PromptWords
 from cpt.tasks.rows import Fields
 from cpt.types import PromptStyle
 
-_THINK = "First think about it inside <think> </think>, then give the answer inside <answer> </answer>."
+_SHORT = "Answer the question using a single word or phrase."
+_LETTER = "Answer with the option's letter from the given choices directly."
+_WHERE: Mapping[AnswerIn, str] = {
+    "plain": "",
+    "tags": " inside <answer> </answer>",
+    "boxed": " in \\boxed{}",
+}
 
-WORDS: Mapping[PromptStyle, str] = {
-    "direct": "{question}\n{options}\n{form}",
-    "think": "{question}\n{options}\n{form}",
-}
-# By whether a row has choices: what `{form}` stands for.
-FORM: Mapping[bool, Mapping[PromptStyle, str]] = {
-    False: {"direct": "Answer the question using a single word or phrase.", "think": _THINK},
-    True: {
-        "direct": "Answer with the option's letter from the given choices directly.",
-        "think": _THINK.replace("the answer", "the option's letter"),
-    },
-}
+
+def usual_words(words: PromptWords) -> dict[PromptStyle, str]:
+    """The words of each style of prompt where the definition has none.
+
+    `think` asks what the definition's `direct` asks, and for reasoning first.
+    """
+    asked = words.direct or "{question}\n{options}"
+    return {"direct": "{question}\n{options}\n{form}", "think": asked if "{form}" in asked else f"{asked}\n{{form}}"}
+
+
+def form_words(words: PromptWords, choices: bool) -> dict[PromptStyle, str]:
+    """What `{form}` stands for: what is usually said of an answer's form, for the place where it is read.
+
+    Args:
+        choices: whether the row has lettered options.
+    """
+    what = "the option's letter" if choices else "the answer"
+    direct, think = words.place("direct"), words.place("think")
+    plain = _LETTER if choices else _SHORT
+    return {
+        "direct": plain if direct == "plain" else f"Give {what}{_WHERE[direct]}.",
+        "think": f"First think about it inside <think> </think>, then give {what}{_WHERE[think]}.",
+    }
+
+
 LIKELIHOOD_WORDS: Mapping[PromptStyle, str] = {"direct": "{question}", "think": "{question}"}
 MAX_TOKENS: Mapping[PromptStyle, int] = {"direct": 64, "think": 1024}
 VQA_ANSWERS = 10
