@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rewards.ifeval import KWARGS
@@ -97,6 +98,7 @@ def metric_names() -> list[str]:
     return [name for name in names() if _is_metric(get(name))]
 
 
+@cache
 def metric(name: str) -> Metric:
     """The metric of this name.
 

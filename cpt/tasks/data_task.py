@@ -19,7 +19,7 @@ from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
-from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, form_words, usual_metric, usual_words
+from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, forms, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
 
@@ -63,7 +63,7 @@ class DataTask(FormattedTask):
         """Its words."""
         words = self.definition.prompt
         usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else usual_words(words)
-        return WordedFormat(words, usual, {choices: form_words(words, choices) for choices in (False, True)})
+        return WordedFormat(words, usual, forms(words))
 
     def open(self) -> None:
         """Look at the rows, so that what is wrong with the definition is found now.

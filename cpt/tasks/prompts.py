@@ -88,6 +88,7 @@ class WordedFormat(Format):
             "direct": words.direct or usual["direct"],
             "think": words.think or usual["think"],
         }
+        self._templates = {prompt: words.template(prompt) for prompt in self.text}
 
     def messages(self, sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
         """See `Format.messages`. Pictures stand where the question marks them, else before everything."""
@@ -109,9 +110,9 @@ class WordedFormat(Format):
         kind = {"think": "direct"}.get(template, template.removeprefix("think_"))
         return f"<think> {reasoning} </think> {put[kind]}" if thought else put[kind]
 
-    def templates(self) -> dict[str, Template]:
+    def templates(self) -> Mapping[PromptStyle, Template]:
         """By prompt, what rewards call the format that is asked for (`rewards.templates`)."""
-        return {prompt: self.words.template(prompt) for prompt in self.text}
+        return self._templates
 
 
 def _blocks(text: str, pictures: int) -> list[dict[str, Any]]:

@@ -47,6 +47,13 @@ class Part:
     rows: Rows
     read: Layout
 
+    @cached_property
+    def folder(self) -> str:
+        """What relative paths of pictures start from."""
+        if self.data.images is None:
+            return self.rows.folder
+        return str(Path(self.data.root or ".", self.data.images))
+
 
 @dataclass(frozen=True)
 class Unusable:
@@ -272,11 +279,7 @@ class RowIndex:
         return registry.get(name).check_gold if name in registry.names() else None  # an unknown one is told elsewhere
 
     def _there(self, part: Part, image: str) -> bool:
-        return os.path.isfile(self._path(part, image))
-
-    def _path(self, part: Part, image: str) -> Path:
-        root = Path(part.data.root or ".")
-        return (root / part.data.images if part.data.images is not None else Path(part.rows.folder)) / image
+        return os.path.isfile(os.path.join(part.folder, image))
 
     def read_row(self, place: Place) -> tuple[Row, Fields]:
         """One row, and what it says. ValueError names the row."""
@@ -296,7 +299,7 @@ class RowIndex:
     def pictures(self, images: tuple[Any, ...], place: Place, owner: str) -> StoredPictures | tuple[()]:
         """A row's pictures, not read yet."""
         part = self.parts[place.part]
-        stored = [one if isinstance(one, StoredPicture) else PictureFile(self._path(part, str(one))) for one in images]
+        stored = [one if isinstance(one, StoredPicture) else PictureFile(Path(part.folder, str(one))) for one in images]
         if part.data.padding == "square":
             stored = [SquarePicture(one) for one in stored]
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()

@@ -5,34 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from cpt.tasks.definition import AnswerIn, PromptWords
+from cpt.tasks.definition import AnswerIn, PromptWords, fields_of
 from cpt.tasks.rows import Fields
 from cpt.types import PromptStyle
 
 _SHORT = "Answer the question using a single word or phrase."
 _LETTER = "Answer with the option's letter from the given choices directly."
-_WHERE: Mapping[AnswerIn, str] = {
-    "plain": "",
-    "tags": " inside <answer> </answer>",
-    "boxed": " in \\boxed{}",
-}
+_WHERE: Mapping[AnswerIn, str] = {"plain": "", "tags": " inside <answer> </answer>", "boxed": " in \\boxed{}"}
+_ASKED = "{question}\n{options}\n{form}"
 
 
 def usual_words(words: PromptWords) -> dict[PromptStyle, str]:
-    """The words of each style of prompt where the definition has none.
-
-    `think` asks what the definition's `direct` asks, and for reasoning first.
-    """
-    asked = words.direct or "{question}\n{options}"
-    return {"direct": "{question}\n{options}\n{form}", "think": asked if "{form}" in asked else f"{asked}\n{{form}}"}
+    """The words of each style of prompt where the definition has none. `think` asks what its `direct` asks."""
+    own = words.direct or _ASKED
+    return {"direct": _ASKED, "think": own if "form" in fields_of(own) else f"{own}\n{{form}}"}
 
 
-def form_words(words: PromptWords, choices: bool) -> dict[PromptStyle, str]:
-    """What `{form}` stands for: what is usually said of an answer's form, for the place where it is read.
+def forms(words: PromptWords) -> dict[bool, dict[PromptStyle, str]]:
+    """What `{form}` stands for, by whether a row has choices: it fits the place where the definition reads answers."""
+    return {choices: _form(words, choices) for choices in (False, True)}
 
-    Args:
-        choices: whether the row has lettered options.
-    """
+
+def _form(words: PromptWords, choices: bool) -> dict[PromptStyle, str]:
     what = "the option's letter" if choices else "the answer"
     direct, think = words.place("direct"), words.place("think")
     plain = _LETTER if choices else _SHORT

@@ -63,6 +63,8 @@ def marked(fields: Fields, pictures: Sequence[Any]) -> Fields:
     "".join((fields.question, *fields.choices, *fields.answers, fields.reasoning, fields.system, fields.id)).encode()
     shown = tuple(picture for picture in pictures if picture is not None)
     texts = (fields.question, *fields.choices)
+    if not shown and not any("<image" in text for text in texts):
+        return fields
     numbers = sorted({int(number) for text in texts for number in _NUMBERED.findall(text)})
     marks = len(_NEXT.findall(fields.question))
     if marks and numbers:
