@@ -42,7 +42,7 @@ CheckGold = Callable[..., str]
 
 _MODULES = (
     *("answers", "choice", "numbers", "maths", "vqa", "text", "boxes", "collections"),
-    *("released", "containment", "captions", "simplification", "benchmarks"),
+    *("released", "containment", "captions", "simplification", "benchmarks", "ifeval"),
     *("format", "shaping", "papers"),
 )
 _entries: dict[str, Entry] = {}

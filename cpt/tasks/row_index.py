@@ -15,6 +15,8 @@ from cpt.common.keys import nearest
 from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
 from cpt.tasks.definition import Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
+from cpt.tasks.rows.columns import found as columns_of
+from cpt.tasks.rows.values import text_of
 from cpt.tasks.sources import Row, Rows, open_rows
 from cpt.tasks.sources.answers import AnsweredRows
 from rewards import registry
@@ -128,6 +130,7 @@ class RowIndex:
         ]
         for rows, split in parts:
             if rows is not None and len(rows):
+                columns_of("group", data.columns, rows.columns)  # it is there, if one is named
                 yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
 
     @cached_property
@@ -218,7 +221,7 @@ class RowIndex:
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields)
-                wrong_gold = "" if reason else self._gold_problem(fields)
+                wrong_gold = "" if reason else self._gold_problem(row, fields)
                 if reason or wrong_gold:
                     unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
                     continue
@@ -262,12 +265,13 @@ class RowIndex:
         missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
         return f"there is no picture {missing[0]}" if missing else ""
 
-    def _gold_problem(self, fields: Fields) -> str:
+    def _gold_problem(self, row: Row, fields: Fields) -> str:
         """Why the metric can't use a row's answers; nothing where it can, or where none is named."""
         check = self._check_gold
         if check is None:
             return ""
-        return check(gold=list(fields.answers), choices=list(fields.choices), **self.definition.metric_options)
+        given = {"gold": list(fields.answers), "choices": list(fields.choices), "meta": dict(row)}
+        return check(**given, **self.definition.metric_options)
 
     @cached_property
     def _check_gold(self) -> CheckGold | None:
@@ -285,6 +289,12 @@ class RowIndex:
             return row, part.read(row)
         except ValueError as error:
             raise ValueError(f"task {self.definition.name}: {self.where(place)}: {error}") from error
+
+    def group_of(self, place: Place, row: Row) -> str:
+        """What its benchmark counts a row with (`data.columns.group`); "" where nothing says so."""
+        named = self.parts[place.part].data.columns.group
+        names = [named] if isinstance(named, str) else named or []
+        return "/".join(text_of(row.get(name)) for name in names)
 
     def pictures(self, images: tuple[Any, ...], place: Place, owner: str) -> StoredPictures | tuple[()]:
         """A row's pictures, not read yet."""

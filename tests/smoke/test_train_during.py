@@ -22,6 +22,7 @@ GRPO = {
     "type": "grpo", "learning_rate": 1e-3, "per_device_train_batch_size": 8, "num_generations": 4,
     "max_completion_length": 6,
 }  # fmt: skip
+LIMITS = {"count-colour": 2, "exists": 5}  # tokens of a completion, every task its own
 ASKED = DuringPlan((1, 2, 3), {"count-colour": 3, "exists": 2})
 
 
@@ -39,7 +40,7 @@ class CountedPool(LocalPool):
 
 def stage_of(base: Path, method: dict[str, Any], **settings: Any) -> StagePlan:
     (stage,) = planned(base, method | {"max_steps": 4, "save_steps": 2}, **settings)
-    return stage
+    return replace(stage, evaluation=replace(stage.evaluation, limits=LIMITS))
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,6 @@ def test_what_is_measured_is_what_a_policy_of_so_many_steps_answers(base: Path, 
     from cpt.evaluate.evaluators.generation import GenerationEvaluator
 
     stage = stage_of(base, SFT | {"lr_scheduler_type": "constant", "warmup_steps": 0})
-    limits = dict(zip(ASKED.samples, (2, 5), strict=True))  # every task has its own
-    stage = replace(stage, evaluation=replace(stage.evaluation, limits=limits))
     course = read_steps(trained(replace(stage, during=ASKED), base, tmp_path / "four", pool).during)
     short = replace(stage, steps=2)
     out = trained(short, base, tmp_path / "two", pool)
