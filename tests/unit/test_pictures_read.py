@@ -176,3 +176,21 @@ def test_the_size_of_a_png_is_known_without_decoding_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(PngImageFile, "load", load)
     assert StoredPictures([plain], "s").sizes() == ((24, 16),)
     assert plain.reads == 2
+
+
+def test_a_fingerprint_looks_at_the_words_of_all_captions_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f'{{"question": "what is {n}?", "captions": ["a red cat {n}", "one cat"]}}\n' for n in range(ROWS)]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    own = DataTask(TaskDefinition.model_validate({"name": "captions", "data": str(tmp_path), "metric": "cider"}))
+    looks: list[int] = []
+
+    class Counts(dict[str, int]):
+        def items(self) -> Any:
+            looks.append(len(self))
+            return super().items()
+
+    shared = own.samples("train", 1)[0].meta["document_frequencies"]
+    monkeypatch.setattr(shared, "counts", Counts(shared.counts))
+    first = own.fingerprint("train", ROWS, 0)
+    assert len(looks) == 1 and own.fingerprint("train", ROWS, 0) == first
