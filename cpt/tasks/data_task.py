@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+from cpt.common.keys import nearest
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
 from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
@@ -18,6 +19,7 @@ from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
+from cpt.tasks.rows.values import text_of
 from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
@@ -79,13 +81,13 @@ class DataTask(FormattedTask):
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
-        known = [*_FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]
+        known = list(dict.fromkeys([*_FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]))
         for prompt, text in self.format.text.items():
             for name in fields_of(text):
                 if name in hidden and name not in _FROM_FIELDS:
                     raise ValueError(f"prompt.{prompt}: {{{name}}} would put the answer into the prompt; leave it out")
                 if name not in known:
-                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}; known: {', '.join(known)}")
+                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}{nearest(name, known)}")
 
     def size(self, split: Split) -> int:
         """Usable rows of a split."""
@@ -107,7 +109,7 @@ class DataTask(FormattedTask):
         question, options, images = _placed(fields)
         for text in self.definition.prompt.leave_out or ():
             question = question.replace(text, "").strip()
-        columns = {field: str(row[field]) for field in self._template_columns if field in row}
+        columns = {field: text_of(row.get(field)) for field in self._template_columns}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
             "columns": columns,

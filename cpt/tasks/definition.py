@@ -173,7 +173,11 @@ def fields_of(words: str) -> Iterator[str]:
         parts = list(string.Formatter().parse(words))
     except ValueError as error:
         raise ValueError(f"{error}; a brace that is meant is written twice") from None
-    yield from (name for _, name, _, _ in parts if name is not None)
+    for _, name, spec, conversion in parts:
+        if spec or conversion:
+            raise ValueError(f"{{{name}}} is written with : or ! in its braces; a column's name stands there alone")
+        if name is not None:
+            yield name
 
 
 def _as_path(value: Any) -> Any:
@@ -221,6 +225,8 @@ class TaskDefinition(Strict):
 
     @model_validator(mode="after")
     def _defines_or_names(self) -> TaskDefinition:
+        if self.data is None and "data" in self.model_fields_set:
+            raise ValueError("data is empty: say where its rows are, as in `data: rows.jsonl`, or leave it out")
         if self.data is None:
             said = [name for name in _OF_A_DEFINITION if name in self.model_fields_set]
             if said:

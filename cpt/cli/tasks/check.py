@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from cpt.tasks.audit.scan import TooLong, audit
 from cpt.tasks.data_task import DataTask
 from cpt.tasks.definition import TaskDefinition
 from cpt.tasks.registry import get_task
+from cpt.types import Sample
 
 ROWS = 5
 """Rows that the terminal names of one kind; `--json` has all."""
@@ -61,7 +62,7 @@ def check(
     for one in chosen:
         found = get_task(one.name)
         assert isinstance(found, DataTask)
-        reports.append(audit(found, None if fit is None else _too_long(found, fit)))
+        reports.append(audit(found) if fit is None else audit(found, _too_long(found, fit), markup=_markup(found, fit)))
         pages.append((reports[-1], shown_samples(found, fit)))
         _print(console, *pages[-1])
     if out is not None:
@@ -72,6 +73,8 @@ def check(
     if json_ is not None:
         write_text_atomic(json_, json.dumps([_plain(report) for report in reports], indent=1, ensure_ascii=False))
     rows = sum(sum(report.rows.values()) for report in reports)
+    for one in chosen:
+        get_task(one.name).index.check_splits()  # type: ignore[attr-defined]
     bad = len({(report.task, one.where) for report in reports for one in report.errors})
     if bad > allow * rows:
         raise typer.Exit(1)
@@ -107,6 +110,14 @@ def _too_long(task: DataTask, fit: Fit) -> TooLong:
         if found is None:
             return ""
         return f"{found[0]} tokens and {found[1]} of a completion are more than {min(limits)}"
+
+    return told
+
+
+def _markup(task: DataTask, fit: Fit) -> Callable[[Sample], str]:
+    def told(sample: Sample) -> str:
+        target = task.target(sample, "dataset", "direct") if sample.gold else ""
+        return fit.markup(task.messages(sample, "direct"), target)
 
     return told
 
