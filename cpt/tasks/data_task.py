@@ -91,7 +91,9 @@ class DataTask(FormattedTask):
 
     def size(self, split: Split) -> int:
         """Usable rows of a split."""
-        return 0 if split == "base" else len(self.index.of(split))
+        if split == "base" or (split == "train" and not self.index.has_training_rows):
+            return 0
+        return len(self.index.of(split))
 
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
         """The first `n` rows of a split in an order that the seed decides; pictures are read when they are looked at.

@@ -184,6 +184,14 @@ def _as_path(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
+def _for_each_style(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"direct": value, "think": value}
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a whole number, or one for each style, as in {direct: 64, think: 1024}")
+    return value
+
+
 class TaskDefinition(Strict):
     """A task: source, format, metric. Its default reward is 0.9 of the metric and 0.1 for the format.
 
@@ -209,10 +217,7 @@ class TaskDefinition(Strict):
     metric: Text | None = None
     metric_options: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     right_from: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[
-        dict[PromptStyle, Tokens],
-        BeforeValidator(lambda v: {"direct": v, "think": v} if isinstance(v, int) and not isinstance(v, bool) else v),
-    ] = Field(default_factory=dict)
+    max_tokens: Annotated[dict[PromptStyle, Tokens], BeforeValidator(_for_each_style)] = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     answered_by: Literal["generation", "likelihood"] = "generation"
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None

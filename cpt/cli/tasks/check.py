@@ -16,6 +16,7 @@ from cpt.cli.tasks.shown import Shown, shown_samples
 from cpt.common.console import counted, printable
 from cpt.common.files import write_text_atomic
 from cpt.plan.make import plan_model
+from cpt.plan.preflight import available_model
 from cpt.recipe import load_recipe
 from cpt.recipe.schema import Model
 from cpt.recipe.task_files import read_task_file, task_file
@@ -56,6 +57,8 @@ def check(
         wanted = repr(unknown[0]) if unknown else ""
         raise ValueError(f"{recipe} has no task {wanted} over data of one's own; there are: {known}")
     counted_by = Model(name_or_path=model) if model else named
+    if model:
+        available_model(model)
     fit = None if counted_by is None else Fit(plan_model(counted_by), limit)
     console = Console()
     reports, pages = [], []
@@ -94,6 +97,8 @@ def _definitions(name: str, root: Path | None) -> tuple[list[TaskDefinition], Mo
             declare(definitions)
             return definitions, None, None
     recipe = load_recipe(name, checked=False)
+    if root is not None:
+        raise ValueError(f"--root is for a file of tasks, and {name} is a recipe: write root in its entries")
     declare(recipe.definitions)
     return recipe.definitions, recipe.model, recipe.rollout.max_model_len
 
@@ -127,7 +132,7 @@ def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
     for one in shown:
         tokens = "" if one.tokens is None else f", {one.tokens} tokens"
         pictures = ", ".join(f"{width} × {height}" for width, height in one.sizes) or "no picture"
-        console.print(f"  {one.where} ({pictures}{tokens})", highlight=False, markup=False)
+        console.print(f"  {printable(one.where)} ({pictures}{tokens})", highlight=False, markup=False)
         for line in one.prompt.splitlines():
             console.print(f"    {printable(line)}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"    → {printable(one.target)}", highlight=False, markup=False, soft_wrap=True)
@@ -148,14 +153,14 @@ def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
         console.print(table, markup=False)
     else:
         console.print("  nothing is wrong with it", highlight=False)
-    places = [json.dumps(one.where, ensure_ascii=False) for one in report.errors if one.sample]
+    places = [printable(json.dumps(one.where, ensure_ascii=False)) for one in report.errors if one.sample]
     if places:
         few = ", ".join(dict.fromkeys(places[:20])) + (", …" if len(places) > 20 else "")
         console.print(f"  to leave them out: data.leave_out: [{few}]", markup=False, highlight=False, soft_wrap=True)
 
 
 def _which(rows: Sequence[Finding]) -> str:
-    told = [f"{one.where}: {printable(one.detail)}" for one in rows[:ROWS]]
+    told = [printable(f"{one.where}: {one.detail}") for one in rows[:ROWS]]
     return "\n".join([*told, *([f"and {len(rows) - ROWS} more"] if len(rows) > ROWS else [])])
 
 
