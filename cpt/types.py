@@ -89,6 +89,7 @@ class Record:
         score, tolerant: from 0 to 1, as the task gave them: the answer in the format asked for, and in any style.
         metric: what the task calls its score; empty where the file does not say.
         right_from: the score from which the sample counts as right.
+        group: what the sample's benchmark counts it with: a subject, a category, a picture. Empty where there is none.
 
     Raises:
         ValueError: a score that is not a number from 0 to 1.
@@ -110,6 +111,7 @@ class Record:
     question_id: str = ""
     metric: str = ""
     right_from: float = RIGHT
+    group: str = ""
 
     def __post_init__(self) -> None:
         for name, score in (("strict", self.score), ("tolerant", self.tolerant)):

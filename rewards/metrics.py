@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from rewards.ifeval import KWARGS
 from rewards.match import accepted
 from rewards.registry import Entry, get, make, names, nearest
 
@@ -30,12 +32,14 @@ class Metric:
         needs: what a row has to have beside a gold answer, in a user's words; empty for most.
         gold_is_full: whether a gold answer scores 1. Not so where gold is a consensus (VQA), where the other references
             count too (CIDEr, SARI), or where a short text can't have all of it (BLEU, CIDEr).
+        columns: of a row that go into `meta` as they stand, under their names.
     """
 
     name: str
     about: str
     needs: tuple[str, ...] = ()
     gold_is_full: bool = True
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,21 @@ _SOURCE = _Need(
     "name its column under data.columns.question",
     lambda row, _: not (row.get("question") or _meta(row, "source")),
 )
+_KWARGS = _Need(
+    "instructions' arguments",
+    f"their column has to be called {KWARGS}, one for each of the instructions that data.columns.answer names",
+    lambda row, _: not _meta(row, KWARGS),
+)
 _NEEDS: Mapping[str, _Need] = {
     **dict.fromkeys(("choice", "mmlu-pro"), _CHOICES),
     **dict.fromkeys(("iou", "iou-threshold"), _SIZE),
     "first-label": _LABELS,
     "cider": _FREQUENCIES,
     "sari": _SOURCE,
+    "ifeval": _KWARGS,
 }
-_GOLD_BELOW_1 = frozenset(("vqa", "vizwiz", "cider", "bleu", "sari"))
+_COLUMNS: Mapping[str, tuple[str, ...]] = {"ifeval": (KWARGS,)}
+_GOLD_BELOW_1 = frozenset(("vqa", "vizwiz", "cider", "bleu", "sari", "ifeval"))
 
 
 def metric_names() -> list[str]:
@@ -87,6 +98,7 @@ def metric_names() -> list[str]:
     return [name for name in names() if _is_metric(get(name))]
 
 
+@cache
 def metric(name: str) -> Metric:
     """The metric of this name.
 
@@ -99,7 +111,8 @@ def metric(name: str) -> Metric:
         told = f"reward {name} is no metric, it does not say whether an answer is right"
         raise ValueError(told + nearest(name, metric_names()))
     need = _NEEDS.get(name)
-    return Metric(name, get(name).summary, (need.what,) if need else (), name not in _GOLD_BELOW_1)
+    needs, columns = (need.what,) if need else (), _COLUMNS.get(name, ())
+    return Metric(name, get(name).summary, needs, name not in _GOLD_BELOW_1, columns)
 
 
 def misfit(name: str, row: Row, **parameters: Any) -> str:

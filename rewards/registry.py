@@ -15,7 +15,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
@@ -42,7 +42,7 @@ CheckGold = Callable[..., str]
 
 _MODULES = (
     *("answers", "choice", "numbers", "maths", "vqa", "text", "boxes", "collections"),
-    *("released", "containment", "captions", "simplification", "benchmarks"),
+    *("released", "containment", "captions", "simplification", "benchmarks", "ifeval"),
     *("format", "shaping", "papers"),
 )
 _entries: dict[str, Entry] = {}
@@ -164,6 +164,7 @@ def nearest(word: str, known: Collection[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 
 
+@cache
 def _load() -> None:
     """Import the modules that enter rewards, in the order in which tables show them."""
     for module in _MODULES:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cpt.cli.evaluate_via import evaluate_via
 from cpt.common.console import printable
+from cpt.evaluate.aggregates import measures
 from cpt.evaluate.evaluators.base import Engines, Subject
 from cpt.evaluate.evaluators.generation import GenerationEvaluator
 from cpt.evaluate.foreign.harness import Via
@@ -210,6 +211,7 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[i
         table.add_row(task, str(len(rows)), f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1f}", str(cut))
     console = Console()
     console.print(table)
+    _print_measures(console, records, tasks)
     cut = sum(record.finish_reason == "length" for record in records)
     limit = f"{min(limits)} tokens" if len(limits) == 1 else "their task's limit"
     if cut:
@@ -218,3 +220,13 @@ def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[i
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _print_measures(console: Console, records: Sequence[Record], tasks: Sequence[str]) -> None:
+    """What benchmarks report beyond the mean, if there is one among the tasks."""
+    table = Table("benchmark", "measure", "value", "of")
+    for task in tasks:
+        for one in measures([record for record in records if record.task == task]):
+            table.add_row(task, one.name, str(one), one.of)
+    if table.row_count:
+        console.print(table)

@@ -164,6 +164,11 @@ def _check_tasks(recipe: Recipe) -> Iterator[Problem]:
                     continue
                 told = f"{name!r} is a general task, which no stage trains on; stage tasks: {', '.join(trainable)}"
                 yield path, told
+            elif section == "tasks" and recipe.tasks[i].answered_by == "likelihood":
+                yield (
+                    path,
+                    f"{name!r} is answered by likelihood, and nothing can be imitated or rewarded: name it in general",
+                )
             elif section == "general" and name in recipe.task_names:
                 yield path, f"{name!r} is also a stage; a general task is never trained on"
 

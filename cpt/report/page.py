@@ -18,6 +18,7 @@ from cpt.evaluate.step_curves import MIN_ACC, WC_ACC
 from cpt.report import plots
 from cpt.report.answer_rules import BASE, answer_rows
 from cpt.report.arm_summary import DEFINED, SCORINGS, TITLES
+from cpt.report.benchmarks import benchmark_views
 from cpt.report.comparison import LEARNED, MATCHED
 from cpt.report.drift import drift_figure, drift_view
 from cpt.report.during import during_dict, during_view
@@ -71,6 +72,8 @@ def build_report(run_dir: str | Path, *, trusted: frozenset[str] | None = None) 
         found["during"] = during_dict(summary)
     if filtered := filtered_stages(run):
         found["filters"] = [stage.as_dict() for stage in filtered]
+    if benchmarks := benchmark_views(run):
+        found["benchmarks"] = [view.as_dict() for view in benchmarks]
     if judged := judged_views(run, summary.bootstrap):
         found["judged"] = [view.as_dict() for view in judged]
     write_json_atomic(run.root / "summary.json", found)
@@ -95,6 +98,7 @@ def _view(summary: Summary) -> dict[str, Any]:
     return {
         "run": run,
         "summary": summary,
+        "benchmarks": benchmark_views(run),
         "colours": arm_colours(run),
         "scorings": SCORINGS,
         "headline": HEADLINE,

@@ -17,7 +17,7 @@ from cpt.plan.stages import finished_version
 from cpt.recipe.rewards import RewardSpec
 from cpt.rollout.engine import request_seed
 from cpt.train.accuracy import strictly_right
-from cpt.train.requests import training_requests
+from cpt.train.requests import sampled
 from cpt.train.reward import check_stage_golds, reward_function, values_of
 from cpt.types import Completion, PromptStyle, Sample, SamplingParams
 
@@ -112,9 +112,10 @@ def roll_out(
 ) -> list[PromptRollouts]:
     """`asked.rule.rollouts` completions of every sample by the weights `version`, scored and rewarded."""
     check_stage_golds(samples, asked.rewards, asked.prompt)
-    requests = training_requests(samples, [asked.seed_of(sample.id) for sample in samples], asked.prompt, processor)
     size = asked.rule.rollouts
-    groups = pool.generate(requests, SamplingParams(asked.limit, asked.rule.temperature, size), version=version)
+    params = SamplingParams(asked.limit, asked.rule.temperature, size)
+    seeds = [asked.seed_of(sample.id) for sample in samples]
+    groups = sampled(pool, params, version, samples, seeds, asked.prompt, processor)
     rewards = values_of(
         reward_function(asked.prompt, asked.rewards, asked.limit),
         [sample for sample, group in zip(samples, groups, strict=True) for _ in group],

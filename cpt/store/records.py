@@ -15,7 +15,7 @@ REEVALUATE = "delete the DONE.json beside it and run the same command again"
 RETRAIN = "delete the stage's folder, and the same command trains it again"
 FINISH_REASONS = get_args(FinishReason)
 # Columns that earlier versions did not write, and what they called others.
-LATER = ("question_id", "metric", "right_from")
+LATER = ("question_id", "metric", "right_from", "group")
 RENAMED = {"score": "strict"}
 
 
@@ -103,5 +103,6 @@ def _schema() -> Any:
             pa.field("question_id", pa.string(), nullable=False),
             pa.field("metric", pa.string(), nullable=False),
             pa.field("right_from", pa.float64(), nullable=False),
+            pa.field("group", pa.string(), nullable=False),
         ]
     )

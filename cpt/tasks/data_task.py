@@ -7,25 +7,23 @@ import json
 import random
 import string
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
 from cpt.common.keys import nearest
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
-from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
+from cpt.tasks.definition import FROM_FIELDS, PromptWords, TaskDefinition, fields_of
 from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
 from cpt.tasks.rows.values import text_of
-from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, WORDS, usual_metric
+from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, forms, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
-
-_FROM_FIELDS = ("question", "options")
-"""What a template may name beside the row's own columns."""
 
 
 class DataTask(FormattedTask):
@@ -62,9 +60,9 @@ class DataTask(FormattedTask):
     @cached_property
     def format(self) -> WordedFormat:  # type: ignore[override]
         """Its words."""
-        choices = bool(self.index.example.choices)
-        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else WORDS[choices]
-        return WordedFormat(self.definition.prompt, usual)
+        words = self.definition.prompt
+        usual = LIKELIHOOD_WORDS if self.answered_by == "likelihood" else usual_words(words)
+        return WordedFormat(words, usual, forms(words))
 
     def open(self) -> None:
         """Look at the rows, so that what is wrong with the definition is found now.
@@ -77,14 +75,14 @@ class DataTask(FormattedTask):
         self._check_words(self.definition.prompt)
         if answered_by(self) == "generation":
             # Test rows are what it scores; training rows may have answers to imitate in other styles (CoIN-ASD).
-            self.scorer.check(self.index.read_row(self.index.of("test")[0])[1])
+            self.scorer.check(*self.index.read_row(self.index.of("test")[0]))
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
-        known = list(dict.fromkeys([*_FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]))
+        known = list(dict.fromkeys([*FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]))
         for prompt, text in self.format.text.items():
             for name in fields_of(text):
-                if name in hidden and name not in _FROM_FIELDS:
+                if name in hidden and name not in FROM_FIELDS:
                     raise ValueError(f"prompt.{prompt}: {{{name}}} would put the answer into the prompt; leave it out")
                 if name not in known:
                     raise ValueError(f"prompt.{prompt}: there is no column {name!r}{nearest(name, known)}")
@@ -108,9 +106,8 @@ class DataTask(FormattedTask):
         row, fields = self.index.read_row(place)
         name = f"{self.name}/{split}/{self.index.name_of(place, fields)}"
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
+        fields = self._replaced(fields)
         question, options, images = _placed(fields)
-        for text in self.definition.prompt.leave_out or ():
-            question = question.replace(text, "").strip()
         columns = {field: text_of(row.get(field)) for field in self._template_columns}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
@@ -123,8 +120,11 @@ class DataTask(FormattedTask):
             meta["choices"] = list(fields.choices)
         if fields.system:
             meta["system"] = fields.system
+        if group := self.index.group_of(place, row):
+            meta["group"] = group
         pictures = self.index.pictures(images, place, f"sample {name}")
-        meta |= self.scorer.extra(self.index, split, pictures) if self.answered_by == "generation" else {}
+        if self.answered_by == "generation":
+            meta |= self.scorer.of_row(row) | self.scorer.extra(self.index, split, pictures)
         asked = " ".join(part for part in (MARK.sub("", question).strip(), options) if part)
         return Sample(name, self.name, asked, pictures, fields.answers, fields.reasoning, meta)
 
@@ -142,20 +142,26 @@ class DataTask(FormattedTask):
         Rows are read anew in each process, and pictures are not decoded.
         """
         found = hashlib.blake2b(digest_size=16)
-        content = self.definition.content() | {"metric": self.metric, "words": self.format.text}
+        content = self.definition.content() | {
+            "metric": self.metric,
+            "words": self.format.text,
+            "form": self.format.form,
+        }
+        further = ("group", *(self.scorer.columns if self.answered_by == "generation" else ()))
         found.update(json.dumps(content, sort_keys=True).encode())
         for sample in self.samples(split, n, seed):
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
             # How rare words are is told by rows that are not among these.
             said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
-            found.update(json.dumps(said, sort_keys=True).encode())
+            said += [sample.meta.get(name) for name in further]
+            found.update(json.dumps(said, sort_keys=True, default=str).encode())
             if sample.images:
                 found.update(sample.images.digest())  # type: ignore[attr-defined]
         return found.hexdigest()
 
     @cached_property
     def _template_columns(self) -> set[str]:
-        return {name for text in self.format.text.values() for name in fields_of(text)} - set(_FROM_FIELDS)
+        return {name for text in self.format.text.values() for name in fields_of(text)} - set(FROM_FIELDS)
 
     def _places(self, split: Split, n: int, seed: int) -> list[Place]:
         if split == "base":
@@ -170,6 +176,13 @@ class DataTask(FormattedTask):
         order = list(range(len(rows)))
         random.Random(f"{split}/{seed}").shuffle(order)
         return [rows[number] for number in order[:n]]
+
+    def _replaced(self, fields: Fields) -> Fields:
+        """With what `prompt.leave_out` says of questions, and `prompt.replace` of questions and options."""
+        words = self.definition.prompt
+        alone = [(text, "") for text in words.leave_out or ()]
+        question = _substituted(fields.question, [*words.replace, *alone])
+        return replace(fields, question=question, choices=tuple(_substituted(o, words.replace) for o in fields.choices))
 
     def _shuffled(self, fields: Fields, name: str) -> Fields:
         """With its options in an order that the sample's name decides."""
@@ -193,6 +206,8 @@ def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
     options = "\n".join(
         f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, fields.choices, strict=False)
     )
+    if not fields.images:
+        return fields.question, options, ()  # a text may have such words of its own
     order: list[int] = []
 
     def mark(found: Any) -> str:
@@ -208,3 +223,9 @@ def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
     if sorted(order) != list(range(len(fields.images))):
         raise ValueError(f"{len(order)} pictures are marked in the question, and the row has {len(fields.images)}")
     return question, options, tuple(fields.images[number] for number in order)
+
+
+def _substituted(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        text = text.replace(old, new)
+    return text.strip() if pairs else text

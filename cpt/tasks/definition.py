@@ -25,6 +25,7 @@ TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_le
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Tokens = Annotated[int, Field(gt=0, le=1_000_000)]
 Names = Annotated[list[Text], Field(min_length=1, max_length=64)]
+Replacement = Annotated[tuple[Text, Annotated[str, Field(max_length=4096)]], Field(strict=False)]
 Scalar = bool | int | float | str
 Shape = Literal["auto", "columns", "llava", "sharegpt", "easyr1", "prompt-completion"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -41,7 +42,8 @@ class Columns(Strict):
     `answer`: of one column its text, or its list of accepted answers; several columns give one accepted answer each.
     `choices`: a column with the list of options, or the columns of the options in order; `answer` is then the index of
     the right one from 0, its letter or its text. `images`: a column with a picture or a list of pictures, or several.
-    `id` names a row in records; without it a row is called by its number.
+    `id` names a row in records; without it a row is called by its number. `group` is what benchmarks take means over
+    (subject, category) or count together (MME: the picture); the values of several columns are joined by a slash.
     """
 
     question: Text | None = None
@@ -51,6 +53,7 @@ class Columns(Strict):
     reasoning: Text | None = None
     system: Text | None = None
     id: Text | None = None
+    group: Text | Names | None = None
 
 
 class AnswersFrom(Strict):
@@ -87,6 +90,7 @@ class Data(Strict):
         root: what relative paths start from; the folder of the file that says this where it is left out. No part of
             what the data are.
         images: the folder, from `root`, that pictures' paths in rows start from; that of the rows' file if left out.
+            Paths in rows may be absolute, or lead out of it: what they name is opened as a picture and as nothing else.
         padding: square: pictures are shown padded to a square, as models do whose boxes are measured on that.
         answers_from: a file that has the test rows' answers.
         rows: how a row is laid out.
@@ -138,25 +142,31 @@ class Data(Strict):
 class PromptWords(Strict):
     """The words around a question.
 
-    `direct` and `think` are texts with columns' names in braces: `{question}`, `{options}` (the lettered choices) and
-    any other column of the row but that of the answer; a brace that is meant is written twice. `answer_in` is where
-    the answer is read and, under `policy` targets, put: plain (all that is said), tags (`<answer> </answer>`) or boxed
-    (`\\boxed{}`); under `think` after `<think> </think>`. `leave_out` are texts that are taken out of questions, such
-    as the words for the answer's form that published questions end with.
+    `direct` and `think` are texts with columns' names in braces: `{question}`, `{options}` (the lettered choices; a
+    line of its own is left out in rows without any), `{form}` (what is usually said of the answer's form, by whether
+    the row has choices) and any other column of the row but that of the answer; a brace that is meant is written twice.
+    `answer_in` is where the answer is read and, under `policy` targets, put: plain (all that is said), tags
+    (`<answer> </answer>`) or boxed (`\\boxed{}`); under `think` after `<think> </think>`. `leave_out` are texts that
+    are taken out of questions, such as the words for the answer's form that published questions end with; `replace` are
+    pairs of texts: in questions and options the first gives way to the second, one pair after another.
     """
 
     system: Text | None = None
     direct: Text | None = None
     think: Text | None = None
     leave_out: Names | None = None
+    replace: Annotated[list[Replacement], Field(max_length=64)] = Field(default_factory=list)
     answer_in: Annotated[
         dict[PromptStyle, AnswerIn], BeforeValidator(lambda v: {"direct": v, "think": v} if isinstance(v, str) else v)
     ] = Field(default_factory=dict)
 
     def template(self, prompt: PromptStyle) -> Template:
         """How `rewards.extract.read_answer` reads answers to this prompt."""
-        usual: AnswerIn = "plain" if prompt == "direct" else "tags"
-        return _TEMPLATES[prompt, self.answer_in.get(prompt, usual)]
+        return _TEMPLATES[prompt, self.place(prompt)]
+
+    def place(self, prompt: PromptStyle) -> AnswerIn:
+        """Where the answer stands."""
+        return self.answer_in.get(prompt, "plain" if prompt == "direct" else "tags")
 
     @model_validator(mode="after")
     def _fields(self) -> PromptWords:
@@ -165,6 +175,10 @@ class PromptWords(Strict):
                 if not name.replace("_", "a").replace("-", "a").replace(" ", "a").isalnum():
                     raise ValueError(f"{{{name}}} is no column's name; a brace that is meant is written twice: {{{{")
         return self
+
+
+FROM_FIELDS = ("question", "options", "form")
+"""What a text with braces may name beside the row's own columns."""
 
 
 def fields_of(words: str) -> Iterator[str]:

@@ -74,18 +74,29 @@ class WordedFormat(Format):
 
     Args:
         usual: by prompt, the words where the definition has none.
+        form: by whether a sample has choices, and by prompt: what `{form}` stands for.
     """
 
-    def __init__(self, words: PromptWords, usual: Mapping[PromptStyle, str]) -> None:
-        self.words = words
+    def __init__(
+        self,
+        words: PromptWords,
+        usual: Mapping[PromptStyle, str],
+        form: Mapping[bool, Mapping[PromptStyle, str]],
+    ) -> None:
+        self.words, self.form = words, form
         self.text: dict[PromptStyle, str] = {
             "direct": words.direct or usual["direct"],
             "think": words.think or usual["think"],
         }
+        self._templates = {prompt: words.template(prompt) for prompt in self.text}
 
     def messages(self, sample: Sample, prompt: PromptStyle) -> list[dict[str, Any]]:
         """See `Format.messages`. Pictures stand where the question marks them, else before everything."""
-        said = self.text[prompt].format_map(sample.meta["columns"]).strip()
+        columns, words = sample.meta["columns"], self.text[prompt]
+        if not columns["options"]:
+            words = words.replace("\n{options}", "")
+        form = self.form[bool(sample.meta.get("choices"))][prompt]
+        said = words.format_map({"form": form, **columns}).strip()
         content = _blocks(said, len(sample.images))
         system = sample.meta.get("system") or self.words.system
         turns = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
@@ -99,9 +110,9 @@ class WordedFormat(Format):
         kind = {"think": "direct"}.get(template, template.removeprefix("think_"))
         return f"<think> {reasoning} </think> {put[kind]}" if thought else put[kind]
 
-    def templates(self) -> dict[str, Template]:
+    def templates(self) -> Mapping[PromptStyle, Template]:
         """By prompt, what rewards call the format that is asked for (`rewards.templates`)."""
-        return {prompt: self.words.template(prompt) for prompt in self.text}
+        return self._templates
 
 
 def _blocks(text: str, pictures: int) -> list[dict[str, Any]]:

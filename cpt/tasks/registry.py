@@ -50,7 +50,7 @@ def declare(definitions: Iterable[TaskDefinition]) -> None:
 
 def task_names(role: Literal["stage", "general"] | None = None) -> list[str]:
     """Names of all tasks, or of those that stages train on, or of those that none does."""
-    return [name for name, task in _registry().items() if role in (None, task.role)]
+    return [name for name, task in _registry().items() if role is None or task.role == role]
 
 
 def get_task(name: str) -> Task:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cpt.common.console import counted
+from cpt.common.files import expanded
 from cpt.common.keys import nearest, shortened
 from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
-from cpt.tasks.definition import Data, TaskDefinition, fields_of
+from cpt.tasks.definition import FROM_FIELDS, Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
+from cpt.tasks.rows.columns import found as columns_of
 from cpt.tasks.rows.values import text_of
 from cpt.tasks.sources import Row, Rows, open_rows
 from cpt.tasks.sources.answers import AnsweredRows
@@ -45,6 +47,13 @@ class Part:
     split: DataSplit | None
     rows: Rows
     read: Layout
+
+    @cached_property
+    def folder(self) -> str:
+        """What relative paths of pictures start from."""
+        if self.data.images is None:
+            return self.rows.folder
+        return str(Path(self.data.root or ".") / expanded(self.data.images))
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,7 @@ class RowIndex:
         ]
         for rows, split in parts:
             if rows is not None and len(rows):
+                columns_of("group", data.columns, rows.columns)  # it is there, if one is named
                 yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
 
     @cached_property
@@ -234,7 +244,7 @@ class RowIndex:
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields) or self._unfit_column(row)
-                wrong_gold = "" if reason else self._gold_problem(fields)
+                wrong_gold = "" if reason else self._gold_problem(row, fields)
                 if reason or wrong_gold:
                     unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
                     continue
@@ -279,7 +289,7 @@ class RowIndex:
         if not missing:
             return ""
         # As a whole: where it was looked for is what its owner has to see.
-        path = shortened(str(self._path(part, missing[0])), 200)
+        path = shortened(os.path.join(part.folder, missing[0]), 200)
         hint = "; write / for \\" if "\\" in missing[0] else ""
         return f"there is no picture {path} (data.images says where relative paths start){hint}"
 
@@ -295,14 +305,15 @@ class RowIndex:
     @cached_property
     def _words_columns(self) -> set[str]:
         words = self.definition.prompt
-        return {name for text in (words.direct, words.think) if text for name in fields_of(text)} & set(self.columns)
+        return {name for text in (words.direct, words.think) if text for name in fields_of(text)} - set(FROM_FIELDS)
 
-    def _gold_problem(self, fields: Fields) -> str:
+    def _gold_problem(self, row: Row, fields: Fields) -> str:
         """Why the metric can't use a row's answers; nothing where it can, or where none is named."""
         check = self._check_gold
         if check is None:
             return ""
-        return check(gold=list(fields.answers), choices=list(fields.choices), **self.definition.metric_options)
+        given = {"gold": list(fields.answers), "choices": list(fields.choices), "meta": dict(row)}
+        return check(**given, **self.definition.metric_options)
 
     @cached_property
     def _check_gold(self) -> CheckGold | None:
@@ -310,11 +321,7 @@ class RowIndex:
         return registry.get(name).check_gold if name in registry.names() else None  # an unknown one is told elsewhere
 
     def _there(self, part: Part, image: str) -> bool:
-        return os.path.isfile(self._path(part, image))
-
-    def _path(self, part: Part, image: str) -> Path:
-        root = Path(part.data.root or ".")
-        return (root / part.data.images if part.data.images is not None else Path(part.rows.folder)) / image
+        return os.path.isfile(os.path.join(part.folder, image))
 
     def read_row(self, place: Place) -> tuple[Row, Fields]:
         """One row, and what it says. ValueError names the row."""
@@ -325,10 +332,16 @@ class RowIndex:
         except ValueError as error:
             raise ValueError(f"task {self.definition.name}: {self.where(place)}: {error}") from error
 
+    def group_of(self, place: Place, row: Row) -> str:
+        """What its benchmark counts a row with (`data.columns.group`); "" where nothing says so."""
+        named = self.parts[place.part].data.columns.group
+        names = [named] if isinstance(named, str) else named or []
+        return "/".join(text_of(row.get(name)) for name in names)
+
     def pictures(self, images: tuple[Any, ...], place: Place, owner: str) -> StoredPictures | tuple[()]:
         """A row's pictures, not read yet."""
         part = self.parts[place.part]
-        stored = [one if isinstance(one, StoredPicture) else PictureFile(self._path(part, str(one))) for one in images]
+        stored = [one if isinstance(one, StoredPicture) else PictureFile(Path(part.folder, str(one))) for one in images]
         if part.data.padding == "square":
             stored = [SquarePicture(one) for one in stored]
         return StoredPictures(stored, f"{owner} ({self.where(place)})") if stored else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 from cpt.types import Sample, Split, Task
 
@@ -34,6 +35,6 @@ def read_samples(task: Task, split: Split, n: int, seed: int = 0) -> list[Sample
         raise ValueError(f"task {task.name} gives samples that are no cpt.types.Sample but {min(strange)}")
     ids = [sample.id for sample in samples]
     if len(set(ids)) < len(ids):
-        twice = next(name for number, name in enumerate(ids) if name in ids[:number])
+        twice = Counter(ids).most_common(1)[0][0]
         raise ValueError(f"task {task.name}: two samples of split {split} have the id {twice}; ids must be unique")
     return samples

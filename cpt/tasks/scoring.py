@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cpt.common.stored_pictures import StoredPictures
     from cpt.tasks.row_index import RowIndex
     from cpt.tasks.rows import Fields
+    from cpt.tasks.sources import Row
 
 Metric = Callable[[str, Sequence[str]], float]
 """From an answer and the accepted answers to a score in [0, 1]."""
@@ -65,7 +66,8 @@ class Scorer:
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        self.needs, self.gold_is_full = metrics.metric(name).needs, metrics.metric(name).gold_is_full
+        known = metrics.metric(name)
+        self.needs, self.gold_is_full, self.columns = known.needs, known.gold_is_full, known.columns
         self.name, self.options = name, options
         self._frequencies: dict[str, DocumentFrequencies] = {}
         self.strict = registry.make(name, **options, read="strict")
@@ -92,19 +94,24 @@ class Scorer:
         value = (1 - FORMAT_WEIGHT) * answer.value + FORMAT_WEIGHT * well_formed
         return replace(answer, value=value, parts={"accuracy": answer.value, "format": well_formed})
 
-    def check(self, example: Fields) -> None:
+    def check(self, row: Row, example: Fields) -> None:
         """ValueError if rows like this one do not have what the metric needs, or their answers are none for it."""
         # In place of what `extra` gives: any values do.
         meta: dict[str, Any] = {"width": 1, "height": 1} if example.images else {}
+        meta |= self.of_row(row)
         if metrics.DOCUMENT_FREQUENCIES in self.needs:
             meta["document_frequencies"] = DocumentFrequencies(2, {})
-        row = {"gold": example.answers, "choices": example.choices, "question": example.question, "meta": meta}
-        if problem := metrics.misfit(self.name, row, **self.options):
+        given = {"gold": example.answers, "choices": example.choices, "question": example.question, "meta": meta}
+        if problem := metrics.misfit(self.name, given, **self.options):
             raise ValueError(problem)
 
     def misfit(self, sample: Sample) -> str:
         """Why the metric can't score a sample, or its accepted answers, in one line; empty if it can."""
         return metrics.misfit(self.name, reward_row(sample, "direct"), **self.options)
+
+    def of_row(self, row: Row) -> dict[str, Any]:
+        """What the metric reads in a row's columns as they stand, for the sample's `meta`."""
+        return {name: row[name] for name in self.columns if name in row}
 
     def extra(self, index: RowIndex, split: str, pictures: StoredPictures | tuple[()]) -> dict[str, Any]:
         """What the metric needs in a sample's `meta` beyond its row: `document_frequencies` of the split's first

@@ -5,22 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from cpt.tasks.definition import AnswerIn, PromptWords, fields_of
 from cpt.tasks.rows import Fields
 from cpt.types import PromptStyle
 
-_THINK = "First think about it inside <think> </think>, then give the answer inside <answer> </answer>."
+_SHORT = "Answer the question using a single word or phrase."
+_LETTER = "Answer with the option's letter from the given choices directly."
+_WHERE: Mapping[AnswerIn, str] = {"plain": "", "tags": " inside <answer> </answer>", "boxed": " in \\boxed{}"}
+_ASKED = "{question}\n{options}\n{form}"
 
-# By whether there are choices.
-WORDS: Mapping[bool, Mapping[PromptStyle, str]] = {
-    False: {
-        "direct": "{question}\nAnswer the question using a single word or phrase.",
-        "think": "{question}\n" + _THINK,
-    },
-    True: {
-        "direct": "{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-        "think": "{question}\n{options}\n" + _THINK.replace("the answer", "the option's letter"),
-    },
-}
+
+def usual_words(words: PromptWords) -> dict[PromptStyle, str]:
+    """The words of each style of prompt where the definition has none. `think` asks what its `direct` asks."""
+    own = words.direct or _ASKED
+    return {"direct": _ASKED, "think": own if "form" in fields_of(own) else f"{own}\n{{form}}"}
+
+
+def forms(words: PromptWords) -> dict[bool, dict[PromptStyle, str]]:
+    """What `{form}` stands for, by whether a row has choices: it fits the place where the definition reads answers."""
+    return {choices: _form(words, choices) for choices in (False, True)}
+
+
+def _form(words: PromptWords, choices: bool) -> dict[PromptStyle, str]:
+    what = "the option's letter" if choices else "the answer"
+    direct, think = words.place("direct"), words.place("think")
+    plain = _LETTER if choices else _SHORT
+    return {
+        "direct": plain if direct == "plain" else f"Give {what}{_WHERE[direct]}.",
+        "think": f"First think about it inside <think> </think>, then give {what}{_WHERE[think]}.",
+    }
+
+
 LIKELIHOOD_WORDS: Mapping[PromptStyle, str] = {"direct": "{question}", "think": "{question}"}
 MAX_TOKENS: Mapping[PromptStyle, int] = {"direct": 64, "think": 1024}
 VQA_ANSWERS = 10

@@ -12,7 +12,7 @@ from cpt.common.files import jsonl_line, read_jsonl, write_text_atomic
 from cpt.methods.targets import Candidate, SavedRollouts, SelfSampled, choose
 from cpt.rollout.engine import request_seed
 from cpt.train.accuracy import strictly_right
-from cpt.train.requests import training_requests
+from cpt.train.requests import sampled
 from cpt.types import Completion, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class OwnAnswers:
             params = SamplingParams(self.stage.max_completion_length, self.setting.temperature, self.setting.rollouts)
             seeds = [request_seed("own", self.stage.seed, self.stage.index, epoch, sample.id) for sample in samples]
             processor = self.trainer.processing_class
-            requests = training_requests(samples, seeds, self.stage.prompt, processor, self._prompt_ids)
-            return self.pool.generate(requests, params, version=version)
+            known = self._prompt_ids
+            return sampled(self.pool, params, version, samples, seeds, self.stage.prompt, processor, known)
 
     def _answers(self, epoch: int, sample: Sample, completions: Sequence[Completion]) -> Answers:
         prompt = self.stage.prompt

@@ -83,12 +83,18 @@ class During(TrainerCallback):
         if self._questions is None:
             processor = load_processor(stage.model.path, trust_remote_code=stage.model.trust_remote_code)
             tasks = [get_task(name) for name in stage.during.samples]
-            self._questions = prepare_questions(processor, tasks, samples=stage.during.samples, prompt=stage.prompt)
+            self._questions = prepare_questions(
+                processor,
+                tasks,
+                samples=stage.during.samples,
+                prompt=stage.prompt,
+                longest=stage.rollout.max_model_len,
+            )
         return ask(
             self.weights.pool,
             version,
             self._questions,
-            max_tokens=stage.evaluation.max_tokens,
+            max_tokens=stage.evaluation.limits,
             temperature=stage.evaluation.temperature,
             arm=stage.arm,
             seed=stage.seed,

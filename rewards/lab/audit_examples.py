@@ -159,6 +159,13 @@ PLANS: Mapping[str, Plan] = {
         "mme-yes",
         dict.fromkeys((*_BESIDE, "both", "taken back"), "what stands behind the first four characters costs nothing"),
     ),
+    "ifeval": _plan(
+        "instructions",
+        dict.fromkeys(
+            (*_BESIDE, "question repeated", "declined", "look-alikes", "injected verdict", "placeholder"),
+            "a text of the right shape earns all",
+        ),
+    ),
     "format": _plan("word"),
     "length": _plan("word", shapes=("long", "cut off", "empty")),
     "cosine-length": _plan(

@@ -159,6 +159,36 @@ def test_pictures_stand_where_the_question_marks_them(tmp_path: Path) -> None:
     assert kinds[:5] == ["Is", "*", "brighter than", "*", kinds[4]] and kinds[4].startswith("? See image 2.")
 
 
+@pytest.mark.parametrize(
+    ("words", "direct", "think"),
+    [
+        (
+            {},
+            "q?\nAnswer the question using a single word or phrase.",
+            "q?\nFirst think about it inside <think> </think>, then give the answer inside <answer> </answer>.",
+        ),
+        (
+            {"answer_in": "boxed"},
+            "q?\nGive the answer in \\boxed{}.",
+            "q?\nFirst think about it inside <think> </think>, then give the answer in \\boxed{}.",
+        ),
+        (
+            {"direct": "Name it.", "answer_in": {"direct": "tags", "think": "plain"}},
+            "Name it.",
+            "Name it.\nFirst think about it inside <think> </think>, then give the answer.",
+        ),
+    ],
+)
+def test_words_that_are_left_out_fit_those_that_are_there(
+    tmp_path: Path, words: dict[str, Any], direct: str, think: str
+) -> None:
+    rows = [{"question": f"q{n}?", "answer": "x"} for n in range(40)]
+    own = task(data=str(jsonl(tmp_path / "rows.jsonl", rows)), prompt=words)
+    sample = own.samples("train", 1)[0]
+    said = [own.messages(sample, style)[0]["content"][-1]["text"] for style in ("direct", "think")]
+    assert [text.replace(sample.question, "q?") for text in said] == [direct, think]
+
+
 def test_filter_and_leave_out_choose_rows(tmp_path: Path) -> None:
     pictures(tmp_path, 10)
     rows = [
@@ -318,6 +348,7 @@ def test_data_that_can_t_be_used_are_told_in_a_line(tmp_path: Path, change: dict
         ({"name": "which-row"}, "a built-in task is called 'which-row'"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"promt": {}}, "promt"),
+        ({"answered_by": "likelihood"}, "is answered by likelihood, and nothing can be imitated or rewarded"),
     ],
 )
 def test_a_definition_that_does_not_fit_its_rows_is_told_in_a_line(

@@ -171,6 +171,16 @@ def test_a_task_with_test_rows_alone_is_no_stage_and_not_replayed(tmp_path: Path
     assert "arms.a.replay.samples: task own has no rows of split train" in told
 
 
+def test_pictures_of_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "pictures").mkdir(parents=True)
+    Image.new("RGB", (8, 9)).save(tmp_path / "home" / "pictures" / "1.png")
+    write(tmp_path, [asked(n, image="1.png") for n in range(2)])
+    data = {"test": "rows.jsonl", "root": str(tmp_path), "images": "~/pictures"}
+    own = DataTask(TaskDefinition.model_validate({"name": "own", "data": data}))
+    assert [sample.images[0].size for sample in own.samples("test", 2)] == [(8, 9)] * 2
+
+
 # Pictures
 
 

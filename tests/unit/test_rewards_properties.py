@@ -49,6 +49,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "mmlu-pro": {**WORDS, "gold": ["B"], "choices": ["red", "blue", "5 cm"]},
     "pope": {**WORDS, "gold": ["yes"]},
     "mme": {**WORDS, "gold": ["yes"]},
+    "ifeval": {**WORDS, "gold": ["punctuation:no_comma"], "meta": {"kwargs": [{}]}},
 }
 CASE_COUNTS = frozenset(("code-edit",))
 RIGHT = {"yes-no": "yes", "choice": "B", "number": "5 cm", "unanswerable": "unanswerable"}

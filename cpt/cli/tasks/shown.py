@@ -37,10 +37,12 @@ class Shown:
 
 
 def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
-    """The first samples that are trained on, or else evaluated, and whose pictures can be read."""
+    """Samples from all over the rows that are trained on, or else evaluated, whose pictures can be read."""
     split: Literal["train", "test"] = "train" if task.index.places("train") else "test"
+    places = task.index.places(split)
+    apart = max(1, len(places) // SAMPLES)
     found: list[Shown] = []
-    for place in task.index.places(split):
+    for place in [places[i] for start in range(apart) for i in range(start, len(places), apart)]:
         if len(found) == SAMPLES:
             break
         try:

@@ -183,6 +183,7 @@ def ask(
             question_id=one.id,
             metric=scales[one.task.name].metric,
             right_from=scales[one.task.name].right_from,
+            group=str(one.sample.meta.get("group", "")),
         )
         for one, answer in zip(questions.items, answers, strict=True)
     ]

@@ -23,7 +23,7 @@ def look_of(picture: Image) -> int | None:
 
     64 bits. Scaling, compression and small changes of colour leave nearly all of them. None for a flat picture.
     """
-    greys = np.asarray(picture.convert("L").resize((9, 8)), dtype=np.int16)
+    greys = np.asarray(picture.convert("L").resize((9, 8), reducing_gap=3.0), dtype=np.int16)
     bits = (greys[:, :-1] < greys[:, 1:]).flatten()
     ones = int(bits.sum())
     if not _FLAT <= ones <= 64 - _FLAT:

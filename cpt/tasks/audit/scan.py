@@ -1,6 +1,6 @@
 """An audit of a task over data of one's own: every row and picture is looked at once, and nothing is left out unsaid.
 
-Pictures are decoded one at a time; of each row a few dozen bytes are kept.
+Pictures are decoded one at a time; of each row about a kilobyte is kept.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cpt.common.stored_pictures import StoredPictures
 from cpt.tasks.audit.findings import Answers, Finding, Report
 from cpt.tasks.audit.pictures import look_of, nearest_looks
 from cpt.tasks.chat import checked_prompt
@@ -37,7 +38,7 @@ class _Seen:
     asked: list[bytes] = field(default_factory=list)  # digest of question and pictures
     golds: list[bytes] = field(default_factory=list)
     pictures: dict[str, int] = field(default_factory=dict)  # key → the first row that has it
-    shown: list[tuple[str, int, int]] = field(default_factory=list)  # key, hash and row of each picture with a look
+    shown: list[tuple[int, int]] = field(default_factory=list)  # hash and row of each picture with a look
     keys: list[tuple[str, ...]] = field(default_factory=list)
 
 
@@ -129,21 +130,21 @@ def _remember(seen: _Seen, sample: Sample, split: str) -> tuple[list[Finding], S
     keys: list[str] = []
     faults: list[Finding] = []
     sizes: list[tuple[int, int]] = []
-    stored = getattr(sample.images, "stored", ())
     for number in range(len(sample.images)):
+        assert isinstance(sample.images, StoredPictures), "a DataTask's pictures are stored"
         try:
-            picture = sample.images[number]
+            found = sample.images.glance(number)
         except ValueError as error:
             faults.append(Finding("picture", split, sample.meta["where"], str(error), sample.id))
             continue
-        sizes.append(picture.size)
-        keys.append(stored[number].key)
-        seen.pictures.setdefault(keys[-1], row)
-        if (look := look_of(picture)) is not None:
-            seen.shown.append((keys[-1], look, row))
-        long, short = max(picture.size), min(picture.size)
-        if long > LONGEST_SHAPE * short:
-            told = f"{picture.width} × {picture.height} pixels"
+        sizes.append(found.size)
+        keys.append(found.key)
+        seen.pictures.setdefault(found.key, row)
+        if (look := look_of(found.picture)) is not None:
+            seen.shown.append((look, row))
+        width, height = found.size
+        if max(found.size) > LONGEST_SHAPE * min(found.size):
+            told = f"{width} × {height} pixels"
             faults.append(Finding("shape", split, sample.meta["where"], told, sample.id))
     seen.samples.append(sample.id)
     seen.places.append(sample.meta["where"])
@@ -184,12 +185,12 @@ def _between(train: _Seen, test: _Seen) -> Iterator[Finding]:
             told.add(row)
             detail = f"the same picture as {train.places[train.pictures[shared]]}"
             yield Finding("same-picture", "test", test.places[row], detail, test.samples[row])
-    nearest = nearest_looks([look for _, look, _ in test.shown], [look for _, look, _ in train.shown])
-    for (_, _, row), near in zip(test.shown, nearest, strict=True):
+    nearest = nearest_looks([look for look, _ in test.shown], [look for look, _ in train.shown])
+    for (_, row), near in zip(test.shown, nearest, strict=True):
         if near is not None and row not in told:
             told.add(row)
             other, apart = near
-            detail = f"looks like the picture of {train.places[train.shown[other][2]]} ({apart} of 64 bits differ)"
+            detail = f"looks like the picture of {train.places[train.shown[other][1]]} ({apart} of 64 bits differ)"
             yield Finding("near-picture", "test", test.places[row], detail, test.samples[row])
 
 

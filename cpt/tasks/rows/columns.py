@@ -28,6 +28,7 @@ USUAL = {
     "reasoning": ("reasoning", "rationale", "explanation", "solution"),
     "system": ("system",),
     "id": ("id", "question_id", "qid"),
+    "group": (),
 }  # fmt: skip
 _LETTERS = list("ABCDEFGHIJ")
 _MARKS = ("ABCDEFGHIJ", "abcdefghij", "123456789", "0123456789")

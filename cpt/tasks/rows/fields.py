@@ -66,6 +66,8 @@ def marked(fields: Fields, pictures: Sequence[Any]) -> Fields:
         raise ValueError(f"its text has half a character ({half[0]!r}), which no file can hold; take it out")
     shown = tuple(picture for picture in pictures if picture is not None)
     texts = (fields.question, *fields.choices)
+    if not shown and not any("<image" in text for text in texts):
+        return fields
     numbers = sorted({int(number) for text in texts for number in _NUMBERED.findall(text)})
     marks = len(_NEXT.findall(fields.question))
     if marks and numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
@@ -20,6 +20,9 @@ _AT_ONCE = 1000  # rows whose text a pass over all rows holds at once
 _INDEX_OF_PANDAS = "__index_level_"
 
 Steps = tuple[str | int, ...]
+Picture = Callable[[Steps], StoredPicture]
+ReadPictures = Callable[["pyarrow.Scalar", Steps, Picture], Any]
+"""From a value, where it is in its row, and what makes a picture of a place."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,7 @@ class RowPicture(StoredPicture):
 
     def read(self) -> bytes:
         """See `StoredPicture.read`."""
-        opened = _opened(self.file)
-        found = opened.scalar(self.row, str(self.steps[0]))
+        found = _opened(self.file).scalar(self.row, str(self.steps[0]))
         for step in self.steps[1:]:
             found = found[step]
         content: bytes = found.as_py()
@@ -76,25 +78,28 @@ class ArrowRows(Rows):
         file = bisect_right(self._starts, number) - 1
         row = number - self._starts[file]
         opened = _opened(self._files[file])
-        return {name: self._value(opened.scalar(row, name), number, file, row, name) for name in self.columns}
+        return {name: self._value(opened, opened.scalar(row, name), number, file, row, name) for name in self.columns}
 
     def __iter__(self) -> Iterator[Row]:
         """See `Rows`."""
         for file, name in enumerate(self._files):
+            opened = _opened(name)
             row = 0
-            for batch in _opened(name).batches:
+            for batch in opened.batches:
                 for start in range(0, len(batch), _AT_ONCE):
                     piece = batch.slice(start, _AT_ONCE)
-                    yield from self._piece(piece, self._starts[file] + row, file, row)
+                    yield from self._piece(opened, piece, self._starts[file] + row, file, row)
                     row += len(piece)
 
-    def _piece(self, piece: pyarrow.RecordBatch, number: int, file: int, row: int) -> Iterator[Row]:
+    def _piece(self, opened: _Opened, piece: pyarrow.RecordBatch, number: int, file: int, row: int) -> Iterator[Row]:
         """The rows of one batch, whose first is this number of all and this row of its file."""
         columns: dict[str, Sequence[Any]] = {}
         for name in self.columns:
             column = piece.column(name)
-            if _holds_pictures(column.type):
-                columns[name] = [self._value(column[i], number + i, file, row + i, name) for i in range(len(piece))]
+            if name in opened.pictured:
+                columns[name] = [
+                    self._value(opened, column[i], number + i, file, row + i, name) for i in range(len(piece))
+                ]
             else:
                 columns[name] = [self._plain(value, name) for value in column.to_pylist()]
         for i in range(len(piece)):
@@ -105,10 +110,11 @@ class ArrowRows(Rows):
         file = bisect_right(self._named_starts, number) - 1
         return f"{self._named[file][0]}, row {number - self._named_starts[file] + 1}"
 
-    def _value(self, scalar: pyarrow.Scalar, number: int, file: int, row: int, name: str) -> Any:
-        if not _holds_pictures(scalar.type):
+    def _value(self, opened: _Opened, scalar: pyarrow.Scalar, number: int, file: int, row: int, name: str) -> Any:
+        read = opened.pictured.get(name)
+        if read is None:
             return self._plain(scalar.as_py(), name)
-        return _with_pictures(scalar, (name,), lambda steps: self._picture(number, file, row, steps))
+        return read(scalar, (name,), lambda steps: self._picture(number, file, row, steps))
 
     def _picture(self, number: int, file: int, row: int, steps: Steps) -> RowPicture:
         column = ".".join(str(step + 1) if isinstance(step, int) else step for step in steps if step != "bytes")
@@ -124,8 +130,16 @@ class ArrowRows(Rows):
 
 @dataclass(frozen=True)
 class _Opened:
+    """An Arrow file in memory. What pyarrow makes anew at every look is kept: columns, and what is in them.
+
+    Attributes:
+        pictured: column → how its values are read, of the columns that hold pictures.
+    """
+
     batches: tuple[pyarrow.RecordBatch, ...]
     starts: tuple[int, ...]
+    pictured: Mapping[str, ReadPictures]
+    _columns: dict[tuple[int, str], pyarrow.Array] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -133,7 +147,10 @@ class _Opened:
 
     def scalar(self, row: int, column: str) -> pyarrow.Scalar:
         batch = bisect_right(self.starts, row) - 1
-        return self.batches[batch].column(column)[row - self.starts[batch]]
+        found = self._columns.get((batch, column))
+        if found is None:
+            found = self._columns[batch, column] = self.batches[batch].column(column)
+        return found[row - self.starts[batch]]
 
 
 @lru_cache(maxsize=512)
@@ -145,7 +162,9 @@ def _opened(file: str) -> _Opened:
         batches = tuple(pyarrow.ipc.open_stream(pyarrow.memory_map(file)))
     except pyarrow.ArrowInvalid as error:
         raise OSError(f"{file}: {error}") from error
-    return _Opened(batches, tuple(accumulate(map(len, batches), initial=0)))
+    schema = batches[0].schema if batches else ()
+    pictured = {found.name: _pictures_in(found.type) for found in schema if _holds_pictures(found.type)}
+    return _Opened(batches, tuple(accumulate(map(len, batches), initial=0)), pictured)
 
 
 def _classes(features: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -160,7 +179,6 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-@lru_cache(maxsize=4096)
 def _holds_pictures(kind: pyarrow.DataType) -> bool:
     """Whether bytes are in there."""
     import pyarrow
@@ -184,23 +202,36 @@ def _is_bytes(kind: pyarrow.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
-def _with_pictures(scalar: pyarrow.Scalar, steps: Steps, picture: Any) -> Any:
-    """A value in which bytes, and structs of bytes and path, are pictures; a struct without bytes is its path."""
-    if not scalar.is_valid:
-        return None
-    if _is_bytes(scalar.type):
-        return picture(steps)
-    if _is_list(scalar.type):
-        return [_with_pictures(scalar[i], (*steps, i), picture) for i in range(len(scalar))]
-    if not _holds_pictures(scalar.type):
-        return scalar.as_py()
-    names = [kind.name for kind in scalar.type]
-    if "bytes" in names and set(names) <= {"bytes", "path"}:
-        return (
-            picture((*steps, "bytes"))
-            if scalar["bytes"].is_valid
-            else scalar["path"].as_py()
-            if "path" in names
-            else None
-        )
-    return {name: _with_pictures(scalar[name], (*steps, name), picture) for name in names}
+def _pictures_in(kind: pyarrow.DataType) -> ReadPictures:
+    """Reads values of a type: bytes, and structs of bytes and path, are pictures; one without bytes is its path."""
+    if _is_bytes(kind):
+        return lambda scalar, steps, picture: picture(steps) if scalar.is_valid else None
+    if not _holds_pictures(kind):
+        return lambda scalar, steps, picture: scalar.as_py()
+    if _is_list(kind):
+        one = _pictures_in(kind.value_type)
+
+        def of_list(scalar: pyarrow.Scalar, steps: Steps, picture: Picture) -> Any:
+            if not scalar.is_valid:
+                return None
+            return [one(scalar[i], (*steps, i), picture) for i in range(len(scalar))]
+
+        return of_list
+    inside = {found.name: _pictures_in(found.type) for found in kind}
+    if "bytes" in inside and set(inside) <= {"bytes", "path"}:
+
+        def of_file(scalar: pyarrow.Scalar, steps: Steps, picture: Picture) -> Any:
+            if not scalar.is_valid:
+                return None
+            if scalar["bytes"].is_valid:
+                return picture((*steps, "bytes"))
+            return scalar["path"].as_py() if "path" in inside else None
+
+        return of_file
+
+    def of_struct(scalar: pyarrow.Scalar, steps: Steps, picture: Picture) -> Any:
+        if not scalar.is_valid:
+            return None
+        return {name: read(scalar[name], (*steps, name), picture) for name, read in inside.items()}
+
+    return of_struct
