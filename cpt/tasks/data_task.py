@@ -12,19 +12,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
+from cpt.common.keys import nearest
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
-from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
+from cpt.tasks.definition import FROM_FIELDS, PromptWords, TaskDefinition, fields_of
 from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
+from cpt.tasks.rows.values import text_of
 from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, forms, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
-
-_FROM_FIELDS = ("question", "options", "form")
-"""What a template may name beside the row's own columns."""
 
 
 class DataTask(FormattedTask):
@@ -80,17 +79,19 @@ class DataTask(FormattedTask):
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
-        known = [*_FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]
+        known = list(dict.fromkeys([*FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]))
         for prompt, text in self.format.text.items():
             for name in fields_of(text):
-                if name in hidden and name not in _FROM_FIELDS:
+                if name in hidden and name not in FROM_FIELDS:
                     raise ValueError(f"prompt.{prompt}: {{{name}}} would put the answer into the prompt; leave it out")
                 if name not in known:
-                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}; known: {', '.join(known)}")
+                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}{nearest(name, known)}")
 
     def size(self, split: Split) -> int:
         """Usable rows of a split."""
-        return 0 if split == "base" else len(self.index.of(split))
+        if split == "base" or (split == "train" and not self.index.has_training_rows):
+            return 0
+        return len(self.index.of(split))
 
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
         """The first `n` rows of a split in an order that the seed decides; pictures are read when they are looked at.
@@ -107,12 +108,12 @@ class DataTask(FormattedTask):
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         fields = self._replaced(fields)
         question, options, images = _placed(fields)
-        columns = {field: str(row[field]) for field in self._template_columns if field in row}
+        columns = {field: text_of(row.get(field)) for field in self._template_columns}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
             "columns": columns,
             "template": self.format.templates(),
-            "target": Counter(fields.answers).most_common(1)[0][0] if fields.answers else "",
+            "target": _commonest(fields.answers),
             "where": self.index.where(place),
         }
         if fields.choices:
@@ -138,7 +139,7 @@ class DataTask(FormattedTask):
     def fingerprint(self, split: Split, n: int, seed: int) -> str:
         """See `cpt.tasks.fingerprint`: of what the definition says, and of what stands in the rows and picture files.
 
-        Rows are read anew in each process, and pictures are not decoded.
+        Rows are read anew in each process, one at a time, and pictures are not decoded.
         """
         found = hashlib.blake2b(digest_size=16)
         content = self.definition.content() | {
@@ -148,7 +149,8 @@ class DataTask(FormattedTask):
         }
         further = ("group", *(self.scorer.columns if self.answered_by == "generation" else ()))
         found.update(json.dumps(content, sort_keys=True).encode())
-        for sample in self.samples(split, n, seed):
+        for place in self._places(split, n, seed):
+            sample = self.sample(split, place)
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
             # How rare words are is told by rows that are not among these.
             said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
@@ -160,7 +162,7 @@ class DataTask(FormattedTask):
 
     @cached_property
     def _template_columns(self) -> set[str]:
-        return {name for text in self.format.text.values() for name in fields_of(text)} - set(_FROM_FIELDS)
+        return {name for text in self.format.text.values() for name in fields_of(text)} - set(FROM_FIELDS)
 
     def _places(self, split: Split, n: int, seed: int) -> list[Place]:
         if split == "base":
@@ -198,6 +200,13 @@ class DataTask(FormattedTask):
             fields.system,
             fields.id,
         )
+
+
+def _commonest(answers: Sequence[str]) -> str:
+    """Of several answers that are as common the first; "" where there is none."""
+    if len(answers) < 2:
+        return answers[0] if answers else ""
+    return Counter(answers).most_common(1)[0][0]
 
 
 def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:
