@@ -306,9 +306,7 @@ class Recipe(Strict):
 
 
 def _at_most(asked: int, name: str, split: Split) -> int:
-    return (
-        at_most(asked, name, split) if name in task_names() else asked
-    )  # no such task: told elsewhere
+    return at_most(asked, name, split) if name in task_names() else asked  # no such task: told elsewhere
 
 
 def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cpt.tasks.prompts import Format
 from cpt.tasks.scoring import Scorer
-from cpt.types import PromptStyle, Sample, Split, TargetStyle
+from cpt.types import AnsweredBy, PromptStyle, Sample, Split, TargetStyle
 from rewards.score import Score
 
 
@@ -30,7 +30,7 @@ class FormattedTask(ABC):
     format: Format
     metric: str = "exact"
     max_tokens: Mapping[PromptStyle, int]
-    answered_by: Literal["generation", "likelihood"] = "generation"
+    answered_by: AnsweredBy = "generation"
 
     @abstractmethod
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
