@@ -29,6 +29,14 @@ AGAIN = "delete the file and run the same command again"
 _FULL = 1 << 20  # bytes left of a disk on which a file that did not fit still lies
 
 
+def expanded(path: str) -> Path:
+    """A path whose `~` is written out. ValueError if it names a user that there is not."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: there is no such user, whose folder ~ would be") from error
+
+
 def fsync_dir(folder: Path) -> None:
     """Make a rename inside `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -7,11 +7,15 @@ there is nothing left for them to disagree on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Up to twice as many pixels are read; with more PIL refuses a picture before it takes any memory.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 MIN_SIDE = 4
 """Pixels. Image processors take a side of 1 or 3 for the colour channels, and then read other pixels."""
@@ -120,5 +124,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 def unreadable(error: Exception, file: str) -> str:
     """Why a picture can't be read, and what to do."""
-    where = f" {file}" if file and file not in str(error) else ""
-    return f"can't read{where} ({str(error) or type(error).__name__}); replace the file, or leave the sample out"
+    told = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its own text names an object in memory
+        told = "it is no picture of a kind that can be read, or its beginning is damaged"
+    where = f" {file}" if file and file not in told else ""
+    return f"can't read{where} ({told}); replace the file, or leave the sample out"

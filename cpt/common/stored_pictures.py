@@ -22,6 +22,8 @@ _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _JPEG_END = b"\xff\xd9"
 _MIDDLE = (122, 116, 104)  # the mean of CLIP's training pictures, which LLaVA pads with
+_MOST = 1 << 30
+"""Bytes of a picture's file: more than the largest picture that PIL opens has in RGB, not compressed at all."""
 _TAIL = 64  # bytes of padding that some cameras write after a JPEG's end
 _PNG_TAGS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # without any of them a PNG has no orientation
 _COARSE = 128  # pixels that a side of a coarse picture has at least, where the whole one has as many
@@ -63,6 +65,8 @@ class PictureFile(StoredPicture):
 
     def read(self) -> bytes:
         """See `StoredPicture.read`."""
+        if (size := self.path.stat().st_size) > _MOST:
+            raise OSError(f"its file has {size} bytes, and may have {_MOST} at most")
         return self.path.read_bytes()
 
 

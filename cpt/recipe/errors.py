@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -26,22 +27,39 @@ _TYPES = {
 }
 
 
+_TYPE_OF_UNION = re.compile(r"(constrained-)?(str|int|float|bool)|(list|dict|union)\[.*\]")
+"""What pydantic calls a type of a union that was tried."""
+
+
 def explain(error: ValidationError, data: Any, prefix: KeyPath = ()) -> Iterator[Problem]:
     """Every problem as (path as written, message). `data` is what was validated, `prefix` its place in the recipe."""
     schema = _schema()
     details = error.errors(include_url=False)
     written = [_written_path(detail["loc"], data) for detail in details]
     kinds: dict[KeyPath, set[bool]] = {}
+    types: dict[KeyPath, list[str]] = {}
     for detail, (path, _) in zip(details, written, strict=True):
         kinds.setdefault(path, set()).add(detail["type"] == "literal_error")
+        types.setdefault(path, []).append(detail["type"])
     for detail, (path, node) in zip(details, written, strict=True):
         whole = (*prefix, *path)
         if len(kinds[path]) == 2 and isinstance(node, str) != (detail["type"] == "literal_error"):
             continue  # a number or a word may stand here: only what is wrong with that which was meant
+        if len(types[path]) > 1 and set(types[path]) <= set(_TYPES):  # a union, none of whose types is meant
+            if detail["type"] == types[path][0]:
+                yield whole, f"must be {_either(types[path])}, not {shown(node)}"
+            continue
+        if detail["type"] in _TYPES and set(types[path]) - {*_TYPES, "literal_error"}:
+            continue  # the type that is meant has its own message
         if detail["type"] == "extra_forbidden":
             yield whole, _unknown_key(whole, _at(path[:-1], data), schema)
         else:
             yield whole, _message(detail, whole, node, schema)
+
+
+def _either(types: Iterable[str]) -> str:
+    """`text, or a list, as in [a, b]`."""
+    return ", or ".join(dict.fromkeys(_TYPES[kind].removeprefix("must be ") for kind in types))
 
 
 @cache
@@ -57,6 +75,9 @@ def _written_path(loc: tuple[Key, ...], data: Any) -> tuple[KeyPath, Any]:
         last = position == len(loc) - 1
         if step == "[key]" or (isinstance(data, list) and isinstance(step, str)):
             continue  # the latter: a list that stands for a mapping with that key
+        there = isinstance(data, Mapping) and step in data
+        if isinstance(step, str) and _TYPE_OF_UNION.fullmatch(step) and not there:
+            continue
         tagged = isinstance(data, Mapping) and data.get("type", None) == step and not tag_read
         bare = not isinstance(data, Mapping | list)
         if (tagged or bare) and not (last and bare and data is None):
@@ -83,15 +104,21 @@ def _message(detail: Any, path: KeyPath, value: Any, schema: dict[str, Any]) -> 
         return f"unknown type {shown(context['tag'])}{nearest(context['tag'], _tags(path, schema))}"
     if kind == "literal_error":
         choices = [choice.strip().strip("'") for choice in context["expected"].replace(" or ", ", ").split(",")]
+        if detail["loc"][-1] == "[key]":
+            return f"unknown key{nearest(path[-1], choices)}"
         if len(choices) == 1 and "method" in path:
             return f"is always {choices[0]} with this type of method, not {shown(value)}; leave it out"
         return f"unknown value {shown(value)}{nearest(value, choices)}"
     if kind == "string_pattern_mismatch":
         return f"{shown(detail['input'])} is not a valid name; use letters, digits, - and _, a letter or digit first"
-    if kind == "too_short":
-        return "is empty; give at least one"
+    if kind in ("too_short", "string_too_short"):
+        return "is empty; give at least one" if kind == "too_short" else "is empty"
     if kind == "too_long":
         return f"has {len(value)} entries, and may have {context['max_length']} at most"
+    if kind == "value_error" and isinstance(value, Mapping):  # which says what about it is wrong
+        return str(detail["msg"]).removeprefix("Value error, ")
+    if kind == "string_too_long":
+        return f"has {len(value)} characters, and may have {context['max_length']} at most"
     text = _TYPES.get(kind) or detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{text}, not {shown(value)}"
 

@@ -203,7 +203,9 @@ def _too_many(name: str, split: Split, asked: int, path: KeyPath) -> Iterator[Pr
         return  # told elsewhere
     size = getattr(get_task(name), "size", None)
     there = size(split) if size is not None else None
-    if there is not None and asked > there:
+    if there == 0 < asked:
+        yield path, f"task {name} has no rows of split {split}; name them under its data.{split}"
+    elif there is not None and asked > there:
         yield path, f"{asked} samples of split {split} are asked for, and task {name} has {there}; set {there} or fewer"
 
 
@@ -223,6 +225,8 @@ def _check_arm(recipe: Recipe, spec: ArmSpec) -> Iterator[Problem]:
     batch = spec.method.batch().samples
     for i, task in enumerate(recipe.tasks):
         samples = recipe.training_samples(task)
+        if not samples:
+            continue  # a task without training rows: told already
         if samples < batch:
             where = ("tasks", i, "samples") if task.samples else ("data", "samples")
             yield (

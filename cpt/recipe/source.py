@@ -33,6 +33,8 @@ _SHORTHANDS: Mapping[tuple[str, ...], str] = {
     ("model",): "name_or_path",
     ("tasks", "*"): "name",
     ("general", "*"): "name",
+    ("tasks", "*", "data"): "path",
+    ("general", "*", "data"): "path",
     ("model", "tuning"): "type",
     ("arms", "*", "tuning"): "type",
     ("arms", "*", "filter"): "type",

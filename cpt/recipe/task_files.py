@@ -10,6 +10,7 @@ definition. Names such as `streams/coin` are of files that come with cpt, unless
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cpt.common.keys import KeyPath, nearest
+from cpt.common.files import expanded
+from cpt.common.keys import KeyPath, nearest, shortened, shown
+from cpt.recipe.errors import explain
+from cpt.recipe.schema import StageTask
 from cpt.recipe.source import SHIPPED, RawRecipe, RecipeError, read_one
 from cpt.tasks.definition import TaskDefinition
 
@@ -47,7 +51,10 @@ def include_task_files(source: RawRecipe) -> None:
                 found = _of_file(source, at, entry)
             else:
                 own = {path[2:]: place for path, place in source.places.items() if path[:2] == at}
-                found = [(_rooted(entry, source.folder(at)), own)]
+                try:
+                    found = [(_rooted(entry, source.folder(at)), own)]
+                except ValueError as error:
+                    raise RecipeError([source.problem((*at, "data", "root"), str(error))]) from error
             for definition, written in found:
                 places |= {(section, len(expanded), *path): place for path, place in written.items()}
                 expanded.append(definition)
@@ -63,13 +70,14 @@ def task_file(name: str, beside: Path | None = None) -> Path:
     Raises:
         ValueError: there is none; the message names the nearest shipped one.
     """
-    given = (beside or Path()) / Path(name).expanduser()
-    if given.is_file():
+    given = (beside or Path()) / expanded(name)
+    if os.path.isfile(given):  # a name that is too long for the file system is simply not there
         return given
     known = shipped_task_files()
     if name.removesuffix(".yaml") in known:
         return known[name.removesuffix(".yaml")]
-    raise ValueError(f"there is no task file {given}, and none of that name comes with cpt{nearest(name, list(known))}")
+    told = shortened(str(given), 200)
+    raise ValueError(f"there is no task file {told}, and none of that name comes with cpt{nearest(name, list(known))}")
 
 
 def shipped_task_files() -> dict[str, Path]:
@@ -92,15 +100,18 @@ def read_task_file(file: Path, root: str | None = None) -> list[TaskDefinition]:
     """
     found: list[TaskDefinition] = []
     problems: list[str] = []
-    for entry, written in _definitions(file, root):
-        said = {key: value for key, value in entry.items() if key not in _BESIDE}
+    for number, (entry, written) in enumerate(_definitions(file, root)):
+        at: KeyPath = ("tasks", number)
+        source = RawRecipe({}, {(): f"{file}:1"} | {(*at, *k): v for k, v in written.items()})
         try:
-            found.append(TaskDefinition.model_validate(said))
+            task = StageTask.model_validate(entry)
         except ValidationError as error:
-            source = RawRecipe(
-                {"tasks": [entry]}, {(): f"{file}:1"} | {("tasks", 0, *k): v for k, v in written.items()}
-            )
-            problems += [source.problem(path, message) for path, message in _explained(error)]
+            problems += [source.problem(path, message) for path, message in explain(error, entry, at)]
+            continue
+        if not task.is_definition:
+            problems.append(source.problem(at, "has no data: say where its rows are, as in `data: rows.jsonl`"))
+        else:
+            found.append(task.definition)
     if problems:
         raise RecipeError(problems)
     return found
@@ -118,26 +129,30 @@ def definitions_in(recipe_text: str) -> list[TaskDefinition]:
     ]
 
 
-def _explained(error: ValidationError) -> list[tuple[KeyPath, str]]:
-    return [(("tasks", 0, *one["loc"]), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
-
-
 def _of_file(source: RawRecipe, at: KeyPath, entry: Mapping[str, Any]) -> list[tuple[Any, dict[KeyPath, str]]]:
     """The entries that stand for one that names a file."""
     for key in entry:
         if key not in _OF_AN_ENTRY:
-            raise RecipeError([source.problem((*at, key), f"unknown key{nearest(key, _OF_AN_ENTRY)}")])
+            told = f"unknown key beside file{nearest(key, _OF_AN_ENTRY)}"
+            if key in TaskDefinition.model_fields:
+                told = f"belongs to a definition, and this entry takes them from {shown(entry['file'])}: write it there"
+            raise RecipeError([source.problem((*at, key), told)])
+    for key in ("file", "root"):
+        if not isinstance(entry.get(key), str) and not (key == "root" and entry.get(key) is None):
+            raise RecipeError([source.problem((*at, key), f"must be text, not {shown(entry[key])}")])
+    only = entry.get("only")
+    asked = [only] if isinstance(only, str) else only
+    if only is not None and not (isinstance(asked, list) and asked and all(isinstance(name, str) for name in asked)):
+        raise RecipeError([source.problem((*at, "only"), f"must be a list of tasks' names, not {shown(only)}")])
     try:
-        file = task_file(str(entry["file"]), source.folder(at))
+        file = task_file(entry["file"], source.folder(at))
         root = entry.get("root")
-        found = _definitions(file, None if root is None else str(source.folder(at) / Path(str(root)).expanduser()))
+        found = _definitions(file, None if root is None else str(source.folder(at) / expanded(root)))
     except RecipeError:
         raise
     except ValueError as error:
         raise RecipeError([source.problem((*at, "file"), str(error))]) from None
-    only = entry.get("only")
-    if only is not None:
-        asked = [only] if isinstance(only, str) else list(only)
+    if asked is not None:
         by_name = {one["name"]: (one, written) for one, written in found}
         for name in asked:
             if name not in by_name:
@@ -158,16 +173,21 @@ def _definitions(file: Path, root: str | None) -> list[tuple[dict[str, Any], dic
             f"{file.stem} comes without data: write root, the folder where its files lie ({file} says how)"
         )
     folder = file.parent if root is None else Path(root)
-    if "tasks" not in raw.data:
+    if "tasks" not in raw.data and "name" in raw.data:
         return [(_rooted(raw.data, folder), raw.places)]
     for key in raw.data:
         if key not in _OF_A_FILE:
             raise RecipeError([raw.problem((key,), f"unknown key of a task file{nearest(key, _OF_A_FILE)}")])
-    tasks, defaults = raw.data["tasks"], raw.data.get("defaults") or {}
-    if not isinstance(tasks, list) or not all(isinstance(one, dict) and "name" in one for one in tasks):
+    tasks, defaults = raw.data.get("tasks"), raw.data.get("defaults") or {}
+    if not isinstance(defaults, dict):
+        raise RecipeError([raw.problem(("defaults",), f"must be a mapping of key: value, not {shown(defaults)}")])
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(one, dict) and "name" in one for one in tasks):
         raise RecipeError([raw.problem(("tasks",), "must be a list of definitions, each with a name")])
     found = []
+    names = [one["name"] for one in tasks]
     for number, one in enumerate(tasks):
+        if one["name"] in names[:number]:
+            raise RecipeError([raw.problem(("tasks", number), f"{shown(one['name'])} stands here twice")])
         written = {path[2:]: place for path, place in raw.places.items() if path[:2] == ("tasks", number)}
         found.append((_rooted(_filled(one, defaults), folder), written))
     return found
@@ -194,6 +214,8 @@ def _rooted_data(data: Any, folder: Path) -> Any:
     if not isinstance(data, Mapping):
         return data  # told by the checks
     own = data.get("root")
-    root = (folder / Path(own).expanduser() if isinstance(own, str) else folder).absolute()
+    if own is not None and not isinstance(own, str):
+        return data  # the same
+    root = (folder / expanded(own or "")).absolute()
     mixed = {"mix": [_rooted_data(one, root) for one in data["mix"]]} if isinstance(data.get("mix"), list) else {}
     return {**data, "root": str(root), **mixed}

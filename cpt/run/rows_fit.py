@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ class Fit:
             raise ValueError(f"{self.model.name}: the model's processor can't be loaded ({reason})")
         faults = list(self._refused_pictures())
         if not faults:  # what a processor refuses can't be counted
-            faults = list(self._failing_prompts()) or list(self._too_long())
+            faults = list(self._marked_up()) or list(self._failing_prompts()) or list(self._too_long())
         if faults:
             more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
             raise ValueError("\n".join([*faults[:SHOWN], *more]))
@@ -105,6 +106,30 @@ class Fit:
 
     def _refusal(self, size: Size) -> str:
         return _failure(lambda: self.processor.image_processor(images=[_blank(size)], return_tensors="pt"))
+
+    def _marked_up(self) -> Iterator[str]:
+        for read, row in self.rows:
+            found = (self.markup(chat, target) for chat, target in zip(row.chats, row.targets, strict=True))
+            if told := next(filter(None, found), ""):
+                yield f"sample {row.sample}: {told}; take it out of the data of {read.task}, or leave the sample out"
+
+    def markup(self, chat: Sequence[dict[str, Any]], target: str) -> str:
+        """Which token that is no text (`<|im_end|>`) stands in the text of a prompt or its target; "" where none does.
+
+        It would end a turn, open another one, or stand for a picture that there is not.
+        """
+        texts = [block.get("text", "") for turn in chat for block in _blocks(turn["content"])]
+        found = self._marks.search("\0".join([*texts, target]))
+        if found is None:
+            return ""
+        return f"its text has {found[0]}, which the model reads as a mark of the chat or of a picture"
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        marks = {*tokenizer.all_special_tokens, getattr(self.processor, "image_token", None)}
+        marks -= {None, "", tokenizer.unk_token}  # the last is in published texts, and changes no structure
+        return re.compile("|".join(map(re.escape, sorted(marks))) or r"(?!)")
 
     def _failing_prompts(self) -> Iterator[str]:
         """Of every task, split and use the sample with most pictures is encoded, with blank ones."""
@@ -171,6 +196,10 @@ class Fit:
     def _encoded(self, row: Row, chat: list[dict[str, Any]]) -> list[int]:
         (ids,) = encode_prompts(self.processor, [chat], [[_blank(size) for size in row.sizes]])
         return ids
+
+
+def _blocks(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"text": content}] if isinstance(content, str) else content
 
 
 def _failure(attempt: Callable[[], object]) -> str:

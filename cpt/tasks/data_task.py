@@ -12,19 +12,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
+from cpt.common.keys import nearest
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
-from cpt.tasks.definition import PromptWords, TaskDefinition, fields_of
+from cpt.tasks.definition import FROM_FIELDS, PromptWords, TaskDefinition, fields_of
 from cpt.tasks.likelihood import answered_by
 from cpt.tasks.prompts import MARK, WordedFormat
 from cpt.tasks.row_index import Place, RowIndex
 from cpt.tasks.rows import Fields
+from cpt.tasks.rows.values import text_of
 from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, forms, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
 from rewards.score import Score
-
-_FROM_FIELDS = ("question", "options", "form")
-"""What a template may name beside the row's own columns."""
 
 
 class DataTask(FormattedTask):
@@ -80,17 +79,19 @@ class DataTask(FormattedTask):
 
     def _check_words(self, words: PromptWords) -> None:
         hidden = self.index.hidden_columns
-        known = [*_FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]
+        known = list(dict.fromkeys([*FROM_FIELDS, *(name for name in self.index.columns if name not in hidden)]))
         for prompt, text in self.format.text.items():
             for name in fields_of(text):
-                if name in hidden and name not in _FROM_FIELDS:
+                if name in hidden and name not in FROM_FIELDS:
                     raise ValueError(f"prompt.{prompt}: {{{name}}} would put the answer into the prompt; leave it out")
                 if name not in known:
-                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}; known: {', '.join(known)}")
+                    raise ValueError(f"prompt.{prompt}: there is no column {name!r}{nearest(name, known)}")
 
     def size(self, split: Split) -> int:
         """Usable rows of a split."""
-        return 0 if split == "base" else len(self.index.of(split))
+        if split == "base" or (split == "train" and not self.index.has_training_rows):
+            return 0
+        return len(self.index.of(split))
 
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
         """The first `n` rows of a split in an order that the seed decides; pictures are read when they are looked at.
@@ -107,7 +108,7 @@ class DataTask(FormattedTask):
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         fields = self._replaced(fields)
         question, options, images = _placed(fields)
-        columns = {field: str(row[field]) for field in self._template_columns if field in row}
+        columns = {field: text_of(row.get(field)) for field in self._template_columns}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
             "columns": columns,
@@ -161,7 +162,7 @@ class DataTask(FormattedTask):
 
     @cached_property
     def _template_columns(self) -> set[str]:
-        return {name for text in self.format.text.values() for name in fields_of(text)} - set(_FROM_FIELDS)
+        return {name for text in self.format.text.values() for name in fields_of(text)} - set(FROM_FIELDS)
 
     def _places(self, split: Split, n: int, seed: int) -> list[Place]:
         if split == "base":

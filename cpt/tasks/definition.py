@@ -90,6 +90,7 @@ class Data(Strict):
         root: what relative paths start from; the folder of the file that says this where it is left out. No part of
             what the data are.
         images: the folder, from `root`, that pictures' paths in rows start from; that of the rows' file if left out.
+            Paths in rows may be absolute, or lead out of it: what they name is opened as a picture and as nothing else.
         padding: square: pictures are shown padded to a square, as models do whose boxes are measured on that.
         answers_from: a file that has the test rows' answers.
         rows: how a row is laid out.
@@ -176,17 +177,33 @@ class PromptWords(Strict):
         return self
 
 
+FROM_FIELDS = ("question", "options", "form")
+"""What a text with braces may name beside the row's own columns."""
+
+
 def fields_of(words: str) -> Iterator[str]:
     """The columns that a text with braces names. ValueError if a brace is left open."""
     try:
         parts = list(string.Formatter().parse(words))
     except ValueError as error:
         raise ValueError(f"{error}; a brace that is meant is written twice") from None
-    yield from (name for _, name, _, _ in parts if name is not None)
+    for _, name, spec, conversion in parts:
+        if spec or conversion:
+            raise ValueError(f"{{{name}}} is written with : or ! in its braces; a column's name stands there alone")
+        if name is not None:
+            yield name
 
 
 def _as_path(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
+
+
+def _for_each_style(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"direct": value, "think": value}
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a whole number, or one for each style, as in {direct: 64, think: 1024}")
+    return value
 
 
 class TaskDefinition(Strict):
@@ -214,10 +231,7 @@ class TaskDefinition(Strict):
     metric: Text | None = None
     metric_options: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     right_from: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[
-        dict[PromptStyle, Tokens],
-        BeforeValidator(lambda v: {"direct": v, "think": v} if isinstance(v, int) and not isinstance(v, bool) else v),
-    ] = Field(default_factory=dict)
+    max_tokens: Annotated[dict[PromptStyle, Tokens], BeforeValidator(_for_each_style)] = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     answered_by: Literal["generation", "likelihood"] = "generation"
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
@@ -230,6 +244,8 @@ class TaskDefinition(Strict):
 
     @model_validator(mode="after")
     def _defines_or_names(self) -> TaskDefinition:
+        if self.data is None and "data" in self.model_fields_set:
+            raise ValueError("data is empty: say where its rows are, as in `data: rows.jsonl`, or leave it out")
         if self.data is None:
             said = [name for name in _OF_A_DEFINITION if name in self.model_fields_set]
             if said:

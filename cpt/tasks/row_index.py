@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cpt.common.console import counted
-from cpt.common.keys import nearest
+from cpt.common.files import expanded
+from cpt.common.keys import nearest, shortened
 from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
-from cpt.tasks.definition import Data, TaskDefinition, fields_of
+from cpt.tasks.definition import FROM_FIELDS, Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.rows.columns import found as columns_of
 from cpt.tasks.rows.values import text_of
@@ -52,7 +53,7 @@ class Part:
         """What relative paths of pictures start from."""
         if self.data.images is None:
             return self.rows.folder
-        return str(Path(self.data.root or ".", self.data.images))
+        return str(Path(self.data.root or ".") / expanded(self.data.images))
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class RowIndex:
             yield from self._opened(data)
         except ValueError as error:
             raise ValueError(f"task {self.definition.name}: {error}") from error
+        except OSError as error:  # a name too long, a folder that may not be read
+            raise ValueError(f"task {self.definition.name}: {error.filename}: {error.strerror}") from error
 
     def _opened(self, data: Data) -> Iterator[Part]:
         train, test = open_rows(data, "train"), open_rows(data, "test")
@@ -139,7 +142,8 @@ class RowIndex:
         for split in ("train", "test"):
             if places := self.places(split):
                 return self.read_row(places[0])[1]
-        raise ValueError(f"task {self.definition.name} has no usable row: {self._told(self.unusable)}")
+        told = f": {self._told(self.unusable)}" if self.unusable else "; look at filter and data.leave_out"
+        raise ValueError(f"task {self.definition.name} has no usable row{told}")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -161,10 +165,29 @@ class RowIndex:
         """The usable rows of a split, in the data's order."""
         found = self._by_split[split]
         if not found:
-            out = [one for one in self.unusable if one.split == split]
-            told = f": {self._told(out)}" if out else "; look at data.train, data.test and filter"
-            raise ValueError(f"task {self.definition.name} has no usable row of split {split}{told}")
+            raise self._none(split)
         return found
+
+    def check_splits(self) -> None:
+        """ValueError if the split that is evaluated, or one that is trained on, has no usable row."""
+        splits: tuple[DataSplit, ...] = ("train", "test")
+        for split in splits if self.has_training_rows else splits[1:]:
+            if not self._indexed.rows[split]:
+                raise self._none(split)
+
+    def _none(self, split: DataSplit) -> ValueError:
+        """Says why a split has no row."""
+        out = [one for one in self.unusable if one.split == split]
+        other = "train" if split == "test" else "test"
+        told = "; look at data.train, data.test and filter"
+        if out:
+            told = f": {self._told(out)}"
+        elif self.cut_by_hash and self._indexed.rows[other]:
+            told = (
+                f": the hash of pictures or question puts all there are ({len(self._indexed.rows[other])}) into "
+                f"{other}; change data.test_share, or name test rows under data.test"
+            )
+        return ValueError(f"task {self.definition.name} has no usable row of split {split}{told}")
 
     def places(self, split: str) -> list[Place]:
         """Those of `of`, however few, and however many can't be used."""
@@ -213,14 +236,14 @@ class RowIndex:
                 if (left_out and part.rows.where(row_number) in left_out) or not self._wanted(part, row):
                     continue
                 try:
-                    fields = part.read(row)
+                    fields = _fields(part, row)
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
                 if fields.id in left_out or not self._seen(fields):
                     continue
                 split = part.split or self._split_of(part, fields)
-                reason = self._problem(part, fields)
+                reason = self._problem(part, fields) or self._unfit_column(row)
                 wrong_gold = "" if reason else self._gold_problem(row, fields)
                 if reason or wrong_gold:
                     unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
@@ -263,7 +286,26 @@ class RowIndex:
         if self.asks and not fields.question.strip():
             return "it has no question"
         missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
-        return f"there is no picture {missing[0]}" if missing else ""
+        if not missing:
+            return ""
+        # As a whole: where it was looked for is what its owner has to see.
+        path = shortened(os.path.join(part.folder, missing[0]), 200)
+        hint = "; write / for \\" if "\\" in missing[0] else ""
+        return f"there is no picture {path} (data.images says where relative paths start){hint}"
+
+    def _unfit_column(self, row: Row) -> str:
+        """Which column that the words name has no text in this row; nothing where none is so."""
+        for name in self._words_columns:
+            try:
+                text_of(row.get(name))
+            except ValueError as error:
+                return f"column {name}, which the prompt shows: {error}"
+        return ""
+
+    @cached_property
+    def _words_columns(self) -> set[str]:
+        words = self.definition.prompt
+        return {name for text in (words.direct, words.think) if text for name in fields_of(text)} - set(FROM_FIELDS)
 
     def _gold_problem(self, row: Row, fields: Fields) -> str:
         """Why the metric can't use a row's answers; nothing where it can, or where none is named."""
@@ -286,7 +328,7 @@ class RowIndex:
         part = self.parts[place.part]
         row = part.rows[place.row]
         try:
-            return row, part.read(row)
+            return row, _fields(part, row)
         except ValueError as error:
             raise ValueError(f"task {self.definition.name}: {self.where(place)}: {error}") from error
 
@@ -321,3 +363,10 @@ class RowIndex:
         cut = " (cut off by hash: the data have no test split)" if self.cut_by_hash and self.has_training_rows else ""
         out = f", {counted(len(self.unusable), 'row')} left out" if self.unusable else ""
         return f"{train} training rows, {test} test rows{cut}{out}"
+
+
+def _fields(part: Part, row: Row) -> Fields:
+    try:
+        return part.read(row)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error

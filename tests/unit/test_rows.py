@@ -124,6 +124,26 @@ def test_a_ninth_sample_with_two_pictures_is_too_many_for_a_family(model, own, t
         check_rows(read(9, split), other, None, EngineKind("vllm", gpu=True))
 
 
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<|im_start|>assistant", "<|image_pad|>", "<|vision_start|>"])
+def test_a_text_that_the_model_would_read_as_a_mark_is_refused(model, own, mark):
+    own(lambda k: (f"What {mark} is this ?" if k == 2 else "What is <answer> this <b> <unk> ?", [blank()]))
+    token = mark.removesuffix("assistant")
+    with pytest.raises(ValueError, match="reads as a mark") as caught:
+        check_rows(read(4), model, None)
+    assert str(caught.value) == (
+        f"sample own/train/2: its text has {token}, which the model reads as a mark of the chat or of a picture; take "
+        "it out of the data of own, or leave the sample out"
+    )
+
+
+def test_an_answer_that_would_end_the_turn_is_refused_where_it_is_imitated(model, own, monkeypatch):
+    monkeypatch.setattr(Own, "target", lambda self, sample, style, prompt: "yes <|im_end|> no")
+    own(lambda k: ("What is this ?", [blank()]))
+    check_rows(read(2), model, None)
+    with pytest.raises(ValueError, match=r"^sample own/train/0: its text has <\|im_end\|>"):
+        check_rows(read(2, uses=(Use("direct", target="policy"),)), model, None)
+
+
 def test_many_faults_are_counted(model, own):
     own(lambda k: ("What is this ?", [blank(1500, 5)]))
     with pytest.raises(ValueError, match=r"own/train/9: picture(?s:.*)\nand 4 more$"):

@@ -61,6 +61,7 @@ def planted(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     row(train, "train.jsonl", "gold", answer="seven or eight")
     row(train, "train.jsonl", "leak", question="Add 3 and 4.5: 3 + 4.5 = 7.5", reasoning="3 + 4.5 = 7.5", answer="7.50")
     row(train, "train.jsonl", "answer-in-question", question="Is it 7.5 that is shown?")
+    row(train, "train.jsonl", "markup", question="What?<|im_end|> No.")
     row(train, "train.jsonl", "too-long", question="red " * 900)
     row(train, "train.jsonl", "duplicate", question="What is number 0?", image="0.png")
     row(train, "train.jsonl", "contradiction", question="What is number 1?", image="1.png", answer="8")
@@ -99,11 +100,11 @@ def test_every_planted_defect_is_found_at_its_row(
         places.setdefault(one["kind"], []).append(one["where"])
     expected = {kind: [place] for kind, place in where.items()}
     assert places == expected
-    assert report["rows"] == {"train": 11, "test": 6}
+    assert report["rows"] == {"train": 12, "test": 6}
     # Always 7.5 is right on every test row.
     assert report["answers"]["constant"] == "7.5" and report["answers"]["score"] == 1
     said = capfd.readouterr().out
-    assert "11 training rows, 6 test rows, 2 rows left out" in said and "tokens" in said
+    assert "12 training rows, 6 test rows, 2 rows left out" in said and "tokens" in said
     shown = page.read_text()
     assert shown.count("<img") == 3 and "data:image/png;base64," in shown and "<script" not in shown
 

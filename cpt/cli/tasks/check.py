@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from cpt.cli.tasks.shown import Shown, shown_samples
 from cpt.common.console import counted, printable
 from cpt.common.files import write_text_atomic
 from cpt.plan.make import plan_model
+from cpt.plan.preflight import available_model
 from cpt.recipe import load_recipe
 from cpt.recipe.schema import Model
 from cpt.recipe.task_files import read_task_file, task_file
@@ -27,6 +28,7 @@ from cpt.tasks.audit.scan import TooLong, audit
 from cpt.tasks.data_task import DataTask
 from cpt.tasks.definition import TaskDefinition
 from cpt.tasks.registry import get_task
+from cpt.types import Sample
 
 ROWS = 5
 """Rows that the terminal names of one kind; `--json` has all."""
@@ -55,13 +57,15 @@ def check(
         wanted = repr(unknown[0]) if unknown else ""
         raise ValueError(f"{recipe} has no task {wanted} over data of one's own; there are: {known}")
     counted_by = Model(name_or_path=model) if model else named
+    if model:
+        available_model(model)
     fit = None if counted_by is None else Fit(plan_model(counted_by), limit)
     console = Console()
     reports, pages = [], []
     for one in chosen:
         found = get_task(one.name)
         assert isinstance(found, DataTask)
-        reports.append(audit(found, None if fit is None else _too_long(found, fit)))
+        reports.append(audit(found) if fit is None else audit(found, _too_long(found, fit), markup=_markup(found, fit)))
         pages.append((reports[-1], shown_samples(found, fit)))
         _print(console, *pages[-1])
     if out is not None:
@@ -72,6 +76,8 @@ def check(
     if json_ is not None:
         write_text_atomic(json_, json.dumps([_plain(report) for report in reports], indent=1, ensure_ascii=False))
     rows = sum(sum(report.rows.values()) for report in reports)
+    for one in chosen:
+        get_task(one.name).index.check_splits()  # type: ignore[attr-defined]
     bad = len({(report.task, one.where) for report in reports for one in report.errors})
     if bad > allow * rows:
         raise typer.Exit(1)
@@ -91,6 +97,8 @@ def _definitions(name: str, root: Path | None) -> tuple[list[TaskDefinition], Mo
             declare(definitions)
             return definitions, None, None
     recipe = load_recipe(name, checked=False)
+    if root is not None:
+        raise ValueError(f"--root is for a file of tasks, and {name} is a recipe: write root in its entries")
     declare(recipe.definitions)
     return recipe.definitions, recipe.model, recipe.rollout.max_model_len
 
@@ -111,12 +119,20 @@ def _too_long(task: DataTask, fit: Fit) -> TooLong:
     return told
 
 
+def _markup(task: DataTask, fit: Fit) -> Callable[[Sample], str]:
+    def told(sample: Sample) -> str:
+        target = task.target(sample, "dataset", "direct") if sample.gold else ""
+        return fit.markup(task.messages(sample, "direct"), target)
+
+    return told
+
+
 def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
     console.print(f"[bold]{report.task}[/bold]: {report.summary}; metric {report.metric}", highlight=False)
     for one in shown:
         tokens = "" if one.tokens is None else f", {one.tokens} tokens"
         pictures = ", ".join(f"{width} × {height}" for width, height in one.sizes) or "no picture"
-        console.print(f"  {one.where} ({pictures}{tokens})", highlight=False, markup=False)
+        console.print(f"  {printable(one.where)} ({pictures}{tokens})", highlight=False, markup=False)
         for line in one.prompt.splitlines():
             console.print(f"    {printable(line)}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"    → {printable(one.target)}", highlight=False, markup=False, soft_wrap=True)
@@ -137,14 +153,14 @@ def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
         console.print(table, markup=False)
     else:
         console.print("  nothing is wrong with it", highlight=False)
-    places = [json.dumps(one.where, ensure_ascii=False) for one in report.errors if one.sample]
+    places = [printable(json.dumps(one.where, ensure_ascii=False)) for one in report.errors if one.sample]
     if places:
         few = ", ".join(dict.fromkeys(places[:20])) + (", …" if len(places) > 20 else "")
         console.print(f"  to leave them out: data.leave_out: [{few}]", markup=False, highlight=False, soft_wrap=True)
 
 
 def _which(rows: Sequence[Finding]) -> str:
-    told = [f"{one.where}: {printable(one.detail)}" for one in rows[:ROWS]]
+    told = [printable(f"{one.where}: {one.detail}") for one in rows[:ROWS]]
     return "\n".join([*told, *([f"and {len(rows) - ROWS} more"] if len(rows) > ROWS else [])])
 
 

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cpt.common.console import printable
 from cpt.recipe.shipped_recipes import headline
 from cpt.recipe.task_files import read_task_file, shipped_task_files, task_file
 from cpt.tasks import get_task, task_names
@@ -23,8 +24,8 @@ def list_tasks(
     if file is not None:
         table = Table("task", "metric", "about")
         for one in read_task_file(task_file(file), root="."):
-            table.add_row(one.name, one.metric or "", one.about)
-        console.print(table)
+            table.add_row(one.name, printable(one.metric or ""), printable(one.about))
+        console.print(table, markup=False)  # a file of tasks may come from elsewhere
         return
     table = Table("task", "family", "role", "about")
     for name in task_names():

@@ -29,6 +29,7 @@ KINDS: Mapping[str, Kind] = {
     "gold": Kind("error", "right answers that the task's own metric scores below 1"),
     "leak": Kind("error", "prompts that give the answer away: made from it, or with the worked solution in them"),
     "answer-in-question": Kind("note", "questions in which the right answer stands, and which are no multiple choice"),
+    "markup": Kind("error", "texts that the model reads as marks of the chat or of a picture, such as <|im_end|>"),
     "too-long": Kind("error", "prompts that do not fit the model, with the longest completion allowed"),
     "duplicate": Kind("note", "rows of one split with the same question and pictures"),
     "contradiction": Kind("error", "rows with the same question and pictures and other answers"),

@@ -42,11 +42,17 @@ class _Seen:
     keys: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[int], None] | None = None) -> Report:
+def audit(
+    task: DataTask,
+    too_long: TooLong | None = None,
+    progress: Callable[[int], None] | None = None,
+    markup: Callable[[Sample], str] | None = None,
+) -> Report:
     """Look at every row of a task.
 
     Args:
         too_long: asked for each sample, where there is a model.
+        markup: the same; says which text of it a model would not read as text.
         progress: told of the number of rows after each.
 
     Raises:
@@ -71,6 +77,8 @@ def audit(task: DataTask, too_long: TooLong | None = None, progress: Callable[[i
                 report.findings.append(Finding("row", split, index.where(place), str(error)))
                 continue
             report.findings += _of_sample(task, sample, split)
+            if markup is not None and (detail := markup(sample)):
+                report.findings.append(Finding("markup", split, sample.meta["where"], detail, sample.id))
             if split == "test":
                 kept = answered.setdefault((sample.gold, tuple(sample.meta.get("choices", ()))), [sample, 0])
                 kept[1] += 1

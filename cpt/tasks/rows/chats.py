@@ -90,7 +90,7 @@ def _turns(row: Row, columns: Sequence[str]) -> tuple[list[tuple[str, str]], lis
     for name, speaker in zip(columns, ("user", "assistant"), strict=False):
         value = row.get(name)
         said = list_in(value, dict) if isinstance(value, str) else value
-        if said is None and value is not None:
+        if value is not None and not isinstance(said, list | tuple):
             if len(columns) == 1:
                 raise ValueError(f"{name} is {shown(value)}, not a list of turns")
             turns.append((speaker, text_of(value)))
@@ -106,7 +106,7 @@ def _turns(row: Row, columns: Sequence[str]) -> tuple[list[tuple[str, str]], lis
 
 def _role(turn: Mapping[str, Any]) -> str:
     named = turn.get("role") or turn.get("from")
-    if named not in _ROLES:
+    if not isinstance(named, str) or named not in _ROLES:
         raise ValueError(f"a turn of {shown(named)}: only user (human), assistant (gpt) and system are known")
     return _ROLES[named]
 

@@ -48,6 +48,8 @@ class Choices:
         found = by_text if by_text is not None else by_letter
         if found is None and said.isdecimal() and int(said) < len(self.texts):
             found = int(said)
+        if found is None and sum(text.strip().casefold() == said.casefold() for text in self.texts) > 1:
+            raise ValueError(f"the answer {shown(said)} is the text of several choices")
         if found is None:
             raise ValueError(
                 f"the answer {shown(said)} is neither the letter, nor the text, nor the number from 0 of one of the "
@@ -117,7 +119,10 @@ def _single(value: Any) -> Choices:
         return Choices((), ())
     if isinstance(value, Mapping):
         if "text" in value and isinstance(value["text"], list | tuple):
-            return Choices((), tuple(value["text"]), tuple(map(text_of, value.get("label") or ())))
+            labels = value.get("label") or ()
+            if not isinstance(labels, list | tuple):
+                raise ValueError(f"the labels {shown(labels)} of the choices are no list")
+            return Choices((), tuple(value["text"]), tuple(map(text_of, labels)))
         there = {str(label): text for label, text in value.items() if text is not None}
         return Choices((), tuple(there.values()), tuple(there))
     if not isinstance(value, list | tuple):

@@ -112,6 +112,8 @@ def by_columns(asked: Columns, columns: Sequence[str], asks: bool = True) -> Col
     )
     if not answer:
         raise missing("answer", columns)
+    if question in answer:
+        raise ValueError(f"data.columns: {question!r} is both question and answer, which the prompt would show")
     if question is None and asks and set(columns) - {*answer, *images, name}:
         raise missing("question", columns)  # with nothing but pictures and answers the prompt's words are the question
     return layout

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from cpt.tasks.sources.base import Row
 
+_HALF = re.compile("[\ud800-\udfff]")
 _NEXT = re.compile(r"<image>")
 _NUMBERED = re.compile(r"<image[ _]?(\d{1,3})>")
 
@@ -60,7 +61,9 @@ def marked(fields: Fields, pictures: Sequence[Any]) -> Fields:
         ValueError: there are more or fewer marks than pictures, marks of both kinds, or a number without a picture; a
             text has half a character (which JSON can write, and nothing else).
     """
-    "".join((fields.question, *fields.choices, *fields.answers, fields.reasoning, fields.system, fields.id)).encode()
+    said = "".join((fields.question, *fields.choices, *fields.answers, fields.reasoning, fields.system, fields.id))
+    if half := _HALF.search(said):
+        raise ValueError(f"its text has half a character ({half[0]!r}), which no file can hold; take it out")
     shown = tuple(picture for picture in pictures if picture is not None)
     texts = (fields.question, *fields.choices)
     if not shown and not any("<image" in text for text in texts):

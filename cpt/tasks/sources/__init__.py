@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from cpt.common.files import expanded
 from cpt.common.keys import nearest
 from cpt.tasks.definition import Data
 from cpt.tasks.sources.base import Row, Rows
@@ -52,7 +53,7 @@ def open_rows(data: Data, part: Part) -> Rows | None:
 
 def _named(data: Data, name: str, part: Part) -> Rows:
     """What `train` or `test` names: a file, a pattern or a folder below `path`, or a split."""
-    below = None if data.hub else _base(data) / Path(name).expanduser()
+    below = None if data.hub else _base(data) / expanded(name)
     if below is not None and (data.path is None or matching(below)):
         return rows_at(below)
     splits = _splits(data)
@@ -92,7 +93,11 @@ def _splits(data: Data) -> Splits:
 
 
 def _base(data: Data) -> Path:
-    return Path(data.root or ".").absolute() / Path(data.path or "").expanduser()
+    if "://" in (data.path or ""):
+        raise ValueError(
+            f"{data.path}: nothing is fetched from addresses; store it and write its path, or set data.hub"
+        )
+    return Path(data.root or ".").absolute() / expanded(data.path or "")
 
 
 def _by_column(data: Data, column: str, part: Part) -> Rows | None:

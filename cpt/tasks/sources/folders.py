@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -68,8 +69,14 @@ def splits_of(folder: Path) -> Splits:
 
 def _rows_of(files: Sequence[Path]) -> Rows:
     kinds = {file.suffix.lower() for file in files}
-    if not all(file.exists() for file in files):
-        raise ValueError(f"{files[0]}: there is no such file or folder")
+    for file in files:
+        if file.exists() and not file.is_file():  # a pipe would be waited for, a device never ends
+            raise ValueError(f"{file} is no file" + (" but a folder" if file.is_dir() else ""))
+    gone = next((file for file in files if not file.exists()), None)
+    if gone is not None:
+        there = [other.name for other in gone.parent.iterdir()] if gone.parent.is_dir() else []
+        near = get_close_matches(gone.name, there, n=1)
+        raise ValueError(f"{gone}: there is no such file or folder" + (f"; did you mean {near[0]!r}?" if near else ""))
     if kinds == {".parquet"}:
         return parquet_rows(files)
     if kinds <= set(SUFFIXES) or kinds == {PLAIN}:
