@@ -21,7 +21,7 @@ from PIL import Image
 import cpt.tasks.registry as registry
 from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPictures
 from cpt.recipe import RecipeError, load_recipe
-from cpt.recipe.task_files import read_task_file
+from cpt.recipe.task_files import definitions_in, read_task_file
 from cpt.tasks.data_task import DataTask
 from cpt.tasks.definition import Data, TaskDefinition
 from cpt.tasks.rows import layout_of
@@ -310,6 +310,12 @@ def test_a_wrong_definition_is_told_alike_in_a_recipe_and_in_a_file(
     for found, where in ((refused(tmp_path, entry), "tasks.0"), (str(caught.value), "tasks.1")):
         assert told in found and f": {where}" in found
         assert not any(word in found for word in ("\n", "constrained", "Input", "Extra", "should", "str]"))
+
+
+def test_a_run_of_another_version_is_told_by_its_key() -> None:
+    written = {"tasks": [{"name": "own", "data": {"path": "x", "later": 1}, "samples": 3}]}
+    with pytest.raises(ValueError, match=r"^the run's recipe.yaml: tasks.0.data.later: unknown key; known: [^\n]*$"):
+        definitions_in(yaml.safe_dump(written))
 
 
 @pytest.mark.parametrize(
