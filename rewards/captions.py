@@ -24,22 +24,25 @@ _Vector = tuple[dict[Ngram, float], float]
 
 
 class DocumentFrequencies:
-    """In how many of a set's lists of references each n-gram of one to four words occurs.
+    """In how many of a set's lists of references each n-gram of one to four words occurs. Not to be changed.
 
     Attributes:
         documents: the number of lists.
         counts: n-gram, its words with a space between them → lists that have it.
     """
 
-    __slots__ = ("counts", "documents")
+    __slots__ = ("_shown", "counts", "documents")
 
     def __init__(self, documents: int, counts: Mapping[str, int]) -> None:
         self.documents, self.counts = documents, counts
+        self._shown = ""
 
     def __repr__(self) -> str:
-        """Says its content, so that what holds it can be fingerprinted."""
-        content = hashlib.blake2b(repr(sorted(self.counts.items())).encode(errors="surrogatepass"), digest_size=16)
-        return f"DocumentFrequencies(documents={self.documents}, content={content.hexdigest()})"
+        """Says its content, so that what holds it can be fingerprinted. Found out once: every row's `meta` has it."""
+        if not self._shown:
+            content = hashlib.blake2b(repr(sorted(self.counts.items())).encode(errors="surrogatepass"), digest_size=16)
+            self._shown = f"DocumentFrequencies(documents={self.documents}, content={content.hexdigest()})"
+        return self._shown
 
     def weight(self, ngram: Ngram) -> float:
         """ln(documents) − ln(max(1, documents with the n-gram))."""

@@ -113,7 +113,7 @@ class DataTask(FormattedTask):
         meta: dict[str, Any] = {
             "columns": columns,
             "template": self.format.templates(),
-            "target": Counter(fields.answers).most_common(1)[0][0] if fields.answers else "",
+            "target": _commonest(fields.answers),
             "where": self.index.where(place),
         }
         if fields.choices:
@@ -139,7 +139,7 @@ class DataTask(FormattedTask):
     def fingerprint(self, split: Split, n: int, seed: int) -> str:
         """See `cpt.tasks.fingerprint`: of what the definition says, and of what stands in the rows and picture files.
 
-        Rows are read anew in each process, and pictures are not decoded.
+        Rows are read anew in each process, one at a time, and pictures are not decoded.
         """
         found = hashlib.blake2b(digest_size=16)
         content = self.definition.content() | {
@@ -149,7 +149,8 @@ class DataTask(FormattedTask):
         }
         further = ("group", *(self.scorer.columns if self.answered_by == "generation" else ()))
         found.update(json.dumps(content, sort_keys=True).encode())
-        for sample in self.samples(split, n, seed):
+        for place in self._places(split, n, seed):
+            sample = self.sample(split, place)
             said = [sample.id, sample.gold, sample.reasoning, sample.meta["columns"], sample.meta.get("choices", [])]
             # How rare words are is told by rows that are not among these.
             said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
@@ -199,6 +200,13 @@ class DataTask(FormattedTask):
             fields.system,
             fields.id,
         )
+
+
+def _commonest(answers: Sequence[str]) -> str:
+    """Of several answers that are as common the first; "" where there is none."""
+    if len(answers) < 2:
+        return answers[0] if answers else ""
+    return Counter(answers).most_common(1)[0][0]
 
 
 def _placed(fields: Fields) -> tuple[str, str, tuple[Any, ...]]:

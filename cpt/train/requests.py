@@ -61,6 +61,8 @@ def _encode(
 ) -> None:
     """Take in the token ids of those samples that are not known."""
     unseen = [(sample, shown) for sample, shown in zip(samples, pictures, strict=True) if sample.id not in known]
+    if not unseen:
+        return
     chats = [checked_prompt(get_task(sample.task), sample, prompt) for sample, _ in unseen]
     encoded = encode_prompts(processor, chats, [shown for _, shown in unseen])
     known |= {sample.id: ids for (sample, _), ids in zip(unseen, encoded, strict=True)}
