@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Split = Literal["base", "train", "test"]
 PromptStyle = Literal["direct", "think"]
 TargetStyle = Literal["dataset", "policy", "think"]
+AnsweredBy = Literal["generation", "likelihood"]
 FinishReason = Literal["stop", "length"]
 
 

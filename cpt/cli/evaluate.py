@@ -30,8 +30,9 @@ from cpt.run.cluster import cluster, placement_of
 from cpt.run.rows import check_rows, evaluation_reads
 from cpt.store.folder import StageDir
 from cpt.store.records import write_records
-from cpt.tasks import declare, get_task, open_task, task_names
+from cpt.tasks import declare, open_task, task_names
 from cpt.tasks.limits import completion_limits
+from cpt.tasks.registry import at_most
 from cpt.types import Completion, GenerationRequest, PromptStyle, Record, SamplingParams, ScoringRequest
 
 SAMPLES = 256
@@ -56,7 +57,7 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="Test samples per task.")] = SAMPLES,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens per completion. Default: as in recipes, enough for the built-in model."),
+        typer.Option(min=1, help="Tokens per completion. Default: each task's own limit."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the records. Default: only the table.")] = None,
     cache: Annotated[
@@ -71,7 +72,7 @@ def evaluate(
     model_args: Annotated[str, typer.Option(help="With --via: further arguments of the model, key=value,…")] = "",
     harness_args: Annotated[str, typer.Option(help="With --via: the rest of its command line, in one text.")] = "",
 ) -> None:
-    """Evaluate a model on tasks, by free generation; or let lmms-eval or lm-eval do it."""
+    """Evaluate a model on tasks, as a run evaluates its stages; or let lmms-eval or lm-eval do it."""
     if via is not None:
         _check_theirs(via, task, samples, {"--root": root, "--max-tokens": max_tokens, "--cache": cache})
         further = shlex.split(harness_args)
@@ -117,7 +118,7 @@ def evaluate_folder(
     Args:
         name: a Hugging Face folder, a built-in model's name or an id on the Hub.
         samples: test samples per task.
-        max_tokens: per completion; None for the default of recipes with this prompt style.
+        max_tokens: per completion; None for each task's own limit under this prompt style.
         cache: answers are kept in this folder, one file per model, and not generated again; None for `out`.
 
     Raises:
@@ -127,7 +128,7 @@ def evaluate_folder(
     model = plan_model(Model(name_or_path=name))
     kind = engine_kind(model.path, Rollout(), Resources(), gpu=gpu_count() > 0)
     limits = {task: max_tokens or completion_limits([task])[prompt] for task in tasks}
-    evaluation = EvaluationPlan({task: _there(task, samples) for task in tasks}, limits, temperature=0.0)
+    evaluation = EvaluationPlan({task: at_most(samples, task, "test") for task in tasks}, limits, temperature=0.0)
     pictures = check_rows(evaluation_reads(evaluation, prompt), model, None, kind)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -192,12 +193,6 @@ def _engines(subject: Subject, pictures: int) -> Iterator[LateEngines]:
 
 def _note(text: str) -> None:
     typer.echo(f"note: {printable(text)}", err=True)
-
-
-def _there(task: str, samples: int) -> int:
-    """As many samples, or all of a task that has fewer."""
-    size = getattr(get_task(task), "size", None)
-    return samples if size is None else min(samples, size("test"))
 
 
 def _print(records: Sequence[Record], tasks: Sequence[str], limits: Collection[int]) -> None:

@@ -20,7 +20,8 @@ from cpt.recipe.schema import VERSION, Recipe
 from cpt.recipe.shipped_recipes import find
 from cpt.recipe.source import RawRecipe, RecipeError, Written, read
 from cpt.recipe.task_files import include_task_files
-from cpt.tasks import declare, get_task, open_task, task_names
+from cpt.tasks import declare, open_task, task_names
+from cpt.tasks.registry import size_of
 from cpt.types import Split
 
 MAX_STEPS = 10_000_000
@@ -201,8 +202,7 @@ def _check_sizes(recipe: Recipe) -> Iterator[Problem]:
 def _too_many(name: str, split: Split, asked: int, path: KeyPath) -> Iterator[Problem]:
     if name not in task_names():
         return  # told elsewhere
-    size = getattr(get_task(name), "size", None)
-    there = size(split) if size is not None else None
+    there = size_of(name, split)
     if there == 0 < asked:
         yield path, f"task {name} has no rows of split {split}; name them under its data.{split}"
     elif there is not None and asked > there:

@@ -29,8 +29,9 @@ from cpt.models.tuning.registry import AnyTuning
 from cpt.recipe.during import During
 from cpt.recipe.rewards import Reward
 from cpt.recipe.source import RecipeError, Written
-from cpt.tasks import get_task, task_names
+from cpt.tasks import task_names
 from cpt.tasks.definition import TaskDefinition, without_places
+from cpt.tasks.registry import at_most
 from cpt.types import PromptStyle, Split
 
 VERSION = 1
@@ -305,8 +306,7 @@ class Recipe(Strict):
 
 
 def _at_most(asked: int, name: str, split: Split) -> int:
-    size = getattr(get_task(name), "size", None) if name in task_names() else None
-    return asked if size is None else min(asked, size(split))
+    return at_most(asked, name, split) if name in task_names() else asked  # no such task: told elsewhere
 
 
 def without_neutral(content: Mapping[str, Any]) -> dict[str, Any]:

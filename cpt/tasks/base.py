@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
-from cpt.tasks import scoring
 from cpt.tasks.prompts import Format
-from cpt.types import PromptStyle, Sample, Split, TargetStyle
+from cpt.tasks.scoring import Scorer
+from cpt.types import AnsweredBy, PromptStyle, Sample, Split, TargetStyle
 from rewards.score import Score
 
 
@@ -17,7 +18,7 @@ class FormattedTask(ABC):
 
     Attributes:
         format: of prompts and targets.
-        metric: a name in `cpt.tasks.scoring.METRICS`.
+        metric: a name in `rewards.metrics.metric_names`.
         max_tokens: by prompt, of a completion.
         answered_by: generation; or likelihood: options, or the text itself, are scored by log-probabilities.
     """
@@ -29,7 +30,7 @@ class FormattedTask(ABC):
     format: Format
     metric: str = "exact"
     max_tokens: Mapping[PromptStyle, int]
-    answered_by: Literal["generation", "likelihood"] = "generation"
+    answered_by: AnsweredBy = "generation"
 
     @abstractmethod
     def samples(self, split: Split, n: int, seed: int = 0) -> list[Sample]:
@@ -43,10 +44,15 @@ class FormattedTask(ABC):
         """See `cpt.tasks.prompts.Format.target`."""
         return self.format.target(sample, style, prompt)
 
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Its metric, ready to score. ValueError if there is no such metric."""
+        return Scorer(self.metric, {})
+
     def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """See `cpt.tasks.scoring.score`."""
-        return scoring.score(sample, completion, prompt, self.metric)
+        """See `cpt.tasks.scoring.Scorer.score`."""
+        return self.scorer.score(sample, completion, prompt)
 
     def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """See `cpt.tasks.scoring.accuracy_reward`."""
-        return scoring.accuracy_reward(sample, completion, prompt)
+        """See `cpt.tasks.scoring.Scorer.reward`."""
+        return self.scorer.reward(sample, completion, prompt)

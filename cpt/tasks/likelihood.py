@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from cpt.tasks.metric import scale_of
-from cpt.types import Sample, Task
+from cpt.types import AnsweredBy, Sample, Task
 from rewards.choice import choice
-
-AnsweredBy = Literal["generation", "likelihood"]
 
 LIKELIHOOD = "likelihood"
 NORMALISED = "likelihood-normalised"

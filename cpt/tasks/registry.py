@@ -67,6 +67,18 @@ def get_task(name: str) -> Task:
     return registry[name]
 
 
+def size_of(name: str, split: Split) -> int | None:
+    """How many samples a split of the task of this name has; None where the task does not say."""
+    size = getattr(get_task(name), "size", None)
+    return None if size is None else size(split)
+
+
+def at_most(asked: int, name: str, split: Split) -> int:
+    """As many samples as are asked for, or all of a task that has fewer."""
+    there = size_of(name, split)
+    return asked if there is None else min(asked, there)
+
+
 def open_task(name: str) -> Task:
     """The task of this name, after a look at its rows where it reads files.
 

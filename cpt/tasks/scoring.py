@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ from cpt.types import PromptStyle, Sample
 from rewards import metrics, registry
 from rewards.captions import DocumentFrequencies, document_frequencies
 from rewards.extract import read_answer
-from rewards.match import exact_match
-from rewards.papers import accuracy_format
 from rewards.score import Score
 from rewards.templates import Template
 
@@ -21,33 +19,6 @@ if TYPE_CHECKING:
     from cpt.tasks.row_index import RowIndex
     from cpt.tasks.rows import Fields
     from cpt.tasks.sources import Row
-
-Metric = Callable[[str, Sequence[str]], float]
-"""From an answer and the accepted answers to a score in [0, 1]."""
-
-METRICS: Mapping[str, Metric] = {"exact": exact_match}
-
-
-def score(sample: Sample, completion: str, prompt: PromptStyle, metric: str = "exact") -> Score:
-    """Strict and tolerant score of one completion; `value` is the strict one.
-
-    Strict reads the answer from the format that the prompt asks for, tolerant from any text.
-    """
-    compare = METRICS[metric]
-    strict = read_answer(completion, "strict", prompt)
-    candidates = sample.meta.get("candidates", ())
-    tolerant = read_answer(completion, "tolerant", candidates=candidates, question=sample.question)
-    right_strict = compare(strict.answer, sample.gold)
-    right_tolerant = max(right_strict, compare(tolerant.answer, sample.gold))
-    parts = {"strict": right_strict, "tolerant": right_tolerant, "format": float(strict.status == "ok")}
-    read = strict if strict.status == "ok" else tolerant
-    return Score(right_strict, parts, read.answer, strict.status)
-
-
-def accuracy_reward(sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-    """0.9 accuracy + 0.1 format, both read strictly (arXiv 2507.05386): the reward of a task that names no other."""
-    return accuracy_format(completion, gold=sample.gold, template=prompt)
-
 
 FORMAT_WEIGHT = 0.1
 FREQUENCY_ROWS = 10_000
@@ -74,7 +45,10 @@ class Scorer:
         self.tolerant = registry.make(name, **options, read="tolerant")
 
     def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """Strict and tolerant score of one completion, see `score`. Graded where the metric is."""
+        """Strict and tolerant score of one completion; `value` is the strict one. Graded where the metric is.
+
+        Strict reads the answer from the format that the prompt asks for, tolerant from any text.
+        """
         row = reward_row(sample, prompt)
         strict, tolerant = self.strict(completion, **row), self.tolerant(completion, **row)
         best = max(strict.value, tolerant.value)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from cpt.tasks.definition import AnswerIn, PromptWords, fields_of
 from cpt.tasks.rows import Fields
-from cpt.types import PromptStyle
+from cpt.types import AnsweredBy, PromptStyle
 
 _SHORT = "Answer the question using a single word or phrase."
 _LETTER = "Answer with the option's letter from the given choices directly."
@@ -42,7 +41,7 @@ VQA_ANSWERS = 10
 """Answers of as many annotators are scored by their consensus."""
 
 
-def usual_metric(example: Fields, answered_by: Literal["generation", "likelihood"]) -> str:
+def usual_metric(example: Fields, answered_by: AnsweredBy) -> str:
     """The metric of a task that names none, by its first row."""
     if answered_by == "likelihood":
         return "likelihood" if example.choices else "token-probability"

@@ -40,6 +40,7 @@ from cpt.store.folder import StageDir
 from cpt.store.run_store import RunStore
 from cpt.tasks import get_task
 from cpt.tasks.chat import checked_prompt
+from cpt.tasks.definition import AnswersFrom, Columns, Data, PromptWords, TaskDefinition
 from cpt.tasks.world import shapes
 from cpt.types import Task
 
@@ -160,6 +161,17 @@ def test_the_recipe_over_a_csv_file_is_planned_as_shown(tmp_path: Path, monkeypa
     write_files(DATA)
     ((command, output),) = marked(DATA, "output").items()
     assert planned(capfd, command) == lines(output)
+
+
+def test_every_key_of_a_task_is_in_the_table():
+    rows = [line.split(" | ") for line in text_of(DATA).splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`([^`]+)`", " ".join(row[0] for row in rows)))
+    keys = TaskDefinition.model_fields.keys() - {"data", "prompt"}
+    keys |= {f"data.{name}" for name in Data.model_fields} | {f"prompt.{name}" for name in PromptWords.model_fields}
+    assert keys <= named
+    for key, model in {"data.columns": Columns, "data.answers_from": AnswersFrom}.items():
+        text = " ".join(" ".join(row) for row in rows if f"`{key}`" in row[0])
+        assert all(re.search(rf"\b{name}\b", text) for name in model.model_fields), key
 
 
 # ---- docs/adding_a_task.md

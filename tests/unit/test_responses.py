@@ -206,7 +206,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_in_one_line(tmp_path: Path):
 
 
 def test_records_made_from_known_answers_have_the_same_bytes(tmp_path: Path):
-    task = get_task("parity")
+    task = get_task("count-colour")
     samples = task.samples("test", 6)
     asked = Questions("direct", [Question(task, one, "?", "q", [1, i], []) for i, one in enumerate(samples)])
     written = []

@@ -153,7 +153,7 @@ def test_limits_and_source_are_stated(name):
 
 
 def test_100_kb_take_no_quadratic_time():
-    """Texts on which a careless pattern takes minutes. All of it takes about a second; the limit ends what hangs."""
+    """Texts on which a careless pattern takes minutes. All take about three seconds; the limit ends what hangs."""
     code = """
 from tests.unit.test_rewards_properties import LONG, ROWS, reward
 patterns = ["<answer>", "<think>", "\\\\boxed{", "{}", "1,", "[1,", "999,", "- ", "a ", "\\u0323\\u0301", "not ", "A. "]
