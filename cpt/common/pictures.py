@@ -83,6 +83,8 @@ def check_header(picture: Any, name: str) -> None:
     if not isinstance(picture, Image.Image):
         kind = type(picture).__name__
         raise ValueError(f"{name} is no PIL picture but a {kind}; give PIL.Image.fromarray(…) or PIL.Image.open(…)")
+    if picture.format == "EPS":  # a program in PostScript, which PIL would let Ghostscript execute
+        raise ValueError(f"{name} is an EPS file, which is a program and is not executed; convert it to PNG")
     if min(picture.size) < MIN_SIDE:
         raise ValueError(
             f"{name} is {picture.width} × {picture.height} pixels, with a side below {MIN_SIDE} no image processor "

@@ -83,14 +83,24 @@ class SquarePicture(StoredPicture):
 
     def read(self) -> bytes:
         """A file of the padded picture. OSError if there is no picture, ValueError if it can't be used."""
-        with Image.open(io.BytesIO(self.inner.read())) as found:
+        content = self.inner.read()
+        try:
+            opened = Image.open(io.BytesIO(content))
+        except Exception as error:  # decoders meet damaged headers with exceptions of many kinds
+            raise ValueError(unreadable(error, self.name)) from error
+        with opened as found:
             shown = prepared(found, self.name)
         side = max(shown.size)
+        if 3 * side * side > _MOST:
+            raise ValueError(
+                f"{self.name} has {shown.width} × {shown.height} pixels, too many when padded to a square; crop it, or "
+                "leave the sample out"
+            )
         square = Image.new("RGB", (side, side), _MIDDLE)
         square.paste(shown, ((side - shown.width) // 2, (side - shown.height) // 2))
-        content = io.BytesIO()
-        square.save(content, "PPM")  # nothing is lost, and no time
-        return content.getvalue()
+        padded = io.BytesIO()
+        square.save(padded, "PPM")  # nothing is lost, and no time
+        return padded.getvalue()
 
     @property
     def key(self) -> str:

@@ -19,7 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from cpt.common.files import expanded
-from cpt.common.keys import KeyPath, nearest, shortened, shown
+from cpt.common.keys import KeyPath, dotted, nearest, shortened, shown
 from cpt.recipe.errors import explain
 from cpt.recipe.schema import StageTask
 from cpt.recipe.source import SHIPPED, RawRecipe, RecipeError, read_one
@@ -120,13 +120,18 @@ def read_task_file(file: Path, root: str | None = None) -> list[TaskDefinition]:
 def definitions_in(recipe_text: str) -> list[TaskDefinition]:
     """The tasks that a run's own recipe.yaml defines. ValueError if it is none of this cpt."""
     content = yaml.safe_load(recipe_text) or {}
-    entries = [entry for section in _SECTIONS for entry in content.get(section) or ()]
-    fields = TaskDefinition.model_fields
-    return [
-        TaskDefinition.model_validate({key: value for key, value in entry.items() if key in fields})
-        for entry in entries
-        if isinstance(entry, Mapping) and entry.get("data") is not None
-    ]
+    found = []
+    for section in _SECTIONS:
+        for number, entry in enumerate(content.get(section) or ()):
+            if not isinstance(entry, Mapping) or entry.get("data") is None:
+                continue
+            said = {key: value for key, value in entry.items() if key in TaskDefinition.model_fields}
+            try:
+                found.append(TaskDefinition.model_validate(said))
+            except ValidationError as error:
+                where, message = next(explain(error, said, (section, number)))
+                raise ValueError(f"the run's recipe.yaml: {dotted(where)}: {message}") from error
+    return found
 
 
 def _of_file(source: RawRecipe, at: KeyPath, entry: Mapping[str, Any]) -> list[tuple[Any, dict[KeyPath, str]]]:

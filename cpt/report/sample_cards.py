@@ -14,6 +14,7 @@ from cpt.report.figure_style import arm_colours
 from cpt.report.load import ArmRun, RunData
 from cpt.report.summary import Summary
 from cpt.tasks import get_task, read_samples
+from cpt.tasks.sources.hub import without_network
 from cpt.types import Record, Sample
 
 if TYPE_CHECKING:
@@ -136,11 +137,18 @@ def _card(
         sample_id=name,
         question=sample.question if sample else shown.prompt if shown else "",
         gold=" / ".join(sample.gold if sample else shown.gold if shown else ()),
-        images=tuple(data_uri(image) for image in sample.images) if sample else (),
+        images=_pictures(sample) if sample else (),
         columns=columns,
         rows=tuple(rows),
         flips=sum(row.flipped and row.chosen for row in rows),
     )
+
+
+def _pictures(sample: Sample) -> tuple[str, ...]:
+    try:
+        return tuple(data_uri(image) for image in sample.images)
+    except ValueError:
+        return ()  # files that have changed since the run: the card is made without
 
 
 def _cell(record: Record | None) -> Cell | None:
@@ -153,7 +161,8 @@ def held_out_samples(task: str, n: int) -> Mapping[str, Sample]:
     """The task's test samples by id, made again; {} if the task, its files or some samples are missing."""
     try:
         made: Any = get_task(task)
-        return _held_out(made, n)
+        with without_network():  # a page is made of what is there
+            return _held_out(made, n)
     except ValueError:
         return {}  # the page is made without pictures
 

@@ -19,9 +19,9 @@ from command import cpt
 from PIL import Image
 
 import cpt.tasks.registry as registry
-from cpt.common.stored_pictures import PictureFile, StoredPictures
+from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPictures
 from cpt.recipe import RecipeError, load_recipe
-from cpt.recipe.task_files import read_task_file
+from cpt.recipe.task_files import definitions_in, read_task_file
 from cpt.tasks.data_task import DataTask
 from cpt.tasks.definition import Data, TaskDefinition
 from cpt.tasks.rows import layout_of
@@ -214,6 +214,26 @@ def test_a_large_scan_is_opened_without_a_warning(tmp_path: Path) -> None:
     assert (found.stdout, found.stderr) == ("(10000, 10000)\n", "")
 
 
+def test_a_thin_picture_is_not_padded_to_a_square_beyond_memory(tmp_path: Path) -> None:
+    file = tmp_path / "thin.png"
+    Image.new("L", (4, 200_000)).save(file)
+    with pytest.raises(ValueError, match=r"the picture: .*thin.png has 4 × 200000 pixels, too many when padded"):
+        StoredPictures([SquarePicture(PictureFile(file))], "sample own/train/1").sizes()
+    file.write_bytes(_png(50_000, 50_000))
+    with pytest.raises(ValueError, match=r"the picture: can't read .*2500000000 pixels"):
+        StoredPictures([SquarePicture(PictureFile(file))], "sample own/train/1").sizes()
+
+
+def test_a_picture_that_is_a_program_is_not_executed(tmp_path: Path) -> None:
+    file = tmp_path / "drawing.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n(owned) print\n%%EOF\n")
+    assert Image.open(file).format == "EPS"
+    with pytest.raises(ValueError, match="is an EPS file, which is a program and is not executed"):
+        _sizes(file)
+    with pytest.raises(ValueError, match="is an EPS file, which is a program and is not executed"):
+        StoredPictures([PictureFile(file)], "sample own/train/1")[0]
+
+
 def test_a_file_that_is_no_picture_is_told_without_a_place_in_memory(tmp_path: Path) -> None:
     (tmp_path / "passwd").write_text("root:x:0:0:secret")
     with pytest.raises(ValueError, match="it is no picture of a kind that can be read") as caught:
@@ -290,6 +310,12 @@ def test_a_wrong_definition_is_told_alike_in_a_recipe_and_in_a_file(
     for found, where in ((refused(tmp_path, entry), "tasks.0"), (str(caught.value), "tasks.1")):
         assert told in found and f": {where}" in found
         assert not any(word in found for word in ("\n", "constrained", "Input", "Extra", "should", "str]"))
+
+
+def test_a_run_of_another_version_is_told_by_its_key() -> None:
+    written = {"tasks": [{"name": "own", "data": {"path": "x", "later": 1}, "samples": 3}]}
+    with pytest.raises(ValueError, match=r"^the run's recipe.yaml: tasks.0.data.later: unknown key; known: [^\n]*$"):
+        definitions_in(yaml.safe_dump(written))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 from synthetic import Arm, Plan, Recipe, Stage, make_run, mark_done, records, reseal
 
+from cpt.common.stored_pictures import PictureFile, StoredPictures
 from cpt.report.load import load_run
 from cpt.report.page import render
-from cpt.report.sample_cards import sample_cards
+from cpt.report.sample_cards import held_out_samples, sample_cards
 from cpt.report.sanity_checks import stage_checks, task_checks
 from cpt.report.summary import summarise
 from cpt.report.terminal_table import print_summary
@@ -118,6 +119,17 @@ def test_pictures_of_installed_tasks_are_shown(tmp_path: Path) -> None:
     assert len(cards["which-row"].images) == 1
     assert cards["which-row"].images[0].startswith("data:image/png;base64,iVBOR")
     assert cards["arithmetic"].images == ()
+
+
+def test_a_card_whose_picture_is_gone_is_made_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path, [Arm("sft")], tasks=["which-row"], general=[], samples=2)
+    gone = StoredPictures([PictureFile(tmp_path / "gone.png")], "sample of a copied run")
+    made = {name: replace(sample, images=gone) for name, sample in held_out_samples("which-row", 2).items()}
+    monkeypatch.setattr("cpt.report.sample_cards.held_out_samples", lambda task, n: made)
+    cards = sample_cards(summarise(load_run(tmp_path)))
+    assert len(cards) == 2
+    assert {card.question for card in cards} == {sample.question for sample in made.values()}
+    assert all(card.images == () for card in cards)
 
 
 def test_a_picture_that_is_not_the_runs_is_not_shown(tmp_path: Path) -> None:

@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cpt.common.stored_pictures import StoredPicture
-from cpt.tasks.definition import Data
+from cpt.report.sample_cards import held_out_samples
+from cpt.tasks import declare
+from cpt.tasks.definition import Data, TaskDefinition
 from cpt.tasks.sources import Rows, open_rows
+from cpt.tasks.sources.hub import without_network
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -484,6 +487,28 @@ def test_a_column_that_says_the_split(tmp_path: Path):
 
 def hub(part: str = "train", **data: Any) -> Rows | None:
     return open_rows(Data(hub="lab/Some-Data", revision=COMMIT, **data), part)  # type: ignore[arg-type]
+
+
+def test_without_network_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *given, **more: asked.append(given))
+    with without_network(), pytest.raises(ValueError, match=r"lab/Some-Data, .*: these data are not in the cache"):
+        hub()
+    assert not asked
+
+
+def test_a_report_does_not_fetch_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *given, **more: asked.append(given))
+    data = {"hub": "lab/Some-Data", "revision": COMMIT}
+    monkeypatch.setattr("cpt.tasks.registry._declared", {})
+    declare([TaskDefinition.model_validate({"name": "own", "data": data})])
+    assert held_out_samples("own", 3) == {}
+    assert not asked
 
 
 def hub_refused(monkeypatch: pytest.MonkeyPatch, error: BaseException, **data: Any) -> str:

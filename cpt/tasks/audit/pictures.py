@@ -15,7 +15,7 @@ NEAR = 3
 """Bits of 64 in which the hashes of pictures that look alike differ at most."""
 _FLAT = 6
 """A picture whose hash has fewer bits of either kind is one colour, or two: nothing tells such pictures apart."""
-_CHUNK = 4096  # hashes that are compared with all others at once
+_AT_ONCE = 1 << 20  # comparisons: 9 MiB
 
 
 def look_of(picture: Image) -> int | None:
@@ -40,7 +40,7 @@ def nearest_looks(those: Sequence[int], among: Sequence[int]) -> list[tuple[int,
         return [None] * len(those)
     others: NDArray[np.uint64] = np.array(among, dtype=np.uint64)
     found: list[tuple[int, int] | None] = []
-    step = max(1, _CHUNK * _CHUNK // len(others))
+    step = max(1, _AT_ONCE // len(others))
     for start in range(0, len(those), step):
         chunk = np.array(those[start : start + step], dtype=np.uint64)
         bits = np.bitwise_count(chunk[:, None] ^ others[None, :])

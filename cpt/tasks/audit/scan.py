@@ -1,6 +1,6 @@
 """An audit of a task over data of one's own: every row and picture is looked at once, and nothing is left out unsaid.
 
-Pictures are decoded one at a time; of each row about a kilobyte is kept.
+Pictures are decoded one at a time; of each row less than a kilobyte is kept.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
     import datasets
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+_may_fetch = ContextVar("_may_fetch", default=True)
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """Within it, data that are not in the cache are not to be had: a ValueError says so."""
+    before = _may_fetch.set(False)
+    try:
+        yield
+    finally:
+        _may_fetch.reset(before)
 
 
 def hub_splits(name: str, config: str | None, revision: str) -> Splits:
@@ -59,6 +74,8 @@ def _fetched(name: str, config: str | None, revision: str) -> Mapping[str, datas
     import httpx
 
     at = f"{name}, revision {revision[:12]}"
+    if not _may_fetch.get():
+        raise ValueError(f"{at}: these data are not in the cache")
     try:
         # The prefix: a folder of this name beside the recipe is not meant.
         with quiet():
