@@ -164,27 +164,8 @@ def ask(
         judge(one.task, one.sample, next(logprobs)) if one.pairs else _read(one, next(said), questions.prompt)
         for one in questions.items
     ]
-    scales = {one.task.name: scale_of(one.task) for one in questions.items}
     return [
-        Record(
-            arm=arm,
-            seed=seed,
-            stage=stage,
-            task=one.task.name,
-            sample_id=one.sample.id,
-            prompt=one.text,
-            completion=answer.text,
-            finish_reason=answer.finish_reason,
-            extracted=answer.extracted,
-            gold=list(one.sample.gold),
-            score=answer.score,
-            tolerant=answer.tolerant,
-            n_tokens=answer.n_tokens,
-            question_id=one.id,
-            metric=scales[one.task.name].metric,
-            right_from=scales[one.task.name].right_from,
-            group=str(one.sample.meta.get("group", "")),
-        )
+        _record(one, answer, arm=arm, seed=seed, stage=stage)
         for one, answer in zip(questions.items, answers, strict=True)
     ]
 
@@ -194,6 +175,29 @@ def _read(one: Question, said: Completion, prompt: PromptStyle) -> Answer:
     score = one.task.score(one.sample, said.text, prompt)
     strict, tolerant = (float(score.parts[name]) for name in ("strict", "tolerant"))
     return Answer(said.text, said.finish_reason, score.extracted, strict, tolerant, len(said.token_ids))
+
+
+def _record(one: Question, answer: Answer, *, arm: str, seed: int, stage: int) -> Record:
+    scale = scale_of(one.task)
+    return Record(
+        arm=arm,
+        seed=seed,
+        stage=stage,
+        task=one.task.name,
+        sample_id=one.sample.id,
+        prompt=one.text,
+        completion=answer.text,
+        finish_reason=answer.finish_reason,
+        extracted=answer.extracted,
+        gold=list(one.sample.gold),
+        score=answer.score,
+        tolerant=answer.tolerant,
+        n_tokens=answer.n_tokens,
+        question_id=one.id,
+        metric=scale.metric,
+        right_from=scale.right_from,
+        group=str(one.sample.meta.get("group", "")),
+    )
 
 
 class GenerationEvaluator:
