@@ -23,7 +23,6 @@ from cpt.tasks.rows import Fields
 from cpt.tasks.rows.values import text_of
 from cpt.tasks.usual import LIKELIHOOD_WORDS, MAX_TOKENS, forms, usual_metric, usual_words
 from cpt.types import RIGHT, PromptStyle, Sample, Split
-from rewards.score import Score
 
 
 class DataTask(FormattedTask):
@@ -127,14 +126,6 @@ class DataTask(FormattedTask):
             meta |= self.scorer.of_row(row) | self.scorer.extra(self.index, split, pictures)
         asked = " ".join(part for part in (MARK.sub("", question).strip(), options) if part)
         return Sample(name, self.name, asked, pictures, fields.answers, fields.reasoning, meta)
-
-    def score(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """See `cpt.tasks.scoring.Scorer`."""
-        return self.scorer.score(sample, completion, prompt)
-
-    def reward(self, sample: Sample, completion: str, prompt: PromptStyle) -> Score:
-        """See `cpt.tasks.scoring.Scorer`."""
-        return self.scorer.reward(sample, completion, prompt)
 
     def fingerprint(self, split: Split, n: int, seed: int) -> str:
         """See `cpt.tasks.fingerprint`: of what the definition says, and of what stands in the rows and picture files.
