@@ -128,7 +128,8 @@ def measured(out: Path) -> list[DriftRow]:
 def made(out: Path) -> dict[str, tuple[int, bytes]]:
     """When every file of the stage's was written, and what it holds: all but what drift adds."""
     stage = RunStore(out / "run").stage_dir("grpo", 0, 1, "which-row")
-    files = [path for path in stage.root.rglob("*") if path.is_file() and "drift" not in path.name]
+    added = ("drift", "responses")  # the answers that drift asked for are kept with the others
+    files = [path for path in stage.root.rglob("*") if path.is_file() and not path.name.startswith(added)]
     return {str(path.relative_to(stage.root)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
