@@ -54,7 +54,10 @@ def serving(answer: Answer, slow: float = 0.0) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            sent_body = self.rfile.read(int(self.headers["Content-Length"]))
+            if not sent_body:
+                return  # a client that has been stopped
+            body = json.loads(sent_body)
             with lock:
                 number = len(found.bodies)
                 found.bodies.append(body)
