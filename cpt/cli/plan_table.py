@@ -55,7 +55,7 @@ def print_plan(plan: RunPlan, console: Console, out: Path) -> None:
         table.add_row(*row(stages))
     known = plan.model.nbytes
     weight = "from the Hugging Face Hub (no such folder here)" if known is None else size(known)
-    samples = {task.name: task.samples or recipe.data.samples for task in recipe.tasks}
+    samples = {task.name: recipe.training_samples(task) for task in recipe.tasks}
     evaluation = plan.bases[0].evaluation
     disk = estimate_bytes(plan)
     console.print(

@@ -180,6 +180,8 @@ def _definitions(file: Path, root: str | None) -> list[tuple[dict[str, Any], dic
     folder = file.parent if root is None else Path(root)
     if "tasks" not in raw.data and "name" in raw.data:
         return [(_rooted(raw.data, folder), raw.places)]
+    if "arms" in raw.data:
+        raise RecipeError([raw.problem((), "is a recipe, and a file of tasks is asked for: only tasks and defaults")])
     for key in raw.data:
         if key not in _OF_A_FILE:
             raise RecipeError([raw.problem((key,), f"unknown key of a task file{nearest(key, _OF_A_FILE)}")])

@@ -124,6 +124,13 @@ class Fit:
             return ""
         return f"its text has {found[0]}, which the model reads as a mark of the chat or of a picture"
 
+    def unknown(self, text: str) -> int:
+        """Tokens of a text that the model's vocabulary does not have, and reads as one and the same."""
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        if tokenizer.unk_token_id is None:
+            return 0
+        return int(tokenizer(text)["input_ids"].count(tokenizer.unk_token_id))
+
     @cached_property
     def _marks(self) -> re.Pattern[str]:
         tokenizer = getattr(self.processor, "tokenizer", self.processor)

@@ -17,6 +17,7 @@ from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture
 from cpt.tasks.definition import FROM_FIELDS, Data, TaskDefinition, fields_of
 from cpt.tasks.rows import Fields, Layout, layout_of
 from cpt.tasks.rows.columns import found as columns_of
+from cpt.tasks.rows.unread import unread_pictures
 from cpt.tasks.rows.values import text_of
 from cpt.tasks.sources import Row, Rows, open_rows
 from cpt.tasks.sources.answers import AnsweredRows
@@ -134,7 +135,23 @@ class RowIndex:
         for rows, split in parts:
             if rows is not None and len(rows):
                 columns_of("group", data.columns, rows.columns)  # it is there, if one is named
-                yield Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
+                part = Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
+                self._check_pictures(part)
+                yield part
+
+    def _check_pictures(self, part: Part) -> None:
+        """ValueError if the first row has pictures that nothing reads."""
+        try:
+            row = part.rows[0]
+            fields = _fields(part, row)
+        except ValueError:
+            return  # the row is told with the others
+        name = unread_pictures(row, fields)
+        if name and self.definition.filter.get("images") is not False:
+            raise ValueError(
+                f"{part.rows.where(0)}: the column {name!r} has pictures and is not read: write data.columns.images: "
+                f"{name}, or filter: {{images: false}}"
+            )
 
     @cached_property
     def example(self) -> Fields:
@@ -228,19 +245,26 @@ class RowIndex:
         unusable: list[Unusable] = []
         names: set[str] = set()
         used = 0
+        matched: set[str] = set()
         for number, part in enumerate(self.parts):
             left_out = set(map(str, part.data.leave_out))
             for row_number, row in enumerate(part.rows):
                 place = Place(number, row_number)
                 # First, so that a row that can't be read can be left out.
-                if (left_out and part.rows.where(row_number) in left_out) or not self._wanted(part, row):
+                if left_out and (where := part.rows.where(row_number)) in left_out:
+                    matched.add(where)
+                    continue
+                if not self._wanted(part, row):
                     continue
                 try:
                     fields = _fields(part, row)
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
-                if fields.id in left_out or not self._seen(fields):
+                if fields.id in left_out:
+                    matched.add(fields.id)
+                    continue
+                if not self._seen(fields):
                     continue
                 split = part.split or self._split_of(part, fields)
                 reason = self._problem(part, fields) or self._unfit_column(row)
@@ -252,7 +276,17 @@ class RowIndex:
                 used += 1
                 if fields.id and "/" not in fields.id:
                     names.add(fields.id)
+        self._check_left_out(matched)
         return _Indexed(found, unusable, own_names=len(names) == used)
+
+    def _check_left_out(self, matched: set[str]) -> None:
+        """ValueError if a row that is to be left out is not there, which would be a slip of the pen."""
+        for name in (str(name) for data in self._data for name in data.leave_out):
+            if name not in matched:
+                raise ValueError(
+                    f"task {self.definition.name}: data.leave_out: no row is {name!r}; write a row's id, or its place "
+                    f"as messages have it, such as {self.where(Place(0, 0))!r}"
+                )
 
     def _wanted(self, part: Part, row: Row) -> bool:
         """Whether the row's columns have what `filter` asks of them."""
@@ -284,7 +318,7 @@ class RowIndex:
         if not fields.answers and self.definition.answered_by == "generation":
             return "it has no answer"
         if self.asks and not fields.question.strip():
-            return "it has no question"
+            return "it has no question (data.columns.question names its column; or write it into prompt.direct)"
         missing = [str(image) for image in fields.images if isinstance(image, str) and not self._there(part, image)]
         if not missing:
             return ""

@@ -369,6 +369,21 @@ def test_too_many_unusable_rows_stop_and_few_are_left_out(tmp_path: Path) -> Non
     assert own.size("train") + own.size("test") == 98 and "2 rows left out" in own.index.summary()
 
 
+def test_pictures_that_nothing_reads_and_rows_that_are_not_there_are_told(tmp_path: Path) -> None:
+    pictures(tmp_path, 40)
+    rows = [{"question": f"q{n}?", "answer": "x", "foto": f"{n}.png"} for n in range(40)]
+    path = str(jsonl(tmp_path / "rows.jsonl", rows))
+    with pytest.raises(ValueError, match=r"line 1: the column 'foto' has pictures and is not read: write data.columns"):
+        task(data=path)
+    assert task(data=path, filter={"images": False}).samples("train", 1)[0].images == ()
+    own = task(data={"path": path, "columns": {"images": "foto"}})
+    assert len(own.samples("train", 1)[0].images) == 1
+    with pytest.raises(
+        ValueError, match=r"data.leave_out: no row is 'rows.jsonl, line 41'; write .* 'rows.jsonl, line 1'"
+    ):
+        task(data={"path": path, "columns": {"images": "foto"}, "leave_out": ["rows.jsonl, line 41"]})
+
+
 def test_files_of_tasks_and_their_names_are_checked(tmp_path: Path) -> None:
     (tmp_path / "tasks.yaml").write_text("tasks:\n  - name: a\n    data: {path: x.csv}\n    metrik: exact\n")
     with pytest.raises(RecipeError, match=r"tasks.yaml:4: .*metrik"):

@@ -104,7 +104,8 @@ def test_every_planted_defect_is_found_at_its_row(
     # Always 7.5 is right on every test row.
     assert report["answers"]["constant"] == "7.5" and report["answers"]["score"] == 1
     said = capfd.readouterr().out
-    assert "12 training rows, 6 test rows, 2 rows left out" in said and "tokens" in said
+    assert "12 training rows, 6 test rows, 2 rows left out" in said and "tokens; " in said
+    assert "of prompt and answer are unknown to the model" in said  # the built-in one has 133 words
     shown = page.read_text()
     assert shown.count("<img") == 3 and "data:image/png;base64," in shown and "<script" not in shown
 

@@ -65,6 +65,8 @@ def check(
     for one in chosen:
         found = get_task(one.name)
         assert isinstance(found, DataTask)
+        if found.answered_by == "generation":
+            _ = found.scorer  # an unknown metric is no fault of the rows
         reports.append(audit(found) if fit is None else audit(found, _too_long(found, fit), markup=_markup(found, fit)))
         pages.append((reports[-1], shown_samples(found, fit)))
         _print(console, *pages[-1])
@@ -128,11 +130,14 @@ def _markup(task: DataTask, fit: Fit) -> Callable[[Sample], str]:
 
 
 def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
-    console.print(f"[bold]{report.task}[/bold]: {report.summary}; metric {report.metric}", highlight=False)
+    console.print(
+        f"[bold]{report.task}[/bold]: {report.summary}; metric {report.metric}", highlight=False, soft_wrap=True
+    )
     for one in shown:
         tokens = "" if one.tokens is None else f", {one.tokens} tokens"
+        tokens += f"; {one.unknown} of prompt and answer are unknown to the model" if one.unknown else ""
         pictures = ", ".join(f"{width} × {height}" for width, height in one.sizes) or "no picture"
-        console.print(f"  {printable(one.where)} ({pictures}{tokens})", highlight=False, markup=False)
+        console.print(f"  {printable(one.where)} ({pictures}{tokens})", highlight=False, markup=False, soft_wrap=True)
         for line in one.prompt.splitlines():
             console.print(f"    {printable(line)}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"    → {printable(one.target)}", highlight=False, markup=False, soft_wrap=True)
@@ -153,7 +158,7 @@ def _print(console: Console, report: Report, shown: Sequence[Shown]) -> None:
         console.print(table, markup=False)
     else:
         console.print("  nothing is wrong with it", highlight=False)
-    places = [printable(json.dumps(one.where, ensure_ascii=False)) for one in report.errors if one.sample]
+    places = [printable(json.dumps(one.where, ensure_ascii=False)) for one in report.errors]
     if places:
         few = ", ".join(dict.fromkeys(places[:20])) + (", …" if len(places) > 20 else "")
         console.print(f"  to leave them out: data.leave_out: [{few}]", markup=False, highlight=False, soft_wrap=True)

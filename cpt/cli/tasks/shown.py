@@ -23,6 +23,7 @@ class Shown:
     Attributes:
         prompt: as the model's chat template renders it; without a model, the turns as they are.
         tokens: of the prompt, its pictures' included; None without a model.
+        unknown: tokens of prompt and target that the model's vocabulary does not have.
         target: what supervised fine-tuning imitates.
         gold: the accepted answers.
     """
@@ -34,6 +35,7 @@ class Shown:
     tokens: int | None
     target: str
     gold: tuple[str, ...]
+    unknown: int = 0
 
 
 def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
@@ -54,7 +56,8 @@ def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
         prompt = _turns(chat) if fit is None else render_prompts(fit.processor, [chat])[0]
         tokens = None if fit is None else fit.prompt_tokens(Row(sample.id, sizes, (), ()), chat)
         target = task.target(sample, "policy", "direct")
-        found.append(Shown(sample.meta["where"], sample, sizes, prompt, tokens, target, sample.gold))
+        unknown = 0 if fit is None else fit.unknown(prompt) + fit.unknown(target)
+        found.append(Shown(sample.meta["where"], sample, sizes, prompt, tokens, target, sample.gold, unknown))
     return found
 
 
