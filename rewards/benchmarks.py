@@ -50,7 +50,7 @@ def mmmu(
     """
     options = without_labels(tuple(map(str, choices)))
     answers = [answer for answer in accepted(gold) if answer.strip()]
-    right = {chr(ord("A") + index) for answer in answers for index in options_of_gold(answer, options)}
+    right = _letters(answers, options)
     if not answers or (options and not right):
         return bad_gold(f"gold has to be an answer, or one of the choices or its letter or index, not {list(gold)!r}")
     said = read_text(completion, read, template, question)
@@ -60,6 +60,11 @@ def mmmu(
         return _of_letter(option(said.raw, options), right)
     value = float(open_match(open_answers(said.raw), answers))
     return Score(value, {"match": value}, said.answer)
+
+
+def _letters(answers: Sequence[str], options: tuple[str, ...]) -> set[str]:
+    """The letters of the options that gold answers stand for."""
+    return {chr(ord("A") + index) for answer in answers for index in options_of_gold(answer, options)}
 
 
 def _of_letter(letter: str, right: set[str]) -> Score:
@@ -96,7 +101,7 @@ def mmlu_pro(
     `choice`.
     """
     options = without_labels(tuple(map(str, choices)))
-    right = {chr(ord("A") + index) for answer in accepted(gold) for index in options_of_gold(answer, options)}
+    right = _letters(accepted(gold), options)
     if not right:
         return bad_gold(f"gold has to be a letter, one of the choices or its index, not {list(gold)!r}")
     said = read_text(completion, read, template, question)

@@ -141,7 +141,7 @@ def _check_alike(data: RunData, task: str, records: Sequence[Record], places: Se
 def _others(data: RunData, task: str, places: Sequence[Place]) -> list[ImportedTask]:
     """What was imported of this task for other policies of the run."""
     store = RunStore(data.root)
-    bases = [(store.base_dir(one["seed"], one["prompt"]), one["key"]) for one in data.plan["bases"]]
+    bases = [(place.where, place.key) for place in _bases(data, None, None, None)]
     stages = [
         (store.stage_dir(one["arm"], one["seed"], one["index"], one["task"]), one["key"]) for one in data.plan["stages"]
     ]

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from cpt.common.keys import nearest
+from cpt.common.stored_pictures import StoredPictures
 from cpt.tasks import scoring
 from cpt.tasks.base import FormattedTask
 from cpt.tasks.definition import FROM_FIELDS, PromptWords, TaskDefinition, fields_of
@@ -107,7 +108,7 @@ class DataTask(FormattedTask):
         fields = self._shuffled(fields, name) if self.definition.shuffle_options else fields
         fields = self._replaced(fields)
         question, options, images = _placed(fields)
-        columns = {field: text_of(row.get(field)) for field in self._template_columns}
+        columns = {field: text_of(row.get(field)) for field in self.index.words_columns}
         columns |= {"question": question, "options": options}
         meta: dict[str, Any] = {
             "columns": columns,
@@ -147,13 +148,9 @@ class DataTask(FormattedTask):
             said += [sample.meta.get("system", ""), str(sample.meta.get("document_frequencies", ""))]
             said += [sample.meta.get(name) for name in further]
             found.update(json.dumps(said, sort_keys=True, default=str).encode())
-            if sample.images:
-                found.update(sample.images.digest())  # type: ignore[attr-defined]
+            if isinstance(sample.images, StoredPictures):
+                found.update(sample.images.digest())
         return found.hexdigest()
-
-    @cached_property
-    def _template_columns(self) -> set[str]:
-        return {name for text in self.format.text.values() for name in fields_of(text)} - set(FROM_FIELDS)
 
     def _places(self, split: Split, n: int, seed: int) -> list[Place]:
         if split == "base":

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cpt.common.strict import Strict
-from cpt.types import PromptStyle
+from cpt.types import AnsweredBy, PromptStyle
 from rewards.templates import Template
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
@@ -118,6 +118,11 @@ class Data(Strict):
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     leave_out: Annotated[list[int | str], Field(max_length=10_000)] = Field(default_factory=list)
     drop_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+    @property
+    def parts(self) -> list[Data]:
+        """Those of a mix, or it alone."""
+        return self.mix or [self]
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
@@ -233,7 +238,7 @@ class TaskDefinition(Strict):
     right_from: Annotated[float, Field(gt=0, le=1)] | None = None
     max_tokens: Annotated[dict[PromptStyle, Tokens], BeforeValidator(_for_each_style)] = Field(default_factory=dict)
     filter: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-    answered_by: Literal["generation", "likelihood"] = "generation"
+    answered_by: AnsweredBy = "generation"
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
     shuffle_options: bool = False
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cpt.common.console import counted
-from cpt.common.files import expanded
 from cpt.common.keys import nearest, shortened
 from cpt.common.stored_pictures import PictureFile, SquarePicture, StoredPicture, StoredPictures
-from cpt.tasks.definition import FROM_FIELDS, Data, TaskDefinition, fields_of
-from cpt.tasks.rows import Fields, Layout, layout_of
-from cpt.tasks.rows.columns import found as columns_of
-from cpt.tasks.rows.unread import unread_pictures
+from cpt.tasks.definition import FROM_FIELDS, TaskDefinition, fields_of
+from cpt.tasks.parts import DataSplit, Part, opened_parts
+from cpt.tasks.rows import Fields
 from cpt.tasks.rows.values import text_of
-from cpt.tasks.sources import Row, Rows, open_rows
-from cpt.tasks.sources.answers import AnsweredRows
+from cpt.tasks.sources import Row
 from rewards import registry
 from rewards.registry import CheckGold
 
-DataSplit = Literal["train", "test"]
 _SHOWN = 3  # rows that a message names
 
 
@@ -33,28 +29,6 @@ class Place(NamedTuple):
 
     part: int
     row: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """One source's rows of one split.
-
-    Attributes:
-        split: what its rows are for; None where each row's hash decides.
-        read: one row by its layout.
-    """
-
-    data: Data
-    split: DataSplit | None
-    rows: Rows
-    read: Layout
-
-    @cached_property
-    def folder(self) -> str:
-        """What relative paths of pictures start from."""
-        if self.data.images is None:
-            return self.rows.folder
-        return str(Path(self.data.root or ".") / expanded(self.data.images))
 
 
 @dataclass(frozen=True)
@@ -95,7 +69,7 @@ class RowIndex:
     def __init__(self, definition: TaskDefinition) -> None:
         assert definition.data is not None
         self.definition = definition
-        self._data = definition.data.mix or [definition.data]
+        self._data = definition.data.parts
         words = definition.prompt
         # Words that are fixed for all rows need no question in them.
         self.asks = words.direct is None or "question" in fields_of(words.direct)
@@ -108,50 +82,7 @@ class RowIndex:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """All sources, opened."""
-        found = tuple(part for data in self._data for part in self._open(data))
-        if not found:
-            raise ValueError(f"task {self.definition.name}: the data have no rows")
-        return found
-
-    def _open(self, data: Data) -> Iterator[Part]:
-        try:
-            yield from self._opened(data)
-        except ValueError as error:
-            raise ValueError(f"task {self.definition.name}: {error}") from error
-        except OSError as error:  # a name too long, a folder that may not be read
-            raise ValueError(f"task {self.definition.name}: {error.filename}: {error.strerror}") from error
-
-    def _opened(self, data: Data) -> Iterator[Part]:
-        train, test = open_rows(data, "train"), open_rows(data, "test")
-        if test is not None and data.answers_from is not None:
-            test = AnsweredRows(test, data.answers_from, Path(data.root or "."))
-        whole = open_rows(data, "all") if train is None and test is None else None
-        cut = test is None and all(one.test is None for one in self._data)
-        parts: list[tuple[Rows | None, DataSplit | None]] = [
-            (train, None if cut else "train"),
-            (test, "test"),
-            (whole, None),
-        ]
-        for rows, split in parts:
-            if rows is not None and len(rows):
-                columns_of("group", data.columns, rows.columns)  # it is there, if one is named
-                part = Part(data, split, rows, layout_of(data, rows.columns, rows[0], self.asks))
-                self._check_pictures(part)
-                yield part
-
-    def _check_pictures(self, part: Part) -> None:
-        """ValueError if the first row has pictures that nothing reads."""
-        try:
-            row = part.rows[0]
-            fields = _fields(part, row)
-        except ValueError:
-            return  # the row is told with the others
-        name = unread_pictures(row, fields)
-        if name and self.definition.filter.get("images") is not False:
-            raise ValueError(
-                f"{part.rows.where(0)}: the column {name!r} has pictures and is not read: write data.columns.images: "
-                f"{name}, or filter: {{images: false}}"
-            )
+        return opened_parts(self.definition, self.asks)
 
     @cached_property
     def example(self) -> Fields:
@@ -174,9 +105,13 @@ class RowIndex:
 
     def read(self) -> None:
         """Read all rows once. See the class for errors."""
-        for split in ("train", "test"):
-            if split == "test" or self.has_training_rows:
-                self.of(split)
+        for split in self._needed:
+            self.of(split)
+
+    @property
+    def _needed(self) -> tuple[DataSplit, ...]:
+        """Splits that can't be without a row."""
+        return ("train", "test") if self.has_training_rows else ("test",)
 
     def of(self, split: Literal["train", "test"]) -> list[Place]:
         """The usable rows of a split, in the data's order."""
@@ -187,8 +122,7 @@ class RowIndex:
 
     def check_splits(self) -> None:
         """ValueError if the split that is evaluated, or one that is trained on, has no usable row."""
-        splits: tuple[DataSplit, ...] = ("train", "test")
-        for split in splits if self.has_training_rows else splits[1:]:
+        for split in self._needed:
             if not self._indexed.rows[split]:
                 raise self._none(split)
 
@@ -244,7 +178,6 @@ class RowIndex:
         found: dict[str, list[Place]] = {"train": [], "test": []}
         unusable: list[Unusable] = []
         names: set[str] = set()
-        used = 0
         matched: set[str] = set()
         for number, part in enumerate(self.parts):
             left_out = set(map(str, part.data.leave_out))
@@ -257,7 +190,7 @@ class RowIndex:
                 if not self._wanted(part, row):
                     continue
                 try:
-                    fields = _fields(part, row)
+                    fields = part.fields(row)
                 except ValueError as error:
                     unusable.append(Unusable(place, part.split or "train", str(error)))
                     continue
@@ -273,11 +206,10 @@ class RowIndex:
                     unusable.append(Unusable(place, split, reason or wrong_gold, "gold" if wrong_gold else "row"))
                     continue
                 found[split].append(place)
-                used += 1
                 if fields.id and "/" not in fields.id:
                     names.add(fields.id)
         self._check_left_out(matched)
-        return _Indexed(found, unusable, own_names=len(names) == used)
+        return _Indexed(found, unusable, own_names=len(names) == len(found["train"]) + len(found["test"]))
 
     def _check_left_out(self, matched: set[str]) -> None:
         """ValueError if a row that is to be left out is not there, which would be a slip of the pen."""
@@ -329,7 +261,7 @@ class RowIndex:
 
     def _unfit_column(self, row: Row) -> str:
         """Which column that the words name has no text in this row; nothing where none is so."""
-        for name in self._words_columns:
+        for name in self.words_columns:
             try:
                 text_of(row.get(name))
             except ValueError as error:
@@ -337,7 +269,8 @@ class RowIndex:
         return ""
 
     @cached_property
-    def _words_columns(self) -> set[str]:
+    def words_columns(self) -> set[str]:
+        """Columns of a row that the definition's words name."""
         words = self.definition.prompt
         return {name for text in (words.direct, words.think) if text for name in fields_of(text)} - set(FROM_FIELDS)
 
@@ -362,7 +295,7 @@ class RowIndex:
         part = self.parts[place.part]
         row = part.rows[place.row]
         try:
-            return row, _fields(part, row)
+            return row, part.fields(row)
         except ValueError as error:
             raise ValueError(f"task {self.definition.name}: {self.where(place)}: {error}") from error
 
@@ -397,10 +330,3 @@ class RowIndex:
         cut = " (cut off by hash: the data have no test split)" if self.cut_by_hash and self.has_training_rows else ""
         out = f", {counted(len(self.unusable), 'row')} left out" if self.unusable else ""
         return f"{train} training rows, {test} test rows{cut}{out}"
-
-
-def _fields(part: Part, row: Row) -> Fields:
-    try:
-        return part.read(row)
-    except RecursionError as error:
-        raise ValueError("its values are nested too deep") from error
