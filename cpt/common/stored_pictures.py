@@ -236,3 +236,8 @@ def _is_turned(picture: Image.Image) -> bool:
 def _tagged(png: bytes) -> bool:
     """Whether a PNG may have tags. They may come after its pixels, so that asking PIL for them decodes it."""
     return any(mark in png for mark in _PNG_TAGS)
+
+
+def sizes_of(images: Sequence[Image.Image]) -> tuple[tuple[int, int], ...]:
+    """(width, height) of each picture; of one that is still stored, from its header (`StoredPictures.sizes`)."""
+    return images.sizes() if isinstance(images, StoredPictures) else tuple(picture.size for picture in images)

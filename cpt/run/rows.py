@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cpt.common.stored_pictures import StoredPictures
+from cpt.common.stored_pictures import sizes_of
 from cpt.methods.sdft import SDFT
 from cpt.plan.run_plan import RunPlan
 from cpt.plan.stages import EvaluationPlan, ModelPlan, StagePlan
@@ -156,10 +156,4 @@ def _row(read: Read, sample: Sample) -> Row:
             chat = with_text(chat, use.teacher.shown(task.target(sample, use.teacher.target_style, use.prompt)))
         chats.append(chat)
         targets.append("" if use.target is None else task.target(sample, use.target, use.prompt))
-    return Row(sample.id, _sizes(sample), tuple(chats), tuple(targets))
-
-
-def _sizes(sample: Sample) -> tuple[tuple[int, int], ...]:
-    """(width, height) of each picture; of one that is still stored, from its header."""
-    images = sample.images
-    return images.sizes() if isinstance(images, StoredPictures) else tuple(picture.size for picture in images)
+    return Row(sample.id, sizes_of(sample.images), tuple(chats), tuple(targets))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cpt.common.stored_pictures import StoredPictures
+from cpt.common.stored_pictures import sizes_of
 from cpt.rollout.encode import render_prompts
 from cpt.run.reads import Row
 from cpt.run.rows_fit import Fit
@@ -49,7 +49,7 @@ def shown_samples(task: DataTask, fit: Fit | None) -> list[Shown]:
             break
         try:
             sample = task.sample(split, place)
-            sizes = sample.images.sizes() if isinstance(sample.images, StoredPictures) else ()
+            sizes = sizes_of(sample.images)
         except ValueError:
             continue  # the audit names it
         chat = task.messages(sample, "direct")
